@@ -1,0 +1,36 @@
+# The two commands of a newcomer are `make demo` and `make test`; each sets up .venv when there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-slow check bench docs clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[cpu,train,dev]'
+	touch $@
+
+demo: setup  ## the main job on the shipped corpus: ingest, query, latents, fit, generate
+	$(BIN)/python -m pipelines demo
+
+test: check  ## everything a change must pass, under eight minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the longer proof, also run by CI
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## format, lint, types, house, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_house.py tests/test_docs.py
+
+docs: setup  ## write docs/cli.md anew from the commands
+	$(BIN)/python -m docs.cli_reference
+
+bench: setup  ## every script in benchmarks/
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## what make made, but .venv
+	rm -rf demo-out .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,171 @@
+"""The values that rooms hand to each other: keys, found images, identities, selections, progress.
+
+Nothing here does I/O. A path is bytes, as the file system has it; text is only for show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+__all__ = [
+    "Found",
+    "ImageKey",
+    "NoProgress",
+    "Progress",
+    "Selection",
+    "TaggerIdentity",
+    "content_id",
+    "nearest",
+    "shown",
+]
+
+CONTENT_ID_BYTES = 16  # BLAKE3-128: a UUID column in Parquet
+
+
+def content_id(data: bytes) -> bytes:
+    """BLAKE3-128 of an image's bytes, 16 bytes."""
+    return blake3(data).digest(length=CONTENT_ID_BYTES)
+
+
+def shown(name: bytes) -> str:
+    r"""A file name as text: UTF-8, and `\xNN` where it is not."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageKey:
+    """What names an image in a store: its corpus root, the path below it, the member of an archive.
+
+    `root` is the realpath at first ingest; `path` and `member` use `/` and are the bytes on disk, unfolded.
+    """
+
+    root: str
+    path: bytes
+    member: bytes | None = None
+
+    @property
+    def order(self) -> tuple[bytes, bytes, bytes]:
+        """The sort key of the stable order: root, whole relative path, member (none comes first)."""
+        return (self.root.encode(), self.path, self.member or b"")
+
+    def __str__(self) -> str:
+        inside = f"!{shown(self.member)}" if self.member is not None else ""
+        return f"{self.root}/{shown(self.path)}{inside}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An image by name, as the walk of a corpus finds it; unread."""
+
+    key: ImageKey
+    size: int  # bytes
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggerIdentity:
+    """What must be equal for two features to mean the same.
+
+    `name` and `revision` are for people; `weights_sha256`, `feature_node` and the pixel path decide.
+    """
+
+    name: str
+    revision: str | None
+    weights_sha256: str
+    feature_node: str
+    recipe: str  # tagger square, one of pfgdata.images.RECIPES
+    decode: str  # version of the one decode before it
+
+    @property
+    def decisive(self) -> tuple[str, str, str, str]:
+        """The fields two features must share to be comparable."""
+        return (self.weights_sha256, self.feature_node, self.recipe, self.decode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """A set of rows of one snapshot, in row order.
+
+    `content_ids` is uint8 [N, 16]; row i stands at `rows[i]` of shard `shards[shard_index[i]]`.
+    """
+
+    content_ids: npt.NDArray[np.uint8]
+    shards: tuple[str, ...]
+    shard_index: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int64]
+    expression: str | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 over the sorted distinct content_ids, hex: equal for equal sets of images."""
+        return blake3(np.unique(_as_void(self.content_ids)).tobytes()).hexdigest()
+
+    def distinct(self) -> Selection:
+        """The same images once each: of several rows with one content_id the first stays."""
+        _, first = np.unique(_as_void(self.content_ids), return_index=True)
+        return self.take(np.sort(first))
+
+    def take(self, index: npt.NDArray[np.int64]) -> Selection:
+        """The rows at `index` (int64 [M]), in that order."""
+        return Selection(
+            content_ids=self.content_ids[index],
+            shards=self.shards,
+            shard_index=self.shard_index[index],
+            rows=self.rows[index],
+            expression=self.expression,
+            thresholds=self.thresholds,
+        )
+
+
+def _as_void(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
+    """View uint8 [N, 16] as [N] items that sort and compare as whole ids."""
+    return np.ascontiguousarray(content_ids).view(f"V{CONTENT_ID_BYTES}").ravel()
+
+
+class Progress(Protocol):
+    """How a library function says how far it is; `pfgdata.screen` draws it."""
+
+    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
+        """A task begins; `total` is None when the amount is not known yet."""
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """`count` more units are done; `figures` are shown beside the rate (loss=0.12)."""
+
+    def say(self, message: str) -> None:
+        """One line a person should read now."""
+
+    def finish(self) -> None:
+        """The task begun last has ended."""
+
+
+class NoProgress:
+    """A Progress that shows nothing."""
+
+    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
+        """Show nothing."""
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """Show nothing."""
+
+    def say(self, message: str) -> None:
+        """Show nothing."""
+
+    def finish(self) -> None:
+        """Show nothing."""
+
+
+def nearest(name: str, known: Sequence[str], *, count: int = 3) -> list[str]:
+    """Up to `count` of `known` that look like `name`, best first; for error texts."""
+    import difflib
+
+    return difflib.get_close_matches(name, known, n=count, cutoff=0.6)
