@@ -1,0 +1,109 @@
+"""One folder on disk and its promise: the only place that opens, lists, renames or deletes a store's files.
+
+What is committed stays, whole; what is not committed is not seen. Every fsync, rename and unlink is a
+method of `Disk`, which is passed in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgdata.store.disk import Disk
+    from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, require_same_tagger
+    from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet, LatentSetWriter
+    from pfgdata.store.layout import (
+        FAILURES_SCHEMA,
+        IMAGES_SCHEMA,
+        LATENT_FAILURES_SCHEMA,
+        LATENTS_SCHEMA,
+        canonical_json,
+        read_json,
+    )
+    from pfgdata.store.rows import (
+        KEY_COLUMNS,
+        failures_table,
+        images_table,
+        key_columns,
+        key_of,
+        stable_order,
+    )
+    from pfgdata.store.shards import ShardMeta
+    from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
+    from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+    from pfgdata.store.upkeep import merge_shards
+
+__all__ = [
+    "FAILURES_SCHEMA",
+    "IMAGES_SCHEMA",
+    "KEY_COLUMNS",
+    "LATENTS_SCHEMA",
+    "LATENT_FAILURES_SCHEMA",
+    "SCORE_FLOOR",
+    "Disk",
+    "LatentIdentity",
+    "LatentIndex",
+    "LatentInfo",
+    "LatentSet",
+    "LatentSetWriter",
+    "Shadow",
+    "ShardContents",
+    "ShardMeta",
+    "ShardView",
+    "Snapshot",
+    "Store",
+    "StoreIdentity",
+    "StoreWriter",
+    "canonical_json",
+    "content_ids_of",
+    "failures_table",
+    "images_table",
+    "key_columns",
+    "key_of",
+    "merge_shards",
+    "read_json",
+    "require_same_tagger",
+    "stable_order",
+]
+
+_LAZY = {
+    "FAILURES_SCHEMA": "pfgdata.store.layout",
+    "IMAGES_SCHEMA": "pfgdata.store.layout",
+    "KEY_COLUMNS": "pfgdata.store.rows",
+    "LATENTS_SCHEMA": "pfgdata.store.layout",
+    "LATENT_FAILURES_SCHEMA": "pfgdata.store.layout",
+    "SCORE_FLOOR": "pfgdata.store.identity",
+    "Disk": "pfgdata.store.disk",
+    "LatentIdentity": "pfgdata.store.latent_sets",
+    "LatentIndex": "pfgdata.store.latent_sets",
+    "LatentInfo": "pfgdata.store.latent_sets",
+    "LatentSet": "pfgdata.store.latent_sets",
+    "LatentSetWriter": "pfgdata.store.latent_sets",
+    "Shadow": "pfgdata.store.store",
+    "ShardContents": "pfgdata.store.store",
+    "ShardMeta": "pfgdata.store.shards",
+    "ShardView": "pfgdata.store.snapshot",
+    "Snapshot": "pfgdata.store.snapshot",
+    "Store": "pfgdata.store.store",
+    "StoreIdentity": "pfgdata.store.identity",
+    "StoreWriter": "pfgdata.store.store",
+    "canonical_json": "pfgdata.store.layout",
+    "content_ids_of": "pfgdata.store.snapshot",
+    "failures_table": "pfgdata.store.rows",
+    "images_table": "pfgdata.store.rows",
+    "key_columns": "pfgdata.store.rows",
+    "key_of": "pfgdata.store.rows",
+    "merge_shards": "pfgdata.store.upkeep",
+    "read_json": "pfgdata.store.layout",
+    "require_same_tagger": "pfgdata.store.identity",
+    "stable_order": "pfgdata.store.rows",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

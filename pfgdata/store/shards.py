@@ -1,0 +1,191 @@
+"""One shard: an immutable folder of Parquet tables and HDF5 arrays, described and sealed by its shard.json.
+
+An array is one contiguous, uncompressed HDF5 dataset, so a memory map at the offset on record reads it
+without HDF5; any HDF5 tool still opens it. Used alike for the store's shards and those of latent sets.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from blake3 import blake3
+
+from pfgdata.errors import CorruptShardError
+from pfgdata.store.disk import Disk
+from pfgdata.store.layout import FORMAT, canonical_json, read_json
+
+__all__ = [
+    "REPAIR",
+    "Array",
+    "ShardMeta",
+    "list_shards",
+    "map_array",
+    "new_shard_id",
+    "read_meta",
+    "write_shard",
+]
+
+_SHARD_ID = re.compile(r"\d{8,}-[0-9a-f]{8}")  # what else lies there (.tmp-*, a file manager's) is not ours
+REPAIR = "run pfgdata verify --repair on the store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Array:
+    """Where an array lies: `shape` items of `dtype` from byte `offset` of `file`."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMeta:
+    """A shard.json as read: `tables` gives the rows of each Parquet file by its stem."""
+
+    id: str
+    tables: Mapping[str, int]
+    arrays: Mapping[str, Array]
+    files: Mapping[str, Mapping[str, Any]]  # name -> size in bytes, blake3
+    replaces: tuple[str, ...]
+    created: str  # ISO, UTC
+    facts: Mapping[str, Any] = field(default_factory=dict)  # e.g. the bucket of a latent shard
+    writer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def new_shard_id(folder: Path) -> str:
+    """The next id in `folder` (a store's or set's `shards/`): a sequence number and a random part.
+
+    Ids sort by commit order, because one writer at a time holds the lock while it asks.
+    """
+    taken = [int(name.split("-")[0]) for name in _shard_names(folder)]
+    return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
+
+
+def write_shard(
+    disk: Disk,
+    folder: Path,
+    shard_id: str,
+    *,
+    tables: Mapping[str, pa.Table],
+    arrays: Mapping[str, npt.NDArray[np.generic]],
+    replaces: Iterable[str] = (),
+    facts: Mapping[str, Any] | None = None,
+    writer: Mapping[str, Any] | None = None,
+) -> ShardMeta:
+    """Commit a shard into `folder` by one rename and return its meta as a reader sees it.
+
+    A table stem X becomes X.parquet; an array named `feature` becomes dataset /feature of features.h5.
+    Empty tables and arrays are left out.
+    """
+    fresh = disk.temporary(folder)
+    try:
+        for stem, table in tables.items():
+            if table.num_rows:
+                pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
+        placed = {name: _write_array(fresh, name, array) for name, array in arrays.items() if len(array)}
+        _require_written(fresh, tables, placed, arrays)
+        meta = {
+            "format": FORMAT,
+            "id": shard_id,
+            "tables": {stem: table.num_rows for stem, table in tables.items() if table.num_rows},
+            "arrays": placed,
+            "files": {path.name: _seal(path) for path in sorted(fresh.iterdir())},
+            "replaces": sorted(replaces),
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "facts": dict(facts or {}),
+            "writer": {"python": platform.python_version(), "pyarrow": pa.__version__, **(writer or {})},
+        }
+        (fresh / "shard.json").write_bytes(canonical_json(meta))
+        disk.commit_folder(fresh, folder / shard_id)
+    except BaseException:
+        disk.discard(fresh)
+        raise
+    return read_meta(folder / shard_id)
+
+
+def read_meta(shard: Path) -> ShardMeta:
+    """Read the shard.json of the folder `shard`. Raises CorruptShardError when it is not as written."""
+    value = read_json(shard / "shard.json", advice=REPAIR)
+    if value["id"] != shard.name or value["format"] > FORMAT:
+        raise CorruptShardError(
+            f"{shard}: its shard.json is of {value['id']}, format {value['format']}; {REPAIR}"
+        )
+    return ShardMeta(
+        id=value["id"],
+        tables=value["tables"],
+        arrays={n: Array(**{**a, "shape": tuple(a["shape"])}) for n, a in value["arrays"].items()},
+        files=value["files"],
+        replaces=tuple(value["replaces"]),
+        created=value["created"],
+        facts=value["facts"],
+        writer=value["writer"],
+    )
+
+
+def list_shards(folder: Path, *, cache: dict[str, ShardMeta]) -> list[ShardMeta]:
+    """The committed shards in `folder`, in commit order; `cache` holds what was read before (immutable)."""
+    found = []
+    for name in _shard_names(folder):
+        if name not in cache:
+            try:
+                cache[name] = read_meta(folder / name)
+            except (FileNotFoundError, NotADirectoryError):  # no shard.json: not committed, or just deleted
+                continue
+        found.append(cache[name])
+    return found
+
+
+def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
+    """Map array `name` of the folder `shard` read-only, without copying."""
+    array = meta.arrays[name]
+    path = shard / array.file
+    try:
+        return np.memmap(path, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
+    except (OSError, ValueError) as problem:
+        raise CorruptShardError(f"{path}: cannot be mapped ({problem}); {REPAIR}") from problem
+
+
+def _shard_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if _SHARD_ID.fullmatch(path.name))
+
+
+def _write_array(folder: Path, name: str, array: npt.NDArray[np.generic]) -> dict[str, Any]:
+    file = f"{name}s.h5"
+    with h5py.File(folder / file, "w") as handle:
+        dataset = handle.create_dataset(name, data=array, track_times=False)
+        offset = dataset.id.get_offset()
+    return {"file": file, "dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
+
+
+def _require_written(
+    folder: Path,
+    tables: Mapping[str, pa.Table],
+    placed: Mapping[str, dict[str, Any]],
+    arrays: Mapping[str, npt.NDArray[np.generic]],
+) -> None:
+    """Reopen what was written and compare, so that a bad disk or library is seen before the commit."""
+    for stem, table in tables.items():
+        if table.num_rows and pq.read_metadata(folder / f"{stem}.parquet").num_rows != table.num_rows:
+            raise CorruptShardError(f"{folder / stem}.parquet: not what was written; check the disk")
+    for name, place in placed.items():
+        shape = tuple(place["shape"])
+        back = np.memmap(folder / place["file"], place["dtype"], "r", place["offset"], shape)
+        if back.tobytes() != np.ascontiguousarray(arrays[name]).tobytes():
+            raise CorruptShardError(f"{folder / place['file']}: not what was written; check the disk")
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "blake3": blake3().update_mmap(path).hexdigest()}

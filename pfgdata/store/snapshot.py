@@ -1,0 +1,191 @@
+"""What a reader sees: the committed shards of one moment, less what present shards replace or shadow.
+
+A snapshot takes no lock and never changes; shards are immutable, so its answers stay right while an
+ingest commits beside it. Shadows count also when the shard that holds them is itself replaced.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pfgdata.errors import CorruptShardError
+from pfgdata.records import CONTENT_ID_BYTES, Selection
+from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
+from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array
+
+__all__ = ["ShardView", "Snapshot", "content_ids_of"]
+
+_NONE_HIDDEN = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardView:
+    """A shard that readers see: `hidden` are the rows of images.parquet that other shards shadow, sorted."""
+
+    id: str
+    path: Path
+    num_rows: int  # of images.parquet, hidden ones too
+    hidden: npt.NDArray[np.int64]
+    hidden_failures: npt.NDArray[np.int64]
+    meta: ShardMeta
+
+    @property
+    def images_path(self) -> Path | None:
+        """images.parquet, or None where the shard has only failures or shadows."""
+        return self.path / "images.parquet" if self.num_rows else None
+
+
+class Snapshot:
+    """The visible rows of a store at the moment it was taken."""
+
+    def __init__(self, store: Path, *, feature_dim: int, cache: dict[str, ShardMeta]) -> None:
+        self.path = store
+        self.feature_dim = feature_dim
+        self.present = tuple(list_shards(store / "shards", cache=cache))
+        replaced = {target for meta in self.present for target in meta.replaces}
+        shadows = read_shadows(store / "shards", self.present)
+        self.shards = tuple(
+            ShardView(
+                id=meta.id,
+                path=store / "shards" / meta.id,
+                num_rows=meta.tables.get("images", 0),
+                hidden=shadows.get((meta.id, "images"), _NONE_HIDDEN),
+                hidden_failures=shadows.get((meta.id, "failures"), _NONE_HIDDEN),
+                meta=meta,
+            )
+            for meta in self.present
+            if meta.id not in replaced
+        )
+        self._views = {view.id: view for view in self.shards}
+
+    @property
+    def num_images(self) -> int:
+        """Visible rows."""
+        return sum(view.num_rows - len(view.hidden) for view in self.shards)
+
+    def images(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The visible rows as IMAGES_SCHEMA (or its `columns`), and where they stand: `shard`, `row`."""
+        return self._visible("images", IMAGES_SCHEMA, columns)
+
+    def failures(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The visible failures as FAILURES_SCHEMA, and where they stand: `shard`, `row`."""
+        return self._visible("failures", FAILURES_SCHEMA, columns)
+
+    def rows(self, shard_id: str, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """The given rows of one shard's images.parquet, in the order given."""
+        return self._read(self._views[shard_id], "images", None).take(pa.array(rows))
+
+    def selection(
+        self, shard: pa.ChunkedArray, row: pa.ChunkedArray, content_id: pa.ChunkedArray
+    ) -> Selection:
+        """A Selection from three columns of a result, row by row."""
+        codes = pa.chunked_array([pc.cast(chunk, pa.string()) for chunk in shard.chunks], pa.string())
+        encoded = codes.combine_chunks().dictionary_encode()
+        return Selection(
+            content_ids=content_ids_of(content_id),
+            shards=tuple(encoded.dictionary.to_pylist()),
+            shard_index=encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32),
+            rows=row.to_numpy().astype(np.int64),
+        )
+
+    def positions(self, selection: Selection) -> npt.NDArray[np.int64]:
+        """Where the rows of `selection` stand in the table that `images` returns, int64 [N]."""
+        starts = np.cumsum([0, *(view.num_rows - len(view.hidden) for view in self.shards)])
+        order = {view.id: index for index, view in enumerate(self.shards)}
+        out = np.empty(len(selection), np.int64)
+        for index, shard_id in enumerate(selection.shards):
+            mine = selection.shard_index == index
+            rows = selection.rows[mine]
+            hidden_before = np.searchsorted(self._views[shard_id].hidden, rows)
+            out[mine] = starts[order[shard_id]] + rows - hidden_before
+        return out
+
+    @cached_property
+    def everything(self) -> Selection:
+        """Every visible row, in (shard, row) order."""
+        table = self.images(["content_id"])
+        return self.selection(table["shard"], table["row"], table["content_id"])
+
+    def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
+        """The features of all rows of one shard, float16 [N, F], mapped from disk."""
+        view = self._views[shard_id]
+        return map_array(view.path, view.meta, "feature")
+
+    def features(self, selection: Selection) -> npt.NDArray[np.float16]:
+        """The features of `selection` in its order, float16 [len(selection), F], in memory."""
+        out = np.empty((len(selection), self.feature_dim), np.float16)
+        for index, shard_id in enumerate(selection.shards):
+            mine = np.flatnonzero(selection.shard_index == index)
+            if len(mine):
+                out[mine] = self.feature_map(shard_id)[selection.rows[mine]]
+        return out
+
+    def _visible(self, table: str, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
+        wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
+        full = wanted.append(pa.field("shard", pa.dictionary(pa.int32(), pa.string())))
+        full = full.append(pa.field("row", pa.int64()))
+        parts = [self._visible_part(view, table, wanted.names).cast(full) for view in self.shards]
+        return pa.concat_tables([full.empty_table(), *parts])
+
+    def _visible_part(self, view: ShardView, table: str, columns: Sequence[str]) -> pa.Table:
+        hidden = view.hidden if table == "images" else view.hidden_failures
+        count = view.meta.tables.get(table, 0)
+        rows = np.delete(np.arange(count), hidden)
+        part = self._read(view, table, columns) if count else _schema_of(table, columns).empty_table()
+        if len(hidden):
+            part = part.take(pa.array(rows))
+        shard = pa.DictionaryArray.from_arrays(np.zeros(len(rows), np.int32), [view.id])
+        return part.append_column("shard", shard).append_column("row", pa.array(rows))
+
+    def _read(self, view: ShardView, table: str, columns: Sequence[str] | None) -> pa.Table:
+        return _read_table(view.path / f"{table}.parquet", columns)
+
+
+def content_ids_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """A content_id column (UUID) as uint8 [N, 16]."""
+    parts = [chunk.storage if hasattr(chunk, "storage") else chunk for chunk in column.chunks]
+    flat = [_fixed_bytes(part) for part in parts]
+    return np.concatenate(flat) if flat else np.empty((0, CONTENT_ID_BYTES), np.uint8)
+
+
+def read_shadows(folder: Path, shards: Sequence[ShardMeta]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+    """What the given shards of `folder` hide: (shard id, table) -> sorted row numbers."""
+    hidden: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for meta in shards:
+        if "shadows" in meta.tables:
+            for item in _read_table(folder / meta.id / "shadows.parquet", None).to_pylist():
+                hidden[item["shard"], item["table"]].add(item["row"])
+    return {key: np.array(sorted(rows), np.int64) for key, rows in hidden.items()}
+
+
+def _read_table(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as problem:
+        raise CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}") from problem
+
+
+def _schema_of(table: str, columns: Sequence[str]) -> pa.Schema:
+    schema = IMAGES_SCHEMA if table == "images" else FAILURES_SCHEMA
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _fixed_bytes(part: Any) -> npt.NDArray[np.uint8]:
+    buffer = part.buffers()[1]
+    whole = (
+        np.frombuffer(buffer, np.uint8).reshape(-1, CONTENT_ID_BYTES)
+        if buffer
+        else np.empty((0, 16), np.uint8)
+    )
+    return whole[part.offset : part.offset + len(part)]

@@ -1,0 +1,185 @@
+"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`), its latent sets.
+
+Opening reads two small files; a snapshot reads what shards say of themselves, not their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pfgdata.errors import StoreError
+from pfgdata.store.disk import Disk
+from pfgdata.store.identity import (
+    StoreIdentity,
+    identity_bytes,
+    read_identity,
+    read_roots,
+    read_vocabulary,
+    roots_bytes,
+    vocabulary_table,
+)
+from pfgdata.store.latent_sets import (
+    LatentIdentity,
+    LatentInfo,
+    LatentSet,
+    create_latent_set,
+    list_latent_sets,
+)
+from pfgdata.store.layout import SHADOWS_SCHEMA
+from pfgdata.store.lock import exclusive
+from pfgdata.store.shards import ShardMeta, new_shard_id, write_shard
+from pfgdata.store.snapshot import Snapshot
+from pfgdata.vocabulary import Vocabulary
+
+__all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A row that a newer shard hides: `table` is images or failures."""
+
+    shard: str
+    table: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardContents:
+    """What one commit brings: row i of `images` goes with row i of `features` (float16 [N, F])."""
+
+    images: pa.Table
+    features: npt.NDArray[np.float16]
+    failures: pa.Table
+    shadows: tuple[Shadow, ...] = ()
+    replaces: tuple[str, ...] = ()
+    writer: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """A feature store on disk, open for reading; `writer` opens it for writing."""
+
+    def __init__(self, path: Path, identity: StoreIdentity, vocabulary: Vocabulary, disk: Disk) -> None:
+        self.path = path
+        self.identity = identity
+        self.vocabulary = vocabulary
+        self.disk = disk
+        self._metas: dict[str, ShardMeta] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
+        """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
+        identity = read_identity(path)
+        return cls(path, identity, read_vocabulary(path, identity), disk or Disk())
+
+    @classmethod
+    def create(
+        cls, path: Path, *, identity: StoreIdentity, vocabulary: Vocabulary, disk: Disk | None = None
+    ) -> Store:
+        """Make an empty store at `path`, which must not exist or be empty.
+
+        store.json comes last: a creation cut short leaves no store, and the next one completes it.
+        """
+        disk = disk or Disk()
+        _require_free(path)
+        disk.make_folder(path)
+        with exclusive(path / "lock", what=f"store {path}"):
+            disk.make_folder(path / "shards")
+            sink = pa.BufferOutputStream()
+            pq.write_table(vocabulary_table(vocabulary), sink, compression="zstd")
+            disk.replace_file(path / "vocabulary.parquet", sink.getvalue().to_pybytes())
+            disk.replace_file(path / "roots.json", roots_bytes({}))
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            disk.replace_file(path / "store.json", identity_bytes(identity, created=created))
+        return cls(path, identity, vocabulary, disk)
+
+    def roots(self) -> dict[str, str]:
+        """Corpus root -> the folder where it is now."""
+        return read_roots(self.path)
+
+    def snapshot(self) -> Snapshot:
+        """The visible rows as of now."""
+        return Snapshot(self.path, feature_dim=self.identity.feature_dim, cache=self._metas)
+
+    @contextmanager
+    def writer(self) -> Iterator[StoreWriter]:
+        """Hold the store's lock and write. Raises StoreLockedError when another process does."""
+        with exclusive(self.path / "lock", what=f"store {self.path}"):
+            for folder in (self.path, self.path / "shards"):
+                self.disk.sweep(folder)
+            yield StoreWriter(self)
+
+    def move_root(self, old: str, new: str) -> None:
+        """Put on record that the corpus root `old` is now at `new`; rows keep their keys.
+
+        Raises StoreError when `old` is no root of this store, StoreLockedError while another writes.
+        """
+        with self.writer() as writer:
+            roots = self.roots()
+            if old not in roots:
+                raise StoreError(f"{self.path}: no root {old}; its roots are: {', '.join(roots) or 'none'}")
+            writer.set_roots({**roots, old: new})
+
+    def latent_sets(self) -> list[LatentSet]:
+        """The latent sets of this store, by id."""
+        return list_latent_sets(self.path / "latents", disk=self.disk)
+
+    def latent_set(self, identity: LatentIdentity, info: LatentInfo) -> LatentSet:
+        """The set of that identity, made if there is none; an existing one keeps its own `info`."""
+        return create_latent_set(self.path / "latents", identity, info, disk=self.disk)
+
+
+class StoreWriter:
+    """The one writer of a store, alive while its lock is held."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._folder = store.path / "shards"
+
+    def set_roots(self, roots: Mapping[str, str]) -> None:
+        """Replace roots.json: corpus root -> the folder where it is now."""
+        self.store.disk.replace_file(self.store.path / "roots.json", roots_bytes(dict(roots)))
+
+    def commit(self, contents: ShardContents) -> ShardMeta:
+        """Write one shard durably; when this returns, readers see all of it."""
+        assert contents.images.num_rows == len(contents.features)
+        return write_shard(
+            self.store.disk,
+            self._folder,
+            new_shard_id(self._folder),
+            tables={
+                "images": contents.images,
+                "failures": contents.failures,
+                "shadows": shadows_table(contents.shadows),
+            },
+            arrays={"feature": contents.features},
+            replaces=contents.replaces,
+            writer=contents.writer,
+        )
+
+
+def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:
+    """The shadows as shadows.parquet holds them."""
+    columns = {
+        "shard": [shadow.shard for shadow in shadows],
+        "table": [shadow.table for shadow in shadows],
+        "row": [shadow.row for shadow in shadows],
+    }
+    return pa.table(columns, schema=SHADOWS_SCHEMA)
+
+
+def _require_free(path: Path) -> None:
+    ours = {"lock", "shards", "vocabulary.parquet", "roots.json"}  # a creation cut short leaves these
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path}: is a file; name a folder for the store")
+    if path.is_dir() and any(p.name not in ours and not p.name.startswith(".tmp-") for p in path.iterdir()):
+        raise StoreError(f"{path}: holds other files and no store; name an empty or new folder")

@@ -1,0 +1,69 @@
+"""States that several rooms' tests start from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfgdata.corpus import plan_segments
+from pfgdata.ingest import IngestOptions, ingest
+from pfgdata.store import Store, StoreIdentity
+from tests.doubles import CheapTagger
+
+MINI = Path(__file__).parent / "data" / "mini"
+
+
+@pytest.fixture(scope="session")
+def mini() -> Path:
+    """200 real images of odd formats and sizes, read only."""
+    return MINI
+
+
+def make_images(folder: Path, count: int, *, size: tuple[int, int] = (24, 32), seed: int = 0) -> list[Path]:
+    """`count` small PNGs of distinct noise, named so that their stable order is not their numbers'."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    paths = []
+    for index in range(count):
+        path = folder / f"{index:04d}.png"
+        block = generator.integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(block).resize(size, Image.Resampling.NEAREST).save(path)
+        paths.append(path)
+    return paths
+
+
+def new_store(path: Path, tagger: CheapTagger | None = None) -> Store:
+    """An empty store of the cheap tagger."""
+    tagger = tagger or CheapTagger()
+    identity = StoreIdentity(
+        tagger=tagger.identity,
+        vocabulary_digest=tagger.vocabulary.digest,
+        feature_dim=tagger.feature_dim,
+    )
+    return Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
+
+
+@pytest.fixture
+def small_corpus(tmp_path: Path) -> Path:
+    """40 small images."""
+    make_images(tmp_path / "images", 40)
+    return tmp_path / "images"
+
+
+@pytest.fixture(scope="session")
+def _mini_store(tmp_path_factory: pytest.TempPathFactory, mini: Path) -> Path:
+    path = tmp_path_factory.mktemp("mini") / "feats"
+    options = IngestOptions(batch_size=16, shard_rows=64)
+    ingest(plan_segments(mini, {}), new_store(path), CheapTagger(), options=options)
+    return path
+
+
+@pytest.fixture
+def mini_store(_mini_store: Path, tmp_path: Path) -> Store:
+    """A store of the 200 mini images in several shards, the test's own copy."""
+    shutil.copytree(_mini_store, tmp_path / "mini_feats")
+    return Store.open(tmp_path / "mini_feats")

@@ -1,0 +1,54 @@
+"""Small real stand-ins for expensive parts: a tagger that costs nothing, and a vocabulary to go with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.records import TaggerIdentity
+from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
+
+RATINGS = ("general", "sensitive", "questionable", "explicit")
+GENERAL_TAGS = ("1girl", "solo", "smile", "long_hair", "glasses", "red_background", ">_<", "it's")
+CHARACTERS = ("hatsune_miku", "special_week", "tokai_teio_(umamusume)")
+
+
+def tiny_vocabulary() -> Vocabulary:
+    """Four ratings, eight general tags, three characters."""
+    names = RATINGS + GENERAL_TAGS + CHARACTERS
+    categories = [RATING] * 4 + [GENERAL] * len(GENERAL_TAGS) + [CHARACTER] * len(CHARACTERS)
+    return Vocabulary(
+        names=names,
+        categories=np.array(categories, np.uint8),
+        counts=np.arange(len(names), 0, -1, dtype=np.int64),
+    )
+
+
+class CheapTagger:
+    """A tagger whose feature is the 16 x 16 thumbnail and whose scores follow from it, image by image."""
+
+    def __init__(self, *, name: str = "cheap", recipe: str = "kohya") -> None:
+        self.identity = TaggerIdentity(
+            name=name,
+            revision=None,
+            weights_sha256="0" * 64,
+            feature_node="thumbnail",
+            recipe=recipe,
+            decode="1",
+        )
+        self.vocabulary = tiny_vocabulary()
+        self.feature_dim = 768
+        self.image_size = 64
+        self.provider = "numpy"
+        self.batches: list[int] = []
+        self._head = np.random.default_rng(7).normal(0, 0.3, (768, len(self.vocabulary.names)))
+
+    def predict(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Scores [B, V] in 0..1 and features [B, 768] of uint8 RGB [B, 64, 64, 3]."""
+        self.batches.append(len(images))
+        small = images.reshape(len(images), 16, 4, 16, 4, 3).astype(np.float32).mean(axis=(2, 4))
+        features = (small.reshape(len(images), 768) / 255).astype(np.float32)
+        logits = (features - features.mean(axis=1, keepdims=True)) @ self._head
+        return (1 / (1 + np.exp(-logits))).astype(np.float32), features

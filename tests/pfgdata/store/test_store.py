@@ -1,0 +1,313 @@
+"""What a store promises: whole shards, hidden rows stay hidden, nothing half written is seen."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pfgdata.errors import (
+    CorruptShardError,
+    IdentityError,
+    NoStoreError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+)
+from pfgdata.records import ImageKey
+from pfgdata.store import (
+    Disk,
+    Shadow,
+    ShardContents,
+    Store,
+    StoreIdentity,
+    canonical_json,
+    failures_table,
+    images_table,
+    key_columns,
+    key_of,
+    merge_shards,
+    read_json,
+    require_same_tagger,
+    stable_order,
+)
+from tests.conftest import new_store
+from tests.doubles import CheapTagger
+
+
+def row(path: bytes, *, content: int = 0, member: bytes | None = None, root: str = "/r") -> dict[str, Any]:
+    """A row of images.parquet for `path`."""
+    return {
+        **key_columns(ImageKey(root=root, path=path, member=member)),
+        "content_id": content.to_bytes(16, "big"),
+        "size": 10,
+        "mtime_ns": 1,
+        "width": 4,
+        "height": 3,
+        "format": "png",
+        "frames": 1,
+        "phash": 2**64 - 1,
+        "rating": "general",
+        "rating_scores": [0.9, 0.1, 0.0, 0.0],
+        "character": None,
+        "character_score": None,
+        "tag_ids": [5, 4],
+        "tag_scores": [0.75, 0.5],
+    }
+
+
+def failure(path: bytes) -> dict[str, Any]:
+    """A row of failures.parquet for `path`."""
+    key = key_columns(ImageKey(root="/r", path=path))
+    return {**key, "size": 1, "mtime_ns": 1, "kind": "content", "reason": "no image"}
+
+
+def contents(
+    *paths: bytes,
+    shadows: tuple[Shadow, ...] = (),
+    failed: tuple[bytes, ...] = (),
+    replaces: tuple[str, ...] = (),
+) -> ShardContents:
+    """A shard with one row for each path; its feature is the path's length everywhere."""
+    features = np.array([[len(path)] * 768 for path in paths], np.float16).reshape(-1, 768)
+    return ShardContents(
+        images=images_table([row(path, content=hash(path) % 2**64) for path in paths]),
+        features=features,
+        failures=failures_table([failure(path) for path in failed]),
+        shadows=shadows,
+        replaces=replaces,
+    )
+
+
+def paths_of(store: Store) -> list[str]:
+    """The visible paths, sorted."""
+    return sorted(store.snapshot().images(["path"])["path"].to_pylist())
+
+
+def test_a_committed_shard_comes_back_whole(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a.png", b"bb.png", failed=(b"bad.png",)))
+    snapshot = Store.open(tmp_path / "feats").snapshot()
+    table = snapshot.images()
+    assert table["path"].to_pylist() == ["a.png", "bb.png"]
+    assert table["rating_scores"].to_pylist()[0] == pytest.approx([0.9, 0.1, 0, 0], abs=1e-3)
+    assert table["tag_ids"].to_pylist()[0] == [5, 4]
+    assert snapshot.failures()["reason"].to_pylist() == ["no image"]
+    assert snapshot.feature_map(meta.id)[:, 0].tolist() == [5, 6]
+    assert snapshot.features(snapshot.everything).shape == (2, 768)
+    assert len(snapshot.everything) == snapshot.num_images == 2
+
+
+def test_features_are_readable_by_any_hdf5_tool(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a", b"bbb"))
+    with h5py.File(store.path / "shards" / meta.id / "features.h5") as file:
+        assert file["feature"].chunks is None and file["feature"].dtype == np.float16
+        assert file["feature"][:, 0].tolist() == [1, 3]
+
+
+def test_shadowed_rows_and_failures_are_not_seen(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        old = writer.commit(contents(b"a", b"b", failed=(b"c",)))
+        writer.commit(
+            contents(b"a", b"c", shadows=(Shadow(old.id, "images", 0), Shadow(old.id, "failures", 0)))
+        )
+    snapshot = store.snapshot()
+    assert paths_of(store) == ["a", "b", "c"]
+    assert snapshot.failures().num_rows == 0
+    assert snapshot.positions(snapshot.everything).tolist() == [0, 1, 2]
+
+
+def test_a_shadow_counts_when_its_shard_is_replaced_and_a_merge_inherits_it(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        old = writer.commit(contents(b"a", b"b"))
+        new = writer.commit(contents(b"a", shadows=(Shadow(old.id, "images", 0),)))
+        last = writer.commit(contents(b"z"))
+        merged = merge_shards(writer, [new.id, last.id], rows=100)
+    assert paths_of(store) == ["a", "b", "z"]
+    store.disk.remove_folder(store.path / "shards" / new.id)  # as gc will
+    assert paths_of(Store.open(store.path)) == ["a", "b", "z"]
+    assert merged[0].tables["shadows"] == 1
+
+
+def test_a_merge_sorts_rows_and_keeps_features_beside_them(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        ids = [writer.commit(contents(path, failed=(path + b"!",))).id for path in (b"ccc", b"a", b"bb")]
+        (merged,) = merge_shards(writer, ids, rows=100)
+    snapshot = store.snapshot()
+    assert [view.id for view in snapshot.shards] == [merged.id]
+    assert snapshot.images(["path"])["path"].to_pylist() == ["a", "bb", "ccc"]
+    assert snapshot.feature_map(merged.id)[:, 0].tolist() == [1, 2, 3]
+    assert snapshot.failures(["path"])["path"].to_pylist() == ["a!", "bb!", "ccc!"]
+
+
+def test_merge_groups_stay_within_the_row_limit(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        ids = [writer.commit(contents(b"%d" % i, b"%d+" % i)).id for i in range(5)]
+        merged = merge_shards(writer, ids, rows=4)
+    assert [meta.tables["images"] for meta in merged] == [4, 4]
+    assert [view.num_rows for view in store.snapshot().shards] == [2, 4, 4]
+
+
+def test_a_folder_without_shard_json_is_not_committed(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a"))
+    (store.path / "shards" / meta.id / "shard.json").unlink()
+    assert paths_of(Store.open(store.path)) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "space"])
+def test_a_damaged_shard_json_is_named(tmp_path: Path, damage: str) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a"))
+    path = store.path / "shards" / meta.id / "shard.json"
+    data = path.read_bytes()
+    changed = {"flip": data.replace(b'"rows"', b'"rowz"').replace(b"1", b"2", 1), "truncate": data[:-30]}
+    path.write_bytes(changed.get(damage, data.replace(b": ", b":  ", 1)))
+    with pytest.raises(CorruptShardError, match=meta.id):
+        Store.open(store.path).snapshot()
+
+
+def test_truncated_features_are_named(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a", b"b"))
+    path = store.path / "shards" / meta.id / "features.h5"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CorruptShardError, match=r"features\.h5"):
+        store.snapshot().feature_map(meta.id)
+
+
+def test_names_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    names = [b"\xff\xfe.png", b"new\nline.png", "ü 😀.png".encode(), b"-rf.png"]
+    with store.writer() as writer:
+        writer.commit(contents(*names))
+    table = store.snapshot().images()
+    assert [key_of(item).path for item in table.to_pylist()] == names
+    assert table["path"].to_pylist()[0] == r"\xff\xfe.png"
+
+
+def test_the_stable_order_is_root_then_path_bytes_then_member() -> None:
+    keys = [("/r", b"a/b", None), ("/r", b"a.txt", None), ("/r", b"a", b"z"), ("/r", b"a", None)]
+    keys += [("/q", b"z", None), ("/r", b"a", b""), ("/r", b"\xff", None)]
+    table = images_table([row(path, root=root, member=member) for root, path, member in keys])
+    got = [key_of(item) for item in table.take(stable_order(table)).to_pylist()]
+    assert got == sorted(got, key=lambda key: key.order)
+    assert [key.path for key in got] == [b"z", b"a", b"a", b"a", b"a.txt", b"a/b", b"\xff"]
+
+
+def test_a_second_writer_is_refused_with_the_owners_pid(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer(), pytest.raises(StoreLockedError, match=r"process \d+ on"), store.writer():
+        pass
+    with store.writer():
+        pass
+
+
+def _hold_and_die(path: str, ready: Any) -> None:
+    import os
+    import signal
+
+    with Store.open(Path(path)).writer():
+        ready.set()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_writer_that_died_leaves_no_lock(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    child = context.Process(target=_hold_and_die, args=(str(store.path), ready))
+    child.start()
+    child.join(60)
+    assert ready.is_set() and child.exitcode == -9
+    with store.writer():
+        pass
+
+
+def test_leftovers_of_a_dead_writer_are_swept_by_the_next(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    Disk().temporary(store.path / "shards")
+    (store.path / ".tmp-roots").write_bytes(b"half")
+    with store.writer():
+        assert [path.name for path in store.path.rglob(".tmp-*")] == []
+
+
+def test_opening_what_is_no_store_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(NoStoreError, match="pfgdata ingest"):
+        Store.open(tmp_path / "none")
+
+
+def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    value = read_json(store.path / "store.json", advice="")
+    (store.path / "store.json").write_bytes(canonical_json({**value, "format": 99}))
+    with pytest.raises(StoreFormatError, match="upgrade"):
+        Store.open(store.path)
+
+
+def test_a_store_is_not_made_among_other_files(tmp_path: Path) -> None:
+    (tmp_path / "feats").mkdir()
+    (tmp_path / "feats" / "thesis.doc").touch()
+    with pytest.raises(StoreError, match="holds other files"):
+        new_store(tmp_path / "feats")
+
+
+def test_a_creation_cut_short_is_completed_by_the_next(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    (store.path / "store.json").unlink()
+    assert new_store(tmp_path / "feats").snapshot().num_images == 0
+
+
+def test_another_tagger_or_recipe_is_refused_by_name() -> None:
+    ours, theirs = CheapTagger().identity, CheapTagger(recipe="webui").identity
+    require_same_tagger(ours, CheapTagger(name="another name for it").identity, where="feats")
+    with pytest.raises(IdentityError, match="recipe kohya against webui"):
+        require_same_tagger(ours, theirs, where="feats")
+
+
+def test_another_vocabulary_under_the_same_store_json_is_refused(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    other = tmp_path / "other"
+    tagger = CheapTagger()
+    identity = StoreIdentity(tagger=tagger.identity, vocabulary_digest="0" * 64, feature_dim=768)
+    Store.create(other, identity=identity, vocabulary=tagger.vocabulary)
+    with pytest.raises(StoreError, match="not the vocabulary"):
+        Store.open(other)
+    shutil.copy(store.path / "store.json", other / "store.json")
+    assert Store.open(other).vocabulary.names == tagger.vocabulary.names
+
+
+def test_every_flipped_byte_of_a_json_file_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    data = canonical_json({"b": [1.5, None, "ü"], "a": {"x": True}})
+    path.write_bytes(data)
+    assert json.loads(data) == read_json(path, advice="") | {"digest": json.loads(data)["digest"]}
+    for index in range(len(data)):
+        path.write_bytes(data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :])
+        with pytest.raises(CorruptShardError):
+            read_json(path, advice="")
+
+
+def test_an_empty_store_has_the_full_schema(tmp_path: Path) -> None:
+    snapshot = new_store(tmp_path / "feats").snapshot()
+    table = snapshot.images()
+    assert table.num_rows == 0 and table.schema.field("content_id").type == pa.uuid()
+    assert len(snapshot.everything) == 0
+    assert snapshot.features(snapshot.everything).shape == (0, 768)
