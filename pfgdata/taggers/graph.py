@@ -1,0 +1,251 @@
+"""Where in a WD14 graph the feature is: the input of the last dense layer before the sigmoid of the scores.
+
+No table of node names: TensorFlow, timm and converters name things differently. What is found is proven by
+`verify`: sigmoid(W f + b) must give the scores. To make the feature a graph output, a few bytes are appended
+to the file's: protobuf messages merge when concatenated, so a gigabyte of weights is not serialised again.
+
+Shapes: B images, F feature width, V tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.errors import GraphError
+
+__all__ = ["TaggerGraph", "read_graph", "verify"]
+
+Array = npt.NDArray[Any]
+
+# What may stand between the sigmoid and its dense layer: it changes no value, and `verify` checks the order.
+_RESHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+# Largest error allowed in a logit, and the rounding of a score. A wrong node is off by whole units. float32
+# has room for TF32 products on a GPU (10 bits: about 2e-3 here), float16 for sums kept in float16.
+_TOLERANCE = {False: (2e-2, 1e-5), True: (1e-1, 1e-3)}  # by TaggerGraph.half
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggerGraph:
+    """A graph as bytes, with the feature among its outputs, and what was found in it."""
+
+    model: bytes
+    scores: str  # output: sigmoid scores [B, V]
+    feature: str  # output: feature [B, F], also with more axes of size 1
+    weight: Array  # [F, V], as the graph computes with
+    bias: Array  # [V]
+    half: bool  # computed in float16
+    external: tuple[Path, ...]  # files beside the model that hold its larger weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dense:
+    feature: str
+    weight: Array
+    bias: Array
+    half: bool
+
+
+def read_graph(path: Path, *, num_tags: int) -> TaggerGraph:
+    """Find scores, feature and last dense layer of the model at `path`. Raises GraphError.
+
+    Of several outputs (files published with embeddings have two) the scores are the one a sigmoid makes, of
+    `num_tags` columns where the file says how many.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
+
+    data = path.read_bytes()
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as problem:
+        raise GraphError(f"{path} is no ONNX model ({problem}); fetch it again") from problem
+    external = _take_in_external(model, path)
+    reader = _Reader(model.graph, path)
+    scores, sigmoid = reader.scores(num_tags)
+    dense = reader.dense_before(sigmoid)
+    if external:
+        data = model.SerializeToString()
+    if dense.feature not in [value.name for value in model.graph.output]:
+        feature = onnx.ValueInfoProto(name=dense.feature)  # no type: onnxruntime infers it
+        data += onnx.ModelProto(graph=onnx.GraphProto(output=[feature])).SerializeToString()
+    return TaggerGraph(
+        model=data,
+        scores=scores,
+        feature=dense.feature,
+        weight=dense.weight,
+        bias=dense.bias,
+        half=dense.half,
+        external=external,
+    )
+
+
+def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: Path) -> None:
+    """Raise GraphError unless sigmoid(W f + b) gives the scores, within the rounding of the graph's dtype.
+
+    Errors are compared as errors of logits: near 0, where most scores are, a wrong node would hide otherwise.
+    """
+    logit_error, rounding = _TOLERANCE[graph.half]
+    scores = scores_BV.astype(np.float64)
+    if features_BF.ndim != 2 or features_BF.shape[1] != graph.weight.shape[0]:
+        raise GraphError(
+            f"{where}: {graph.feature} has shape {features_BF.shape}, the last dense layer takes"
+            f" {graph.weight.shape[0]} values an image; this graph is not supported"
+        )
+    logits = features_BF.astype(np.float64) @ graph.weight + graph.bias
+    computed = 1 / (1 + np.exp(-logits))
+    if computed.shape != scores.shape:
+        raise GraphError(
+            f"{where}: the last dense layer makes {computed.shape[1]} scores, not {scores.shape[1]}"
+        )
+    allowed = logit_error * np.maximum(scores * (1 - scores), 1e-4) + rounding * scores
+    worst = np.abs(computed - scores) - allowed
+    if not np.all(worst <= 0):
+        row, tag = np.unravel_index(np.argmax(np.nan_to_num(worst, nan=np.inf)), worst.shape)
+        raise GraphError(
+            f"{where}: sigmoid(W f + b) of {graph.feature} gives {computed[row, tag]:.6f} for tag {tag}, the"
+            f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use another model file"
+        )
+
+
+def _take_in_external(model: Any, path: Path) -> tuple[Path, ...]:
+    """Read weights that lie in files beside the model into it; those files, sorted.
+
+    onnxruntime itself refuses links that lead out of the folder, and Hugging Face's cache has such links.
+    """
+    files = set()
+    for tensor in model.graph.initializer:
+        if tensor.data_location != tensor.EXTERNAL:
+            continue
+        entry = {item.key: item.value for item in tensor.external_data}
+        place = Path(entry["location"])
+        if place.is_absolute() or ".." in place.parts or not (path.parent / place).is_file():
+            raise GraphError(f"{path} needs {place} beside it, with its weights; fetch that file too")
+        files.add(path.parent / place)
+        with (path.parent / place).open("rb") as file:
+            file.seek(int(entry.get("offset", 0)))
+            tensor.raw_data = file.read(int(entry.get("length", -1)))
+        tensor.data_location = tensor.DEFAULT
+        del tensor.external_data[:]
+    return tuple(sorted(files))
+
+
+class _Reader:
+    """Walks one graph from its outputs upwards."""
+
+    def __init__(self, graph: Any, path: Path) -> None:
+        self._graph, self._path = graph, path
+        self._maker = {output: node for node in graph.node for output in node.output}
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+
+    def scores(self, num_tags: int) -> tuple[str, Any]:
+        """The name of the output with the scores, and the Sigmoid node that makes it."""
+        found = [(value, self._source(value.name)) for value in self._graph.output]
+        made = [(value, node) for value, node in found if node is not None and node.op_type == "Sigmoid"]
+        if not made:
+            names = ", ".join(value.name for value in self._graph.output)
+            raise GraphError(
+                f"{self._path}: no output ({names}) comes from a sigmoid; a tagger that gives logits, or"
+                " another kind of model, is not supported"
+            )
+        fitting = [(value, node) for value, node in made if _width(value) in (num_tags, None)]
+        if not fitting:
+            widths = ", ".join(str(_width(value)) for value, _ in made)
+            raise GraphError(
+                f"{self._path} gives {widths} scores, selected_tags.csv names {num_tags} tags;"
+                " take both files from the same model"
+            )
+        value, node = fitting[0]
+        return value.name, node
+
+    def dense_before(self, sigmoid: Any) -> _Dense:
+        """The dense layer whose result `sigmoid` takes: Gemm, or MatMul with or without Add."""
+        node = self._source(sigmoid.input[0])
+        bias: Array | None = None
+        if node is not None and node.op_type == "Add":
+            sides = [(self.constant(name), other) for name, other in (node.input, reversed(node.input))]
+            bias, summed = next(((b, other) for b, other in sides if b is not None), (None, node.input[0]))
+            node = self._source(summed)
+        dense = self._dense(node) if node is not None else None
+        if dense is None:
+            kind = node.op_type if node is not None else "the input"
+            raise GraphError(
+                f"{self._path}: before its sigmoid stands {kind}, no dense layer (MatMul or Gemm with stored"
+                " weights); this graph is not supported"
+            )
+        total = dense.bias + (0 if bias is None else bias.astype(np.float64).ravel())
+        return replace(dense, bias=total)
+
+    def _dense(self, node: Any) -> _Dense | None:
+        """What a MatMul or Gemm multiplies, in float64; None if `node` is neither."""
+        if node.op_type not in ("MatMul", "Gemm") or (weight := self.constant(node.input[1])) is None:
+            return None
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        half, weight, bias = weight.dtype == np.float16, weight.astype(np.float64), np.zeros(1)
+        if node.op_type == "Gemm":
+            if "transA" in attributes and attributes["transA"].i:
+                return None
+            if "transB" in attributes and attributes["transB"].i:
+                weight = weight.T
+            weight = weight * (attributes["alpha"].f if "alpha" in attributes else 1.0)
+            if len(node.input) > 2 and node.input[2]:
+                stored = self.constant(node.input[2])
+                if stored is None:
+                    return None
+                bias = stored.astype(np.float64).ravel() * (
+                    attributes["beta"].f if "beta" in attributes else 1.0
+                )
+        if weight.ndim != 2:
+            return None
+        return _Dense(feature=node.input[0], weight=weight, bias=bias, half=half)
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a tensor that is stored, or made of a stored one by Cast, Transpose and the like."""
+        from onnx import numpy_helper
+
+        if name in self._stored:
+            return numpy_helper.to_array(self._stored[name])
+        node = self._maker.get(name)
+        if node is None:
+            return None
+        if node.op_type == "Constant":
+            return numpy_helper.to_array(node.attribute[0].t)
+        apply = _APPLIED.get(node.op_type)
+        value = self.constant(node.input[0]) if apply else None
+        return None if value is None or apply is None else apply(value, node)
+
+    def _source(self, name: str) -> Any | None:
+        """The node that computes `name`, seen through what only reshapes or casts; None at an input."""
+        node = self._maker.get(name)
+        while node is not None and node.op_type in _RESHAPING:
+            node = self._maker.get(node.input[0])
+        return node
+
+
+def _cast(value: Array, node: Any) -> Array:
+    from onnx import helper
+
+    return value.astype(helper.tensor_dtype_to_np_dtype(node.attribute[0].i))
+
+
+def _transposed(value: Array, node: Any) -> Array:
+    return value.transpose(node.attribute[0].ints if node.attribute else None)
+
+
+_APPLIED: dict[str, Callable[[Array, Any], Array]] = {
+    "Cast": _cast,
+    "Identity": lambda value, node: value,
+    "Transpose": _transposed,
+}
+
+
+def _width(value: Any) -> int | None:
+    """Size of the last axis of a graph output; None where the file does not say."""
+    axes = value.type.tensor_type.shape.dim
+    return axes[-1].dim_value or None if axes else None

@@ -1,0 +1,178 @@
+"""Pixels to latents with a Stable Diffusion VAE, and the sizes a base works at.
+
+A latent set belongs to a VAE by the digest of its parameters, not by a name: the same VAE comes alone and
+inside many bases. Sizes come from the configs alone, so that no torch is needed for them.
+
+Shapes: B images, H x W pixels, C latent channels, h x w = H x W over the factor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from pfgdata.errors import ModelError, ModelNotFoundError
+from pfgdata.hub import Resolved, resolve
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["BaseGeometry", "Vae", "base_geometry", "state_digest"]
+
+_FETCHED = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")  # of a base on the hub
+_SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseGeometry:
+    """The sizes of a base, in pixels but for `factor` and `sample_size`."""
+
+    factor: int  # pixels per latent, a side: 8
+    sample_size: int  # latents a side the UNet was made for: 64
+    step: int  # sides of pictures are multiples: factor x 2^(UNet downsamplings), 64
+    resolution: int  # sample_size x factor: 512
+
+
+def base_geometry(folder: Path) -> BaseGeometry:
+    """The sizes of the diffusers base in `folder`, from vae/config.json and unet/config.json.
+
+    Raises ModelError if one is missing, is no JSON, or does not say.
+    """
+    unet = _config(folder / "unet" / "config.json")
+    factor = _factor(_config(folder / "vae" / "config.json"))
+    sample_size, blocks = unet.get("sample_size"), unet["block_out_channels"]
+    if not isinstance(sample_size, int):
+        raise ModelError(f"{folder}/unet/config.json: no sample_size; not a Stable Diffusion UNet")
+    return BaseGeometry(
+        factor=factor,
+        sample_size=sample_size,
+        step=factor * 2 ** (len(blocks) - 1),
+        resolution=sample_size * factor,
+    )
+
+
+class Vae:
+    """A frozen AutoencoderKL. `untrained`: its weights are random, a demo whose pictures are noise."""
+
+    compute_dtype = "float32"  # in float16 SDXL's VAE overflows; one dtype keeps latent sets comparable
+
+    def __init__(self, model: Any, *, name: str, revision: str | None, untrained: bool) -> None:
+        self.name, self.revision, self.untrained = name, revision, untrained
+        self.factor = _factor(model.config)
+        self.latent_channels = int(model.config["latent_channels"])
+        self.scaling_factor = float(model.config.get("scaling_factor", _SCALING_FACTOR))
+        self._model = model
+
+    @classmethod
+    def load(cls, base: str | Resolved, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> Vae:
+        """Load the VAE of `base`: a base's or a VAE's own diffusers folder, a hub id, or `demo`.
+
+        Of a base only its vae/ folder is needed. `auto` takes a GPU if there is one. Raises
+        ModelNotFoundError, ModelError.
+        """
+        found = base if isinstance(base, Resolved) else resolve(base, what="base", patterns=_FETCHED)
+        if found.file:
+            raise ModelError(f"{found.file}: single-file checkpoints are not read; name a diffusers folder")
+        inside = found.folder / "vae"
+        folder = inside if inside.is_dir() else found.folder
+        _config(folder / "config.json")
+        return cls(
+            _load_model(folder).to(_device(device)),
+            name=found.name,
+            revision=found.revision,
+            untrained=(found.folder / "UNTRAINED").exists(),
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """BLAKE3 of the parameters as float32, under diffusers' keys, sorted; equal for equal VAEs."""
+        return state_digest(self._model.state_dict())
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """Mean and log variance of the posterior, float32 [B, C, h, w], unscaled, of uint8 RGB [B, H, W, 3].
+
+        H and W are multiples of `factor`.
+        """
+        import torch
+
+        if pixels.dtype != np.uint8 or pixels.shape[1] % self.factor or pixels.shape[2] % self.factor:
+            raise ValueError(
+                f"pixels are {pixels.dtype} {pixels.shape}; uint8, sides multiples of {self.factor}"
+            )
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._model.device)
+        x = x.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        with torch.inference_mode():
+            posterior = self._model.encode(x).latent_dist
+        return posterior.mean.cpu().numpy(), posterior.logvar.cpu().numpy()
+
+
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """BLAKE3, hex, of a state dict: per key, sorted, its name, shape and values as little-endian float32."""
+    digest = blake3()
+    for key in sorted(state):
+        values = state[key].detach().float().cpu().contiguous().numpy()
+        digest.update(f"{key} {list(values.shape)}\n".encode())
+        digest.update(values.astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _load_model(folder: Path) -> Any:
+    """The AutoencoderKL in `folder`, float32, complete. Raises ModelError if it is none."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    try:
+        model, info = AutoencoderKL.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise ModelError(f"{folder}: no VAE that diffusers can load: {_one_line(problem)}") from problem
+    lacking = [*info["missing_keys"], *info["mismatched_keys"]]
+    if lacking:  # diffusers would fill them with random numbers
+        raise ModelError(
+            f"{folder}: its weights lack {len(lacking)} tensors, {lacking[0]} first; fetch it again"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ModelError("no CUDA for torch here; install a CUDA build of torch, or use cpu")
+    return "cuda" if available and name != "cpu" else "cpu"
+
+
+def _factor(config: Mapping[str, Any]) -> int:
+    """Pixels per latent: every block of the encoder but the last halves the sides."""
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """A part's config.json, with `block_out_channels` in it."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelNotFoundError(
+            f"{path} is missing; put a whole diffusers base there, or try --base demo"
+        ) from None
+    except (OSError, ValueError) as problem:
+        raise ModelError(f"{path} cannot be read: {_one_line(problem)}; fetch it again") from problem
+    if not isinstance(config, dict) or not config.get("block_out_channels"):
+        raise ModelError(f"{path}: no block_out_channels; it belongs to no Stable Diffusion VAE or UNet")
+    return config
+
+
+def _one_line(problem: Exception) -> str:
+    return " ".join(str(problem).split())

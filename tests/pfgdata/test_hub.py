@@ -1,0 +1,82 @@
+"""Names to folders: the package's own models, folders, files, and hub ids from a cache, with no network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pfgdata.errors import ModelNotFoundError
+from pfgdata.hub import resolve, weights_sha256
+
+NAME = "SmilingWolf/wd-v1-4-vit-tagger-v2"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def cached(cache: Path, name: str, *files: str) -> Path:
+    """A repository in Hugging Face's cache layout, as an earlier download left it."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    for file in files:
+        (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / file).write_text("x")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return snapshot
+
+
+@pytest.mark.parametrize("what", ["tagger", "base"])
+def test_demo_models_travel_in_the_package(what: str) -> None:
+    found = resolve("demo", what=what)
+    assert found.folder.name == f"demo_{what}"
+    assert (found.folder / "UNTRAINED").is_file()
+    assert found.revision is None
+
+
+def test_a_folder_or_a_file_is_itself_under_a_name_that_works_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    (tmp_path / "org" / "model" / "m.onnx").touch()
+    monkeypatch.chdir(tmp_path)
+    folder = resolve("org/model", what="tagger")
+    assert (folder.folder, folder.name) == (tmp_path / "org/model", str(tmp_path / "org/model"))
+    file = resolve("org/model/m.onnx", what="tagger")
+    assert (file.folder, file.file) == (tmp_path / "org/model", tmp_path / "org/model/m.onnx")
+
+
+def test_a_cached_model_is_found_without_network_and_its_commit_recorded(tmp_path: Path) -> None:
+    snapshot = cached(tmp_path, NAME, "model.onnx", "selected_tags.csv")
+    for offline in (True, False):  # complete: the network is not even asked
+        found = resolve(NAME, what="tagger", cache=tmp_path, offline=offline)
+        assert (found.name, found.folder, found.revision) == (NAME, snapshot, COMMIT)
+    assert resolve(NAME, what="tagger", cache=tmp_path, revision=COMMIT, offline=True).folder == snapshot
+
+
+def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> None:
+    weights = ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/pytorch_model"]
+    files = [f"{part}/config.json" for part in ("unet", "vae", "text_encoder")]
+    files += ["model_index.json", "scheduler/scheduler_config.json", *(f"{stem}.bin" for stem in weights)]
+    snapshot = cached(tmp_path, "org/old-base", *files)
+    assert resolve("org/old-base", what="base", cache=tmp_path).folder == snapshot
+
+
+@pytest.mark.parametrize("what", ["tagger", "base"])
+def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve(NAME, what=what, cache=tmp_path, offline=True)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert NAME in text and f"--{what} FOLDER" in text and f"--{what} demo" in text
+
+
+@pytest.mark.parametrize("name", ["nothing", "./no/where", "/no/where", "a/b/c", "~/nothing-here", ""])
+def test_a_name_that_can_be_no_hub_id_is_not_looked_up(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="no such folder"):
+        resolve(name, what="tagger", cache=tmp_path)
+
+
+def test_the_hash_is_the_sha256_hubs_show(tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(b"weights" * 100_000)
+    assert weights_sha256(tmp_path / "w") == hashlib.sha256(b"weights" * 100_000).hexdigest()
