@@ -14,6 +14,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 __all__ = [
+    "CONTENT_ID_BYTES",
     "Found",
     "ImageKey",
     "NoProgress",

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pfgdata.store.checks import Problem, RepairReport, repair, verify
     from pfgdata.store.disk import Disk
     from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, require_same_tagger
     from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet, LatentSetWriter
@@ -47,6 +48,8 @@ __all__ = [
     "LatentInfo",
     "LatentSet",
     "LatentSetWriter",
+    "Problem",
+    "RepairReport",
     "Shadow",
     "ShardContents",
     "ShardMeta",
@@ -63,8 +66,10 @@ __all__ = [
     "key_of",
     "merge_shards",
     "read_json",
+    "repair",
     "require_same_tagger",
     "stable_order",
+    "verify",
 ]
 
 _LAZY = {
@@ -80,6 +85,8 @@ _LAZY = {
     "LatentInfo": "pfgdata.store.latent_sets",
     "LatentSet": "pfgdata.store.latent_sets",
     "LatentSetWriter": "pfgdata.store.latent_sets",
+    "Problem": "pfgdata.store.checks",
+    "RepairReport": "pfgdata.store.checks",
     "Shadow": "pfgdata.store.store",
     "ShardContents": "pfgdata.store.store",
     "ShardMeta": "pfgdata.store.shards",
@@ -96,8 +103,10 @@ _LAZY = {
     "key_of": "pfgdata.store.rows",
     "merge_shards": "pfgdata.store.upkeep",
     "read_json": "pfgdata.store.layout",
+    "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",
     "stable_order": "pfgdata.store.rows",
+    "verify": "pfgdata.store.checks",
 }
 
 if not TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from blake3 import blake3
 
 from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError
 from pfgdata.records import TaggerIdentity
@@ -43,9 +44,10 @@ class StoreIdentity:
     score_floor: float = SCORE_FLOOR
 
 
-def identity_bytes(identity: StoreIdentity, *, created: str) -> bytes:
-    """The bytes of store.json; `created` is an ISO time for people."""
-    return canonical_json({"format": FORMAT, "created": created, **asdict(identity)})
+def identity_bytes(identity: StoreIdentity, *, created: str, vocabulary: bytes) -> bytes:
+    """The bytes of store.json; `created` is an ISO time for people, `vocabulary` the bytes of that file."""
+    files = {"vocabulary.parquet": {"size": len(vocabulary), "blake3": blake3(vocabulary).hexdigest()}}
+    return canonical_json({"format": FORMAT, "created": created, "files": files, **asdict(identity)})
 
 
 def read_identity(store: Path) -> StoreIdentity:

@@ -32,6 +32,7 @@ __all__ = [
     "LatentSetWriter",
     "create_latent_set",
     "list_latent_sets",
+    "open_latent_set",
 ]
 
 
@@ -186,16 +187,17 @@ def create_latent_set(folder: Path, identity: LatentIdentity, info: LatentInfo, 
         disk.make_folder(path / "shards")
         value = {"format": FORMAT, "identity": asdict(identity), "info": asdict(info)}
         disk.replace_file(path / "latents.json", canonical_json(value))
-    return _open_latent_set(path, disk)
+    return open_latent_set(path, disk=disk)
 
 
 def list_latent_sets(folder: Path, *, disk: Disk) -> list[LatentSet]:
     """The sets under `folder` (`latents/`), by id."""
     made = sorted(folder.glob("*/latents.json")) if folder.is_dir() else []
-    return [_open_latent_set(path.parent, disk) for path in made]
+    return [open_latent_set(path.parent, disk=disk) for path in made]
 
 
-def _open_latent_set(path: Path, disk: Disk) -> LatentSet:
+def open_latent_set(path: Path, *, disk: Disk) -> LatentSet:
+    """Open the set in the folder `path`. Raises StoreFormatError where latents.json is damaged or newer."""
     value = read_json(
         path / "latents.json", error=StoreFormatError, advice="delete the set and encode it again"
     )

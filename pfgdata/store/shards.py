@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,11 +34,12 @@ __all__ = [
     "map_array",
     "new_shard_id",
     "read_meta",
+    "shard_names",
     "write_shard",
 ]
 
 _SHARD_ID = re.compile(r"\d{8,}-[0-9a-f]{8}")  # what else lies there (.tmp-*, a file manager's) is not ours
-REPAIR = "run pfgdata verify --repair on the store"
+REPAIR = "run: pfgdata verify STORE --repair"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def new_shard_id(folder: Path) -> str:
 
     Ids sort by commit order, because one writer at a time holds the lock while it asks.
     """
-    taken = [int(name.split("-")[0]) for name in _shard_names(folder)]
+    taken = [int(name.split("-")[0]) for name in shard_names(folder)]
     return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
 
 
@@ -135,10 +136,18 @@ def read_meta(shard: Path) -> ShardMeta:
     )
 
 
-def list_shards(folder: Path, *, cache: dict[str, ShardMeta]) -> list[ShardMeta]:
-    """The committed shards in `folder`, in commit order; `cache` holds what was read before (immutable)."""
+def list_shards(
+    folder: Path, *, cache: dict[str, ShardMeta], without: Collection[str] = ()
+) -> list[ShardMeta]:
+    """The committed shards in `folder`, in commit order, but those named in `without`.
+
+    `cache` holds what was read before: shards are immutable. Raises CorruptShardError for a damaged one,
+    since the rows that it hides would return if it were left out in silence.
+    """
     found = []
-    for name in _shard_names(folder):
+    for name in shard_names(folder):
+        if name in without:
+            continue
         if name not in cache:
             try:
                 cache[name] = read_meta(folder / name)
@@ -158,7 +167,8 @@ def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
         raise CorruptShardError(f"{path}: cannot be mapped ({problem}); {REPAIR}") from problem
 
 
-def _shard_names(folder: Path) -> list[str]:
+def shard_names(folder: Path) -> list[str]:
+    """The folders in `folder` that are shards by name, committed or not, in the order of their ids."""
     return sorted(path.name for path in folder.iterdir() if _SHARD_ID.fullmatch(path.name))
 
 

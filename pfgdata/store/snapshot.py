@@ -7,7 +7,7 @@ ingest commits beside it. Shadows count also when the shard that holds them is i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,10 +49,18 @@ class ShardView:
 class Snapshot:
     """The visible rows of a store at the moment it was taken."""
 
-    def __init__(self, store: Path, *, feature_dim: int, cache: dict[str, ShardMeta]) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *,
+        feature_dim: int,
+        cache: dict[str, ShardMeta],
+        without: Collection[str] = (),
+    ) -> None:
+        """See `store` as of now; `without` names shards to look past, as if they were gone."""
         self.path = store
         self.feature_dim = feature_dim
-        self.present = tuple(list_shards(store / "shards", cache=cache))
+        self.present = tuple(list_shards(store / "shards", cache=cache, without=without))
         replaced = {target for meta in self.present for target in meta.replaces}
         shadows = read_shadows(store / "shards", self.present)
         self.shards = tuple(

@@ -5,7 +5,7 @@ Opening reads two small files; a snapshot reads what shards say of themselves, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -96,19 +96,22 @@ class Store:
             disk.make_folder(path / "shards")
             sink = pa.BufferOutputStream()
             pq.write_table(vocabulary_table(vocabulary), sink, compression="zstd")
-            disk.replace_file(path / "vocabulary.parquet", sink.getvalue().to_pybytes())
+            tags = sink.getvalue().to_pybytes()
+            disk.replace_file(path / "vocabulary.parquet", tags)
             disk.replace_file(path / "roots.json", roots_bytes({}))
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            disk.replace_file(path / "store.json", identity_bytes(identity, created=created))
+            value = identity_bytes(identity, created=created, vocabulary=tags)
+            disk.replace_file(path / "store.json", value)
         return cls(path, identity, vocabulary, disk)
 
     def roots(self) -> dict[str, str]:
         """Corpus root -> the folder where it is now."""
         return read_roots(self.path)
 
-    def snapshot(self) -> Snapshot:
-        """The visible rows as of now."""
-        return Snapshot(self.path, feature_dim=self.identity.feature_dim, cache=self._metas)
+    def snapshot(self, *, without: Collection[str] = ()) -> Snapshot:
+        """The visible rows as of now; `without` names shards to look past, as if they were gone."""
+        width = self.identity.feature_dim
+        return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without)
 
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:

@@ -1,0 +1,201 @@
+"""Does a store hold what it promises, and what to do where it does not.
+
+Quick: names, sizes, and what each file says of itself. Deep: every byte against its BLAKE3. A broken shard is
+set aside, never deleted, and an empty one takes over what it hides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from pfgdata.errors import StoreError
+from pfgdata.records import NoProgress, Progress
+from pfgdata.store.disk import Disk
+from pfgdata.store.identity import StoreIdentity, read_identity, read_roots
+from pfgdata.store.latent_sets import open_latent_set
+from pfgdata.store.layout import read_json
+from pfgdata.store.lock import exclusive
+from pfgdata.store.rows import KEY_COLUMNS, failures_table, images_table, stable_order
+from pfgdata.store.shards import ShardMeta, read_meta, shard_names
+from pfgdata.store.snapshot import Snapshot, read_shadows
+from pfgdata.store.store import Shadow, ShardContents, Store
+
+__all__ = ["Problem", "RepairReport", "repair", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as promised: `shard` is its folder, None where the store as a whole is meant."""
+
+    path: Path
+    what: str
+    shard: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What a repair did."""
+
+    set_aside: tuple[Path, ...]  # where the broken shards are now
+    rows_hidden: int  # older rows of keys that were visible twice
+    old_versions_possible: bool  # what a lost shadow hid may be back until the next ingest
+
+
+def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) -> list[Problem]:
+    """Every problem of the store at `path`; none means that it holds all it promises.
+
+    `deep` reads every byte. Raises NoStoreError when there is no store. Needs no lock: what an ingest commits
+    meanwhile is looked at or not.
+    """
+    progress = progress or NoProgress()
+    problems = list(_of_store(path, deep=deep))
+    shards = [path / "shards" / name for name in shard_names(path / "shards")]
+    for latent_set in sorted(path.glob("latents/*")):
+        try:
+            open_latent_set(latent_set, disk=Disk())
+        except (StoreError, OSError) as problem:
+            problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
+        if (latent_set / "shards").is_dir():
+            shards += [latent_set / "shards" / name for name in shard_names(latent_set / "shards")]
+    progress.start("verify", total=len(shards), unit="shards")
+    for shard in shards:
+        problems += _of_shard(shard, deep=deep)
+        progress.advance()
+    progress.finish()
+    return problems
+
+
+def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
+    """Set the broken shards of `problems` aside into quarantine/; the next ingest or latents redoes them.
+
+    An empty shard takes over what they hid. Where that cannot be read, of several visible rows of one key
+    all but the one in the latest shard are hidden. Raises StoreLockedError while another process writes.
+    """
+    broken = sorted({problem.shard for problem in problems if problem.shard is not None})
+    ours = [shard for shard in broken if shard.parent == store.path / "shards"]
+    aside: list[Path] = []
+    for shard in broken:
+        if shard not in ours:
+            with exclusive(shard.parent.parent / "lock", what=f"latent set {shard.parent.parent}"):
+                aside.append(_set_aside(store, shard))
+    with store.writer() as writer:
+        readable = [meta for meta in map(_meta_or_none, ours) if meta is not None]
+        unreadable = len(readable) < len(ours)
+        snapshot = store.snapshot(without=[shard.name for shard in ours])
+        doubles = _older_doubles(snapshot) if unreadable else ()
+        present = {meta.id for meta in snapshot.present}
+        replaces = {target for meta in readable for target in meta.replaces if target in present}
+        shadows = {*_shadows_of(store.path / "shards", readable, present), *doubles}
+        if shadows or replaces:
+            writer.commit(_hiding(store.identity, tuple(shadows), tuple(replaces)))
+        aside += [_set_aside(store, shard) for shard in ours]
+    return RepairReport(set_aside=tuple(aside), rows_hidden=len(doubles), old_versions_possible=unreadable)
+
+
+def _of_store(path: Path, *, deep: bool) -> Iterator[Problem]:
+    read_identity(path)
+    files = read_json(path / "store.json", error=StoreError, advice="")["files"]
+    yield from _of_files(path, files, deep=deep, shard=None)
+    try:
+        read_roots(path)
+    except (StoreError, OSError) as problem:
+        yield Problem(path / "roots.json", _reason(problem), None)
+
+
+def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
+    if not (shard / "shard.json").exists():
+        return  # not committed: no reader sees it
+    try:
+        meta = read_meta(shard)
+    except (StoreError, OSError) as problem:
+        yield Problem(shard / "shard.json", _reason(problem), shard)
+        return
+    yield from _of_files(shard, meta.files, deep=deep, shard=shard)
+    for extra in sorted({path.name for path in shard.iterdir()} - {"shard.json", *meta.files}):
+        yield Problem(shard / extra, "not part of the shard", shard)
+
+
+def _of_files(
+    folder: Path, files: Mapping[str, Mapping[str, Any]], *, deep: bool, shard: Path | None
+) -> Iterator[Problem]:
+    for name, promised in files.items():
+        file = folder / name
+        try:
+            size = file.stat().st_size
+            if size != promised["size"]:
+                yield Problem(file, f"has {size:,} bytes, should have {promised['size']:,}", shard)
+            elif deep and blake3().update_mmap(file).hexdigest() != promised["blake3"]:
+                yield Problem(file, "its bytes are not those that were written", shard)
+        except OSError as problem:
+            yield Problem(file, problem.strerror or "cannot be read", shard)
+
+
+def _meta_or_none(shard: Path) -> ShardMeta | None:
+    """The meta of a broken shard, if that and what it hides can still be read."""
+    try:
+        meta = read_meta(shard)
+        read_shadows(shard.parent, [meta])
+    except (StoreError, OSError, pa.ArrowException):
+        return None
+    return meta
+
+
+def _shadows_of(folder: Path, metas: Sequence[ShardMeta], present: set[str]) -> Iterator[Shadow]:
+    for (shard, table), rows in read_shadows(folder, metas).items():
+        if shard in present:
+            yield from (Shadow(shard, table, int(row)) for row in rows)
+
+
+def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
+    """Of several visible rows of one key, all but the one in the latest shard; and so for failures."""
+    doubles: list[Shadow] = []
+    for name, table in (
+        ("images", snapshot.images(KEY_COLUMNS)),
+        ("failures", snapshot.failures(KEY_COLUMNS)),
+    ):
+        table = table.take(stable_order(table))
+        keys = [
+            pc.cast(table[column], pa.string()) if column == "root" else table[column]
+            for column in KEY_COLUMNS
+        ]
+        rows = list(zip(*(column.to_pylist() for column in keys), strict=True))
+        places = list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
+        latest: dict[tuple[object, ...], tuple[str, int]] = {}
+        for key, place in zip(rows, places, strict=True):
+            older = min(latest[key], place) if key in latest else None
+            latest[key] = max(latest[key], place) if key in latest else place
+            if older:
+                doubles.append(Shadow(older[0], name, older[1]))
+    return tuple(doubles)
+
+
+def _hiding(identity: StoreIdentity, shadows: tuple[Shadow, ...], replaces: tuple[str, ...]) -> ShardContents:
+    return ShardContents(
+        images=images_table([]),
+        features=np.empty((0, identity.feature_dim), np.float16),
+        failures=failures_table([]),
+        shadows=shadows,
+        replaces=replaces,
+        writer={"what": "repair"},
+    )
+
+
+def _set_aside(store: Store, shard: Path) -> Path:
+    target = store.path / "quarantine" / "-".join(shard.relative_to(store.path).parts)
+    store.disk.make_folder(target.parent)
+    store.disk.rename(shard, target)
+    store.disk.sync(shard.parent)
+    store.disk.sync(target.parent)
+    return target
+
+
+def _reason(problem: Exception) -> str:
+    return " ".join(str(problem).split()).removeprefix("[Errno 2] ")

@@ -1,0 +1,146 @@
+"""Verify names what is broken; repair sets it aside and nothing hidden comes back."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pfgdata.corpus import plan_segments
+from pfgdata.errors import CorruptShardError
+from pfgdata.images import BucketPolicy
+from pfgdata.ingest import IngestOptions, ingest
+from pfgdata.latents import encode_latents
+from pfgdata.store import Problem, Store, repair, verify
+from pfgdata.vaes import Vae
+from tests.conftest import make_images, new_store
+from tests.doubles import CheapTagger
+
+OPTIONS = IngestOptions(batch_size=4, shard_rows=8)
+
+
+@pytest.fixture
+def changed_store(tmp_path: Path) -> Store:
+    """24 images in three shards, then 4 of them changed: a fourth shard that shadows their old rows."""
+    make_images(tmp_path / "images", 24)
+    store = new_store(tmp_path / "feats")
+    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=OPTIONS)
+    make_images(tmp_path / "other", 4, seed=4)
+    for index in range(4):
+        (tmp_path / "other" / f"{index:04d}.png").replace(tmp_path / "images" / f"{index:04d}.png")
+    ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger(), options=OPTIONS)
+    return store
+
+
+def paths(store: Store) -> list[str]:
+    """The visible paths, sorted; twice where a path is visible twice."""
+    return sorted(Store.open(store.path).snapshot().images(["path"])["path"].to_pylist())
+
+
+def files_of(store: Store) -> list[Path]:
+    """Every file of the store that verify answers for."""
+    return sorted(path for path in store.path.rglob("*") if path.is_file() and path.name != "lock")
+
+
+def test_a_good_store_has_no_problem(changed_store: Store) -> None:
+    assert verify(changed_store.path, deep=True) == []
+
+
+def test_every_flipped_byte_and_truncation_is_found_and_its_shard_named(changed_store: Store) -> None:
+    chance = random.Random(0)
+    encode_latents(
+        changed_store,
+        Vae.load("demo", device="cpu"),
+        changed_store.snapshot().everything,
+        policy=BucketPolicy.derive(resolution=32, step=16),
+        base_name="demo",
+        base_revision=None,
+    )
+    files = files_of(changed_store)
+    for turn in range(200):
+        path = chance.choice(files)
+        data = path.read_bytes()
+        at = chance.randrange(len(data))
+        flipped = data[:at] + bytes([data[at] ^ (1 << chance.randrange(8))]) + data[at + 1 :]
+        path.write_bytes(flipped if turn % 2 else data[:at])
+        problems = _problems(changed_store.path)
+        assert [problem.path for problem in problems] == [path], f"byte {at} of {path}"
+        assert problems[0].shard == (path.parent if "shards" in path.parts else None)
+        path.write_bytes(data)
+    assert verify(changed_store.path, deep=True) == []
+
+
+def _problems(store: Path) -> list[Problem]:
+    """What verify finds; a damaged store.json stops it at once, which names the file too."""
+    try:
+        return verify(store, deep=True)
+    except Exception as problem:
+        assert "store.json" in str(problem)
+        return [Problem(store / "store.json", str(problem), None)]
+
+
+def test_a_broken_data_shard_is_set_aside_and_the_next_ingest_redoes_its_images(
+    changed_store: Store, tmp_path: Path
+) -> None:
+    before = paths(changed_store)
+    victim = changed_store.snapshot().shards[1]
+    features = victim.path / "features.h5"
+    features.write_bytes(features.read_bytes()[:-1])
+    report = repair(changed_store, verify(changed_store.path))
+    assert len(report.set_aside) == 1 and not report.old_versions_possible
+    assert len(paths(changed_store)) == 24 - victim.num_rows
+    store = Store.open(changed_store.path)
+    tagger = CheapTagger()
+    again = ingest(plan_segments(tmp_path / "images", store.roots()), store, tagger, options=OPTIONS)
+    assert again.tagged == victim.num_rows and paths(store) == before
+    assert verify(store.path, deep=True) == []
+
+
+def test_what_a_broken_shard_hid_stays_hidden(changed_store: Store) -> None:
+    last = changed_store.snapshot().shards[-1]
+    (last.path / "images.parquet").unlink()
+    repair(changed_store, verify(changed_store.path))
+    assert paths(changed_store) == [f"{index:04d}.png" for index in range(4, 24)]
+
+
+def test_a_shard_whose_json_is_lost_leaves_no_key_twice(changed_store: Store, tmp_path: Path) -> None:
+    hidden_by = changed_store.snapshot().shards[-1]
+    make_images(tmp_path / "third", 4, seed=8)
+    for index in range(2):
+        (tmp_path / "third" / f"{index:04d}.png").replace(tmp_path / "images" / f"{index:04d}.png")
+    segments = plan_segments(tmp_path / "images", changed_store.roots())
+    ingest(segments, changed_store, CheapTagger(), options=OPTIONS)
+    (hidden_by.path / "shard.json").write_bytes(b"{}")
+    with pytest.raises(CorruptShardError, match="verify"):
+        Store.open(changed_store.path).snapshot()
+    report = repair(changed_store, verify(changed_store.path))
+    assert report.old_versions_possible and report.rows_hidden == 2
+    visible = paths(changed_store)
+    assert len(visible) == len(set(visible)) == 24
+    store = Store.open(changed_store.path)
+    again = ingest(segments, store, CheapTagger(), options=OPTIONS)
+    assert again.tagged == 2 and len(set(paths(store))) == 24
+    assert np.unique(store.snapshot().everything.content_ids, axis=0).shape[0] == 24
+
+
+def test_a_broken_latent_shard_is_encoded_again(changed_store: Store) -> None:
+    vae = Vae.load("demo", device="cpu")
+
+    def encode() -> int:
+        return encode_latents(
+            changed_store,
+            vae,
+            changed_store.snapshot().everything,
+            policy=BucketPolicy.derive(resolution=32, step=16),
+            base_name="demo",
+            base_revision=None,
+        ).encoded
+
+    assert encode() == 24
+    (path,) = changed_store.path.glob("latents/*/shards/*/latents.h5")
+    path.write_bytes(path.read_bytes()[:100])
+    report = repair(changed_store, verify(changed_store.path))
+    assert [place.parent.name for place in report.set_aside] == ["quarantine"]
+    assert encode() == 24
