@@ -1,0 +1,70 @@
+"""pfgdata: a folder of images to a searchable feature store.
+
+What `import pfgdata` offers, loaded when first asked for; a room's whole offer is at its own door, as in
+`from pfgdata.store import Snapshot`. The functions `ingest` and `encode_latents` stand at the doors of
+`pfgdata.ingest` and `pfgdata.latents`: the room has the name already.
+
+    from pfgdata import Store, Thresholds, select
+    store = Store.open(Path("feats"))
+    rows = select(store.snapshot(), store.vocabulary, "has('smile')", Thresholds())
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgdata.corpus import plan_segments
+    from pfgdata.errors import PfgError
+    from pfgdata.latents import encode_latents
+    from pfgdata.query import Thresholds, count, run_query, select
+    from pfgdata.records import Progress, Selection
+    from pfgdata.store import LatentSet, Snapshot, Store
+    from pfgdata.taggers import OnnxTagger
+    from pfgdata.vaes import Vae
+    from pfgdata.vocabulary import Vocabulary
+
+__all__ = [
+    "LatentSet",
+    "OnnxTagger",
+    "PfgError",
+    "Progress",
+    "Selection",
+    "Snapshot",
+    "Store",
+    "Thresholds",
+    "Vae",
+    "Vocabulary",
+    "count",
+    "encode_latents",
+    "plan_segments",
+    "run_query",
+    "select",
+]
+
+_LAZY = {
+    "LatentSet": "pfgdata.store",
+    "OnnxTagger": "pfgdata.taggers",
+    "PfgError": "pfgdata.errors",
+    "Progress": "pfgdata.records",
+    "Selection": "pfgdata.records",
+    "Snapshot": "pfgdata.store",
+    "Store": "pfgdata.store",
+    "Thresholds": "pfgdata.query",
+    "Vae": "pfgdata.vaes",
+    "Vocabulary": "pfgdata.vocabulary",
+    "count": "pfgdata.query",
+    "encode_latents": "pfgdata.latents",
+    "plan_segments": "pfgdata.corpus",
+    "run_query": "pfgdata.query",
+    "select": "pfgdata.query",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the api when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,172 @@
+"""`pfgdata latents`: selected images through a base's VAE, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pfgdata.cli.options import (
+    CharacterThreshold,
+    DryRun,
+    Json,
+    StoreArgument,
+    Threads,
+    Threshold,
+    print_json,
+    show_failures,
+    thresholds,
+)
+from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from pfgdata.images import BucketPolicy
+    from pfgdata.latents import LatentReport
+    from pfgdata.records import Selection
+    from pfgdata.store import Store
+    from pfgdata.vaes import Vae
+
+__all__ = ["EXAMPLE", "latents"]
+
+EXAMPLE = "Example: pfgdata latents feats/ --base demo --where \"rating = 'general'\""
+
+
+Base = Annotated[str, typer.Option(help="A diffusers folder, hub id, or demo: its VAE is used.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPR",
+        help="Only images for which this is true, as in pfgdata query.",
+        show_default="all",
+        rich_help_panel="Which images",
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        help="Buckets have about the area of a square with this side, in pixels.",
+        show_default="the base's own",
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images a VAE call.", rich_help_panel="Speed")]
+
+
+def latents(
+    base: Base,
+    store: StoreArgument = Path("feats"),
+    where: Where = None,
+    threshold: Threshold = 0.35,
+    character_threshold: CharacterThreshold = 0.85,
+    resolution: Resolution = None,
+    batch_size: BatchSize = 8,
+    threads: Threads = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Encode images with the VAE of a base, by aspect-ratio bucket, for pfgtrain fit.
+
+    Latents that are there already are kept, so the same command goes on after Ctrl-C or new images.
+    """
+    from pfgdata.hub import resolve
+    from pfgdata.images import BucketPolicy
+    from pfgdata.latents import LatentOptions, encode_latents
+    from pfgdata.query import select
+    from pfgdata.store import Store
+    from pfgdata.vaes import Vae, base_geometry
+
+    there = Store.open(store)
+    chosen = thresholds(there, threshold, character_threshold)
+    selection = select(there.snapshot(), there.vocabulary, where, chosen)
+    found = resolve(base, what="base")
+    geometry = base_geometry(found.folder)
+    policy = BucketPolicy.derive(resolution or geometry.resolution, geometry.step)
+    show_facts({"resolution": f"{policy.resolution} px", "bucket step": f"{policy.step} px"})
+    with ScreenProgress() as progress:
+        vae = Vae.load(found)
+        if vae.untrained:
+            progress.say(f"base {base} is untrained: its latents mean nothing")
+        if dry_run:
+            _show_plan(there, vae, policy, selection, json=json)
+            return
+        with stop_on_interrupt() as stop:
+            report = encode_latents(
+                there,
+                vae,
+                selection,
+                policy=policy,
+                base_name=found.name,
+                base_revision=found.revision,
+                options=LatentOptions(batch_size=batch_size, threads=threads),
+                progress=progress,
+                stop=stop,
+            )
+    _show(report, json=json)
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _show_plan(store: Store, vae: Vae, policy: BucketPolicy, selection: Selection, *, json: bool) -> None:
+    """What an encoding would do: how many images in which bucket, and how many bytes."""
+    from pfgdata.images import bucket_sizes
+    from pfgdata.latents import latent_identity, plan_latents
+
+    identity = latent_identity(vae, policy)
+    old = next((one for one in store.latent_sets() if one.identity == identity), None)
+    sizes = old.info.buckets if old else bucket_sizes(policy)
+    plan = plan_latents(store.snapshot(), selection, buckets=sizes, latent_set=old)
+    buckets = {f"{sizes[index][0]}x{sizes[index][1]}": len(rows) for index, rows in plan.missing.items()}
+    pixels = sum(sizes[index][0] * sizes[index][1] * len(rows) for index, rows in plan.missing.items())
+    size = pixels // vae.factor**2 * vae.latent_channels * 2  # float16
+    counts = _counts(plan.distinct, encoded=0, present=plan.done, failed=plan.failed_before)
+    show_facts(
+        {
+            "selected": f"{plan.selected:,} images, of distinct content {counts}",
+            "to encode": f"{plan.to_do:,} images, {size / 1e6:,.1f} MB",
+            **_bucket_facts(buckets),
+            "dry run": "nothing was written",
+        }
+    )
+    if json:
+        print_json(
+            {
+                "selected": plan.selected,
+                "distinct": plan.distinct,
+                "present": plan.done,
+                "failed": plan.failed_before,
+                "pending": plan.to_do,
+                "bytes": size,
+                "buckets": buckets,
+            }
+        )
+
+
+def _show(report: LatentReport, *, json: bool) -> None:
+    show_failures(report.failures)
+    counts = _counts(report.distinct, encoded=report.encoded, present=report.present, failed=report.failed)
+    facts = {
+        "selected": f"{report.selected:,} images, of distinct content {counts}",
+        "took": duration(report.seconds),
+        "latents": report.path,
+        **_bucket_facts(report.buckets),
+    }
+    if report.interrupted:
+        facts["stopped"] = "the same command goes on from here"
+    show_facts(facts)
+    if json:
+        print_json(report.as_dict())
+
+
+def _counts(distinct: int, *, encoded: int, present: int, failed: int) -> str:
+    pending = distinct - encoded - present - failed
+    return (
+        f"{distinct:,} = {encoded:,} encoded + {present:,} present + {failed:,} failed + {pending:,} pending"
+    )
+
+
+def _bucket_facts(buckets: Mapping[str, int]) -> dict[str, str]:
+    if not buckets:
+        return {}
+    return {"buckets": ", ".join(f"{size} {count:,}" for size, count in sorted(buckets.items()))}

@@ -1,0 +1,82 @@
+"""Options that several commands share, and how a command says what it answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pfgdata.screen import show_facts
+
+if TYPE_CHECKING:
+    from pfgdata.query import Thresholds
+    from pfgdata.store import Store
+
+__all__ = [
+    "CharacterThreshold",
+    "DryRun",
+    "Json",
+    "StoreArgument",
+    "StoreOption",
+    "Threads",
+    "Threshold",
+    "print_json",
+    "show_failures",
+    "thresholds",
+]
+
+_STORE = Path("feats")
+_STORE_HELP = "The store, a folder."
+_ROWS, _SPEED, _OUTPUT = "Which images", "Speed", "Output"
+
+StoreOption = Annotated[Path, typer.Option("--store", envvar="PFG_STORE", help=_STORE_HELP)]
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", help=_STORE_HELP)]
+Threshold = Annotated[
+    float,
+    typer.Option("--threshold", help="General tags count from this score on.", rich_help_panel=_ROWS),
+]
+CharacterThreshold = Annotated[
+    float,
+    typer.Option("--character-threshold", help="Characters count from this score on.", rich_help_panel=_ROWS),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads that read and decode images.",
+        show_default="one for each core",
+        rich_help_panel=_SPEED,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_OUTPUT)
+]
+
+_SHOWN_FAILURES = 10  # the rest is in --json
+
+
+def thresholds(store: Store, general: float, character: float) -> Thresholds:
+    """The thresholds of a command, checked against the floor of `store`."""
+    from pfgdata.query import Thresholds
+
+    return Thresholds(general=general, character=character, floor=store.identity.score_floor)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def show_failures(failures: Sequence[tuple[str, str, str]]) -> None:
+    """Name the images that could not be used, (file, kind, reason), on stderr."""
+    for file, kind, reason in failures[:_SHOWN_FAILURES]:
+        show_facts({f"failed ({kind})": f"{file}: {reason}"})
+    if len(failures) > _SHOWN_FAILURES:
+        show_facts({"failed": f"and {len(failures) - _SHOWN_FAILURES} more; --json names them all"})

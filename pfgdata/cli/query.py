@@ -1,0 +1,167 @@
+"""`pfgdata query`: the images for which an SQL condition is true, as a table, JSON, CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold, print_json, thresholds
+from pfgdata.screen import show_facts, show_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["EXAMPLE", "query"]
+
+EXAMPLE = "Example: pfgdata query \"character = 'hatsune_miku' and has('smile') and width >= 512\" --limit 5"
+SHORT_COLUMNS = ("file", "width", "height", "rating", "character", "tags")  # of a table for people
+_SCREEN_ROWS = 40  # drawn on a terminal without --limit
+_SCREEN_TAGS = 6  # of a list, on a terminal
+_BATCH_ROWS = 10_000  # turned into Python values at a time
+_OUTPUT = "Output"
+
+
+Expression = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPR",
+        help="An SQL condition over columns, the lists tags and characters, score('TAG') and has('TAG').",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=0, help="At most so many rows.", show_default="all", rich_help_panel="Which images"),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="Columns to show.",
+        show_default="a few in a table, else all",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object a line.", rich_help_panel=_OUTPUT)
+]
+Csv = Annotated[
+    bool, typer.Option("--csv", help="Print CSV; tags separated by spaces.", rich_help_panel=_OUTPUT)
+]
+Parquet = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write a Parquet file.", rich_help_panel=_OUTPUT)
+]
+Count = Annotated[
+    bool, typer.Option("--count", help="Print only how many there are.", rich_help_panel=_OUTPUT)
+]
+
+
+def query(
+    expression: Expression,
+    store: StoreOption = Path("feats"),
+    threshold: Threshold = 0.35,
+    character_threshold: CharacterThreshold = 0.85,
+    limit: Limit = None,
+    columns: Columns = None,
+    as_json: JsonLines = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
+    count: Count = False,
+) -> None:
+    """Print the images for which EXPR is true, in the order of their paths.
+
+    character is the best character tag if its score reaches --character-threshold; has('TAG') looks at all
+    tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
+    content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
+    tags, characters, shard, row. On a terminal a table of the first rows is drawn; into a pipe all rows go,
+    separated by tabs.
+    """
+    if as_json + as_csv + count + (parquet is not None) > 1:
+        raise typer.BadParameter("--json, --csv, --parquet and --count exclude each other")
+    from pfgdata.query import COLUMNS, locations, run_query
+    from pfgdata.query import count as count_rows
+    from pfgdata.store import Store
+
+    there = Store.open(store)
+    chosen = thresholds(there, threshold, character_threshold)
+    snapshot = there.snapshot()
+    if count:
+        found = count_rows(snapshot, there.vocabulary, expression, chosen)
+        print(found if limit is None else min(found, limit))
+        return
+    as_table = not (as_json or as_csv or parquet)
+    cut = as_table and limit is None and sys.stdout.isatty()
+    table = run_query(
+        snapshot,
+        there.vocabulary,
+        expression,
+        thresholds=chosen,
+        columns=_names(columns, SHORT_COLUMNS if as_table else COLUMNS),
+        limit=_SCREEN_ROWS if cut else limit,
+        roots=locations(there.roots(), start=Path.cwd()),
+    )
+    if as_json:
+        _print_json(table)
+    elif as_csv:
+        _print_csv(table)
+    elif parquet:
+        _write_parquet(table, parquet)
+    else:
+        _print_table(table)
+        if cut and table.num_rows == _SCREEN_ROWS:
+            found = count_rows(snapshot, there.vocabulary, expression, chosen)
+            show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
+
+
+def _names(columns: str | None, default: Sequence[str]) -> list[str]:
+    return [name.strip() for name in columns.split(",")] if columns else list(default)
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The rows as plain values: ids as text, scores with the digits that float16 has."""
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        yield from zip(*([_plain(v) for v in column.to_pylist()] for column in batch.columns), strict=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")  # any float16 comes back from five digits
+    return value if value is None or isinstance(value, (int, str, list)) else str(value)
+
+
+def _print_json(table: pa.Table) -> None:
+    for row in _rows(table):
+        print_json(dict(zip(table.column_names, row, strict=True)))
+
+
+def _print_csv(table: pa.Table) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for row in _rows(table):
+        writer.writerow(" ".join(value) if isinstance(value, list) else value for value in row)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+    show_facts({"wrote": f"{table.num_rows:,} rows to {path}"})
+
+
+def _print_table(table: pa.Table) -> None:
+    few = sys.stdout.isatty()
+    show_table(table.column_names, ([_cell(value, few=few) for value in row] for row in _rows(table)))
+
+
+def _cell(value: Any, *, few: bool) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, list):
+        return str(value)
+    if few and len(value) > _SCREEN_TAGS:
+        return f"{' '.join(value[:_SCREEN_TAGS])} +{len(value) - _SCREEN_TAGS}"
+    return " ".join(value)

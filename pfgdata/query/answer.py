@@ -1,0 +1,112 @@
+"""From an expression to its rows: as a Selection, as a table of chosen columns, or counted.
+
+Rows come in the corpus's stable order (root, path bytes, member), whatever shards they lie in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+
+from pfgdata.errors import QueryError
+from pfgdata.query.columns import COLUMNS, SOURCE, VARIABLES, Thresholds, definitions
+from pfgdata.query.expression import compile_expression
+from pfgdata.query.sandbox import Sandbox
+from pfgdata.records import Selection, nearest
+from pfgdata.store import Snapshot, content_ids_of
+from pfgdata.vocabulary import Vocabulary
+
+__all__ = ["count", "run_query", "select"]
+
+_ORDER = (
+    "ORDER BY root, coalesce(path_bytes, encode(path)), coalesce(member_bytes, encode(member)) NULLS FIRST"
+)
+
+
+def run_query(
+    snapshot: Snapshot,
+    vocabulary: Vocabulary,
+    expression: str | None,
+    *,
+    thresholds: Thresholds,
+    columns: Sequence[str] = COLUMNS,
+    limit: int | None = None,
+    roots: Mapping[str, str],
+) -> pa.Table:
+    """The `columns` of the rows for which `expression` is true (None: all rows), at most `limit`.
+
+    `roots` says where each corpus root is now, as `file` should show it (see `locations`).
+    Raises QueryError, one line, for an expression or column that is not valid.
+    """
+    meaning = definitions(thresholds, roots)
+    wanted = ", ".join(f'{_known(name, meaning)} AS "{name}"' for name in columns)
+    with _opened(snapshot, vocabulary) as sandbox:
+        rows = _rows(sandbox, vocabulary, expression, thresholds, roots)
+        source = f"({rows})"
+        if limit is not None:  # find the rows, then make their columns: 130 ms, not 840 (600,000 rows)
+            source = (
+                f"{SOURCE} SEMI JOIN (SELECT file_index AS f, file_row_number AS r FROM ({rows}) {_ORDER} "
+                f"LIMIT {int(limit)}) ON file_index = f AND file_row_number = r"
+            )
+        return sandbox.fetch(f"SELECT {wanted} FROM {source} {_ORDER}")
+
+
+def select(
+    snapshot: Snapshot, vocabulary: Vocabulary, expression: str | None, thresholds: Thresholds
+) -> Selection:
+    """The rows for which `expression` is true (None: all rows). Raises QueryError as `run_query` does."""
+    with _opened(snapshot, vocabulary) as sandbox:
+        rows = _rows(sandbox, vocabulary, expression, thresholds, {})
+        table = sandbox.fetch(f"SELECT content_id, file_index, file_row_number FROM ({rows}) {_ORDER}")
+        return Selection(
+            content_ids=content_ids_of(table["content_id"]),
+            shards=tuple(shard.id for shard in sandbox.shards),
+            shard_index=table["file_index"].to_numpy().astype(np.int32),
+            rows=table["file_row_number"].to_numpy().astype(np.int64),
+            expression=expression,
+            thresholds={"general": thresholds.general, "character": thresholds.character},
+        )
+
+
+def count(snapshot: Snapshot, vocabulary: Vocabulary, expression: str | None, thresholds: Thresholds) -> int:
+    """How many rows `select` would give."""
+    with _opened(snapshot, vocabulary) as sandbox:
+        rows = _rows(sandbox, vocabulary, expression, thresholds, {})
+        return int(sandbox.fetch(f"SELECT count(*) AS n FROM ({rows})")["n"][0].as_py())
+
+
+def _rows(
+    sandbox: Sandbox,
+    vocabulary: Vocabulary,
+    expression: str | None,
+    thresholds: Thresholds,
+    places: Mapping[str, str],
+) -> str:
+    if expression is None:
+        return f"SELECT * FROM {SOURCE}"
+    return compile_expression(sandbox, vocabulary, expression, thresholds=thresholds, places=places)
+
+
+@contextmanager
+def _opened(snapshot: Snapshot, vocabulary: Vocabulary) -> Iterator[Sandbox]:
+    """A sandbox over the snapshot; its variables give the name of each tag, null where of another kind."""
+    ids = {"general": vocabulary.general_ids, "character": vocabulary.character_ids}
+    variables: dict[str, list[str | None]] = {}
+    for category, name in VARIABLES.items():
+        names: list[str | None] = [None] * len(vocabulary.names)
+        for number in ids[category]:
+            names[number] = vocabulary.names[number]
+        variables[name] = names
+    with Sandbox(snapshot.shards, variables=variables) as sandbox:
+        yield sandbox
+
+
+def _known(name: str, meaning: Mapping[str, str]) -> str:
+    if name not in meaning:
+        near = nearest(name, COLUMNS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"columns are {', '.join(COLUMNS)}"
+        raise QueryError(f"no column {name}; {hint}")
+    return meaning[name]

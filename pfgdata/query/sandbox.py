@@ -1,0 +1,149 @@
+"""A DuckDB that can read the Parquet files of one snapshot and nothing else.
+
+Only the files themselves are allowed (`allowed_paths`): with the store folder allowed, COPY and ATTACH
+could still write into it. On top of that, only checked SELECTs are run here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from pfgdata.errors import CorruptShardError, QueryError
+from pfgdata.query.columns import RAW_COLUMNS, SOURCE, quoted
+from pfgdata.store import ShardView
+
+__all__ = ["Sandbox", "first_line"]
+
+
+class Sandbox:
+    """One DuckDB connection with the view `images`: the visible rows of `shards`, RAW_COLUMNS."""
+
+    def __init__(self, shards: Sequence[ShardView], *, variables: Mapping[str, Sequence[str | None]]) -> None:
+        self.shards = tuple(shard for shard in shards if shard.images_path is not None)
+        self._connection = duckdb.connect(":memory:")
+        try:
+            self._define_hidden()
+            self._lock()
+            for name, values in variables.items():
+                self._connection.execute(f"SET VARIABLE {name} = ?", [list(values)])
+            self._connection.execute(f"CREATE TEMP VIEW {SOURCE} AS {self._source()}")
+        except duckdb.Error as problem:
+            self._connection.close()
+            raise CorruptShardError(
+                f"cannot read the store's shards ({first_line(problem)}); run pfgdata verify --repair on it"
+            ) from problem
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def parse(self, sql: str) -> dict[str, Any]:
+        """The answer of `json_serialize_sql`: a tree, or an error with its byte position; runs nothing."""
+        answer: dict[str, Any] = json.loads(self._one("SELECT json_serialize_sql(?::VARCHAR)", sql))
+        return answer
+
+    def write(self, tree: Mapping[str, Any]) -> str:
+        """SQL text of a tree made by `parse`, proven to parse to the same tree again."""
+        sql = self._one("SELECT json_deserialize_sql(?::JSON)", json.dumps(tree))
+        if _without_places(self.parse(sql)) != _without_places(tree):
+            raise QueryError("the expression has a form that cannot be rewritten safely; put it more simply")
+        return sql
+
+    def type_of(self, sql: str) -> str:
+        """The DuckDB type of the one column that the query `sql` answers, or QueryError."""
+        try:
+            return str(self._connection.execute(f"DESCRIBE {sql}").fetchall()[0][1])
+        except duckdb.Error as problem:
+            raise self._explained(problem) from problem
+
+    def fetch(self, sql: str) -> pa.Table:
+        """Run a checked query. Raises QueryError, or CorruptShardError when a file cannot be read."""
+        try:
+            return self._connection.sql(sql).to_arrow_table()
+        except duckdb.Error as problem:
+            raise self._explained(problem) from problem
+
+    def _one(self, sql: str, value: str) -> str:
+        return str(self._connection.execute(sql, [value]).fetchall()[0][0])
+
+    def _lock(self) -> None:
+        paths = [
+            str(shard.images_path) for shard in self.shards
+        ]  # DuckDB checks the pattern and what it finds
+        files = ", ".join(quoted(path) for path in sorted({*paths, *map(_no_glob, paths)}))
+        for setting in (
+            "arrow_lossless_conversion = true",  # a UUID stays one
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            f"allowed_paths = [{files}]",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            self._connection.execute(f"SET {setting}")
+
+    def _define_hidden(self) -> None:
+        hidden = [shard.hidden for shard in self.shards]
+        table = pa.table(
+            {
+                "hidden_file": np.repeat(np.arange(len(hidden), dtype=np.uint64), [len(h) for h in hidden]),
+                "hidden_row": np.concatenate([np.empty(0, np.int64), *hidden]),
+            }
+        )
+        self.hides = table.num_rows > 0
+        if self.hides:
+            self._connection.register("hidden_rows", table)
+            self._connection.execute("CREATE TEMP TABLE hidden AS SELECT * FROM hidden_rows")
+            self._connection.unregister("hidden_rows")
+
+    def _source(self) -> str:
+        columns = ", ".join(RAW_COLUMNS)
+        if not self.shards:
+            nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in RAW_COLUMNS.items())
+            return f"SELECT {nothing} WHERE false"
+        files = ", ".join(quoted(_no_glob(str(shard.images_path))) for shard in self.shards)
+        read = f"SELECT {columns} FROM read_parquet([{files}], filename = true, file_row_number = true)"
+        if not self.hides:
+            return read
+        same = "hidden_file = file_index AND hidden_row = file_row_number"
+        return f"SELECT {columns} FROM ({read}) ANTI JOIN hidden ON {same}"
+
+    def _explained(self, problem: duckdb.Error) -> QueryError | CorruptShardError:
+        line = first_line(problem)
+        if isinstance(problem, duckdb.IOException):
+            return CorruptShardError(f"{line}; run pfgdata verify --repair on the store")
+        return QueryError(f"the expression cannot be answered: {line}")
+
+
+def first_line(problem: duckdb.Error) -> str:
+    """What DuckDB says, without its class, the query and the arrow below it."""
+    line = str(problem).strip().splitlines()[0]
+    kind, _, rest = line.partition(" Error: ")
+    return rest if rest and len(kind.split()) <= 3 else line
+
+
+def _no_glob(path: str) -> str:
+    """The pattern that finds `path` only: DuckDB takes every path for a pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
+
+
+def _without_places(node: Any) -> Any:
+    """The tree without positions, and with casts' type names as DuckDB itself spells them."""
+    if isinstance(node, dict):
+        return {
+            key: value.upper() if key == "type_name" else _without_places(value)
+            for key, value in node.items()
+            if key
+            not in ("query_location", "query_location_length", "qualified_name", "syntax_type", "alias")
+        }
+    return [_without_places(item) for item in node] if isinstance(node, list) else node

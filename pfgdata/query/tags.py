@@ -1,0 +1,82 @@
+"""Tags in an expression: from the name a person writes to the number in `tag_ids`, and SQL over the numbers.
+
+The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest.
+"""
+
+from __future__ import annotations
+
+from pfgdata.query.columns import Thresholds, quoted
+from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
+
+__all__ = ["CATEGORY_COLUMNS", "Tags"]
+
+CATEGORY_COLUMNS = {  # column whose values are tags -> the kinds of tags that can stand in it
+    "tags": ("general",),
+    "characters": ("character",),
+    "character": ("character",),
+    "rating": ("rating",),
+}
+
+
+class Tags:
+    """Names, numbers and SQL of one vocabulary under given thresholds."""
+
+    def __init__(self, vocabulary: Vocabulary, thresholds: Thresholds) -> None:
+        self._vocabulary = vocabulary
+        self._thresholds = thresholds
+        self._numbers = {name: number for number, name in enumerate(vocabulary.names)}
+        self._rating_places = {int(number): place for place, number in enumerate(vocabulary.rating_ids)}
+
+    def find(self, text: str) -> int | None:
+        """The number of the tag called `text`: as it is, with underscores for spaces, or in lower case."""
+        joined = "_".join(text.split())
+        for name in (text, joined, joined.lower()):
+            if name in self._numbers:
+                return self._numbers[name]
+        return None
+
+    def name(self, number: int) -> str:
+        """The tag's own spelling."""
+        return self._vocabulary.names[number]
+
+    def kind_of(self, number: int) -> str:
+        """The kind of a tag: rating, general or character."""
+        category = int(self._vocabulary.categories[number])
+        return {RATING: "rating", CHARACTER: "character"}.get(category, "general")
+
+    def score(self, number: int) -> str:
+        """SQL for a tag's score, 0 below the store's floor."""
+        if number in self._rating_places:
+            return f"rating_scores[{self._rating_places[number] + 1}]"
+        return f"coalesce(tag_scores[list_position(tag_ids, {number})], 0::FLOAT)"
+
+    def has(self, number: int) -> str:
+        """SQL for whether a tag counts: its score reaches the threshold of its kind."""
+        kind = self.kind_of(number)
+        if kind == "rating":
+            return f"rating = {quoted(self.name(number))}"
+        return f"{self.score(number)} >= {self._thresholds.stored(kind)}::FLOAT"
+
+    def unknown(self, text: str, column: str | None) -> str:
+        """Why `text` is no tag (of that column), with the nearest that are."""
+        number = self.find(text)
+        if number is not None and column is not None:
+            kind = self.kind_of(number)
+            name = self.name(number)
+            right = f"rating = '{name}'" if kind == "rating" else f"has('{name}')"
+            return f"'{text}' is no value of {column}, it is a {kind} tag; write {right}"
+        kinds = CATEGORY_COLUMNS[column] if column else ("rating", "general", "character")
+        wanted = kinds[0] if column else "tag"
+        if wanted == "rating":
+            names = [self.name(int(number)) for number in self._vocabulary.rating_ids]
+            return f"no rating '{text}'; there are {', '.join(names)}"
+        near = [name for name in self._near(text) if self.kind_of(self._numbers[name]) in kinds]
+        what = "character" if wanted == "character" else "tag"
+        hint = f"did you mean {' or '.join(near[:3])}?" if near else "its vocabulary has nothing like it"
+        return f"this store's tagger knows no {what} '{text}'; {hint}"
+
+    def _near(self, text: str) -> list[str]:
+        from difflib import get_close_matches
+
+        joined = "_".join(text.split()).lower()
+        return get_close_matches(joined, self._vocabulary.names, n=9, cutoff=0.6)

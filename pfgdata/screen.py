@@ -1,0 +1,306 @@
+"""The terminal, for both clis: progress with rate and ETA, tables, an error as one line, exit codes.
+
+Results go to stdout and pipe; everything for people goes to stderr. Names of files are shown with control
+characters escaped: a file called `\\x1b[2J` must not clear the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from pfgdata.errors import PfgError
+
+if TYPE_CHECKING:
+    import typer
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+__all__ = [
+    "FIXABLE",
+    "INTERRUPTED",
+    "ScreenProgress",
+    "Stop",
+    "duration",
+    "one_line_error",
+    "printable",
+    "run_app",
+    "show_facts",
+    "show_table",
+    "stop_on_interrupt",
+]
+
+PLAIN_SECONDS = 10.0  # between two lines where stderr is no terminal
+_STOPPING = b"\nstopping after this batch; what is done is kept; Ctrl-C again to stop at once\n"
+DONE, FIXABLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(slots=True)
+class _Task:
+    name: str
+    total: int | None
+    unit: str
+    began: float
+    said: float
+    done: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    bar: TaskID | None = None
+
+
+class ScreenProgress:
+    """A `records.Progress` on stderr: a live bar on a terminal, else a line every ten seconds and at the end.
+
+    Use it as a context manager, so that an error finds the terminal as it was.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: IO[str] | None = None,
+        interval: float = PLAIN_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._interval = interval
+        self._clock = clock
+        self._tasks: list[_Task] = []
+        self._bars: RichProgress | None = None
+
+    def __enter__(self) -> ScreenProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tasks.clear()
+        self._stop_bars()
+
+    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
+        """A task begins; `total` is None when the amount is not known yet."""
+        now = self._clock()
+        begun = _Task(task, total, unit, began=now, said=now)
+        self._tasks.append(begun)
+        if self._live:
+            if self._bars is None:
+                self._bars = _bars(self._stream)
+                self._bars.start()
+            begun.bar = self._bars.add_task(task, total=total, rate="", figures="")
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """`count` more units are done; `figures` are shown beside the rate (loss=0.12)."""
+        task = self._tasks[-1]
+        task.done += count
+        task.figures.update(figures)
+        now = self._clock()
+        if self._bars is not None and task.bar is not None:
+            rate = f"{_rate(task, now)} {task.unit}/s"
+            self._bars.update(task.bar, advance=count, rate=rate, figures=_figures(task.figures))
+        elif not self._live and now - task.said >= self._interval:
+            task.said = now
+            self._line(_plain(task, now))
+
+    def say(self, message: str) -> None:
+        """One line a person should read now."""
+        if self._bars is not None:
+            self._bars.console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._line(printable(message))
+
+    def finish(self) -> None:
+        """The task begun last has ended; what it did stays on the screen as one line."""
+        task = self._tasks.pop()
+        if self._bars is not None and task.bar is not None:
+            self._bars.remove_task(task.bar)
+        if not self._tasks:
+            self._stop_bars()
+        if task.total != 0:  # of nothing to do there is nothing to say
+            self.say(_plain(task, self._clock(), ended=True))
+
+    def _stop_bars(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether the user asked to stop; called by the library between two batches."""
+
+    asked: bool = False
+
+    def __call__(self) -> bool:
+        """True from the first Ctrl-C on."""
+        return self.asked
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a Stop, so that finished work is committed; the next is real."""
+    stop = Stop()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        os.write(2, _STOPPING)  # not print: the signal may have come in the middle of one
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, stream: IO[str] | None = None
+) -> None:
+    """Print rows of text: drawn to the width of a terminal, else tab-separated with a header line."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        for row in (columns, *rows):
+            print("\t".join(printable(cell) for cell in row), file=stream)
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    texts = [[Text(printable(cell)) for cell in row] for row in rows]
+    console = _console(stream)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        longest = max((row[index].cell_len for row in texts), default=0)
+        # the first column, a file, is broken last: it is what people copy
+        table.add_column(
+            name, overflow="fold", min_width=min(longest, console.width // 3) if not index else None
+        )
+    for line in texts:
+        table.add_row(*line)
+    console.print(table)
+
+
+def show_facts(facts: Mapping[str, object], *, stream: IO[str] | None = None) -> None:
+    """Print names and values for people, aligned, on stderr."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {printable(str(value))}", file=stream or sys.stderr)
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line: control characters, and bytes that are no text, as `\xNN`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
+def duration(seconds: float) -> str:
+    """`seconds` for people: 8 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def one_line_error(error: BaseException) -> str:
+    """What stderr says of an error: `error: ` and its text on one line."""
+    text = " ".join(str(error).split())
+    return f"error: {printable(text or type(error).__name__)}"
+
+
+def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
+    """Run a cli and exit: 0 done, 1 a user can fix it (one line on stderr), 2 wrong usage, 130 interrupted.
+
+    `PFG_DEBUG=1` lets the traceback through.
+    """
+    import typer
+
+    debug = os.environ.get("PFG_DEBUG", "") not in ("", "0")
+    try:
+        code = app(args, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else DONE)
+    except BrokenPipeError:  # the reader of our stdout has seen enough (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
+        sys.exit(DONE)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer has seen it first, and says 1
+            sys.exit(DONE)
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        if text := error.format_message():
+            print(f"{one_line_error(Exception(text))}{_help_hint(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (PfgError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        print(one_line_error(error), file=sys.stderr)
+        sys.exit(FIXABLE)
+
+
+def _help_hint(error: typer.TyperException) -> str:
+    path = getattr(getattr(error, "ctx", None), "command_path", None)
+    return f" (see {path} --help)" if path else ""
+
+
+def _console(stream: IO[str]) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False)
+
+
+def _bars(stream: IO[str]) -> RichProgress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn("{task.fields[figures]}", markup=False),
+        Elapsed(),
+        TextColumn("ETA"),
+        Remaining(),
+        console=_console(stream),
+        transient=True,
+    )
+
+
+def _rate(task: _Task, now: float) -> str:
+    rate = task.done / (now - task.began) if now > task.began else 0.0
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _figures(figures: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def _plain(task: _Task, now: float, *, ended: bool = False) -> str:
+    """One line: what, how far, how fast, for how long, how much longer."""
+    took = now - task.began
+    of = f"/{task.total:,}" if task.total is not None else ""
+    parts = [f"{task.name}: {task.done:,}{of} {task.unit}", f"{_rate(task, now)}/s", duration(took)]
+    if not ended and task.total is not None and 0 < task.done <= task.total:
+        parts.append(f"ETA {duration(took / task.done * (task.total - task.done))}")
+    if task.figures:
+        parts.append(_figures(task.figures))
+    return ", ".join(parts)

@@ -1,0 +1,120 @@
+"""`pfgdata query` as a user runs it: what goes to stdout, what to stderr, and the exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pfgdata.cli import app
+from pfgdata.query import COLUMNS
+from pfgdata.screen import run_app
+from tests.pfgdata.query.rows import row, store_of
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    store_of(
+        tmp_path / "feats",
+        [row("b.png", {"smile": 0.9, "1girl": 0.8}), row("a.png", {"hatsune_miku": 0.97})],
+        [row("tab\tnew\nline.png", {"solo": 0.5}), row("c,d.png", width=100)],
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PFG_STORE", raising=False)
+    return tmp_path
+
+
+def query(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        run_app(app, args=["query", *arguments], name="pfgdata")
+    code = caught.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_a_pipe_gets_a_header_and_tabs(capsys: Captured) -> None:
+    assert query("width >= 256", "--columns", "file,tags,character") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "file\ttags\tcharacter",
+        "/corpus/a.png\t\thatsune_miku",
+        "/corpus/b.png\tsmile 1girl\t",
+        "/corpus/tab\\tnew\\nline.png\tsolo\t",
+    ]
+
+
+def test_json_is_one_object_a_line_with_every_column(capsys: Captured) -> None:
+    assert query("true", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["path"] for one in rows] == ["a.png", "b.png", "c,d.png", "tab\tnew\nline.png"]
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["character_score"] == 0.97021  # float16, in the five digits it has
+    assert rows[0]["member"] is None
+    assert rows[1]["tags"] == ["smile", "1girl"]
+
+
+def test_csv_quotes_what_needs_it(capsys: Captured) -> None:
+    assert query("true", "--csv", "--columns", "path,tags") == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["path", "tags"]
+    assert rows[3:] == [["c,d.png", ""], ["tab\tnew\nline.png", "solo"]]
+
+
+def test_parquet_is_written_to_its_file_and_stdout_stays_empty(here: Path, capsys: Captured) -> None:
+    assert query("has('smile')", "--parquet", "out.parquet") == 0
+    table = pq.read_table(here / "out.parquet")
+    assert tuple(table.column_names) == COLUMNS
+    assert table["path"].to_pylist() == ["b.png"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "1 rows to out.parquet" in captured.err
+
+
+def test_count_and_limit(capsys: Captured) -> None:
+    assert query("true", "--count") == 0
+    assert query("true", "--count", "--limit", "3") == 0
+    assert query("true", "--limit", "1", "--columns", "path") == 0
+    assert capsys.readouterr().out.split() == ["4", "3", "path", "a.png"]
+
+
+def test_thresholds_are_options(capsys: Captured) -> None:
+    assert query("has('smile')", "--threshold", "0.95", "--count") == 0
+    assert query("character = 'hatsune miku'", "--character-threshold", "0.98", "--count") == 0
+    assert capsys.readouterr().out.split() == ["0", "0"]
+
+
+def test_the_store_comes_from_the_environment(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (here / "feats").rename(here / "elsewhere")
+    assert query("true", "--count") == 1
+    assert "no store here" in capsys.readouterr().err
+    monkeypatch.setenv("PFG_STORE", "elsewhere")
+    assert query("true", "--count") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["widht > 3"], 1, "did you mean width?"),
+        (["true", "--columns", "paht"], 1, "did you mean path?"),
+        (["true", "--threshold", "0.01"], 1, "keeps scores from 0.05"),
+        (["true", "--json", "--csv"], 2, "exclude each other"),
+        (["true", "--limit", "-1"], 2, "--limit"),
+        ([], 2, "EXPR"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    capsys: Captured, arguments: list[str], code: int, words: str
+) -> None:
+    assert query(*arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
