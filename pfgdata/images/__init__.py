@@ -1,0 +1,65 @@
+"""Bytes to pixels to arrays: one decode for everything, the tagger squares, the buckets, the perceptual hash.
+
+Loaded lazily, because every file behind this door imports OpenCV or Pillow. No file is named as a function of
+the door: once imported, the file would stand in its place.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgdata.images.buckets import (
+        PIXEL_RECIPE,
+        BucketPolicy,
+        CropBox,
+        bucket_sizes,
+        crop_to_bucket,
+        nearest_bucket,
+    )
+    from pfgdata.images.decoding import DECODE_VERSION, MAX_PIXELS, Pixels, decode
+    from pfgdata.images.hashes import perceptual_hash
+    from pfgdata.images.squares import RECIPES, on_white, square
+
+__all__ = [
+    "DECODE_VERSION",
+    "MAX_PIXELS",
+    "PIXEL_RECIPE",
+    "RECIPES",
+    "BucketPolicy",
+    "CropBox",
+    "Pixels",
+    "bucket_sizes",
+    "crop_to_bucket",
+    "decode",
+    "nearest_bucket",
+    "on_white",
+    "perceptual_hash",
+    "square",
+]
+
+_LAZY = {
+    "DECODE_VERSION": "pfgdata.images.decoding",
+    "MAX_PIXELS": "pfgdata.images.decoding",
+    "PIXEL_RECIPE": "pfgdata.images.buckets",
+    "RECIPES": "pfgdata.images.squares",
+    "BucketPolicy": "pfgdata.images.buckets",
+    "CropBox": "pfgdata.images.buckets",
+    "Pixels": "pfgdata.images.decoding",
+    "bucket_sizes": "pfgdata.images.buckets",
+    "crop_to_bucket": "pfgdata.images.buckets",
+    "decode": "pfgdata.images.decoding",
+    "nearest_bucket": "pfgdata.images.buckets",
+    "on_white": "pfgdata.images.squares",
+    "perceptual_hash": "pfgdata.images.hashes",
+    "square": "pfgdata.images.squares",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
