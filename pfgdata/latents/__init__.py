@@ -1,0 +1,38 @@
+"""Selection to latent set: each distinct image encoded once by the VAE, by aspect bucket."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgdata.latents.encode import LatentReport, encode_latents, probe_image
+    from pfgdata.latents.plan import LatentOptions, LatentPlan, latent_identity, plan_latents
+
+__all__ = [
+    "LatentOptions",
+    "LatentPlan",
+    "LatentReport",
+    "encode_latents",
+    "latent_identity",
+    "plan_latents",
+    "probe_image",
+]
+
+_LAZY = {
+    "LatentOptions": "pfgdata.latents.plan",
+    "LatentPlan": "pfgdata.latents.plan",
+    "LatentReport": "pfgdata.latents.encode",
+    "encode_latents": "pfgdata.latents.encode",
+    "latent_identity": "pfgdata.latents.plan",
+    "plan_latents": "pfgdata.latents.plan",
+    "probe_image": "pfgdata.latents.encode",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
