@@ -1,0 +1,75 @@
+"""pfgtrain: a feature store to a Prompt Free Generation model, and guide images to pictures.
+
+What `import pfgtrain` offers, loaded when first asked for. The functions `fit` and `generate` stand in the
+modules of their names:
+
+    from pfgdata import Store
+    from pfgtrain import Base, FitConfig, data_of
+    from pfgtrain.fit import fit
+    data = data_of(Store.open(Path("feats")), FitConfig())
+    report = fit(data, Base.load("demo"), FitConfig(max_train_steps=50), run_dir=Path("runs/a"))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgtrain.adapter import PFGLinear
+    from pfgtrain.base import Base
+    from pfgtrain.checkpoint import RunRecord
+    from pfgtrain.config import FitConfig
+    from pfgtrain.fit import FitData, FitPlan, FitReport, data_of, plan_fit
+    from pfgtrain.generate import (
+        GenerateOptions,
+        GenerateReport,
+        PFGModel,
+        PFGPipeline,
+        load_adapter_on_base,
+        load_run,
+    )
+
+__all__ = [
+    "Base",
+    "FitConfig",
+    "FitData",
+    "FitPlan",
+    "FitReport",
+    "GenerateOptions",
+    "GenerateReport",
+    "PFGLinear",
+    "PFGModel",
+    "PFGPipeline",
+    "RunRecord",
+    "data_of",
+    "load_adapter_on_base",
+    "load_run",
+    "plan_fit",
+]
+
+_LAZY = {
+    "Base": "pfgtrain.base",
+    "FitConfig": "pfgtrain.config",
+    "FitData": "pfgtrain.fit",
+    "FitPlan": "pfgtrain.fit",
+    "FitReport": "pfgtrain.fit",
+    "GenerateOptions": "pfgtrain.generate",
+    "GenerateReport": "pfgtrain.generate",
+    "PFGLinear": "pfgtrain.adapter",
+    "PFGModel": "pfgtrain.generate",
+    "PFGPipeline": "pfgtrain.generate",
+    "RunRecord": "pfgtrain.checkpoint",
+    "data_of": "pfgtrain.fit",
+    "load_adapter_on_base": "pfgtrain.generate",
+    "load_run": "pfgtrain.generate",
+    "plan_fit": "pfgtrain.fit",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the api when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

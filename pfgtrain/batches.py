@@ -1,0 +1,213 @@
+"""Which rows a step sees: a selection joined with its latents, and global batches of one bucket each.
+
+The order of an epoch is a function of (seed, epoch) over the sorted content_ids, so the layout of shards, the
+number of processes and where a run was cut do not show. Each image is in exactly one batch of an epoch; what
+a batch lacks is filled with rows of weight 0.
+
+Shapes: N images, M batches of an epoch, B rows, F feature width, C channels stored, h w latent sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.errors import RunError
+from pfgdata.records import Selection
+from pfgdata.store import LatentIndex, LatentSet, Snapshot
+from pfgtrain.objective import seed_of
+
+__all__ = ["Batch", "Batches", "EpochPlan", "Rows", "join", "plan_epoch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The images trained on, by content_id: where each one's latent and feature stand."""
+
+    images: Selection  # [N], in the order of content_ids; its shards are the store's
+    bucket: npt.NDArray[np.int32]  # [N]
+    latent_shards: tuple[str, ...]
+    latent_shard: npt.NDArray[np.int32]  # [N], into latent_shards
+    latent_row: npt.NDArray[np.int64]  # [N]
+    num_selected: int  # rows asked for
+    num_distinct: int  # images among them
+
+    def __len__(self) -> int:
+        return len(self.bucket)
+
+
+def join(selection: Selection, index: LatentIndex) -> Rows:
+    """The distinct images of `selection` that have a latent in `index`; of several, the first latent."""
+    distinct = selection.distinct()
+    _, mine, latent = np.intersect1d(
+        _keys(distinct.content_ids), _keys(index.content_ids), return_indices=True
+    )  # sorted by content_id
+    return Rows(
+        images=distinct.take(mine),
+        bucket=index.bucket[latent],
+        latent_shards=index.shards,
+        latent_shard=index.shard_index[latent],
+        latent_row=index.rows[latent],
+        num_selected=len(selection),
+        num_distinct=len(distinct),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochPlan:
+    """The batches of one epoch in the order they are trained on."""
+
+    rows: npt.NDArray[np.int64]  # [M, B], into Rows
+    weights: npt.NDArray[np.float32]  # [M, B]: 1, or 0 where a row only fills its batch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def plan_epoch(bucket_N: npt.NDArray[np.int32], *, batch_size: int, seed: int, epoch: int) -> EpochPlan:
+    """Shuffle the images, cut each bucket into batches, shuffle the batches."""
+    random = np.random.Generator(np.random.PCG64(seed_of("order", seed, epoch)))
+    order = random.permutation(len(bucket_N))
+    order = order[np.argsort(bucket_N[order], kind="stable")]
+    sizes = np.bincount(bucket_N)
+    batches = -(-sizes // batch_size)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its bucket
+    batch = np.repeat(np.cumsum(batches) - batches, sizes) + place // batch_size
+    rows = np.full((int(batches.sum()), batch_size), -1)
+    rows[batch, place % batch_size] = order
+    weights = (rows >= 0).astype(np.float32)
+    rows = np.where(rows >= 0, rows, rows[:, :1])  # a filling row repeats the first, which is there always
+    shuffle = random.permutation(len(rows))
+    return EpochPlan(rows=rows[shuffle], weights=weights[shuffle])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One process's rows of a global batch, as stored: unscaled latents, float16."""
+
+    index: int  # of the global batch, over all epochs: what its randomness is a function of
+    latents: npt.NDArray[np.float16]  # [B, C, h, w]
+    features: npt.NDArray[np.float16]  # [B, F]
+    weights: npt.NDArray[np.float32]  # [B]
+    weight: float  # of the global batch: its real rows over all processes
+
+
+class Batches:
+    """The endless sequence of global batches of a run, each `batch_size` rows over all processes."""
+
+    def __init__(
+        self, rows: Rows, *, snapshot: Snapshot, latent_set: LatentSet, batch_size: int, seed: int
+    ) -> None:
+        if not len(rows):
+            raise RunError(_nothing_to_train_on(rows, latent_set))
+        self.rows = rows
+        self.batch_size = batch_size
+        self._seed = seed
+        self._features = _Maps(rows.images.shards, snapshot.feature_map)
+        self._latents = _Maps(rows.latent_shards, latent_set.latent_map)
+        self._planned: tuple[int, EpochPlan] | None = None
+        self.per_epoch = int((-(-np.bincount(rows.bucket) // batch_size)).sum())
+
+    def steps(self, steps: range, *, accumulation: int, end: int, part: slice) -> Generator[list[Batch]]:
+        """The batches of each optimizer step in `steps`, read one step ahead by a thread.
+
+        Step i takes the `accumulation` global batches from i * accumulation, fewer where the run ends at
+        global batch `end`; `part` are the rows of this process.
+        """
+
+        def read(step: int) -> list[Batch]:
+            first = step * accumulation
+            return [self.read(index, part=part) for index in range(first, min(first + accumulation, end))]
+
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            ahead = None
+            for step in steps:
+                now = ahead or pool.submit(read, step)
+                ahead = pool.submit(read, step + 1) if step + 1 < steps.stop else None
+                yield now.result()
+
+    def read(self, index: int, *, part: slice) -> Batch:
+        """The rows `part` of global batch `index`."""
+        epoch, position = divmod(index, self.per_epoch)
+        plan = self._plan(epoch)
+        latents, features = self.gather(plan.rows[position, part])
+        weights = plan.weights[position]
+        return Batch(
+            index=index,
+            latents=latents,
+            features=features,
+            weights=weights[part],
+            weight=float(weights.sum()),
+        )
+
+    def probe(self, rows: npt.NDArray[np.int64], *, index: int) -> Batch:
+        """A batch of just these `rows`, all of one bucket; `index` is below 0, apart from trained ones."""
+        latents, features = self.gather(rows)
+        weights = np.ones(len(rows), np.float32)
+        return Batch(
+            index=index, latents=latents, features=features, weights=weights, weight=float(len(rows))
+        )
+
+    def gather(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+        """Latents [B, C, h, w] and features [B, F] of `rows`, all of one bucket, in their order."""
+        mine = self.rows
+        latents = self._latents.take(mine.latent_shard[rows], mine.latent_row[rows])
+        features = self._features.take(mine.images.shard_index[rows], mine.images.rows[rows])
+        return latents, features
+
+    def images_between(self, start: int, end: int) -> int:
+        """Real rows of the global batches `start` to `end`; a full epoch has each image once."""
+        whole, rest = divmod(end, self.per_epoch)
+        before = whole * len(self.rows) + int(self._plan(whole).weights[:rest].sum())
+        return before - (self.images_between(0, start) if start else 0)
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        planned = self._planned  # one read: the reading thread may set it meanwhile, to the same values
+        if planned is None or planned[0] != epoch:
+            plan = plan_epoch(self.rows.bucket, batch_size=self.batch_size, seed=self._seed, epoch=epoch)
+            self._planned = planned = (epoch, plan)
+        return planned[1]
+
+
+class _Maps:
+    """Arrays of many shards as one: opened when first needed, read by (shard, row)."""
+
+    def __init__(self, shards: Sequence[str], open_map: Callable[[str], npt.NDArray[Any]]) -> None:
+        self._shards = shards
+        self._open = open_map
+        self._maps: dict[int, npt.NDArray[Any]] = {}
+
+    def take(self, shard: npt.NDArray[np.int32], row: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        parts = np.unique(shard)
+        first = self._map(int(parts[0]))
+        out = np.empty((len(row), *first.shape[1:]), first.dtype)
+        for part in parts:
+            mine = np.flatnonzero(shard == part)
+            out[mine] = np.take(self._map(int(part)), row[mine], axis=0)
+        return out
+
+    def _map(self, shard: int) -> npt.NDArray[Any]:
+        if shard not in self._maps:
+            self._maps[shard] = self._open(self._shards[shard])
+        return self._maps[shard]
+
+
+def _keys(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """uint8 [N, 16] as N items that compare as whole ids."""
+    return np.ascontiguousarray(content_ids).view("V16").ravel()
+
+
+def _nothing_to_train_on(rows: Rows, latent_set: LatentSet) -> str:
+    store = latent_set.path.parent.parent
+    if not rows.num_selected:
+        asked = rows.images.expression
+        return f"{store}: no image is selected{f' by {asked!r}' if asked else ''}; try it with pfgdata query"
+    return (
+        f"{store}: none of the {rows.num_distinct:,} selected images has a latent in set {latent_set.id}; "
+        f"make them with: pfgdata latents {store} --base {latent_set.info.base_name}"
+    )

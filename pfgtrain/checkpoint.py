@@ -1,0 +1,257 @@
+"""A run on disk: its record (run.json), its metrics.jsonl, its checkpoints.
+
+A checkpoint is a folder that appears by one rename, so the newest is always complete; a disk that fills up
+while saving costs the checkpoint being written and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from safetensors import SafetensorError
+
+from pfgdata.errors import RunError, StoreError, StoreFormatError
+from pfgdata.records import TaggerIdentity
+from pfgdata.store import Disk, canonical_json, read_json
+
+__all__ = [
+    "ADAPTER_FILE",
+    "UNET_FOLDER",
+    "CheckpointState",
+    "RunRecord",
+    "Stateful",
+    "append_metrics",
+    "checkpoints",
+    "latest_checkpoint",
+    "load_training_state",
+    "read_metrics",
+    "save_checkpoint",
+    "save_training_state",
+    "trim_metrics",
+]
+
+RUN_FORMAT = 1  # of run.json and the checkpoint folder; a reader refuses a larger one
+ADAPTER_FILE = "adapter.safetensors"
+UNET_FOLDER = "unet"
+_OPTIMIZER_FILE = "optimizer.pt"
+_STATE_FILE = "state.json"
+_RECORD_FILE = "run.json"
+_METRICS_FILE = "metrics.jsonl"
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    pickle.UnpicklingError,
+    StoreError,
+)  # of torch.load and of load_state_dict
+_CHECKPOINT = re.compile(r"step-\d{8,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What a run was made with, and so what its weights mean: generate and resume hold on to it."""
+
+    tagger: TaggerIdentity
+    feature_dim: int
+    base_name: str  # `demo`, an absolute folder, or a hub id
+    base_revision: str | None
+    base_family: Literal["sd1", "sd2"]
+    latents_id: str
+    vae_digest: str
+    scaling_factor: float  # of the VAE: what stored latents are multiplied by
+    resolution: int  # pixels
+    prompt: str
+    uncond: Literal["zeros", "eos"]
+    num_tokens: int
+    cross_attention_dim: int
+    prediction_type: Literal["epsilon", "v_prediction"]
+    train: Literal["unet", "adapter"]
+    store: str  # its path as it was given
+    selection_digest: str  # of the images selected
+    selection_count: int  # distinct images
+    selection_expression: str | None
+    thresholds: dict[str, float]
+    trained_digest: str  # of those among them that have latents
+    trained_count: int
+    versions: dict[str, str]
+    created: str  # ISO, UTC
+    processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
+
+    def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
+        """Write run.json; a folder with one is a run."""
+        data = canonical_json({"format": RUN_FORMAT, **asdict(self)})
+        (disk or Disk()).replace_file(run_dir / _RECORD_FILE, data)
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunRecord:
+        """Read run.json. Raises RunError when there is none, or it is damaged or of another version."""
+        path = run_dir / _RECORD_FILE
+        try:
+            value = read_json(path, error=StoreFormatError, advice="restore it from a backup")
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{run_dir}: no run here; make one with: pfgtrain fit --out {run_dir}") from None
+        except StoreError as problem:
+            raise RunError(str(problem)) from problem
+        found = value.pop("format", None)
+        if found != RUN_FORMAT:
+            raise RunError(
+                f"{path}: written in format {found}, this pfgtrain reads {RUN_FORMAT}; upgrade pfg"
+            )
+        try:
+            return cls(**{**value, "tagger": TaggerIdentity(**value["tagger"])})
+        except (TypeError, KeyError) as problem:
+            raise RunError(f"{path}: not a record of this version ({problem}); start a new run") from problem
+
+    def differs_from(self, other: RunRecord) -> list[str]:
+        """Names of the fields that decide what the weights mean and are not equal."""
+        mine, theirs = asdict(self), asdict(other)
+        for record, side in ((self, mine), (other, theirs)):
+            side["tagger"] = record.tagger.decisive
+        return [name for name in mine if name not in _FOR_PEOPLE and mine[name] != theirs[name]]
+
+
+_FOR_PEOPLE = frozenset(
+    {"store", "versions", "created", "selection_expression", "thresholds", "base_name", "base_revision"}
+)  # the base is held on to by its VAE, family, width and prediction type; it may have moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointState:
+    """Where in a run a checkpoint stands. Randomness is a function of it, so no generator is stored."""
+
+    step: int  # optimizer steps done
+    epoch: int  # epoch the next batch is of
+    position: int  # global batches of that epoch that are done
+    probe_start: float  # loss on the probe rows before the first step
+
+
+class Stateful(Protocol):
+    """An optimizer, scheduler or gradient scaler."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Go on from a state."""
+
+
+def save_checkpoint(
+    run_dir: Path,
+    state: CheckpointState,
+    *,
+    write: Callable[[Path], None],
+    limit: int | None = None,
+    disk: Disk | None = None,
+) -> Path:
+    """Make `checkpoints/step-NNNNNNNN` of what `write` puts into the folder it is given; keep `limit` newest.
+
+    Raises RunError when it cannot be written; the earlier checkpoints are then as they were.
+    """
+    disk = disk or Disk()
+    folder = run_dir / "checkpoints"
+    final = folder / f"step-{state.step:08d}"
+    if final.exists():  # the same step of the same run: the same weights
+        return final
+    try:
+        disk.make_folder(folder)
+        disk.sweep(folder)  # a fit that was killed while saving leaves its unfinished folder
+        fresh = disk.temporary(folder)
+        try:
+            write(fresh)
+            (fresh / _STATE_FILE).write_bytes(canonical_json({"format": RUN_FORMAT, **asdict(state)}))
+            disk.commit_folder(fresh, final)
+        except BaseException:
+            disk.discard(fresh)
+            raise
+    except (OSError, RuntimeError, SafetensorError) as problem:  # a full disk: plain, torch's, safetensors'
+        raise RunError(
+            f"{final}: not saved ({_line(problem)}); "
+            f"{_newest_is(run_dir)}; free the disk and go on with --resume"
+        ) from problem
+    for old in checkpoints(run_dir)[:-limit] if limit else []:
+        disk.remove_folder(old)
+    return final
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    folder = run_dir / "checkpoints"
+    found = [path for path in folder.iterdir() if _CHECKPOINT.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def latest_checkpoint(run_dir: Path) -> Path:
+    """The newest complete checkpoint. Raises RunError when there is none."""
+    found = checkpoints(run_dir)
+    if not found:
+        raise RunError(f"{run_dir}: no checkpoint yet; go on with: pfgtrain fit --out {run_dir} --resume")
+    return found[-1]
+
+
+def save_training_state(folder: Path, parts: Mapping[str, Stateful]) -> None:
+    """Write the states of the optimizer and its companions into a checkpoint's folder."""
+    torch.save({name: part.state_dict() for name, part in parts.items()}, folder / _OPTIMIZER_FILE)
+
+
+def load_training_state(folder: Path, parts: Mapping[str, Stateful]) -> CheckpointState:
+    """Put `parts` back to the state in the checkpoint `folder` and say where it stands.
+
+    Raises RunError naming the file when it cannot be read or is of other parts. No pickled code is run.
+    """
+    path = folder / _OPTIMIZER_FILE
+    try:
+        states = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(states[name])
+        return _read_state(folder / _STATE_FILE)
+    except _UNREADABLE as problem:
+        raise RunError(
+            f"{path}: cannot be gone on from ({_line(problem)}); "
+            f"delete {folder} to go on from the checkpoint before it"
+        ) from problem
+
+
+def append_metrics(run_dir: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Add lines to metrics.jsonl, one an optimizer step; its `step` counts from 1."""
+    with (run_dir / _METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in lines)
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
+    path = run_dir / _METRICS_FILE
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def trim_metrics(run_dir: Path, *, step: int, disk: Disk | None = None) -> None:
+    """Drop the lines after `step`: a resumed run trains those steps again."""
+    kept = [line for line in read_metrics(run_dir) if line["step"] <= step]
+    data = "".join(f"{json.dumps(line)}\n" for line in kept)
+    (disk or Disk()).replace_file(run_dir / _METRICS_FILE, data.encode())
+
+
+def _read_state(path: Path) -> CheckpointState:
+    value = read_json(path, error=StoreFormatError, advice="the checkpoint is damaged")
+    if value.pop("format", None) != RUN_FORMAT:
+        raise StoreFormatError(f"{path}: of another version of pfgtrain")
+    return CheckpointState(**value)
+
+
+def _newest_is(run_dir: Path) -> str:
+    found = checkpoints(run_dir)
+    return f"{found[-1].name} is the newest" if found else "there is no earlier one"
+
+
+def _line(problem: Exception) -> str:
+    """The first line of what `problem` says, or its kind where it says nothing."""
+    return f"{type(problem).__name__}: {(str(problem).splitlines() or ['no further word'])[0]}"

@@ -1,0 +1,43 @@
+"""Stored latents and features to a model that follows features: the plan, the steps, the run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgtrain.fit.plan import FitData, FitPlan, data_of, lasting_name, plan_fit
+    from pfgtrain.fit.run import FitReport, fit
+    from pfgtrain.fit.trainer import Trainer, make_accelerator
+
+__all__ = [
+    "FitData",
+    "FitPlan",
+    "FitReport",
+    "Trainer",
+    "data_of",
+    "fit",
+    "lasting_name",
+    "make_accelerator",
+    "plan_fit",
+]
+
+_LAZY = {
+    "FitData": "pfgtrain.fit.plan",
+    "FitPlan": "pfgtrain.fit.plan",
+    "FitReport": "pfgtrain.fit.run",
+    "Trainer": "pfgtrain.fit.trainer",
+    "data_of": "pfgtrain.fit.plan",
+    "fit": "pfgtrain.fit.run",
+    "lasting_name": "pfgtrain.fit.plan",
+    "make_accelerator": "pfgtrain.fit.trainer",
+    "plan_fit": "pfgtrain.fit.plan",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

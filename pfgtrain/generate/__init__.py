@@ -1,0 +1,42 @@
+"""Guide images to pictures: the model of a run or of published weights, its pipeline, and its files."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgtrain.generate.guides import generate
+    from pfgtrain.generate.model import PFGModel, load_adapter_on_base, load_run
+    from pfgtrain.generate.pictures import GenerateOptions, GenerateReport, Picture
+    from pfgtrain.generate.pipeline import PFGPipeline
+
+__all__ = [
+    "GenerateOptions",
+    "GenerateReport",
+    "PFGModel",
+    "PFGPipeline",
+    "Picture",
+    "generate",
+    "load_adapter_on_base",
+    "load_run",
+]
+
+_LAZY = {
+    "GenerateOptions": "pfgtrain.generate.pictures",
+    "GenerateReport": "pfgtrain.generate.pictures",
+    "PFGModel": "pfgtrain.generate.model",
+    "PFGPipeline": "pfgtrain.generate.pipeline",
+    "Picture": "pfgtrain.generate.pictures",
+    "generate": "pfgtrain.generate.guides",
+    "load_adapter_on_base": "pfgtrain.generate.model",
+    "load_run": "pfgtrain.generate.model",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

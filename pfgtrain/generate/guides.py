@@ -1,0 +1,157 @@
+"""Guide images in, pictures out: reads the guides, and writes what a model makes of them.
+
+Picture i of a guide begins with the noise of seed + i, whatever the other guides and the batch size; a file's
+name carries a digest of all its settings, so no picture ever replaces one made otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pfgdata.errors import AccessError, ConfigError, ContentError
+from pfgdata.images import decode
+from pfgdata.records import NoProgress, Progress, content_id, shown
+from pfgtrain.generate.model import PFGModel
+from pfgtrain.generate.pictures import (
+    GenerateOptions,
+    GenerateReport,
+    Picture,
+    cell_size,
+    contact_sheet,
+    picture_name,
+    settings_digest,
+    thumbnail,
+    without_folders,
+    write_png,
+)
+
+__all__ = ["generate"]
+
+SAMPLER = "DPM++ 2M"  # what Base.load_sampler gives, under the name A1111 knows
+
+
+def generate(
+    model: PFGModel,
+    guides: Sequence[Path],
+    out_dir: Path,
+    *,
+    options: GenerateOptions | None = None,
+    progress: Progress | None = None,
+) -> GenerateReport:
+    """Write `images_per_guide` PNG files a guide, and a sheet (guide left, results right), to `out_dir`.
+
+    Equal settings give equal names and bytes on one machine; other settings give other names. Each file
+    appears whole, as soon as it is made. Raises AccessError or ContentError for a guide, before any picture.
+    """
+    options, progress, started = options or GenerateOptions(), progress or NoProgress(), time.perf_counter()
+    guides = list(dict.fromkeys(guides))
+    if not guides:
+        raise ConfigError("no guide image given; name one or more image files")
+    cell = cell_size(*model.size(options), rows=len(guides), columns=options.images_per_guide + 1)
+    for part in model.untrained:
+        progress.say(f"{part} is untrained (weights from a fixed seed): the pictures mean nothing")
+    rows = _read_guides(model, guides, options=options, cell=cell, progress=progress)
+    pictures: list[Picture] = []
+    jobs = [(row, index) for row in rows for index in range(options.images_per_guide)]
+    progress.start("generate", total=len(jobs) * options.num_inference_steps, unit="steps")
+    for start in range(0, len(jobs), options.batch_size):
+        batch = jobs[start : start + options.batch_size]
+        features = None if options.no_pfg else torch.stack([row.feature for row, _ in batch])
+        seeds = [options.seed + index for _, index in batch]
+        images = model.paint(features, seeds=seeds, options=options, progress=progress)
+        for (row, index), seed, image in zip(batch, seeds, images, strict=True):
+            path = out_dir / picture_name(row.path, digest=row.digest, index=index)
+            write_png(path, image, settings={**row.settings, "seed": seed})
+            pictures.append(Picture(path=path, guide=row.path, seed=seed))
+            row.cells.append(thumbnail(image, cell=cell))
+    progress.finish()
+    sheet_digest = settings_digest({"rows": [row.digest for row in rows], "n": options.images_per_guide})
+    sheet = out_dir / f"contact-{sheet_digest}.png"
+    write_png(sheet, contact_sheet([row.cells for row in rows]))
+    return GenerateReport(
+        pictures=tuple(pictures),
+        contact_sheet=sheet,
+        seconds=time.perf_counter() - started,
+        untrained=model.untrained,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A guide: its feature [F], the settings all its pictures share, and its cells of the sheet."""
+
+    path: Path
+    feature: Tensor
+    settings: dict[str, Any]
+    digest: str
+    cells: list[Image.Image]
+
+
+def _read_guides(
+    model: PFGModel,
+    paths: Sequence[Path],
+    *,
+    options: GenerateOptions,
+    cell: tuple[int, int],
+    progress: Progress,
+) -> list[_Row]:
+    """Read, decode and tag the guides, one by one: a batch would tie a feature's last bits to the others."""
+    rows = []
+    progress.start("guides", total=len(paths))
+    for path in paths:
+        try:
+            data = path.read_bytes()
+            pixels = decode(data).array
+        except OSError as error:
+            raise AccessError(f"{path}: guide cannot be read ({error.strerror})") from None
+        except ContentError as error:
+            raise ContentError(f"{path}: no guide that can be used ({error})") from None
+        settings = _settings(model, options, path=path, data=data)
+        rows.append(
+            _Row(
+                path=path,
+                feature=model.feature(pixels),
+                settings=settings,
+                digest=settings_digest(settings),
+                cells=[thumbnail(Image.fromarray(pixels), cell=cell)],
+            )
+        )
+        progress.advance()
+    progress.finish()
+    return rows
+
+
+def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, data: bytes) -> dict[str, Any]:
+    """All that decides a guide's pictures; `images_per_guide` and `batch_size` do not."""
+    width, height = model.size(options)
+    unet, identity = model.pipeline.unet, model.tagger.identity
+    settings = asdict(options)
+    del settings["images_per_guide"], settings["batch_size"]
+    return {
+        **settings,
+        "guide": shown(os.fsencode(path.name)),
+        "guide_content_id": content_id(data).hex(),
+        "prompt": model.prompt if options.prompt is None else options.prompt,
+        "uncond": options.uncond or model.uncond,
+        "width": width,
+        "height": height,
+        "sampler": SAMPLER,
+        "base": without_folders(model.base.name),
+        "base_revision": model.base.revision,
+        "prediction_type": model.base.prediction_type,
+        "tagger": {**asdict(identity), "name": without_folders(identity.name)},
+        "device": unet.device.type,
+        "dtype": str(unet.dtype).removeprefix("torch."),
+        "versions": {"diffusers": version("diffusers"), "torch": torch.__version__},
+        **model.origin,
+    }

@@ -1,0 +1,212 @@
+"""All that makes pictures, loaded once: from a run's newest checkpoint, or from published weights on a base.
+
+Another tagger or recipe than the weights were made with is refused: its features mean something else, though
+they may be as wide.
+
+Shapes: B pictures, F feature width, T text positions, D context width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from blake3 import blake3
+from PIL import Image
+from torch import Tensor
+
+from pfgdata.errors import ConfigError, IdentityError
+from pfgdata.images import square
+from pfgdata.records import NoProgress, Progress
+from pfgdata.store import require_same_tagger
+from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
+from pfgdata.vaes import base_geometry
+from pfgtrain.adapter import Uncond, load_adapter
+from pfgtrain.base import Base, placement
+from pfgtrain.checkpoint import ADAPTER_FILE, UNET_FOLDER, RunRecord, latest_checkpoint
+from pfgtrain.generate.pictures import (
+    GenerateOptions,
+)
+from pfgtrain.generate.pipeline import PFGPipeline, paint
+from pfgtrain.prompts import encode_prompts
+
+__all__ = ["PFGModel", "load_adapter_on_base", "load_run"]
+
+PUBLISHED_RECIPE = "webui"  # the squares of pfg-webui and pfg-ComfyUI, which published weights are used with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PFGModel:
+    """All that makes pictures, loaded once: the pipeline, its tagger, and what the run fixed."""
+
+    pipeline: PFGPipeline
+    base: Base
+    tagger: Tagger
+    prompt: str
+    uncond: Uncond
+    resolution: int  # pixels, a side
+    origin: dict[str, Any]  # of the weights, for the pictures' metadata; equal weights, equal origin
+    _texts: dict[str, Tensor] = field(default_factory=dict)  # text -> its embedding [1, T, D]
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """The parts whose weights are from a fixed seed, in words."""
+        named = {f"base {self.base.name}": self.base, f"tagger {self.tagger.identity.name}": self.tagger}
+        return tuple(words for words, part in named.items() if getattr(part, "untrained", False))
+
+    def feature(self, pixels: Any) -> Tensor:
+        """The feature [F] of one decoded image, uint8 [H, W, 3 or 4], float32 on the CPU."""
+        image = square(pixels, recipe=self.tagger.identity.recipe, size=self.tagger.image_size)
+        return torch.from_numpy(self.tagger.predict(image[None])[1][0]).float()
+
+    def size(self, options: GenerateOptions) -> tuple[int, int]:
+        """(width, height) of the pictures. Raises ConfigError naming the step if the UNet cannot make it."""
+        size = (options.width or self.resolution, options.height or self.resolution)
+        step = math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
+        if any(side < step or side % step for side in size):
+            raise ConfigError(
+                f"size {size[0]}x{size[1]}: sides of base {self.base.name} are multiples of {step}"
+            )
+        return size
+
+    def texts(self, *texts: str, progress: Progress) -> tuple[Tensor, ...]:
+        """The embedding [1, T, D] of each text, encoded once and kept."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if new:
+            self._texts.update(
+                zip(new, encode_prompts(self.base, new, progress=progress).split(1), strict=True)
+            )
+        return tuple(self._texts[text] for text in texts)
+
+    def paint(
+        self,
+        features_BF: Tensor | None,
+        *,
+        seeds: Sequence[int],
+        options: GenerateOptions,
+        progress: Progress | None = None,
+    ) -> list[Image.Image]:
+        """A picture for each of the B seeds; features [B, F], or None for pictures without tokens."""
+        progress = progress or NoProgress()
+        prompt = self.prompt if options.prompt is None else options.prompt
+        prompt_1TD, negative_1TD = self.texts(prompt, options.negative_prompt, progress=progress)
+        return paint(
+            self.pipeline,
+            features_BF,
+            prompt_1TD=prompt_1TD,
+            negative_1TD=negative_1TD,
+            uncond=options.uncond or self.uncond,
+            size=self.size(options),
+            seeds=seeds,
+            options=options,
+            progress=progress,
+        )
+
+
+def load_run(
+    run_dir: Path, *, base: Base | None = None, tagger: Tagger | None = None, device: str | None = None
+) -> PFGModel:
+    """The model of a run's newest checkpoint; `base` and `tagger` stand in if the recorded ones have moved.
+
+    Raises RunError if there is no complete checkpoint, IdentityError if tagger, base or VAE is another.
+    """
+    record, checkpoint = RunRecord.read(run_dir), latest_checkpoint(run_dir)
+    known = record.tagger
+    tagger = tagger or OnnxTagger.load(known.name, recipe=known.recipe, revision=known.revision)
+    require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
+    where, dtype = placement(device)
+    base = base or Base.load(record.base_name, revision=record.base_revision)
+    if base.cross_attention_dim != record.cross_attention_dim:
+        raise IdentityError(
+            f"run {run_dir} is of base {record.base_name}, {record.cross_attention_dim} wide;"
+            f" base {base.name} is {base.cross_attention_dim} wide; use the run's own"
+        )
+    base = replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype)
+    return _assemble(
+        base,
+        tagger,
+        adapter_file=checkpoint / ADAPTER_FILE,
+        unet_folder=checkpoint / UNET_FOLDER if record.train == "unet" else None,
+        prompt=record.prompt,
+        uncond=record.uncond,
+        vae_digest=record.vae_digest,
+        resolution=record.resolution,
+    )
+
+
+def load_adapter_on_base(
+    adapter_file: Path,
+    base: Base,
+    *,
+    tagger: Tagger | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> PFGModel:
+    """The model of published two-key weights on a base; the file does not say its tagger, so one is assumed.
+
+    The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise.
+    """
+    tagger = tagger or OnnxTagger.load(DEFAULT_TAGGER, recipe=PUBLISHED_RECIPE)
+    identity = tagger.identity
+    (progress or NoProgress()).say(
+        f"{adapter_file.name} does not record its tagger; assumed: {identity.name}, recipe {identity.recipe}"
+    )
+    where, dtype = placement(device)
+    return _assemble(
+        replace(base, device=where, dtype=dtype),
+        tagger,
+        adapter_file=adapter_file,
+        unet_folder=None,
+        prompt="",
+        uncond="zeros",
+        resolution=base_geometry(base.folder).resolution,
+    )
+
+
+def _assemble(
+    base: Base,
+    tagger: Tagger,
+    *,
+    adapter_file: Path,
+    unet_folder: Path | None,
+    prompt: str,
+    uncond: Uncond,
+    resolution: int,
+    vae_digest: str | None = None,
+) -> PFGModel:
+    """Load all but the text encoder. Raises IdentityError if adapter and tagger differ in width."""
+    adapter = load_adapter(adapter_file, cross_attention_dim=base.cross_attention_dim)
+    if adapter.feature_dim != tagger.feature_dim:
+        raise IdentityError(
+            f"{adapter_file}: made for features {adapter.feature_dim} wide, tagger"
+            f" {tagger.identity.name} gives {tagger.feature_dim}; name the tagger it was trained with"
+        )
+    vae = base.load_vae(digest=vae_digest)
+    vae.enable_slicing()  # decode pictures one by one: less memory, and the same bytes in any batch
+    pipeline = PFGPipeline(
+        vae=vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=base.load_unet(weights=unet_folder),
+        scheduler=base.load_sampler(),
+        adapter=adapter.to(base.device).eval(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return PFGModel(
+        pipeline=pipeline,
+        base=base,
+        tagger=tagger,
+        prompt=prompt,
+        uncond=uncond,
+        resolution=resolution,
+        origin={
+            "adapter": blake3(adapter_file.read_bytes()).hexdigest()[:12],
+            "num_tokens": adapter.num_tokens,
+            "weights": adapter_file.parent.name if adapter_file.name == ADAPTER_FILE else adapter_file.name,
+            "fingerprint": pipeline.fingerprint,
+        },
+    )

@@ -1,0 +1,143 @@
+"""PFGPipeline: a diffusers pipeline that is told features beside words.
+
+Noise is drawn on the CPU in float32 from one seed a picture, so a picture starts alike on every device and in
+every batch. A GPU's own generator would tie it to the device.
+
+Shapes: B pictures, F feature width, T text positions, D context width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from blake3 import blake3
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from pfgdata.records import Progress
+from pfgtrain.adapter import PFGLinear, Uncond, append_tokens, unconditional_rows
+from pfgtrain.generate.pictures import GenerateOptions
+
+__all__ = ["PFGPipeline", "paint"]
+
+
+class PFGPipeline(StableDiffusionPipeline):
+    """StableDiffusionPipeline with an adapter: called with features, it appends tokens to the prompt."""
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        adapter: PFGLinear,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = False,
+    ) -> None:
+        super().__init__(
+            vae,
+            text_encoder,
+            tokenizer,
+            unet,
+            scheduler,
+            safety_checker,
+            feature_extractor,
+            image_encoder,
+            requires_safety_checker,
+        )
+        self.register_modules(adapter=adapter)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that tell checkpoints apart: of the UNet's and VAE's outermost convolutions.
+
+        A fine-tune of the whole changes them; hashing all 3.4 GB of an SD1 UNet would take seconds.
+        """
+        outer = (self.unet.conv_in, self.unet.conv_out, self.vae.decoder.conv_in, self.vae.decoder.conv_out)
+        hasher = blake3()
+        for layer in outer:
+            hasher.update(layer.weight.detach().float().cpu().numpy().tobytes())
+        return hasher.hexdigest()[:12]
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        features_BF: Tensor | None = None,
+        *,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor,
+        uncond: Uncond = "zeros",
+        pfg_scale: float = 1.0,
+        **options: Any,
+    ) -> Any:
+        """Call StableDiffusionPipeline on contexts of B rows; `options` are its own.
+
+        Both embeddings are [B, T, D]. With features, tokens `(W x + b) * pfg_scale` follow the prompt and the
+        pad `uncond` the negative prompt; with None the tokens are left out on both sides.
+        """
+        if features_BF is not None:
+            tokens_BKD = self.adapter(features_BF.to(self.adapter.device, self.adapter.dtype)) * pfg_scale
+            prompt_embeds = append_tokens(prompt_embeds, tokens_BKD)
+            negative_prompt_embeds = unconditional_rows(
+                negative_prompt_embeds, num_tokens=self.adapter.num_tokens, uncond=uncond
+            )
+        return super().__call__(
+            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, **options
+        )
+
+
+def paint(
+    pipeline: PFGPipeline,
+    features_BF: Tensor | None,
+    *,
+    prompt_1TD: Tensor,
+    negative_1TD: Tensor,
+    uncond: Uncond,
+    size: tuple[int, int],
+    seeds: Sequence[int],
+    options: GenerateOptions,
+    progress: Progress,
+) -> list[Image.Image]:
+    """A picture of `size` (width, height) for each of the B seeds; `progress` counts steps of pictures.
+
+    Prompt, pad and size are given apart, for `options` may leave them to the run.
+    """
+    unet, factor = pipeline.unet, pipeline.vae_scale_factor
+    shape = (unet.config.in_channels, size[1] // factor, size[0] // factor)
+    prompt_BTD, negative_BTD = (
+        text_1TD.to(unet.device).expand(len(seeds), -1, -1) for text_1TD in (prompt_1TD, negative_1TD)
+    )
+    return pipeline(
+        features_BF,
+        prompt_embeds=prompt_BTD,
+        negative_prompt_embeds=negative_BTD,
+        uncond=uncond,
+        pfg_scale=options.pfg_scale,
+        guidance_scale=options.guidance_scale,
+        num_inference_steps=options.num_inference_steps,
+        latents=_noise(seeds, shape).to(unet.device, unet.dtype),
+        width=size[0],
+        height=size[1],
+        callback_on_step_end=_report_steps(progress, count=len(seeds)),
+    ).images
+
+
+def _noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal float32 [B, *shape] on the CPU, a generator of its own for each seed."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def _report_steps(progress: Progress, *, count: int) -> Callable[..., dict[str, Any]]:
+    """A diffusers callback that counts one step of `count` pictures."""
+
+    def advance(_pipeline: Any, _step: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
+        progress.advance(count)
+        return {}
+
+    return advance

@@ -1,0 +1,1 @@
+"""Recipes, and the runner that takes one from images to pictures; composes pfgdata and pfgtrain."""

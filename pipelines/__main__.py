@@ -1,0 +1,47 @@
+"""`python -m pipelines RECIPE`: run a recipe from images to pictures, and say what each step did.
+
+Everything it makes goes below one folder (feats/, run/, pictures/). Each step skips what is done, so the same
+command goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pfgdata.screen import ScreenProgress, run_app, show_table, stop_on_interrupt
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+
+
+@app.command(epilog="Example: python -m pipelines demo")
+def main(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a shipped one.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for what is made.", show_default="NAME-out")
+    ] = None,
+) -> None:
+    """Run a recipe: ingest, query, latents, fit, generate."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):  # their notes are for programmers
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    from pipelines.recipe import find_recipe, read_recipe
+    from pipelines.steps import run_steps
+
+    read = read_recipe(find_recipe(recipe))
+    place = out or Path(f"{read.name}-out")
+    rows = []
+    with ScreenProgress() as progress, stop_on_interrupt() as stop:
+        for step in run_steps(read, place, progress=progress, stop=stop):
+            rows.append((step.name, step.result, f"{step.seconds:.1f} s"))
+    show_table(("step", "result", "took"), rows)
+    if stop():
+        raise typer.Exit(130)
+
+
+if __name__ == "__main__":
+    run_app(app, name="python -m pipelines")

@@ -1,0 +1,118 @@
+"""A recipe: one TOML file with the tables [ingest] [query] [latents] [fit] [generate], of which
+[ingest] must be there.
+
+Paths in it are relative to the recipe's own folder, so that a recipe runs from anywhere. A key that no step
+knows is refused, with the nearest name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pfgdata.errors import ConfigError
+from pfgdata.ingest import IngestOptions
+from pfgdata.latents import LatentOptions
+from pfgtrain.config import FitConfig, read_table
+from pfgtrain.generate import GenerateOptions
+
+__all__ = [
+    "RECIPES",
+    "GenerateTable",
+    "IngestTable",
+    "LatentsTable",
+    "QueryTable",
+    "Recipe",
+    "find_recipe",
+    "read_recipe",
+]
+
+RECIPES = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestTable(IngestOptions):
+    """[ingest]: the folder of images, the tagger of a new store, and how to ingest."""
+
+    images: str
+    tagger: str | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryTable:
+    """[query]: what to select; `expression` is also shown on its own, with its first `limit` images."""
+
+    expression: str
+    threshold: float = 0.35
+    character_threshold: float = 0.85
+    limit: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsTable(LatentOptions):
+    """[latents]: whose VAE, which images, at which resolution, and how to encode."""
+
+    base: str
+    where: str | None = None
+    threshold: float = 0.35
+    character_threshold: float = 0.85
+    resolution: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateTable(GenerateOptions):
+    """[generate]: the guide images, and what to make of them."""
+
+    guides: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A recipe as read; a step whose table is absent is not run."""
+
+    name: str
+    folder: Path
+    ingest: IngestTable
+    query: QueryTable | None
+    latents: LatentsTable | None
+    fit: FitConfig | None
+    generate: GenerateTable | None
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that is shipped. Raises ConfigError."""
+    shipped = RECIPES / f"{name}.toml"
+    if Path(name).is_file():
+        return Path(name)
+    if shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+    raise ConfigError(f"{name}: no such recipe; name a TOML file, or one of: {names}")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe. Raises ConfigError naming file, table and key."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"{path}: cannot be read as TOML ({problem})") from problem
+    known = {
+        "ingest": IngestTable,
+        "query": QueryTable,
+        "latents": LatentsTable,
+        "fit": FitConfig,
+        "generate": GenerateTable,
+    }
+    for table in content:
+        if table not in known:
+            raise ConfigError(f"{path}: unknown table [{table}]; a recipe has [{'] ['.join(known)}]")
+    if "ingest" not in content:
+        raise ConfigError(f"{path}: a recipe needs [ingest] with images = the folder to ingest")
+    tables: dict[str, Any] = {
+        name: read_table(kind, content[name], source=f"{path} [{name}]") if name in content else None
+        for name, kind in known.items()
+    }
+    return Recipe(name=path.stem, folder=path.parent, **tables)

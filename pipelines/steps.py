@@ -1,0 +1,188 @@
+"""The steps of a recipe: names to objects, then one library call each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pfgdata.corpus import plan_segments
+from pfgdata.errors import NoStoreError
+from pfgdata.hub import resolve
+from pfgdata.images import RECIPES, BucketPolicy
+from pfgdata.ingest import IngestOptions, ingest
+from pfgdata.latents import LatentOptions, encode_latents
+from pfgdata.query import Thresholds, count, locations, run_query, select
+from pfgdata.records import Progress
+from pfgdata.store import Store, StoreIdentity
+from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger
+from pfgdata.vaes import Vae, base_geometry
+from pfgtrain.base import Base
+from pfgtrain.config import FitConfig
+from pfgtrain.fit import data_of, fit
+from pfgtrain.generate import GenerateOptions, generate, load_run
+from pipelines.recipe import GenerateTable, IngestTable, LatentsTable, QueryTable, Recipe
+
+__all__ = ["Step", "run_steps"]
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step did, in words, and how long it took."""
+
+    name: str
+    result: str
+    seconds: float
+
+
+def run_steps(recipe: Recipe, out: Path, *, progress: Progress, stop: Stop) -> Iterator[Step]:
+    """Run the steps of `recipe` into `out`, yielding each when it has ended; a stop ends after its step."""
+    work: list[tuple[str, Callable[[], str]]] = []
+    run = _Run(recipe, out, progress, stop)
+    for name in ("ingest", "query", "latents", "fit", "generate"):
+        table = getattr(recipe, name)
+        if table is not None:
+            work.append((name, partial(getattr(run, name), table)))
+    for name, do in work:
+        started = time.monotonic()
+        result = do()
+        yield Step(name, result, time.monotonic() - started)
+        if stop():
+            return
+
+
+class _Run:
+    """One run of a recipe: what a step leaves for the next."""
+
+    def __init__(self, recipe: Recipe, out: Path, progress: Progress, stop: Stop) -> None:
+        self._recipe, self._out, self._progress, self._stop = recipe, out, progress, stop
+        self._run_dir = out / "run"
+        self._latents_id: str | None = None
+
+    def ingest(self, table: IngestTable) -> str:
+        """Bring the images in."""
+        tagger = OnnxTagger.load(table.tagger or DEFAULT_TAGGER, recipe=table.recipe or RECIPES[0])
+        if tagger.untrained:
+            self._progress.say(f"tagger {tagger.identity.name} is untrained: tags and scores mean nothing")
+        store = _open_or_create(self._out / "feats", tagger)
+        segments = plan_segments(self._recipe.folder / table.images, store.roots())
+        report = ingest(
+            segments,
+            store,
+            tagger,
+            options=_options(IngestOptions, table),
+            progress=self._progress,
+            stop=self._stop,
+        )
+        return (
+            f"{report.found:,} images = {report.tagged:,} tagged + {report.copied:,} copied + "
+            f"{report.unchanged:,} unchanged + {report.failed:,} failed + {report.pending:,} pending"
+        )
+
+    def query(self, table: QueryTable) -> str:
+        """Ask a question, and show its first answers."""
+        store, thresholds = self._store, self._thresholds(table)
+        snapshot = store.snapshot()
+        found = count(snapshot, store.vocabulary, table.expression, thresholds)
+        columns = ["file", "rating", "character", "tags"]
+        shown = run_query(
+            snapshot,
+            store.vocabulary,
+            table.expression,
+            thresholds=thresholds,
+            columns=columns,
+            limit=table.limit,
+            roots=locations(store.roots(), start=Path.cwd()),
+        )
+        for row in shown.to_pylist():
+            self._progress.say(f"  {row['file']}: {' '.join(row['tags'])}")
+        return f"{found:,} of {snapshot.num_images:,} images have {table.expression}"
+
+    def latents(self, table: LatentsTable) -> str:
+        """Encode the selected images."""
+        store, base = self._store, resolve(table.base, what="base")
+        vae, geometry = Vae.load(base), base_geometry(base.folder)
+        if vae.untrained:
+            self._progress.say(f"base {base.name} is untrained: its latents and pictures mean nothing")
+        report = encode_latents(
+            store,
+            vae,
+            select(store.snapshot(), store.vocabulary, table.where, self._thresholds(table)),
+            policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
+            base_name=base.name,
+            base_revision=base.revision,
+            options=_options(LatentOptions, table),
+            progress=self._progress,
+            stop=self._stop,
+        )
+        self._latents_id = report.latents_id
+        return (
+            f"{report.distinct:,} images = {report.encoded:,} encoded + {report.present:,} present + "
+            f"{report.failed:,} failed + {report.pending:,} pending"
+        )
+
+    def fit(self, config: FitConfig) -> str:
+        """Train, or go on with the run that was begun."""
+        config = replace(config, latents=self._latents_id)
+        data = data_of(self._store, config)
+        base = Base.load(
+            config.base or data.latent_set.info.base_name, prediction_type=config.prediction_type
+        )
+        report = fit(
+            data,
+            base,
+            config,
+            run_dir=self._run_dir,
+            resume=(self._run_dir / "run.json").is_file(),
+            progress=self._progress,
+            stop=self._stop,
+        )
+        done = f"step {report.last_step:,} of {report.plan.steps:,}, {report.images_per_second:.3g} images/s"
+        if report.probe_end is None:
+            return f"{done}, stopped"
+        return f"{done}, loss {report.probe_start:.3f} -> {report.probe_end:.3f} (same rows and noise)"
+
+    def generate(self, table: GenerateTable) -> str:
+        """Make pictures of the guides."""
+        guides = [self._recipe.folder / guide for guide in table.guides]
+        report = generate(
+            load_run(self._run_dir),
+            guides,
+            self._out / "pictures",
+            options=_options(GenerateOptions, table),
+            progress=self._progress,
+        )
+        return f"{len(report.pictures)} pictures of {len(guides)} guides; sheet: {report.contact_sheet}"
+
+    @property
+    def _store(self) -> Store:
+        return Store.open(self._out / "feats")
+
+    def _thresholds(self, table: QueryTable | LatentsTable | FitConfig) -> Thresholds:
+        return Thresholds(
+            general=table.threshold,
+            character=table.character_threshold,
+            floor=self._store.identity.score_floor,
+        )
+
+
+def _open_or_create(path: Path, tagger: OnnxTagger) -> Store:
+    try:
+        return Store.open(path)
+    except NoStoreError:
+        identity = StoreIdentity(
+            tagger=tagger.identity,
+            vocabulary_digest=tagger.vocabulary.digest,
+            feature_dim=tagger.feature_dim,
+        )
+        return Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
+
+
+def _options(kind: type[Any], table: Any) -> Any:
+    """The options of a library function out of the recipe's table that extends them."""
+    return kind(**{one.name: getattr(table, one.name) for one in fields(kind)})

@@ -1,0 +1,213 @@
+"""The adapter: its file, its tokens; one concatenation is the original's patch of every projection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pfgdata.errors import RunError
+from pfgtrain.adapter import (
+    PFGLinear,
+    Uncond,
+    append_tokens,
+    conditional_rows,
+    load_adapter,
+    save_adapter,
+    unconditional_pad,
+    unconditional_rows,
+)
+
+FEATURES, TOKENS, WIDTH, POSITIONS = 12, 3, 20, 7  # WIDTH is no block width: the hook picks layers by it
+
+
+def a_tensor(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def adapter() -> PFGLinear:
+    return PFGLinear(FEATURES, TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def unet() -> Any:
+    torch.manual_seed(2)
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=8,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+    )
+
+
+@contextmanager
+def patched_projections(unet: nn.Module, tokens_BKD: Tensor) -> Iterator[int]:
+    """The original's form: each to_k and to_v that reads the context appends the tokens to it by itself."""
+
+    def patched(project: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda context_BTD: project(torch.cat([context_BTD, tokens_BKD], dim=1))
+
+    layers = [
+        module
+        for name, module in unet.named_modules()
+        if name.endswith((".to_k", ".to_v")) and isinstance(module, nn.Linear) and module.in_features == WIDTH
+    ]
+    for layer in layers:
+        layer.forward = patched(layer.forward)  # type: ignore[method-assign, assignment]
+    try:
+        yield len(layers)
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def test_one_concatenation_equals_the_original_patch_of_every_projection(
+    adapter: PFGLinear, unet: Any
+) -> None:
+    noisy, steps = a_tensor(2, 4, 8, 8, seed=3), torch.tensor([10, 700])
+    text, features = a_tensor(2, POSITIONS, WIDTH, seed=4), a_tensor(2, FEATURES, seed=5)
+
+    def outputs_and_gradients(run: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+        unet.zero_grad()
+        adapter.zero_grad()
+        out = run(adapter(features))
+        out.square().mean().backward()
+        parameters = [*adapter.parameters(), *unet.parameters()]
+        return out.detach(), [p.grad.clone() for p in parameters if p.grad is not None]
+
+    def patched(tokens: Tensor) -> Tensor:
+        with patched_projections(unet, tokens) as count:
+            assert count == 2 * sum(name.endswith("attn2") for name, _ in unet.named_modules())
+            return unet(noisy, steps, encoder_hidden_states=text).sample
+
+    def concatenated(tokens: Tensor) -> Tensor:
+        return unet(noisy, steps, encoder_hidden_states=append_tokens(text, tokens)).sample
+
+    ours, our_gradients = outputs_and_gradients(concatenated)
+    theirs, their_gradients = outputs_and_gradients(patched)
+    bare = unet(noisy, steps, encoder_hidden_states=text).sample
+
+    torch.testing.assert_close(ours, theirs)
+    assert len(our_gradients) == len(their_gradients) > 0
+    torch.testing.assert_close(our_gradients, their_gradients)
+    assert our_gradients[0].abs().max() > 0
+    assert not torch.allclose(ours, bare)
+
+
+def test_row_k_times_d_plus_d_is_token_k_channel_d(adapter: PFGLinear) -> None:
+    features = a_tensor(2, FEATURES, seed=6)
+    tokens = adapter(features)
+    weight, bias = adapter.pfg_linear.weight, adapter.pfg_linear.bias
+    assert tokens.shape == (2, TOKENS, WIDTH)
+    for token, channel in ((0, 0), (1, 4), (2, 19)):
+        row = token * WIDTH + channel
+        expected = features @ weight[row] + bias[row]
+        torch.testing.assert_close(tokens[:, token, channel], expected)
+
+
+def test_the_start_is_reproducible_and_near_the_scale_of_text() -> None:
+    first, again = (PFGLinear(768, 5, 768, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    tokens = first(a_tensor(64, 768, seed=7))
+    assert torch.equal(first.pfg_linear.weight, again.pfg_linear.weight)
+    assert tokens.std().item() == pytest.approx(0.58, abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_an_adapter_comes_back_from_its_file_bit_for_bit(
+    adapter: PFGLinear, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"weights{suffix}"
+    save_adapter(adapter, path)
+    back = load_adapter(path, cross_attention_dim=WIDTH)
+    assert (back.feature_dim, back.num_tokens, back.cross_attention_dim) == (FEATURES, TOKENS, WIDTH)
+    assert torch.equal(back.pfg_linear.weight, adapter.pfg_linear.weight)
+    assert torch.equal(back.pfg_linear.bias, adapter.pfg_linear.bias)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_pt_file_is_a_plain_dict_of_exactly_the_two_keys(adapter: PFGLinear, tmp_path: Path) -> None:
+    save_adapter(adapter.half(), tmp_path / "x.pt")
+    state = torch.load(tmp_path / "x.pt", weights_only=True)
+    assert type(state) is dict
+    assert list(state) == ["pfg_linear.weight", "pfg_linear.bias"]
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert state["pfg_linear.weight"].shape == (TOKENS * WIDTH, FEATURES)
+
+
+def test_five_tokens_of_sd2_make_the_file_the_article_speaks_of(tmp_path: Path) -> None:
+    save_adapter(PFGLinear(768, 5, 1024), tmp_path / "x-n5.safetensors")
+    assert (tmp_path / "x-n5.safetensors").stat().st_size == pytest.approx(15.7e6, rel=0.01)
+    assert set(load_file(tmp_path / "x-n5.safetensors")) == {"pfg_linear.weight", "pfg_linear.bias"}
+
+
+def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
+    weight, bias = a_tensor(40, 8, seed=8).half(), a_tensor(40, seed=9).half()
+    torch.save({"pfg_linear.weight": weight, "pfg_linear.bias": bias}, tmp_path / "x.pt")
+    adapter = load_adapter(tmp_path / "x.pt", cross_attention_dim=20)
+    assert adapter.dtype == torch.float32
+    assert torch.equal(adapter.pfg_linear.weight, weight.float())
+
+
+def test_a_file_that_is_no_adapter_is_refused_in_one_line(tmp_path: Path) -> None:
+    good = {"pfg_linear.weight": torch.zeros(40, 8), "pfg_linear.bias": torch.zeros(40)}
+    save_file({**good, "extra": torch.zeros(1)}, tmp_path / "extra.safetensors")
+    save_file({"pfg_linear.weight": good["pfg_linear.weight"]}, tmp_path / "no-bias.safetensors")
+    save_file({**good, "pfg_linear.bias": torch.zeros(39)}, tmp_path / "uneven.safetensors")
+    save_file(good, tmp_path / "other-base.safetensors")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    torch.save({"pfg_linear.weight": Path("code")}, tmp_path / "pickle.pt")
+    (tmp_path / "noise.pt").write_bytes(b"no tensors")
+    (tmp_path / "noise.safetensors").write_bytes(b"no tensors")
+    (tmp_path / "empty.pt").touch()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    for name in [*names, "absent.pt", "absent.safetensors"]:
+        with pytest.raises(RunError, match=name) as caught:
+            load_adapter(tmp_path / name, cross_attention_dim=16)
+        assert "\n" not in str(caught.value)
+
+
+def test_another_ending_is_refused(adapter: PFGLinear, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"\.pt or \.safetensors"):
+        save_adapter(adapter, tmp_path / "weights.bin")
+
+
+def test_the_eos_pad_is_the_last_text_position_and_the_zeros_pad_is_zero() -> None:
+    text = a_tensor(2, POSITIONS, WIDTH, seed=10)
+    eos = unconditional_pad(text, num_tokens=TOKENS, uncond="eos")
+    assert all(torch.equal(eos[:, token], text[:, -1]) for token in range(TOKENS))
+    assert torch.equal(unconditional_pad(text, num_tokens=TOKENS, uncond="zeros"), torch.zeros(2, 3, WIDTH))
+
+
+@pytest.mark.parametrize("uncond", ["zeros", "eos"])
+def test_a_dropped_row_is_the_unconditional_row_bit_for_bit(adapter: PFGLinear, uncond: Uncond) -> None:
+    prompt, empty = a_tensor(1, POSITIONS, WIDTH, seed=11), a_tensor(1, POSITIONS, WIDTH, seed=12)
+    tokens = adapter(a_tensor(4, FEATURES, seed=13))
+    keep = torch.tensor([True, False, True, False])
+    rows = conditional_rows(prompt, tokens, empty_BTD=empty, keep_B=keep, uncond=uncond)
+    dropped = unconditional_rows(empty, num_tokens=TOKENS, uncond=uncond)[0]
+    assert rows.shape == (4, POSITIONS + TOKENS, WIDTH)
+    for row, kept in enumerate(keep.tolist()):
+        whole = torch.cat([prompt[0], tokens[row]])
+        assert torch.equal(rows[row], whole if kept else dropped)
+
+
+def test_a_dropped_row_sends_no_gradient_to_its_tokens() -> None:
+    tokens = a_tensor(2, TOKENS, WIDTH, seed=14).requires_grad_()
+    text = a_tensor(1, POSITIONS, WIDTH, seed=15)
+    keep = torch.tensor([True, False])
+    conditional_rows(text, tokens, empty_BTD=text, keep_B=keep, uncond="eos").sum().backward()
+    assert tokens.grad is not None
+    assert torch.equal(tokens.grad[0], torch.ones(TOKENS, WIDTH))
+    assert torch.equal(tokens.grad[1], torch.zeros(TOKENS, WIDTH))

@@ -1,0 +1,186 @@
+"""A base: what it is follows from its configs, and what is missing or of two models is said in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pfgdata.errors import ModelError
+from pfgtrain.base import Base
+from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
+
+
+@pytest.fixture(scope="module")
+def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def folder(_built: Path, tmp_path: Path) -> Path:
+    """A complete tiny base, the test's own copy."""
+    shutil.copytree(_built, tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def edit(config: Path, **changes: Any) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+
+
+def test_a_base_knows_what_it_is_before_any_weight_is_read(folder: Path) -> None:
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+    base = Base.load(str(folder))
+    assert base.folder == folder
+    assert base.revision is None
+    assert (base.family, base.cross_attention_dim, base.latent_channels) == ("sd1", WIDTH, 4)
+    assert base.prediction_type == "epsilon"
+    assert not base.untrained
+
+
+def test_every_part_loads_from_the_folder_in_eval_mode(folder: Path) -> None:
+    base = Base.load(str(folder))
+    unet, vae, text_encoder = base.load_unet(), base.load_vae(), base.load_text_encoder()
+    assert unet.config.cross_attention_dim == text_encoder.config.hidden_size == WIDTH
+    assert not any(part.training for part in (unet, vae, text_encoder))
+    assert base.load_tokenizer().model_max_length == 77
+
+
+def test_parts_take_the_dtype_asked_for_and_the_text_encoder_stays_float32(folder: Path) -> None:
+    base = Base.load(str(folder), dtype=torch.bfloat16)
+    assert base.load_unet().dtype == base.load_vae().dtype == torch.bfloat16
+    assert base.load_unet(dtype=torch.float32).dtype == base.load_text_encoder().dtype == torch.float32
+
+
+def test_linear_projections_make_it_sd2_whatever_its_width(tmp_path: Path) -> None:
+    base = Base.load(str(build_tiny_base(tmp_path / "sd2", prediction_type="v_prediction", linear=True)))
+    assert (base.family, base.prediction_type) == ("sd2", "v_prediction")
+
+
+def test_prediction_type_overrules_the_scheduler_for_training_and_for_sampling(folder: Path) -> None:
+    base = Base.load(str(folder), prediction_type="v_prediction")
+    noise, sampler = base.load_noise_scheduler(), base.load_sampler()
+    assert noise.config.prediction_type == sampler.config.prediction_type == "v_prediction"
+    assert torch.equal(noise.alphas_cumprod, sampler.alphas_cumprod)
+    assert noise.config.beta_schedule == "scaled_linear"
+    assert (sampler.config.algorithm_type, sampler.config.solver_order) == ("dpmsolver++", 2)
+
+
+def test_a_zero_terminal_snr_base_is_sampled_from_pure_noise(folder: Path) -> None:
+    edit(folder / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True)
+    sampler = Base.load(str(folder)).load_sampler()
+    sampler.set_timesteps(5)
+    assert sampler.timesteps[0] == 999
+
+
+def test_the_marker_file_says_that_weights_are_untrained(folder: Path) -> None:
+    (folder / "UNTRAINED").touch()
+    assert Base.load(str(folder)).untrained
+
+
+def test_a_runs_own_unet_stands_in_for_the_bases(folder: Path, tmp_path: Path) -> None:
+    base = Base.load(str(folder))
+    trained = base.load_unet()
+    with torch.no_grad():
+        trained.conv_in.weight.add_(1)
+    trained.save_pretrained(tmp_path / "run")
+    back = base.load_unet(weights=tmp_path / "run")
+    assert torch.equal(back.conv_in.weight, trained.conv_in.weight)
+
+
+def test_weights_there_in_fp16_only_are_found(folder: Path) -> None:
+    whole = Base.load(str(folder)).load_unet()
+    shutil.rmtree(folder / "unet")
+    whole.half().save_pretrained(folder / "unet", variant="fp16")
+    assert Base.load(str(folder)).load_unet().dtype == torch.float32
+
+
+def _remove(part: str) -> Callable[[Path], None]:
+    return lambda folder: shutil.rmtree(folder / part)
+
+
+def _edit(part: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / part, **changes)
+
+
+def _add(part: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / part).mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_remove("vae"), "lacks vae/config.json"),
+        (_remove("tokenizer"), "lacks tokenizer/"),
+        (_add("text_encoder_2"), "two text encoders .SDXL."),
+        (_add("transformer"), "SD3, Flux"),
+        (_edit("unet/config.json", addition_embed_type="text_time"), "SDXL"),
+        (_edit("unet/config.json", in_channels=9), "inpainting"),
+        (_edit("unet/config.json", cross_attention_dim=768), "768 wide, the text encoder makes 16"),
+        (_edit("text_encoder/config.json", model_type="t5"), "of type t5"),
+        (_edit("scheduler/scheduler_config.json", prediction_type="sample"), "predicts sample"),
+        (lambda folder: (folder / "unet/config.json").write_text("{"), "no config that can be read"),
+    ],
+)
+def test_a_folder_that_is_no_sd1_or_sd2_is_refused_in_one_line(
+    folder: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(folder)
+    with pytest.raises(ModelError, match=said) as caught:
+        Base.load(str(folder))
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_weights_that_a_file_lacks_are_an_error_and_not_random_numbers(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for part, file in (
+        ("unet", "diffusion_pytorch_model.safetensors"),
+        ("vae", "diffusion_pytorch_model.safetensors"),
+        ("text_encoder", "model.safetensors"),
+    ):
+        path = folder / part / file
+        state = load_file(path)
+        state.pop(sorted(state)[0])
+        save_file(state, path, metadata={"format": "pt"})
+    base = Base.load(str(folder))
+    for load in (base.load_unet, base.load_vae, base.load_text_encoder):
+        with pytest.raises(ModelError, match="1 weights are not in the file"):
+            load()
+
+
+def test_a_damaged_weight_file_is_named_in_one_line(folder: Path) -> None:
+    for path in folder.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    base = Base.load(str(folder))
+    for part, load in (("unet", base.load_unet), ("text_encoder", base.load_text_encoder)):
+        with pytest.raises(ModelError, match=f"{part}: cannot be loaded") as caught:
+            load()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_single_file_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ModelError, match="a single file"):
+        Base.load(str(tmp_path / "model.safetensors"))
+
+
+def test_a_base_named_by_a_relative_path_is_found_again_from_anywhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert Base.load(folder.name).name == str(folder)
+
+
+def test_a_unet_of_another_width_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "unet", tmp_path / "run")
+    edit(folder / "unet" / "config.json", cross_attention_dim=8)
+    edit(folder / "text_encoder" / "config.json", hidden_size=8)
+    with pytest.raises(ModelError, match=r"16 wide, base .* makes 8"):
+        Base.load(str(folder)).load_unet(weights=tmp_path / "run")

@@ -1,0 +1,311 @@
+"""The command line: names to objects, results on stdout, one line for what a user can fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pfgdata.screen import run_app
+from pfgdata.store import Store
+from pfgdata.taggers import OnnxTagger
+from pfgdata.vaes import Vae
+from pfgtrain import cli
+from pfgtrain.adapter import PFGLinear, save_adapter
+from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
+from pfgtrain.config import FitConfig, load_config
+from pfgtrain.generate import GenerateOptions
+from tests.pfgtrain.small_store import build_latents, build_store
+from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
+
+NUMBERS = list(range(24))
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def digest(base: Path) -> str:
+    return Vae.load(str(base)).digest
+
+
+@pytest.fixture(scope="module")
+def feats(tmp_path_factory: pytest.TempPathFactory, base: Path, digest: str) -> Path:
+    """A store of the demo tagger with one latent set, of the tiny base."""
+    path = tmp_path_factory.mktemp("store") / "feats"
+    store = build_store(path, NUMBERS, shard_rows=9, tagger=OnnxTagger.load("demo"), feature_dim=768)
+    build_latents(store, NUMBERS, vae_digest=digest, shard_rows=9, base_name=str(base))
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run pfgtrain here: exit code, stdout, stderr."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_app(cli.app, args=[str(arg) for arg in args], name="pfgtrain")
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, out, err
+
+    return call
+
+
+def test_help_of_every_command_comes_without_torch() -> None:
+    script = (
+        "import sys; from pfgtrain.cli import app; from pfgdata.screen import run_app\n"
+        "try: run_app(app, args=sys.argv[1:], name='pfgtrain')\n"
+        "finally: assert not {'torch', 'diffusers', 'pyarrow', 'duckdb'} & set(sys.modules)"
+    )
+    for args, words in [
+        (["--help"], ["fit", "generate", "Example"]),
+        (["fit", "--help"], ["--shards", "--resume", "5e-06", "illustration of *", "Examples"]),
+        (["generate", "--help"], ["--pfg-scale", "--adapter", "7.5", "Examples"]),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *args], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert all(word in done.stdout for word in words)
+
+
+def test_fit_with_nothing_but_a_store_takes_the_base_its_latents_are_of(
+    run: Run, feats: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("fit", "--shards", feats, "--steps", 2)
+    assert code == 0, err
+    made = Path(out.strip())
+    assert made.parent == Path("runs")
+    assert RunRecord.read(made).base_name == str(base)
+    assert [path.name for path in checkpoints(made)] == ["step-00000002"]
+    for word in ("24 images", "buckets: 3", "parameters", "at the start", f"pfgtrain generate {made}"):
+        assert word in err
+
+
+def test_a_run_made_and_pictures_of_it(run: Run, feats: Path, tmp_path: Path) -> None:
+    code, out, err = run("fit", "--shards", feats, "--steps", 2, "--out", tmp_path / "a", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert (report["run"], report["last_step"]) == (str(tmp_path / "a"), 2)
+    assert report["plan"]["without_latent"] == 0
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "guide.png")
+    code, out, err = run(
+        "generate", tmp_path / "a", tmp_path / "guide.png", "-n", 2, "--steps", 1, "--size", "16x32"
+    )
+    assert code == 0, err
+    paths = [Path(line) for line in out.splitlines()]
+    assert len(paths) == 3
+    assert all(path.parent == tmp_path / "a" / "pictures" for path in paths)
+    with Image.open(paths[0]) as picture:
+        assert picture.size == (16, 32)
+
+
+def test_published_weights_on_a_base(run: Run, base: Path, tmp_path: Path) -> None:
+    adapter = PFGLinear(768, 2, WIDTH, generator=torch.Generator().manual_seed(0))
+    save_adapter(adapter, tmp_path / "x-n2.pt")
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "guide.png")
+    args = ["generate", "--adapter", tmp_path / "x-n2.pt", "--tagger", "demo", tmp_path / "guide.png"]
+    out = ["--out", tmp_path / "made", "--json", "-n", 1, "--steps", 1, "--size", 16]
+    code, text, err = run(*args, *out, "--base", base)
+    assert code == 0, err
+    assert len(json.loads(text)["pictures"]) == 1
+    assert "webui" in err
+    assert run(*args, *out)[0] == 2  # without a base
+
+
+def test_every_flag_reaches_the_config_above_the_file(
+    run: Run, feats: Path, base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "fit.toml").write_text("seed = 5\nadam_beta2 = 0.99\nmax_train_steps = 9\n")
+    flags = {
+        "base": ("--base", str(base)),
+        "where": ("--where", "rating = 'general' and width > 1"),
+        "threshold": ("--threshold", 0.4),
+        "character_threshold": ("--character-threshold", 0.9),
+        "train": ("--train", "adapter"),
+        "num_tokens": ("--tokens", 3),
+        "prompt": ("--prompt", "a picture"),
+        "uncond": ("--uncond", "eos"),
+        "condition_dropout": ("--dropout", 0.2),
+        "learning_rate": ("--lr", 1e-4),
+        "adapter_learning_rate": ("--adapter-lr", 1e-3),
+        "num_train_epochs": ("--epochs", 1),
+        "train_batch_size": ("--batch-size", 12),
+        "seed": ("--seed", 6),
+    }
+    words = [word for pair in flags.values() for word in pair]
+    code, _, err = run(
+        "fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", tmp_path / "a", *words
+    )
+    assert code == 0, err
+    latents = Store.open(feats).latent_sets()[0].id
+    expected = {name: value for name, (_, value) in flags.items()}
+    assert load_config(tmp_path / "a" / "config.toml", {}) == FitConfig(
+        **expected,  # type: ignore[arg-type]
+        latents=latents,
+        adam_beta2=0.99,
+        mixed_precision="no",
+    )
+    assert set(flags) | {"latents", "max_train_steps"} == set(cli._KEYS)
+
+
+def test_generate_s_defaults_are_the_library_s() -> None:
+    parameters = inspect.signature(cli.generate).parameters
+    for field in dataclasses.fields(GenerateOptions):
+        if field.name not in ("width", "height"):  # --size
+            assert parameters[field.name].default == field.default
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(run: Run, feats: Path, tmp_path: Path) -> None:
+    code, out, err = run(
+        "fit",
+        "--shards",
+        feats,
+        "--out",
+        tmp_path / "a",
+        "--dry-run",
+        "--json",
+        "--batch-size",
+        8,
+        "--epochs",
+        3,
+    )
+    assert code == 0, err
+    plan = json.loads(out)
+    assert (plan["images"], plan["effective_batch"], plan["epochs"]) == (24, 8, 3.0)
+    assert plan["steps"] == 3 * plan["batches_per_epoch"]
+    assert not (tmp_path / "a").exists()
+
+
+def stop_when_training(run_dir: Path, number: int) -> threading.Thread:
+    """Send ourselves the signal once the run has logged a step."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while not read_metrics(run_dir) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_and_resume_goes_on(
+    number: int, run: Run, feats: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "a"
+    (tmp_path / "fit.toml").write_text("logging_steps = 1\nmax_train_steps = 100_000\n")
+    thread = stop_when_training(made, number)
+    code, _, err = run("fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", made)
+    thread.join()
+    assert code == 130, err
+    (saved,) = checkpoints(made)
+    step = int(saved.name.removeprefix("step-"))
+    assert f"pfgtrain fit --shards {feats} --out {made} --resume" in err
+    code, _, err = run("fit", "--shards", feats, "--out", made, "--resume", "--steps", step + 2)
+    assert code == 0, err
+    assert [line["step"] for line in read_metrics(made)] == list(range(1, step + 3))
+
+
+def test_several_latent_sets_are_listed_and_one_must_be_named(
+    run: Run, base: Path, digest: str, tmp_path: Path
+) -> None:
+    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=30)
+    first = build_latents(store, NUMBERS, vae_digest=digest, shard_rows=30, base_name=str(base))
+    other = build_latents(store, NUMBERS, vae_digest="another", shard_rows=30, base_name="org/other")
+    fit = ["fit", "--shards", tmp_path / "feats", "--dry-run"]
+    code, _, err = run(*fit)
+    assert code == 1
+    assert all(word in err for word in (first.id, other.id, "org/other", "name one by --latents"))
+    assert run(*fit, "--latents", first.id[:6])[0] == 0
+    assert run(*fit, "--base", base)[0] == 0
+    code, _, err = run(*fit, "--latents", "zzz")
+    assert (code, "no latent set fits" in err) == (1, True)
+
+
+def test_a_store_without_latents_names_the_command_that_makes_them(run: Run, tmp_path: Path) -> None:
+    build_store(tmp_path / "feats", NUMBERS, shard_rows=30)
+    code, _, err = run("fit", "--shards", tmp_path / "feats", "--base", "demo")
+    assert code == 1
+    assert err.splitlines() == [
+        f"error: {tmp_path / 'feats'}: has no latents; "
+        f"make them with: pfgdata latents {tmp_path / 'feats'} --base demo"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--shards", "nowhere"], 1, "no store here"),
+        (["--where", "charcter = 'x'"], 1, "did you mean character"),
+        (["--where", "width > 10000"], 1, "no image is selected by 'width > 10000'"),
+        (["--where", "@mine"], 1, "selections have no names yet"),
+        (["--train", "lora"], 1, "train = 'lora' is not one of unet, adapter"),
+        (["--config", "none.toml"], 1, "none.toml: cannot be read"),
+        (["--out", "nowhere", "--resume"], 1, "no run here"),
+        (["--resume"], 2, "--resume needs --out"),
+        (["--steps", "1", "--epochs", "1"], 2, "exclude each other"),
+        (["--token", "1"], 2, "No such option"),
+    ],
+)
+def test_what_a_user_can_fix_is_one_line(
+    args: list[str],
+    code: int,
+    said: str,
+    run: Run,
+    feats: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PFG_STORE", str(feats))
+    ended, out, err = run("fit", *args)
+    assert (ended, out) == (code, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["only-a-run"], 2, "name a run and guide images"),
+        (["nowhere", "guide.png"], 1, "no run here"),
+        (["run", "guide.png", "--size", "12y"], 2, "write it 512x768"),
+        (["run", "guide.png", "--uncond", "none"], 1, "must be zeros or eos"),
+    ],
+)
+def test_generate_refuses_in_one_line(args: list[str], code: int, said: str, run: Run) -> None:
+    ended, out, err = run("generate", *args)
+    assert (ended, out) == (code, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_several_processes_need_a_folder_to_agree_on(
+    run: Run, feats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = run("fit", "--shards", feats)
+    assert (code, "need --out" in err) == (2, True)
