@@ -24,10 +24,10 @@ check: setup  ## format, lint, types, house, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_house.py tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_house.py tests/test_cli_help.py
 
 docs: setup  ## write docs/cli.md anew from the commands
-	$(BIN)/python -m docs.cli_reference
+	$(BIN)/python -m docs.cli
 
 bench: setup  ## every script in benchmarks/
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -231,6 +232,8 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
     import typer
 
     debug = os.environ.get("PFG_DEBUG", "") not in ("", "0")
+    if not debug:  # what libraries warn of (broken EXIF, say) is not for the user of a cli
+        warnings.simplefilter("ignore")
     try:
         code = app(args, prog_name=name, standalone_mode=False)
         sys.stdout.flush()

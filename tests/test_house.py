@@ -81,7 +81,6 @@ def test_a_sound_house_has_no_problems(tmp_path: Path) -> None:
         ({"pfgdata/helpers.py": ""}, "no place"),
         ({"pfgdata/helpers/__init__.py": "__all__ = []"}, "no place"),
         ({"pfgtrain/util.py": ""}, "no place"),
-        ({"pfgtrain/fit/__init__.py": "__all__ = []", "pfgtrain/fit/loop.py": ""}, "flat"),
         (
             {
                 DISK: "import pfgdata.store.lock\n",

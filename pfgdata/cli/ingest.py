@@ -170,6 +170,8 @@ def _show(report: IngestReport, *, json: bool, dry_run: bool, store: Path) -> No
     facts = {"found": f"{report.found:,} = {counts}"}
     if report.ignored:
         facts["ignored"] = f"{report.ignored:,} files that are no images by name"
+    for folder in report.unreadable:
+        facts[f"not listed {folder}"] = "this folder cannot be read; give this user permission"
     if report.gone:
         facts["gone"] = f"{report.gone:,} images of the store whose file is not there"
     if dry_run:

@@ -6,6 +6,7 @@ kept by column, some tens of bytes an image.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,10 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, WalkCounts, walk
 from pfgdata.ingest.report import IngestReport
-from pfgdata.records import Found, ImageKey, Progress
+from pfgdata.records import Found, ImageKey, Progress, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, key_of, stable_order
 
-__all__ = ["IngestOptions", "Plan", "Task", "make_plan"]
+__all__ = ["IngestOptions", "Plan", "Task", "lacks", "make_plan"]
 
 _CHUNK = 8192  # rows turned into Python objects at a time
 
@@ -131,8 +132,8 @@ def make_plan(
     access is tried again. No `snapshot` means an empty store.
     """
     plan, counts = Plan(), WalkCounts()
-    images = _Stream(snapshot, "images", segments)
-    failures = _Stream(snapshot, "failures", segments)
+    images = _Stream(snapshot, "images", segments, counts)
+    failures = _Stream(snapshot, "failures", segments, counts)
     progress.start("walk", total=None)
     for index, segment in enumerate(segments):
         for found in walk(segment, counts=counts):
@@ -147,16 +148,19 @@ def make_plan(
     images.drain()
     progress.finish()
     report.found, report.ignored, report.gone = counts.found, counts.ignored, images.gone
+    report.unreadable = [shown(folder) for folder in counts.unreadable]
     return plan
 
 
 class _Stream:
     """The store's rows of one table in stable order, read forward while the walk goes on."""
 
-    def __init__(self, snapshot: Snapshot | None, table: str, segments: Sequence[Segment]) -> None:
+    def __init__(
+        self, snapshot: Snapshot | None, table: str, segments: Sequence[Segment], counts: WalkCounts
+    ) -> None:
         self._rows = iter(_rows(snapshot, table) if snapshot else ())
         self._next = next(self._rows, None)
-        self._segments = segments
+        self._segments, self._counts = segments, counts
         self.gone = 0  # rows inside the walked segments that were never asked for
 
     def at(self, key: ImageKey) -> _Known | None:
@@ -175,7 +179,7 @@ class _Stream:
 
     def _pass(self) -> None:
         assert self._next is not None
-        self.gone += any(_holds(segment, self._next.key) for segment in self._segments)
+        self.gone += any(lacks(segment, self._next.key, self._counts) for segment in self._segments)
         self._next = next(self._rows, None)
 
 
@@ -196,8 +200,13 @@ def _rows(snapshot: Snapshot, table: str) -> Iterable[_Known]:
             )
 
 
-def _holds(segment: Segment, key: ImageKey) -> bool:
-    return key.root == segment.root and (not segment.prefix or key.path.startswith(segment.prefix + b"/"))
+def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
+    """Whether the walk of `segment` would have found the file of `key`: not where a folder was unreadable."""
+    inside = not segment.prefix or key.path.startswith(segment.prefix + b"/")
+    if key.root != segment.root or not inside:
+        return False
+    place = os.fsencode(segment.location) + b"/" + key.path
+    return not any(place.startswith(folder + b"/") for folder in counts.unreadable)
 
 
 def _failed_for_good(failure: _Known | None, found: Found) -> bool:

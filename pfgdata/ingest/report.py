@@ -31,6 +31,7 @@ class IngestReport:
     unchanged: int = 0
     failed: int = 0  # now, and those known from before that were not tried again
     gone: int = 0  # rows whose file is no longer there; not part of the sum
+    unreadable: list[str] = field(default_factory=list)  # folders that could not be listed
     shards: int = 0  # as they stand after merging
     seconds: float = 0.0
     interrupted: bool = False

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pfgdata.corpus import Segment, plan_segments
+from pfgdata.corpus import Segment, WalkCounts, plan_segments
 from pfgdata.errors import IdentityError
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
-from pfgdata.records import NoProgress
+from pfgdata.ingest.plan import lacks
+from pfgdata.records import ImageKey, NoProgress
 from pfgdata.store import Store
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
@@ -240,6 +241,19 @@ def test_a_moved_corpus_needs_only_its_root_moved(small_corpus: Path, tmp_path: 
     report = run(tmp_path / "elsewhere", store)
     assert (report.unchanged, report.found) == (40, 40)
     assert set(store.snapshot().images(["root"])["root"].to_pylist()) == {old}
+
+
+def test_what_is_below_a_folder_that_cannot_be_listed_is_not_gone(tmp_path: Path) -> None:
+    make_images(tmp_path / "images" / "a", 3)
+    make_images(tmp_path / "images" / "b", 2, seed=1)
+    store = new_store(tmp_path / "feats")
+    run(tmp_path / "images", store)
+    (tmp_path / "images" / "a").rename(tmp_path / "a")
+    assert run(tmp_path / "images", store).gone == 3
+    counts = WalkCounts(unreadable=[os.fsencode(tmp_path / "images" / "a")])
+    (segment,) = plan_segments(tmp_path / "images", store.roots())
+    keys = [ImageKey(root=segment.root, path=path) for path in (b"a/0000.png", b"b/0000.png", b"ab/x.png")]
+    assert [lacks(segment, key, counts) for key in keys] == [False, True, True]
 
 
 def test_another_recipe_is_refused(small_corpus: Path, tmp_path: Path) -> None:
