@@ -26,8 +26,9 @@ check: setup  ## format, lint, types, house, docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py tests/test_cli_help.py
 
-docs: setup  ## write docs/cli.md anew from the commands
+docs: setup  ## write docs/cli.md and docs/config.md anew from the code
 	$(BIN)/python -m docs.cli
+	$(BIN)/python -m docs.config
 
 bench: setup  ## every script in benchmarks/
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
 
+import docs.config
 from docs.cli import TARGET, apps, commands, render
+from docs.config import render_config
 from pfgdata.query import COLUMNS
 
 COMMANDS = [found for name, app in apps().items() for found in commands(name, app)]
@@ -38,22 +38,16 @@ def test_the_help_of_query_names_every_column() -> None:
     assert [name.strip() for name in listed[1].split(",")] == list(COLUMNS)
 
 
-def test_help_is_fast_and_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize(("package", "allowed"), [("pfgdata", ""), ("pfgtrain", "numpy")])
+def test_help_imports_nothing_heavy(package: str, allowed: str) -> None:
     program = (
-        "import sys; from pfgdata.cli import app; app(['--help'], standalone_mode=False);"
+        f"import sys; from {package}.cli import app; app(['--help'], standalone_mode=False);"
         "heavy = {'torch', 'numpy', 'duckdb', 'pyarrow', 'onnxruntime', 'onnx', 'PIL', 'cv2', 'h5py',"
-        " 'transformers', 'diffusers', 'huggingface_hub'} & set(sys.modules); assert not heavy, heavy"
+        " 'transformers', 'diffusers', 'huggingface_hub'} & set(sys.modules);"
+        f"assert heavy <= {{'{allowed}'}}, heavy"
     )
-    best = 60.0
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
-        best = min(best, time.perf_counter() - start)
-        if best < 0.4:
-            break
-    assert best < 0.4 * _slack(), f"{best:.2f} s"
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
-def _slack() -> float:
-    """More time where more runs than the machine has cores: the limit is for a quiet one."""
-    return max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+def test_every_key_of_a_fit_is_explained() -> None:
+    assert docs.config.TARGET.read_text() == render_config(), "run: python -m docs.config"

@@ -1,0 +1,57 @@
+"""Writes docs/config.md, every key of a fit's TOML, from `FitConfig`: `python -m docs.config`.
+
+The sentence below each field of the class is the only place where a key is explained;
+tests/test_cli_help.py fails when the page no longer says the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+from pfgtrain.config import FitConfig
+
+__all__ = ["TARGET", "render_config"]
+
+TARGET = Path(__file__).with_suffix(".md")
+_HEAD = """# Keys of a fit
+
+Written by `python -m docs.config` from `pfgtrain.config.FitConfig`; change the class, not this file.
+
+A TOML file for `pfgtrain fit --config FILE` holds these keys alone, or in the table `[fit]` of a recipe.
+Flags stand above the file. A key that is not here is refused, with the nearest name. Every run keeps its own
+as `config.toml`.
+
+| key | default | |
+|---|---|---|
+"""
+
+
+def render_config() -> str:
+    """The text of docs/config.md."""
+    told, rows = _sentences(), []
+    for field in fields(FitConfig):
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `{field.name}` | {default} | {told[field.name]} |\n")
+    return _HEAD + "".join(rows)
+
+
+def _sentences() -> dict[str, str]:
+    """Field name -> the string that stands below it in the class."""
+    (node,) = ast.parse(inspect.getsource(FitConfig)).body
+    assert isinstance(node, ast.ClassDef)
+    pairs = zip(node.body, node.body[1:], strict=False)
+    return {
+        field.target.id: " ".join(str(text.value.value).split())
+        for field, text in pairs
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render_config())
