@@ -29,6 +29,7 @@ from pipelines.recipe import GenerateTable, IngestTable, LatentsTable, QueryTabl
 __all__ = ["Step", "run_steps"]
 
 Stop = Callable[[], bool]
+_TAGS = 8  # of an image shown on screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class _Run:
             roots=locations(store.roots(), start=Path.cwd()),
         )
         for row in shown.to_pylist():
-            self._progress.say(f"  {row['file']}: {' '.join(row['tags'])}")
+            self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
         return f"{found:,} of {snapshot.num_images:,} images have {table.expression}"
 
     def latents(self, table: LatentsTable) -> str:

@@ -6,8 +6,10 @@ without HDF5; any HDF5 tool still opens it. Used alike for the store's shards an
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
+import resource
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _SHARD_ID = re.compile(r"\d{8,}-[0-9a-f]{8}")  # what else lies there (.tmp-*, a file manager's) is not ours
+_OPEN_FILES = 65_536  # one map a shard: 600,000 latents in shards of five minutes are a few thousand
 REPAIR = "run: pfgdata verify STORE --repair"
 
 
@@ -159,12 +162,22 @@ def list_shards(
 
 def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
     """Map array `name` of the folder `shard` read-only, without copying."""
+    _raise_file_limit()
     array = meta.arrays[name]
     path = shard / array.file
     try:
         return np.memmap(path, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
     except (OSError, ValueError) as problem:
         raise CorruptShardError(f"{path}: cannot be mapped ({problem}); {REPAIR}") from problem
+
+
+@functools.cache
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: numpy keeps a descriptor for each map it holds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def shard_names(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ def cached(cache: Path, name: str, *files: str) -> Path:
 def test_demo_models_travel_in_the_package(what: str) -> None:
     found = resolve("demo", what=what)
     assert found.folder.name == f"demo_{what}"
-    assert (found.folder / "UNTRAINED").is_file()
+    assert (found.folder / "README.md").is_file()
     assert found.revision is None
 
 

@@ -5,35 +5,39 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
+import numpy as np
+from safetensors.numpy import load
 
 from pfgdata.hub import resolve
-from pipelines.untrained_models import build_tagger
 from pipelines.untrained_models.base import build_text_encoder, build_unet, build_vae
 
-TAGGER, BASE = resolve("demo", what="tagger").folder, resolve("demo", what="base").folder
+BASE = resolve("demo", what="base").folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_rebuilding_the_tagger_gives_the_same_bytes(tmp_path: Path) -> None:
-    build_tagger(tmp_path)
-    assert contents(tmp_path) == contents(TAGGER)
-
-
-def test_rebuilding_the_parts_of_the_base_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_rebuilding_the_parts_of_the_base_gives_the_same_weights(tmp_path: Path) -> None:
     build_vae(tmp_path / "vae")
     build_unet(tmp_path / "unet")
     tokens = json.loads((BASE / "tokenizer" / "vocab.json").read_text())
     build_text_encoder(tmp_path / "text_encoder", len(tokens))
     for part in ("vae", "unet", "text_encoder"):
-        assert contents(tmp_path / part) == contents(BASE / part), part
+        built, committed = contents(tmp_path / part), contents(BASE / part)
+        assert built.keys() == committed.keys()
+        for name, data in committed.items():
+            if name.endswith(".safetensors"):  # measured scales may round otherwise on another processor
+                weights, expected = load(built[name]), load(data)
+                assert weights.keys() == expected.keys()
+                for key, value in expected.items():
+                    np.testing.assert_allclose(weights[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
+            else:
+                assert built[name] == data, name
 
 
-def test_both_together_stay_small() -> None:
-    assert sum(len(data) for folder in (TAGGER, BASE) for data in contents(folder).values()) < 3_000_000
+def test_the_base_stays_small() -> None:
+    assert sum(len(data) for data in contents(BASE).values()) < 3_000_000
 
 
 def test_the_base_is_a_whole_stable_diffusion_folder() -> None:
@@ -59,8 +63,7 @@ def test_the_tokenizer_cuts_known_words_as_clip_does() -> None:
     assert tokenizer.decode(ids[:8]).strip() == "<|startoftext|>illustration of umamusume <|endoftext|>"
 
 
-@pytest.mark.parametrize("folder", [TAGGER, BASE], ids=["tagger", "base"])
-def test_the_model_card_says_untrained_and_how_to_rebuild(folder: Path) -> None:
-    card = (folder / "README.md").read_text()
+def test_the_model_card_says_untrained_and_how_to_rebuild() -> None:
+    card = (BASE / "README.md").read_text()
     assert card.startswith("# Untrained") and "python -m pipelines.untrained_models" in card
-    assert (folder / "UNTRAINED").read_text().count("\n") == 1
+    assert (BASE / "UNTRAINED").read_text().count("\n") == 1

@@ -115,6 +115,26 @@ def test_features_are_readable_by_any_hdf5_tool(tmp_path: Path) -> None:
         assert file["feature"][:, 0].tolist() == [1, 3]
 
 
+def _map_many(path: str) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    snapshot = Store.open(Path(path)).snapshot()
+    held = [snapshot.feature_map(view.id) for view in snapshot.shards for _ in range(60)]
+    assert len(held) == 120
+
+
+def test_more_maps_can_be_held_than_the_soft_limit_of_open_files(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        writer.commit(contents(b"a"))
+        writer.commit(contents(b"b"))
+    child = multiprocessing.get_context("spawn").Process(target=_map_many, args=(str(store.path),))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
 def test_shadowed_rows_and_failures_are_not_seen(tmp_path: Path) -> None:
     store = new_store(tmp_path / "feats")
     with store.writer() as writer:

@@ -101,11 +101,9 @@ def test_an_onnx_tagger_is_a_tagger(demo: OnnxTagger) -> None:
     assert tagger.vocabulary.names[0] == "general"
 
 
-def test_the_demo_tagger_has_the_interface_of_the_default_one_and_says_it_is_untrained(
-    demo: OnnxTagger,
-) -> None:
+def test_the_demo_tagger_has_the_interface_of_the_default_one(demo: OnnxTagger) -> None:
     assert (demo.feature_dim, demo.image_size, demo.batch_size) == (768, 448, None)
-    assert demo.untrained
+    assert not demo.untrained
     assert demo.identity.name == "demo"
 
 

@@ -1,0 +1,270 @@
+"""The training code of the demo models, at sizes where a step takes milliseconds."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pfgdata.errors import ConfigError
+from pfgdata.taggers import OnnxTagger
+from pfgdata.vaes import Vae
+from pfgdata.vocabulary import Vocabulary
+from pipelines.demo_models import augment, export, load_split, scores
+from pipelines.demo_models.data import Row
+from pipelines.demo_models.loop import LoopRecipe, Trainer, epoch_indices
+from pipelines.demo_models.nets import JudgeNet, TaggerNet
+from pipelines.demo_models.onnx_graph import classifier_onnx
+from pipelines.demo_models.optim import orthogonal
+from pipelines.demo_models.recipe import RECIPE_FILE, load_recipe
+from pipelines.demo_models.tagger import ClassifierRecipe, ClassifierTask
+from pipelines.demo_models.text import Pairing, TextRecipe, TextTask
+from pipelines.demo_models.tokenizer import load_tokenizer
+from pipelines.demo_models.vae import Codec, VaeRecipe, VaeTask, chroma_distance, unexplained_colour
+from pipelines.demo_models.vocabulary import Tags, choose_tags
+
+CPU = torch.device("cpu")
+LOOP = LoopRecipe(steps=4, batch_size=4, warmup_steps=2, seed=7)
+TAGGER = ClassifierRecipe(
+    net="tagger",
+    widths=(8, 8),
+    blocks=(0, 1),
+    input_size=64,
+    small_size=12,
+    small_steps=2,
+    least_count=1,
+    loop=LOOP,
+)
+JUDGE = replace(TAGGER, net="judge", blocks=(1, 1), input_size=128)
+VAE = VaeRecipe(widths=(8, 8, 8, 8), loop=LOOP)
+TEXT = TextRecipe(width=16, layers=1, heads=2, common=8, frequent_merges=2, loop=LOOP)
+
+
+def rows() -> list[Row]:
+    """Two learnt characters, two of the demo corpus, two held out; four views each, two colours of hair."""
+    people = [(corpus, n) for corpus in ("portraits", "demo") for n in (0, 1)]
+    people += [("portraits", 398), ("portraits", 399)]
+    split = load_split()
+    made = []
+    for corpus, number in people:
+        character = f"lorelei-{corpus[0]}{number:04d}"
+        hair = ("black_hair", "red_hair")[number % 2]
+        for view in range(4):
+            row = Row(
+                file=Path(f"{character}-v{view}.png"),
+                corpus=corpus,
+                role=split.role(corpus, character),
+                style="lorelei",
+                character=character,
+                tags=(hair, "solo", f"lorelei_hair_variant{number}"),
+                coarse=(hair, "solo"),
+            )
+            made.append(row)
+    return made
+
+
+def pictures(size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (24, size, size, 3), dtype=np.uint8)
+
+
+def classifier(recipe: ClassifierRecipe) -> ClassifierTask:
+    return ClassifierTask(rows(), pictures(recipe.size), recipe=recipe, device=CPU)
+
+
+def quiet(line: str) -> None:
+    """What a training in a test says to the screen."""
+
+
+def weights_after(folder: Path, *, sittings: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Averaged weights of a training that was stopped after each of `sittings` steps and taken up again."""
+    made = Trainer(classifier(TAGGER), recipe=LOOP, folder=folder)
+    for steps in sittings:
+        made = Trainer(classifier(TAGGER), recipe=LOOP, folder=folder)
+        for _ in range(steps):
+            made.one_step()
+        made.save()
+    return made.ema
+
+
+def test_the_split_gives_every_character_of_each_corpus_exactly_one_role() -> None:
+    split = load_split()
+    assert split.role("portraits", "pixel-art-p0359") == "train"
+    assert split.role("portraits", "pixel-art-p0360") == "validation"
+    assert split.role("guides", "open-peeps-g0009") == "report"
+    assert split.role("guides", "open-peeps-g0010") == "tune"
+    for ranges in split.ranges.values():
+        numbers = [n for first, last in ranges.values() for n in range(first, last + 1)]
+        assert sorted(numbers) == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name"), [("portraits", "lorelei-p0400"), ("mini", "lorelei-m0000"), ("x", "y")]
+)
+def test_a_character_outside_the_split_is_refused(corpus: str, name: str) -> None:
+    with pytest.raises(ConfigError):
+        load_split().role(corpus, name)
+
+
+def test_the_shipped_recipe_is_valid() -> None:
+    recipe = load_recipe()
+    assert recipe.tagger.input_size == 448
+    assert recipe.judge.loop.seed != recipe.tagger.loop.seed
+    num_tags = 1000
+    tagger = recipe.tagger.build(num_tags)
+    assert sum(p.numel() for p in tagger.parameters()) - num_tags * 769 <= 2_000_000
+
+
+def test_a_recipe_with_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(RECIPE_FILE.read_text().replace("noise =", "niose ="))
+    with pytest.raises(ConfigError, match="niose"):
+        load_recipe(wrong)
+
+
+def test_the_vocabulary_holds_the_demo_characters_and_is_read_by_the_product(tmp_path: Path) -> None:
+    learnt = [row for row in rows() if row.role != "validation"]
+    tags = choose_tags(learnt, least=5)
+    variants = ("lorelei_hair_variant0", "lorelei_hair_variant1")
+    assert tags.names[4:8] == ("solo", "black_hair", *variants)
+    assert tags.names[8:] == ("red_hair", "lorelei-d0000", "lorelei-d0001")
+    assert tags.counts[4:] == (16, 8, 8, 8, 8, 4, 4)
+    assert Tags.of_state(tags.state()) == tags
+    (tmp_path / "selected_tags.csv").write_text(tags.csv())
+    read = Vocabulary.read(tmp_path / "selected_tags.csv")
+    assert read.names == tags.names
+
+
+def test_an_epoch_shows_every_row_as_often_as_its_weight() -> None:
+    weights = np.array([1, 3, 1, 2, 1])
+    seen = np.concatenate([epoch_indices(step, batch_size=4, weights=weights, seed=1) for step in range(2)])
+    assert np.bincount(seen).tolist() == weights.tolist()
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been_killed(tmp_path: Path) -> None:
+    whole = weights_after(tmp_path / "whole", sittings=(4,))
+    parts = weights_after(tmp_path / "parts", sittings=(1, 2, 1))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_training_ends_at_its_last_step_with_a_checkpoint_and_a_log(tmp_path: Path) -> None:
+    made = Trainer(classifier(JUDGE), recipe=LOOP, folder=tmp_path)
+    made.run(say=quiet)
+    again = Trainer(classifier(JUDGE), recipe=LOOP, folder=tmp_path)
+    assert again.step == LOOP.steps
+    assert "map_coarse" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_the_end() -> None:
+    loop = LoopRecipe(steps=100, batch_size=1, warmup_steps=10, cooldown=0.2)
+    assert [loop.rate(step) for step in (0, 9, 80, 90)] == pytest.approx([0.1, 1.0, 1.0, 0.5])
+    assert loop.rate(99) > 0
+
+
+def test_muons_update_is_near_an_orthogonal_matrix() -> None:
+    made = orthogonal(torch.randn(6, 20, generator=torch.Generator().manual_seed(0)))
+    assert made.shape == (6, 20)
+    assert torch.linalg.svdvals(made).sub(1).abs().max() < 0.4
+
+
+def test_augmented_pictures_depend_on_seed_and_step_alone() -> None:
+    seen = torch.rand(3, 3, 16, 16) * 2 - 1
+    first, second = (augment.augment(seen, size=12, dice=augment.generator(5, step, CPU)) for step in (8, 8))
+    other = augment.augment(seen, size=12, dice=augment.generator(5, 9, CPU))
+    assert first.shape == (3, 3, 12, 12)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("recipe", [TAGGER, JUDGE], ids=["tagger", "judge"])
+def test_the_exported_graph_gives_the_nets_scores_through_the_products_tagger(
+    recipe: ClassifierRecipe, tmp_path: Path
+) -> None:
+    task = classifier(recipe)
+    trainer = Trainer(task, recipe=LOOP, folder=tmp_path)
+    for _ in range(3):
+        trainer.one_step()  # batch norms that are not at their start
+    net = export.averaged(trainer)
+    assert isinstance(net, TaggerNet | JudgeNet)
+    (tmp_path / "model.onnx").write_bytes(classifier_onnx(net, input_size=recipe.input_size, name="test"))
+    (tmp_path / "selected_tags.csv").write_text(task.tags.csv())
+    tagger = OnnxTagger.load(str(tmp_path), threads=1)
+    large = task.pictures[:3].repeat(4, axis=1).repeat(4, axis=2)  # the graph's 4x4 mean takes it back
+    found, features = tagger.predict(large)
+    with torch.inference_mode():
+        expected, expected_features = task.look(net, np.arange(3))
+    assert tagger.image_size == recipe.input_size
+    np.testing.assert_allclose(found, expected, atol=5e-3)  # weights are float16 in the file
+    np.testing.assert_allclose(features, expected_features, atol=5e-2, rtol=2e-2)
+
+
+def test_the_exported_vae_has_normalised_latents_and_draws_as_the_trained_one(tmp_path: Path) -> None:
+    task = VaeTask(rows(), pictures(32), recipe=VAE, device=CPU)
+    trainer = Trainer(task, recipe=LOOP, folder=tmp_path / "vae")
+    trainer.one_step()
+    codec = export.averaged(trainer)
+    assert isinstance(codec, Codec)
+    seen = task.truth(task.learn)
+    with torch.inference_mode():
+        before = codec.decode(codec.encode(seen))
+        export.normalise_latents(codec, task)
+        after = codec.decode(codec.encode(seen))
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-3)
+    export.export_vae(Trainer(task, recipe=LOOP, folder=tmp_path / "vae"), tmp_path / "asset")
+    written = Vae.load(str(tmp_path / "asset"), device="cpu")
+    mean, logvar = written.encode(task.pictures[task.learn])
+    assert (written.factor, written.scaling_factor) == (8, 1.0)
+    np.testing.assert_allclose(mean.mean((0, 2, 3)), 0, atol=0.05)
+    np.testing.assert_allclose(mean.std((0, 2, 3)), 1, atol=0.05)
+    np.testing.assert_allclose(logvar, 2 * np.log(VAE.noise), rtol=1e-3)
+
+
+def test_the_colour_term_sees_hue_and_not_brightness() -> None:
+    grey = torch.zeros(1, 3, 8, 8)
+    green = grey + torch.tensor([0.0, 0.5, 0.0])[None, :, None, None]
+    assert chroma_distance(grey + 0.5, grey).item() == 0.0
+    assert chroma_distance(green, grey).item() == pytest.approx(0.75)
+
+
+def test_colour_is_explained_by_latents_that_hold_it_and_not_by_others() -> None:
+    seen = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    means = torch.nn.functional.avg_pool2d(seen, 8)
+    holding = torch.cat([3 * means + 1, means[:, :1]], 1)
+    others = torch.rand(4, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    assert unexplained_colour(holding, seen).item() < 0.05
+    assert unexplained_colour(others, seen).item() > 2
+
+
+def test_the_text_encoder_learns_is_exported_and_read_by_transformers(tmp_path: Path) -> None:
+    bpe = tmp_path / "bpe.txt.gz"
+    bpe.write_bytes(gzip.compress(b"#version\nh a\nha i\nhai r</w>\nz z\nr e\n"))
+    features = np.random.default_rng(0).normal(size=(24, 768)).astype(np.float32)
+    task = TextTask(rows(), features, recipe=TEXT, tokenizer=tmp_path / "tokenizer", bpe=bpe, device=CPU)
+    trainer = Trainer(task, recipe=LOOP, folder=tmp_path / "text")
+    trainer.run(say=quiet)
+    export.export_text(trainer, tmp_path / "base", tokenizer=tmp_path / "tokenizer")
+    assert load_tokenizer(tmp_path / "base" / "tokenizer").tokenize("hair") == ["hair</w>"]
+
+    from transformers import CLIPTextModel
+
+    read = CLIPTextModel.from_pretrained(tmp_path / "base" / "text_encoder").eval()
+    ids = task.ids(["black hair, solo", "red"])
+    model = trainer.model
+    assert isinstance(model, Pairing)
+    with torch.inference_mode():
+        expected = model.clip(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(read(input_ids=ids).last_hidden_state, expected, atol=2e-2, rtol=2e-2)
+
+
+def test_average_precision_is_the_mean_precision_at_the_positives() -> None:
+    found = scores.average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]))
+    assert found == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_retrieval_counts_pictures_whose_nearest_neighbour_shows_the_same_character() -> None:
+    features = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
+    assert scores.retrieval(features, ["a", "a", "b", "b"]) == 1.0
+    assert scores.retrieval(features, ["a", "b", "a", "b"]) == 0.0
