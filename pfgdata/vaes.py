@@ -93,6 +93,11 @@ class Vae:
             untrained=(found.folder / "UNTRAINED").exists(),
         )
 
+    @property
+    def device(self) -> str:
+        """Where it computes, as torch names it: cpu, cuda:0."""
+        return str(self._model.device)
+
     @cached_property
     def digest(self) -> str:
         """BLAKE3 of the parameters as float32, under diffusers' keys, sorted; equal for equal VAEs."""

@@ -110,13 +110,13 @@ class _Run:
         vae, geometry = Vae.load(base), base_geometry(base.folder)
         if vae.untrained:
             self._progress.say(f"base {base.name} is untrained: its latents and pictures mean nothing")
+        snapshot = store.snapshot()
         report = encode_latents(
             store,
             vae,
-            select(store.snapshot(), store.vocabulary, table.where, self._thresholds(table)),
+            snapshot,
+            select(snapshot, store.vocabulary, table.where, self._thresholds(table)),
             policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
-            base_name=base.name,
-            base_revision=base.revision,
             options=_options(LatentOptions, table),
             progress=self._progress,
             stop=self._stop,

@@ -24,7 +24,7 @@ def mini() -> Path:
 
 
 def make_images(folder: Path, count: int, *, size: tuple[int, int] = (24, 32), seed: int = 0) -> list[Path]:
-    """`count` small PNGs of distinct noise, named so that their stable order is not their numbers'."""
+    """`count` small PNGs of distinct noise, named by their numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     paths = []

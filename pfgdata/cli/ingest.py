@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,9 +83,13 @@ def ingest(
     from pfgdata.corpus import plan_segments
     from pfgdata.ingest import IngestOptions, plan_ingest
     from pfgdata.ingest import ingest as run_ingest
+    from pfgdata.store import moved_roots
 
     there = _open(store)
-    roots = _moved(there, root or [])
+    moves = [_move(pair) for pair in root or []]
+    roots = there.roots() if there else {}
+    for old, new in moves:
+        roots = moved_roots(roots, old, new)
     segments = plan_segments(images, roots)
     options = IngestOptions(threads=threads, shard_rows=shard_rows, retry_failed=retry_failed, rehash=rehash)
     with ScreenProgress() as progress:
@@ -97,7 +100,8 @@ def ingest(
             if model.untrained:
                 progress.say(f"tagger {model.identity.name} is untrained: tags and scores mean nothing")
             there = there or _create(store, model)
-            _write_roots(there, roots)
+            for old, new in moves:
+                there.move_root(old, new)
             options = replace(options, batch_size=batch_size or model.batch_size or options.batch_size)
             with stop_on_interrupt() as stop:
                 report = run_ingest(segments, there, model, options=options, progress=progress, stop=stop)
@@ -137,30 +141,15 @@ def _tagger(store: Store | None, name: str | None, recipe: str | None) -> OnnxTa
     return OnnxTagger.load(name or own.name, recipe=recipe or own.recipe, revision=revision)
 
 
-def _moved(store: Store | None, pairs: Sequence[str]) -> dict[str, str]:
-    """The roots of `store` (none: a new one), with the moves `OLD=NEW` made."""
-    from pfgdata.records import nearest
-
-    roots = store.roots() if store else {}
-    for pair in pairs:
-        old, equals, new = pair.partition("=")
-        if not equals or not new:
-            raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
-        known = old if old in roots else old.rstrip("/")
-        if known not in roots:
-            near = nearest(old, list(roots)) or list(roots) or ["none"]
-            raise ConfigError(f"--root {old}: no corpus root of this store; its roots: {', '.join(near)}")
-        place = Path(new).resolve()
-        if not place.is_dir():
-            raise ConfigError(f"--root {pair}: there is no folder {place}")
-        roots[known] = str(place)
-    return roots
-
-
-def _write_roots(store: Store, roots: dict[str, str]) -> None:
-    if roots != store.roots():
-        with store.writer() as writer:
-            writer.set_roots(roots)
+def _move(pair: str) -> tuple[str, str]:
+    """OLD=NEW, the new place as a real path. Raises ConfigError where there is no such folder."""
+    old, equals, new = pair.partition("=")
+    if not equals or not new:
+        raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
+    place = Path(new).resolve()
+    if not place.is_dir():
+        raise ConfigError(f"--root {pair}: there is no folder {place}")
+    return old.rstrip("/") or old, str(place)
 
 
 def _show(report: IngestReport, *, json: bool, dry_run: bool, store: Path) -> None:

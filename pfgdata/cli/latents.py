@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pfgdata.images import BucketPolicy
     from pfgdata.latents import LatentReport
     from pfgdata.records import Selection
-    from pfgdata.store import Store
+    from pfgdata.store import Snapshot, Store
     from pfgdata.vaes import Vae
 
 __all__ = ["EXAMPLE", "latents"]
@@ -79,7 +79,8 @@ def latents(
 
     there = Store.open(store)
     chosen = thresholds(there, threshold, character_threshold)
-    selection = select(there.snapshot(), there.vocabulary, where, chosen)
+    snapshot = there.snapshot()
+    selection = select(snapshot, there.vocabulary, where, chosen)
     found = resolve(base, what="base")
     geometry = base_geometry(found.folder)
     policy = BucketPolicy.derive(resolution or geometry.resolution, geometry.step)
@@ -89,16 +90,15 @@ def latents(
         if vae.untrained:
             progress.say(f"base {base} is untrained: its latents mean nothing")
         if dry_run:
-            _show_plan(there, vae, policy, selection, json=json)
+            _show_plan(there, vae, policy, snapshot, selection, json=json)
             return
         with stop_on_interrupt() as stop:
             report = encode_latents(
                 there,
                 vae,
+                snapshot,
                 selection,
                 policy=policy,
-                base_name=found.name,
-                base_revision=found.revision,
                 options=LatentOptions(batch_size=batch_size, threads=threads),
                 progress=progress,
                 stop=stop,
@@ -108,7 +108,9 @@ def latents(
         raise typer.Exit(INTERRUPTED)
 
 
-def _show_plan(store: Store, vae: Vae, policy: BucketPolicy, selection: Selection, *, json: bool) -> None:
+def _show_plan(
+    store: Store, vae: Vae, policy: BucketPolicy, snapshot: Snapshot, selection: Selection, *, json: bool
+) -> None:
     """What an encoding would do: how many images in which bucket, and how many bytes."""
     from pfgdata.images import bucket_sizes
     from pfgdata.latents import latent_identity, plan_latents
@@ -116,7 +118,7 @@ def _show_plan(store: Store, vae: Vae, policy: BucketPolicy, selection: Selectio
     identity = latent_identity(vae, policy)
     old = next((one for one in store.latent_sets() if one.identity == identity), None)
     sizes = old.info.buckets if old else bucket_sizes(policy)
-    plan = plan_latents(store.snapshot(), selection, buckets=sizes, latent_set=old)
+    plan = plan_latents(snapshot, selection, buckets=sizes, latent_set=old)
     buckets = {f"{sizes[index][0]}x{sizes[index][1]}": len(rows) for index, rows in plan.missing.items()}
     pixels = sum(sizes[index][0] * sizes[index][1] * len(rows) for index, rows in plan.missing.items())
     size = pixels // vae.factor**2 * vae.latent_channels * 2  # float16

@@ -47,9 +47,6 @@ def verify(
 def _show(problems: Sequence[Problem], report: RepairReport | None, *, json: bool) -> None:
     for problem in problems:
         show_facts({"broken": f"{problem.path}: {problem.what}"})
-    for problem in problems:
-        if problem.shard is None:
-            show_facts({"by hand": f"{problem.path}: restore it from a backup, or delete a latent set whole"})
     if report:
         for path in report.set_aside:
             show_facts({"set aside": path})

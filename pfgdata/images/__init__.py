@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         CropBox,
         bucket_sizes,
         crop_to_bucket,
-        nearest_bucket,
+        nearest_buckets,
     )
     from pfgdata.images.decoding import DECODE_VERSION, MAX_PIXELS, Pixels, decode
     from pfgdata.images.hashes import perceptual_hash
@@ -33,7 +33,7 @@ __all__ = [
     "bucket_sizes",
     "crop_to_bucket",
     "decode",
-    "nearest_bucket",
+    "nearest_buckets",
     "on_white",
     "perceptual_hash",
     "square",
@@ -50,7 +50,7 @@ _LAZY = {
     "bucket_sizes": "pfgdata.images.buckets",
     "crop_to_bucket": "pfgdata.images.buckets",
     "decode": "pfgdata.images.decoding",
-    "nearest_bucket": "pfgdata.images.buckets",
+    "nearest_buckets": "pfgdata.images.buckets",
     "on_white": "pfgdata.images.squares",
     "perceptual_hash": "pfgdata.images.hashes",
     "square": "pfgdata.images.squares",

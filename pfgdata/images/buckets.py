@@ -17,7 +17,7 @@ from PIL import Image
 from pfgdata.errors import ConfigError
 from pfgdata.images.squares import on_white
 
-__all__ = ["PIXEL_RECIPE", "BucketPolicy", "CropBox", "bucket_sizes", "crop_to_bucket", "nearest_bucket"]
+__all__ = ["PIXEL_RECIPE", "BucketPolicy", "CropBox", "bucket_sizes", "crop_to_bucket", "nearest_buckets"]
 
 # Alpha on white, Pillow's Lanczos (antialiased, as diffusers' own image processor), to cover, centre crop.
 PIXEL_RECIPE = "white-lanczos-1"
@@ -90,14 +90,17 @@ def bucket_sizes(policy: BucketPolicy) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(sizes))
 
 
-def nearest_bucket(width: int, height: int, buckets: Sequence[tuple[int, int]]) -> int:
-    """Index of the bucket whose ratio is nearest, compared by logarithm; of equals the first."""
-    ratio = math.log(width / height)
-
-    def distance(index: int) -> float:
-        return round(abs(math.log(buckets[index][0] / buckets[index][1]) - ratio), 9)  # equals stay equal
-
-    return min(range(len(buckets)), key=distance)
+def nearest_buckets(
+    widths: npt.ArrayLike, heights: npt.ArrayLike, buckets: Sequence[tuple[int, int]]
+) -> npt.NDArray[np.int64]:
+    """Per image the index of the bucket whose ratio is nearest by logarithm, of equals the first: [N]."""
+    ratios = np.log(np.asarray(widths, np.float64) / np.asarray(heights, np.float64))
+    nearest, least = np.zeros(ratios.shape, np.int64), np.full(ratios.shape, np.inf)
+    for index, (width, height) in enumerate(buckets):
+        distance = np.round(np.abs(math.log(width / height) - ratios), 9)  # equals stay equal
+        nearest[distance < least] = index
+        least = np.minimum(least, distance)
+    return nearest
 
 
 def crop_to_bucket(

@@ -9,8 +9,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
 
 from pfgdata.corpus import Segment
+from pfgdata.errors import IdentityError, StoreError
 from pfgdata.ingest.plan import IngestOptions, Plan, make_plan
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import KnownContents, run_stages
@@ -20,6 +24,16 @@ from pfgdata.store import Store, StoreWriter, merge_shards, require_same_tagger
 from pfgdata.taggers import Tagger
 
 __all__ = ["ingest", "plan_ingest"]
+
+_PACKAGES = (  # what decides pixels and scores
+    "pfg",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "h5py",
+)
 
 
 def ingest(
@@ -38,15 +52,18 @@ def ingest(
     process writes.
     """
     options, progress = options or IngestOptions(), progress or NoProgress()
-    require_same_tagger(store.identity.tagger, tagger.identity, where=str(store.path))
+    _require_same(store, tagger)
+    segments = [_without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
     with store.writer() as writer:
         _add_roots(writer, segments)
-        plan = make_plan(segments, store.snapshot(), options=options, report=report, progress=progress)
+        plan = make_plan(
+            segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop
+        )
         filler = _filler(writer, tagger, options, report)
-        _work(plan, segments, filler, tagger, options=options, progress=progress, stop=stop)
         if not report.interrupted:
-            merge_shards(writer, filler.committed, rows=options.shard_rows)
+            _work(plan, segments, filler, tagger, options=options, progress=progress, stop=stop)
+        merge_shards(writer, filler.committed, rows=options.shard_rows)
         report.shards = len(store.snapshot().shards)
     report.seconds = time.monotonic() - start
     return report
@@ -72,9 +89,39 @@ def plan_ingest(
     return report
 
 
+def _require_same(store: Store, tagger: Tagger) -> None:
+    """Raise IdentityError unless the tagger's scores and features mean what the store's do."""
+    require_same_tagger(store.identity.tagger, tagger.identity, where=str(store.path))
+    ours = (tagger.vocabulary.digest, tagger.feature_dim)
+    if ours != (store.identity.vocabulary_digest, store.identity.feature_dim):
+        raise IdentityError(
+            f"{store.path} is of another vocabulary or feature width than tagger {tagger.identity.name} has; "
+            "restore the selected_tags.csv it was made with, or use another store"
+        )
+
+
+def _without_store(segment: Segment, store: Path) -> Segment:
+    """The segment without the store itself, which may lie inside the corpus."""
+    place, root = os.path.realpath(store), os.path.realpath(segment.location)
+    if not place.startswith(f"{root}/"):
+        return segment
+    return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
+
+
 def _add_roots(writer: StoreWriter, segments: Sequence[Segment]) -> None:
-    """Put roots seen for the first time on record, before any row names them."""
-    known = writer.store.roots()
+    """Put roots seen for the first time on record, before any row names them.
+
+    Raises StoreError where another ingest has added roots since the segments were planned: the longest known
+    root names a row, so these segments would give images a second key.
+    """
+    known, ours = writer.store.roots(), {segment.root for segment in segments}
+    for root, place in known.items():
+        for segment in segments:
+            base = f"{segment.location}/"
+            inside = root not in ours and place.startswith(base)
+            outside = segment.root not in known and base.startswith(f"{place}/")
+            if outside or (inside and os.fsencode(place[len(base) :]) not in segment.exclude):
+                raise StoreError(f"{writer.store.path}: root {root} was added meanwhile; run the same again")
     fresh = {segment.root: str(segment.location) for segment in segments if segment.root not in known}
     if fresh:
         writer.set_roots({**known, **fresh})
@@ -87,8 +134,23 @@ def _filler(writer: StoreWriter, tagger: Tagger, options: IngestOptions, report:
         report,
         rows=options.shard_rows,
         seconds=options.shard_seconds,
-        facts={"what": "ingest", "tagger": tagger.identity.name, "batch_size": options.batch_size},
+        facts={
+            "what": "ingest",
+            "tagger": tagger.identity.name,
+            "provider": tagger.provider,
+            "precision": "float32",
+            "decode": "exact",
+            "batch_size": options.batch_size,
+            "versions": {name: _version(name) for name in _PACKAGES},
+        },
     )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # onnxruntime may be onnxruntime-gpu; pfg may run from a checkout
+        return None
 
 
 def _work(
@@ -106,9 +168,10 @@ def _work(
     threads = options.threads or os.cpu_count() or 1
     batches = run_stages(plan, segments, tagger, filler.known, batch_size=options.batch_size, threads=threads)
     with closing(batches):
-        for outcomes in batches:
+        for outcomes, seconds in batches:
             for outcome in outcomes:
                 filler.add(outcome)
+            filler.spend(seconds)
             progress.advance(len(outcomes))
             if filler.due:
                 filler.commit()

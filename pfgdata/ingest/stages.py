@@ -6,6 +6,7 @@ neighbours are never depends on whether it could be read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.corpus import Segment, ordered_pool, read
-from pfgdata.errors import AccessError, ImageError
+from pfgdata.errors import AccessError, ImageError, ModelError
 from pfgdata.images import decode, perceptual_hash, square
 from pfgdata.ingest.plan import Plan, Task
 from pfgdata.records import content_id
@@ -88,6 +89,7 @@ class _Ready:
     square: npt.NDArray[np.uint8]
 
 
+_LARGEST = float(np.finfo(np.float16).max)  # features are stored as float16
 Outcome = Tagged | Copied | Untouched | Failed
 
 
@@ -127,14 +129,23 @@ def run_stages(
     *,
     batch_size: int,
     threads: int,
-) -> Generator[list[Outcome]]:
-    """Outcomes of every task of `plan`, in its order, a list for each batch that was scored."""
+) -> Generator[tuple[list[Outcome], dict[str, float]]]:
+    """Outcomes of every task of `plan`, in its order, a list for each batch that was scored.
+
+    Beside each list the seconds it took: `read` (waiting for images read and decoded), `model`.
+    """
 
     def prepare(task: Task) -> _Ready | Copied | Untouched | Failed:
         return _prepare(task, segments[task.segment], tagger, known)
 
     window: list[_Ready | Copied | Untouched | Failed] = []
-    slots = 0
+    slots, since = 0, time.perf_counter()
+
+    def scored() -> tuple[list[Outcome], dict[str, float]]:
+        begun = time.perf_counter()
+        outcomes = _score(window, tagger, batch_size)
+        return outcomes, {"read": begun - since, "model": time.perf_counter() - begun}
+
     for item in ordered_pool(plan, prepare, threads=threads, ahead=2 * batch_size + threads):
         if isinstance(item, _Ready):
             if item.stat.content_id in known.new:  # an earlier image of this run, seen after it was decoded
@@ -144,10 +155,10 @@ def run_stages(
         window.append(item)
         slots += isinstance(item, _Ready | Failed)
         if slots == batch_size or len(window) >= 64 * batch_size:
-            yield _score(window, tagger, batch_size)
-            window, slots = [], 0
+            yield scored()
+            window, slots, since = [], 0, time.perf_counter()
     if window:
-        yield _score(window, tagger, batch_size)
+        yield scored()
 
 
 def _prepare(
@@ -172,6 +183,17 @@ def _prepare(
         return Failed(task, AccessError.kind, "out of memory while decoding")
 
 
+def _require_finite(
+    scores: npt.NDArray[np.float32], features: npt.NDArray[np.float32], tagger: Tagger
+) -> None:
+    """Raise ModelError for scores or features that a store could not hold: one would poison a training."""
+    if not np.isfinite(scores).all() or not np.abs(features).max() <= _LARGEST:
+        raise ModelError(
+            f"tagger {tagger.identity.name} gave numbers that are not finite in float16 ({tagger.provider}); "
+            "use another precision or provider"
+        )
+
+
 def _score(
     window: Sequence[_Ready | Copied | Untouched | Failed], tagger: Tagger, batch_size: int
 ) -> list[Outcome]:
@@ -183,6 +205,7 @@ def _score(
     scored: dict[int, Tagged] = {}
     if any(isinstance(item, _Ready) for item in slots):
         scores, features = tagger.predict(batch)
+        _require_finite(scores, features, tagger)
         for slot, item in enumerate(slots):
             if isinstance(item, _Ready):
                 scored[id(item)] = Tagged(item.task, item.stat, item.pixels, scores[slot], features[slot])

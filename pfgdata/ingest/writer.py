@@ -57,6 +57,7 @@ class ShardFiller:
         self._shadows: list[Shadow] = []
         self._counts = IngestReport()
         self._since = time.monotonic()
+        self._spent: dict[str, float] = {}
 
     @property
     def due(self) -> bool:
@@ -76,6 +77,11 @@ class ShardFiller:
             assert isinstance(outcome, Untouched)
             self._counts.unchanged += 1
 
+    def spend(self, seconds: Mapping[str, float]) -> None:
+        """Note what the stages of the outcomes added last took, by stage; it goes into the shard's record."""
+        for stage, value in seconds.items():
+            self._spent[stage] = round(self._spent.get(stage, 0.0) + value, 3)
+
     def commit(self) -> None:
         """Write what was gathered as one shard, if anything was, and add it to the report."""
         if self._rows or self._failures:
@@ -87,7 +93,7 @@ class ShardFiller:
                     features=np.array(self._features, np.float16).reshape(-1, width),
                     failures=failures_table(self._failures),
                     shadows=tuple(self._shadows),
-                    writer=self._facts,
+                    writer={**self._facts, "seconds": self._spent},
                 )
             )
             self.committed.append(meta.id)
@@ -114,6 +120,11 @@ class ShardFiller:
 
     def _add_failed(self, outcome: Failed) -> None:
         found = outcome.task.found
+        self._counts.failed += 1
+        self._counts.failures.append(FailedImage(str(found.key), outcome.kind, outcome.reason))
+        is_access = outcome.kind == AccessError.kind
+        if is_access and outcome.task.old_access == (found.size, found.mtime_ns, outcome.reason):
+            return  # on record already: a file that can never be read must not add a shard a run
         self._failures.append(
             {
                 **key_columns(found.key),
@@ -123,10 +134,8 @@ class ShardFiller:
                 "reason": outcome.reason,
             }
         )
-        can_hide_row = outcome.kind != AccessError.kind  # what could not be read may still be what it was
-        self._hide(outcome.task.old_image if can_hide_row else None, outcome.task.old_failure)
-        self._counts.failed += 1
-        self._counts.failures.append(FailedImage(str(found.key), outcome.kind, outcome.reason))
+        # what could not be read may still be what it was: its row stays
+        self._hide(None if is_access else outcome.task.old_image, outcome.task.old_failure)
 
     def _hide(self, *places: Shadow | None) -> None:
         self._shadows += [place for place in places if place is not None]
@@ -142,6 +151,8 @@ class ShardFiller:
                 place = self.known.place(content)
                 assert place is not None
                 elsewhere.setdefault(place[0], []).append((at, copy, place[1]))
+        if not elsewhere:
+            return
         snapshot = self._writer.store.snapshot()
         for shard, copies in elsewhere.items():
             rows = np.array([row for _, _, row in copies], np.int64)

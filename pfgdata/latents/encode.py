@@ -7,32 +7,45 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pfgdata.corpus import ordered_pool, read
 from pfgdata.errors import AccessError, ImageError
 from pfgdata.images import BucketPolicy, CropBox, bucket_sizes, crop_to_bucket, decode
 from pfgdata.latents.plan import LatentOptions, LatentPlan, Missing, latent_identity, plan_latents
-from pfgdata.records import NoProgress, Progress, Selection, content_id
+from pfgdata.records import ImageKey, NoProgress, Progress, Selection, content_id
 from pfgdata.store import (
     LATENT_FAILURES_SCHEMA,
     LATENTS_SCHEMA,
     LatentInfo,
     LatentSet,
     LatentSetWriter,
+    Snapshot,
     Store,
+    content_ids_of,
 )
 from pfgdata.vaes import Vae
 
 __all__ = ["LatentReport", "encode_latents", "probe_image"]
+
+_DISTRIBUTIONS = {  # what latents may depend on, by the name that shard.json gives it
+    "pfg": "pfg",
+    "torch": "torch",
+    "diffusers": "diffusers",
+    "numpy": "numpy",
+    "pillow": "pillow",
+    "opencv": "opencv-python-headless",
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,9 +76,10 @@ class LatentReport:
 
 @dataclass(frozen=True, slots=True)
 class _Cropped:
-    """An image ready for the VAE, uint8 [H, W, 3], or the reason why not."""
+    """An image ready for the VAE, uint8 [H, W, 3], or the reason why not; `key` is the row read last."""
 
     item: Missing
+    key: ImageKey
     pixels: npt.NDArray[np.uint8] | None
     box: CropBox | None
     kind: str = ""
@@ -75,34 +89,34 @@ class _Cropped:
 def encode_latents(
     store: Store,
     vae: Vae,
+    snapshot: Snapshot,
     selection: Selection,
     *,
     policy: BucketPolicy,
-    base_name: str,
-    base_revision: str | None,
     options: LatentOptions | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> LatentReport:
-    """Encode the images of `selection` that the set of (`vae`, `policy`) lacks.
+    """Encode the images of `selection`, made from `snapshot`, that the set of (`vae`, `policy`) lacks.
 
-    `stop` is asked after each batch; what is encoded by then is committed. Raises StoreLockedError when
-    another process writes to the same set.
+    `stop` is asked after each batch; what is encoded by then is committed. Raises StoreError when the
+    selection is of another snapshot, StoreLockedError when another process writes to the same set.
     """
     options, progress, start = options or LatentOptions(), progress or NoProgress(), time.monotonic()
     info = LatentInfo(
         buckets=bucket_sizes(policy),
-        base_name=base_name,
-        base_revision=base_revision,
+        base_name=vae.name,
+        base_revision=vae.revision,
         scaling_factor=vae.scaling_factor,
         probe=_nested(vae.encode(probe_image(vae.factor)[None])[0][0]),
     )
     latent_set = store.latent_set(latent_identity(vae, policy), info)
-    snapshot = store.snapshot()
     with latent_set.writer() as writer:
         plan = plan_latents(snapshot, selection, buckets=latent_set.info.buckets, latent_set=latent_set)
         report = _report(latent_set, plan)
-        work = _Work(store.roots(), latent_set, vae, writer, options, progress, report)
+        work = _Work(
+            store.roots(), latent_set, vae, writer, options=options, progress=progress, report=report
+        )
         progress.start("encode", total=plan.to_do)
         for bucket in plan.missing:
             work.bucket(plan, bucket, stop)
@@ -124,36 +138,56 @@ def probe_image(factor: int) -> npt.NDArray[np.uint8]:
     return np.where(((x // 4 + y // 4) % 2 == 0)[..., None], ramps, 255 - ramps).astype(np.uint8)
 
 
+@dataclass(slots=True)
+class _OpenShard:
+    """What is gathered for the next shard, and the seconds it took."""
+
+    latents: list[npt.NDArray[np.float16]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)  # to write
+    named: list[tuple[str, str, str]] = field(default_factory=list)  # all failures: file, kind, reason
+    since: float = field(default_factory=time.monotonic)
+    waited: float = 0.0  # for images to be read, decoded and cropped
+    encoded: float = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of latents; all of a shard have one shape."""
+        return self.latents[0].nbytes * len(self.latents) if self.latents else 0
+
+    def seconds(self) -> dict[str, float]:
+        """For shard.json."""
+        total = time.monotonic() - self.since
+        return {"read": round(self.waited, 3), "encode": round(self.encoded, 3), "total": round(total, 3)}
+
+
 class _Work:
     """One encoding under way: fills shards of one bucket after another."""
 
     def __init__(
         self,
-        roots: dict[str, str],
+        roots: Mapping[str, str],
         latent_set: LatentSet,
         vae: Vae,
         writer: LatentSetWriter,
+        *,
         options: LatentOptions,
         progress: Progress,
         report: LatentReport,
     ) -> None:
         self._roots, self._set, self._vae, self._writer = roots, latent_set, vae, writer
         self._options, self._progress, self._report = options, progress, report
-        self._begin()
-
-    def _begin(self) -> None:
-        self._latents: list[npt.NDArray[np.float16]] = []
-        self._rows: list[dict[str, Any]] = []
-        self._failures: list[dict[str, Any]] = []
-        self._named: list[tuple[str, str, str]] = []
-        self._since = time.monotonic()
+        self._known = _access_failures(latent_set)
+        self._facts = _facts(vae, options)
+        self._open = _OpenShard()
 
     def bucket(self, plan: LatentPlan, index: int, stop: Callable[[], bool]) -> None:
         """Encode what is missing of bucket `index` and commit it."""
         size = self._set.info.buckets[index]
-        batches = self._batches(plan, index, size)
-        with closing(batches):
+        with closing(self._batches(plan, index, size)) as batches:
+            asked = time.monotonic()
             for batch in batches:
+                self._open.waited += time.monotonic() - asked
                 self._encode(batch, size)
                 self._progress.advance(len(batch))
                 if self._due():
@@ -161,6 +195,7 @@ class _Work:
                 if stop():
                     self._report.interrupted = True
                     break
+                asked = time.monotonic()
         self._commit(size)
 
     def _batches(self, plan: LatentPlan, index: int, size: tuple[int, int]) -> Generator[list[_Cropped]]:
@@ -168,7 +203,7 @@ class _Work:
         threads = self._options.threads or os.cpu_count() or 1
         crops = ordered_pool(
             plan.items(index),
-            lambda item: _crop(item, Path(self._roots[item.key.root]), size),
+            lambda item: _crop(item, self._roots, size),
             threads=threads,
             ahead=2 * count + threads,
         )
@@ -188,55 +223,90 @@ class _Work:
         for slot, crop in enumerate(batch):
             if crop.pixels is not None:
                 pixels[slot] = crop.pixels
-        means = self._vae.encode(pixels)[0].astype(np.float16)
+        begun = time.monotonic()
+        with np.errstate(over="ignore"):  # an infinite latent is a failure, below
+            means = self._vae.encode(pixels)[0].astype(np.float16)
+        self._open.encoded += time.monotonic() - begun
         for slot, crop in enumerate(batch):
             if crop.pixels is None:
-                self._fail(crop.item, crop.kind, crop.reason)
+                self._fail(crop, crop.kind, crop.reason)
             elif not np.isfinite(means[slot]).all():
-                self._fail(crop.item, "content", "its latent is not finite in float16")
+                self._fail(crop, "content", "its latent is not finite in float16")
             else:
-                self._latents.append(means[slot])
-                self._rows.append(_row(crop))
+                self._open.latents.append(means[slot])
+                self._open.rows.append(_row(crop))
 
-    def _fail(self, item: Missing, kind: str, reason: str) -> None:
-        self._failures.append({"content_id": item.content_id, "kind": kind, "reason": reason})
-        self._named.append((str(item.key), kind, reason))
+    def _fail(self, crop: _Cropped, kind: str, reason: str) -> None:
+        content = crop.item.content_id
+        self._open.named.append((str(crop.key), kind, reason))
+        if kind != AccessError.kind or (content, reason) not in self._known:  # else each run adds a row
+            self._open.failures.append({"content_id": content, "kind": kind, "reason": reason})
 
     def _due(self) -> bool:
-        held = sum(latent.nbytes for latent in self._latents[:1]) * len(self._latents)
-        return held >= self._options.shard_bytes or (
-            bool(self._rows or self._failures)
-            and time.monotonic() - self._since >= self._options.shard_seconds
-        )
+        is_old = time.monotonic() - self._open.since >= self._options.shard_seconds
+        return self._open.nbytes >= self._options.shard_bytes or is_old
 
     def _commit(self, size: tuple[int, int]) -> None:
-        if self._rows or self._failures:
+        """Write what is open, if it is anything new, and count it."""
+        shard, self._open = self._open, _OpenShard()
+        if shard.rows or shard.failures:
             self._writer.commit(
-                np.stack(self._latents) if self._latents else np.empty((0, 1, 1, 1), np.float16),
+                np.stack(shard.latents) if shard.latents else np.empty((0, 1, 1, 1), np.float16),
                 bucket=size,
-                rows=pa.Table.from_pylist(self._rows, schema=LATENTS_SCHEMA),
-                failures=pa.Table.from_pylist(self._failures, schema=LATENT_FAILURES_SCHEMA),
-                writer={"what": "latents", "batch_size": self._options.batch_size},
+                rows=pa.Table.from_pylist(shard.rows, schema=LATENTS_SCHEMA),
+                failures=pa.Table.from_pylist(shard.failures, schema=LATENT_FAILURES_SCHEMA),
+                writer={**self._facts, "seconds": shard.seconds()},
             )
+        if shard.rows:
             name = f"{size[0]}x{size[1]}"
-            self._report.buckets[name] = self._report.buckets.get(name, 0) + len(self._rows)
-            self._report.encoded += len(self._rows)
-            self._report.failed += len(self._failures)
-            self._report.failures += self._named
-        self._begin()
+            self._report.buckets[name] = self._report.buckets.get(name, 0) + len(shard.rows)
+        self._report.encoded += len(shard.rows)
+        self._report.failed += len(shard.named)
+        self._report.failures += shard.named
 
 
-def _crop(item: Missing, location: Path, size: tuple[int, int]) -> _Cropped:
+def _access_failures(latent_set: LatentSet) -> set[tuple[bytes, str]]:
+    """(content_id, reason) of the access failures on record."""
+    table = latent_set.failures()
+    table = table.filter(pc.equal(table["kind"], AccessError.kind))
+    ids = content_ids_of(table["content_id"])
+    return {(one.tobytes(), reason) for one, reason in zip(ids, table["reason"].to_pylist(), strict=True)}
+
+
+def _facts(vae: Vae, options: LatentOptions) -> dict[str, Any]:
+    """What wrote the shards of this run."""
+    return {
+        "what": "latents",
+        "batch_size": options.batch_size,
+        "device": vae.device,
+        "compute_dtype": vae.compute_dtype,
+        "versions": {name: version(distribution) for name, distribution in _DISTRIBUTIONS.items()},
+    }
+
+
+def _crop(item: Missing, roots: Mapping[str, str], size: tuple[int, int]) -> _Cropped:
+    """The image from the first of its files that still has its bytes; of none, the last one's reason."""
+    assert item.keys
+    for key in item.keys:
+        try:
+            data = read(Path(roots[key.root]), key).data
+        except ImageError as problem:  # of the file; the content was read at its ingest
+            failure = _Cropped(item, key, None, None, AccessError.kind, str(problem))
+            continue
+        if content_id(data) == item.content_id:
+            return _crop_of(item, key, data, size)
+        reason = "changed since its ingest; ingest it again"
+        failure = _Cropped(item, key, None, None, AccessError.kind, reason)
+    return failure
+
+
+def _crop_of(item: Missing, key: ImageKey, data: bytes, size: tuple[int, int]) -> _Cropped:
     try:
-        data = read(location, item.key).data
-        if content_id(data) != item.content_id:
-            return _Cropped(item, None, None, AccessError.kind, "changed since its ingest; ingest it again")
-        pixels, box = crop_to_bucket(decode(data).array, size)
-        return _Cropped(item, pixels, box)
+        return _Cropped(item, key, *crop_to_bucket(decode(data).array, size))
     except ImageError as problem:
-        return _Cropped(item, None, None, problem.kind, str(problem))
+        return _Cropped(item, key, None, None, problem.kind, str(problem))
     except MemoryError:
-        return _Cropped(item, None, None, AccessError.kind, "out of memory while decoding")
+        return _Cropped(item, key, None, None, AccessError.kind, "out of memory while decoding")
 
 
 def _row(crop: _Cropped) -> dict[str, Any]:

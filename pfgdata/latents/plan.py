@@ -1,7 +1,7 @@
 """Which latent set, and which of the selected images are missing from it, by bucket.
 
-Rows with the same content_id fall together: one latent each. The order within a bucket is that of the
-content_ids, so it does not depend on how the store's shards lie.
+Rows with the same content_id fall together: one latent each, from whichever of their files is still there.
+The order within a bucket is that of the content_ids, so it does not depend on how the store's shards lie.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_bucket
+from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_buckets
 from pfgdata.records import ImageKey, Selection
 from pfgdata.store import KEY_COLUMNS, LatentIdentity, LatentSet, Snapshot, content_ids_of, key_of
 from pfgdata.vaes import Vae
 
 __all__ = ["LatentOptions", "LatentPlan", "Missing", "latent_identity", "plan_latents"]
+
+_CHUNK = 8192  # contents turned into Python objects at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,34 +35,50 @@ class LatentOptions:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One image to encode: its content, key and size in pixels as stored."""
+    """One image to encode: its content, where it may be read, and its size in pixels as stored."""
 
     content_id: bytes
-    key: ImageKey
+    keys: tuple[ImageKey, ...]  # of every visible row with this content, latest first
     width: int
     height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentPlan:
-    """What is there and what is to do; `missing[b]` are row numbers of `table` for bucket b, in order."""
+    """What is there and what is to do.
+
+    `table` holds the rows to read, by content_id, of one content the latest first. Content i has the rows
+    `starts[i]` to `starts[i + 1]`; `missing[b]` are the contents for bucket b, in order.
+    """
 
     selected: int  # rows
     distinct: int  # contents
     done: int  # contents with a latent in the set
     failed_before: int  # contents that are no usable image for this set
     missing: dict[int, npt.NDArray[np.int64]]
-    table: pa.Table  # key columns, width, height, content_id of the distinct rows
+    table: pa.Table  # key columns, width, height, content_id
+    starts: npt.NDArray[np.int64]  # [contents + 1]
 
     @property
     def to_do(self) -> int:
         """Images to encode."""
-        return sum(len(rows) for rows in self.missing.values())
+        return sum(len(contents) for contents in self.missing.values())
 
     def items(self, bucket: int) -> Iterator[Missing]:
         """The images of `bucket` to encode, in order."""
-        for row in self.table.take(pa.array(self.missing[bucket])).to_pylist():
-            yield Missing(row["content_id"].bytes, key_of(row), row["width"], row["height"])
+        contents = self.missing[bucket]
+        for first in range(0, len(contents), _CHUNK):
+            yield from self._chunk(contents[first : first + _CHUNK])
+
+    def _chunk(self, contents: npt.NDArray[np.int64]) -> Iterator[Missing]:
+        counts = self.starts[contents + 1] - self.starts[contents]
+        ends = np.cumsum(counts)
+        places = np.repeat(self.starts[contents] - (ends - counts), counts) + np.arange(ends[-1])
+        rows = self.table.take(pa.array(places)).to_pylist()
+        for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
+            mine = rows[end - count : end]
+            keys = tuple(key_of(row) for row in mine)
+            yield Missing(mine[0]["content_id"].bytes, keys, mine[0]["width"], mine[0]["height"])
 
 
 def latent_identity(vae: Vae, policy: BucketPolicy) -> LatentIdentity:
@@ -90,36 +108,42 @@ def plan_latents(
     buckets: tuple[tuple[int, int], ...],
     latent_set: LatentSet | None,
 ) -> LatentPlan:
-    """Compare `selection` with `latent_set` (None: a new one); every missing image gets its bucket."""
-    table = _distinct_rows(snapshot, selection)
-    ids = _void(content_ids_of(table["content_id"]))
+    """Compare `selection`, made from `snapshot`, with `latent_set` (None: a new one).
+
+    Raises StoreError when the selection is of another snapshot.
+    """
+    images = snapshot.images([*KEY_COLUMNS, "width", "height", "content_id"])
+    every = _void(content_ids_of(images["content_id"]))
+    ids = np.unique(every[snapshot.positions(selection)])
     done, failed = _void(np.empty(0, "V16")), _void(np.empty(0, "V16"))
     if latent_set is not None:
         done = _void(latent_set.index().content_ids)
         failed = _void(latent_set.failed_content())
     is_done = np.isin(ids, done)
     is_failed = np.isin(ids, failed) & ~is_done
-    sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
-    bucket_of = np.array([nearest_bucket(width, height, buckets) for width, height in sizes], np.int64)
-    wanted = ~is_done & ~is_failed
-    missing = {int(b): np.flatnonzero(wanted & (bucket_of == b)) for b in np.unique(bucket_of[wanted])}
+    order, starts = _rows_of(every, ids[~is_done & ~is_failed])
+    table = images.take(pa.array(order)).drop_columns(["shard", "row"])
+    firsts = table.select(["width", "height"]).take(pa.array(starts[:-1]))
+    bucket_of = nearest_buckets(firsts["width"].to_numpy(), firsts["height"].to_numpy(), buckets)
     return LatentPlan(
         selected=len(selection),
         distinct=len(ids),
         done=int(is_done.sum()),
         failed_before=int(is_failed.sum()),
-        missing=missing,
+        missing={int(bucket): np.flatnonzero(bucket_of == bucket) for bucket in np.unique(bucket_of)},
         table=table,
+        starts=starts,
     )
 
 
-def _distinct_rows(snapshot: Snapshot, selection: Selection) -> pa.Table:
-    """Key and size of the first row of each selected content, sorted by content_id."""
-    distinct = selection.distinct()
-    order = np.argsort(_void(distinct.content_ids), kind="stable")
-    distinct = distinct.take(order)
-    table = snapshot.images([*KEY_COLUMNS, "width", "height", "content_id"])
-    return table.take(pa.array(snapshot.positions(distinct))).drop_columns(["shard", "row"])
+def _rows_of(
+    every: npt.NDArray[np.void], wanted: npt.NDArray[np.void]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows of `every` with a `wanted` id, by id and the last row first; and where each id begins."""
+    newest_first = np.flatnonzero(np.isin(every, wanted))[::-1]
+    order = newest_first[np.argsort(every[newest_first], kind="stable")]
+    _, starts = np.unique(every[order], return_index=True)
+    return order, np.append(starts, len(order)).astype(np.int64)
 
 
 def _void(ids: npt.NDArray[np.generic]) -> npt.NDArray[np.void]:

@@ -112,7 +112,10 @@ class Sandbox:
             nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in RAW_COLUMNS.items())
             return f"SELECT {nothing} WHERE false"
         files = ", ".join(quoted(_no_glob(str(shard.images_path))) for shard in self.shards)
-        read = f"SELECT {columns} FROM read_parquet([{files}], filename = true, file_row_number = true)"
+        options = (
+            "filename = true, file_row_number = true, hive_partitioning = false"  # folders are no columns
+        )
+        read = f"SELECT {columns} FROM read_parquet([{files}], {options})"
         if not self.hides:
             return read
         same = "hidden_file = file_index AND hidden_row = file_row_number"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
     from pfgdata.store.disk import Disk
-    from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, require_same_tagger
+    from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, moved_roots, require_same_tagger
     from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet, LatentSetWriter
     from pfgdata.store.layout import (
         FAILURES_SCHEMA,
@@ -65,6 +65,7 @@ __all__ = [
     "key_columns",
     "key_of",
     "merge_shards",
+    "moved_roots",
     "read_json",
     "repair",
     "require_same_tagger",
@@ -102,6 +103,7 @@ _LAZY = {
     "key_columns": "pfgdata.store.rows",
     "key_of": "pfgdata.store.rows",
     "merge_shards": "pfgdata.store.upkeep",
+    "moved_roots": "pfgdata.store.identity",
     "read_json": "pfgdata.store.layout",
     "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",

@@ -1,6 +1,6 @@
 """Does a store hold what it promises, and what to do where it does not.
 
-Quick: names, sizes, and what each file says of itself. Deep: every byte against its BLAKE3. A broken shard is
+Quick: names, sizes and every JSON file. Deep: every byte against its BLAKE3. A broken shard is
 set aside, never deleted, and an empty one takes over what it hides.
 """
 
@@ -59,10 +59,14 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
     problems = list(_of_store(path, deep=deep))
     shards = [path / "shards" / name for name in shard_names(path / "shards")]
     for latent_set in sorted(path.glob("latents/*")):
+        begun = (latent_set / "shards").is_dir() and shard_names(latent_set / "shards")
+        if not begun and not (latent_set / "latents.json").exists():
+            continue  # a creation cut short; the next one completes it
         try:
             open_latent_set(latent_set, disk=Disk())
         except (StoreError, OSError) as problem:
-            problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
+            what = f"{_reason(problem)}; delete the set and encode it again"
+            problems.append(Problem(latent_set / "latents.json", what, None))
         if (latent_set / "shards").is_dir():
             shards += [latent_set / "shards" / name for name in shard_names(latent_set / "shards")]
     progress.start("verify", total=len(shards), unit="shards")
@@ -87,6 +91,7 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
             with exclusive(shard.parent.parent / "lock", what=f"latent set {shard.parent.parent}"):
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer:
+        ours = [shard for shard in ours if shard.exists()]  # gone since it was looked at: no longer ours
         readable = [meta for meta in map(_meta_or_none, ours) if meta is not None]
         unreadable = len(readable) < len(ours)
         snapshot = store.snapshot(without=[shard.name for shard in ours])
@@ -111,16 +116,20 @@ def _of_store(path: Path, *, deep: bool) -> Iterator[Problem]:
 
 
 def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
-    if not (shard / "shard.json").exists():
-        return  # not committed: no reader sees it
+    if not (shard / "shard.json").exists():  # the rename that commits a shard brings its shard.json along
+        yield Problem(shard / "shard.json", "is missing, so no reader sees the shard", shard)
+        return
     try:
         meta = read_meta(shard)
-    except (StoreError, OSError) as problem:
+    except StoreError as problem:
         yield Problem(shard / "shard.json", _reason(problem), shard)
+        return
+    except OSError as problem:
+        yield Problem(shard / "shard.json", _unread(problem), None)
         return
     yield from _of_files(shard, meta.files, deep=deep, shard=shard)
     for extra in sorted({path.name for path in shard.iterdir()} - {"shard.json", *meta.files}):
-        yield Problem(shard / extra, "not part of the shard", shard)
+        yield Problem(shard / extra, "is not part of the shard; delete it", None)
 
 
 def _of_files(
@@ -134,8 +143,15 @@ def _of_files(
                 yield Problem(file, f"has {size:,} bytes, should have {promised['size']:,}", shard)
             elif deep and blake3().update_mmap(file).hexdigest() != promised["blake3"]:
                 yield Problem(file, "its bytes are not those that were written", shard)
+        except FileNotFoundError:
+            yield Problem(file, "is missing", shard)
         except OSError as problem:
-            yield Problem(file, problem.strerror or "cannot be read", shard)
+            yield Problem(file, _unread(problem), None)
+
+
+def _unread(problem: OSError) -> str:
+    """A file that could not be read this time may well be good: never a reason to set its shard aside."""
+    return f"could not be read ({problem.strerror}); check its permissions and the disk, then verify again"
 
 
 def _meta_or_none(shard: Path) -> ShardMeta | None:
@@ -192,8 +208,8 @@ def _set_aside(store: Store, shard: Path) -> Path:
     target = store.path / "quarantine" / "-".join(shard.relative_to(store.path).parts)
     store.disk.make_folder(target.parent)
     store.disk.rename(shard, target)
-    store.disk.sync(shard.parent)
     store.disk.sync(target.parent)
+    store.disk.sync(shard.parent)
     return target
 
 

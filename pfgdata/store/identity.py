@@ -5,9 +5,11 @@ store.json is written last when a store is made, so a folder without it is no st
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError
-from pfgdata.records import TaggerIdentity
+from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.store.layout import FORMAT, canonical_json, read_json
 from pfgdata.vocabulary import Vocabulary
 
@@ -23,6 +25,8 @@ __all__ = [
     "SCORE_FLOOR",
     "StoreIdentity",
     "identity_bytes",
+    "known_fields",
+    "moved_roots",
     "read_identity",
     "read_roots",
     "read_vocabulary",
@@ -61,7 +65,7 @@ def read_identity(store: Path) -> StoreIdentity:
             f"{store}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
         )
     return StoreIdentity(
-        tagger=TaggerIdentity(**value["tagger"]),
+        tagger=known_fields(TaggerIdentity, value["tagger"], where=path),
         vocabulary_digest=value["vocabulary_digest"],
         feature_dim=value["feature_dim"],
         score_floor=value["score_floor"],
@@ -115,6 +119,42 @@ def read_vocabulary(store: Path, identity: StoreIdentity) -> Vocabulary:
 def roots_bytes(roots: dict[str, str]) -> bytes:
     """The bytes of roots.json: corpus root -> the folder where it is now."""
     return canonical_json({"roots": roots})
+
+
+def moved_roots(roots: Mapping[str, str], old: str, new: str) -> dict[str, str]:
+    """`roots` with the root `old` at `new`, and with it every root whose place lies below the old place.
+
+    Raises StoreError when `old` is no root, or another root is at `new` already.
+    """
+    if old not in roots:
+        near = nearest(old, list(roots)) or list(roots) or ["none"]
+        raise StoreError(f"{old} is no corpus root of this store; its roots: {', '.join(near)}")
+    try:
+        new.encode()
+    except UnicodeEncodeError:
+        raise StoreError(f"{new!r} is not a UTF-8 path; rename the folder to use it") from None
+    before, moved = roots[old], dict(roots)
+    for root, place in roots.items():
+        if place == before or place.startswith(f"{before}/"):
+            moved[root] = new + place[len(before) :]
+    twice = [root for root, place in moved.items() if place == moved[old] and root != old]
+    if twice:
+        raise StoreError(f"{new} is on record as the place of root {twice[0]}; a place holds one root")
+    return moved
+
+
+T = TypeVar("T")
+
+
+def known_fields(kind: type[T], value: Mapping[str, Any], *, where: Path) -> T:
+    """A dataclass of the fields of `value` that it knows: a later version may have added some.
+
+    Raises StoreFormatError where one that it needs is missing.
+    """
+    try:
+        return kind(**{name: value[name] for name in inspect.signature(kind).parameters})
+    except KeyError as problem:
+        raise StoreFormatError(f"{where}: has no field {problem}; it is of another kind or version") from None
 
 
 def read_roots(store: Path) -> dict[str, str]:

@@ -19,7 +19,8 @@ from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreFormatError
 from pfgdata.store.disk import Disk
-from pfgdata.store.layout import FORMAT, canonical_json, read_json
+from pfgdata.store.identity import known_fields
+from pfgdata.store.layout import FORMAT, LATENT_FAILURES_SCHEMA, canonical_json, read_json
 from pfgdata.store.lock import exclusive
 from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array, new_shard_id, write_shard
 from pfgdata.store.snapshot import content_ids_of
@@ -113,15 +114,18 @@ class LatentSet:
             rows=np.concatenate([np.empty(0, np.int64), *(np.arange(count) for count in counts)]),
         )
 
+    def failures(self) -> pa.Table:
+        """Every failure on record (content_id, kind, reason), in commit order."""
+        metas = [meta for meta in self._shards() if "failures" in meta.tables]
+        columns = LATENT_FAILURES_SCHEMA.names
+        tables = [self._table(meta, "failures", columns).cast(LATENT_FAILURES_SCHEMA) for meta in metas]
+        return pa.concat_tables([LATENT_FAILURES_SCHEMA.empty_table(), *tables])
+
     def failed_content(self) -> npt.NDArray[np.uint8]:
         """content_ids [M, 16] that are no usable image for this set, and are not tried again."""
-        parts = [np.empty((0, 16), np.uint8)]
-        for meta in self._shards():
-            if "failures" in meta.tables:
-                table = self._table(meta, "failures", ["content_id", "kind"])
-                kinds = np.array(table["kind"].to_pylist(), object)
-                parts.append(content_ids_of(table["content_id"])[kinds == "content"])
-        return np.concatenate(parts)
+        table = self.failures()
+        kinds = np.array(table["kind"].to_pylist(), object)
+        return content_ids_of(table["content_id"])[kinds == "content"]
 
     def latent_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The latents of one shard, float16 [N, C, h, w] (2C for moments), mapped from disk; unscaled."""
@@ -132,7 +136,8 @@ class LatentSet:
     def writer(self) -> Iterator[LatentSetWriter]:
         """Hold the set's own lock and write. Raises StoreLockedError when another process does."""
         with exclusive(self.path / "lock", what=f"latent set {self.path}"):
-            self.disk.sweep(self.path / "shards")
+            for folder in (self.path, self.path / "shards"):
+                self.disk.sweep(folder)
             yield LatentSetWriter(self)
 
     def _shards(self) -> list[ShardMeta]:
@@ -147,7 +152,7 @@ class LatentSet:
         path = self.path / "shards" / meta.id / f"{table}.parquet"
         try:
             return pq.read_table(path, columns=columns)
-        except (OSError, pa.ArrowException) as problem:
+        except (FileNotFoundError, pa.ArrowException) as problem:
             raise CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}") from problem
 
 
@@ -185,8 +190,10 @@ def create_latent_set(folder: Path, identity: LatentIdentity, info: LatentInfo, 
     path = folder / identity.id
     if not (path / "latents.json").is_file():
         disk.make_folder(path / "shards")
-        value = {"format": FORMAT, "identity": asdict(identity), "info": asdict(info)}
-        disk.replace_file(path / "latents.json", canonical_json(value))
+        with exclusive(path / "lock", what=f"latent set {path}"):
+            if not (path / "latents.json").is_file():  # another process was faster: its bucket list stands
+                value = {"format": FORMAT, "identity": asdict(identity), "info": asdict(info)}
+                disk.replace_file(path / "latents.json", canonical_json(value))
     return open_latent_set(path, disk=disk)
 
 
@@ -203,8 +210,9 @@ def open_latent_set(path: Path, *, disk: Disk) -> LatentSet:
     )
     if value["format"] > FORMAT:
         raise StoreFormatError(f"{path}: written in format {value['format']}; upgrade pfg")
-    info = value["info"]
-    buckets = tuple((int(width), int(height)) for width, height in info["buckets"])
-    return LatentSet(
-        path, LatentIdentity(**value["identity"]), LatentInfo(**{**info, "buckets": buckets}), disk
-    )
+    identity = known_fields(LatentIdentity, value["identity"], where=path)
+    if identity.id != path.name:
+        raise StoreFormatError(f"{path}: its identity has fields this pfgdata does not know; upgrade pfg")
+    buckets = tuple((int(width), int(height)) for width, height in value["info"]["buckets"])
+    info = known_fields(LatentInfo, {**value["info"], "buckets": buckets}, where=path)
+    return LatentSet(path, identity, info, disk)

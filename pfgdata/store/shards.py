@@ -130,7 +130,7 @@ def read_meta(shard: Path) -> ShardMeta:
     return ShardMeta(
         id=value["id"],
         tables=value["tables"],
-        arrays={n: Array(**{**a, "shape": tuple(a["shape"])}) for n, a in value["arrays"].items()},
+        arrays={name: _array(place) for name, place in value["arrays"].items()},
         files=value["files"],
         replaces=tuple(value["replaces"]),
         created=value["created"],
@@ -167,7 +167,7 @@ def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
     path = shard / array.file
     try:
         return np.memmap(path, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
-    except (OSError, ValueError) as problem:
+    except (FileNotFoundError, ValueError) as problem:
         raise CorruptShardError(f"{path}: cannot be mapped ({problem}); {REPAIR}") from problem
 
 
@@ -183,6 +183,12 @@ def _raise_file_limit() -> None:
 def shard_names(folder: Path) -> list[str]:
     """The folders in `folder` that are shards by name, committed or not, in the order of their ids."""
     return sorted(path.name for path in folder.iterdir() if _SHARD_ID.fullmatch(path.name))
+
+
+def _array(place: Mapping[str, Any]) -> Array:
+    return Array(
+        file=place["file"], dtype=place["dtype"], shape=tuple(place["shape"]), offset=place["offset"]
+    )
 
 
 def _write_array(folder: Path, name: str, array: npt.NDArray[np.generic]) -> dict[str, Any]:

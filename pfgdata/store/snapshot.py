@@ -6,6 +6,7 @@ ingest commits beside it. Shadows count also when the shard that holds them is i
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from blake3 import blake3
 
-from pfgdata.errors import CorruptShardError
+from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.records import CONTENT_ID_BYTES, Selection
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
 from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array
@@ -82,13 +84,20 @@ class Snapshot:
         """Visible rows."""
         return sum(view.num_rows - len(view.hidden) for view in self.shards)
 
-    def images(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The visible rows as IMAGES_SCHEMA (or its `columns`), and where they stand: `shard`, `row`."""
-        return self._visible("images", IMAGES_SCHEMA, columns)
+    def images(
+        self, columns: Sequence[str] | None = None, *, shards: Collection[str] | None = None
+    ) -> pa.Table:
+        """The visible rows as IMAGES_SCHEMA (or its `columns`), and where they stand: `shard`, `row`.
 
-    def failures(self, columns: Sequence[str] | None = None) -> pa.Table:
+        Only those of `shards`, if given.
+        """
+        return self._visible("images", IMAGES_SCHEMA, columns, shards)
+
+    def failures(
+        self, columns: Sequence[str] | None = None, *, shards: Collection[str] | None = None
+    ) -> pa.Table:
         """The visible failures as FAILURES_SCHEMA, and where they stand: `shard`, `row`."""
-        return self._visible("failures", FAILURES_SCHEMA, columns)
+        return self._visible("failures", FAILURES_SCHEMA, columns, shards)
 
     def rows(self, shard_id: str, rows: npt.NDArray[np.int64]) -> pa.Table:
         """The given rows of one shard's images.parquet, in the order given."""
@@ -108,13 +117,20 @@ class Snapshot:
         )
 
     def positions(self, selection: Selection) -> npt.NDArray[np.int64]:
-        """Where the rows of `selection` stand in the table that `images` returns, int64 [N]."""
+        """Where the rows of `selection` stand in the table that `images` returns, int64 [N].
+
+        Raises StoreError when the selection is of another snapshot and a row is no longer visible.
+        """
         starts = np.cumsum([0, *(view.num_rows - len(view.hidden) for view in self.shards)])
         order = {view.id: index for index, view in enumerate(self.shards)}
         out = np.empty(len(selection), np.int64)
         for index, shard_id in enumerate(selection.shards):
             mine = selection.shard_index == index
             rows = selection.rows[mine]
+            if not len(rows):
+                continue
+            if shard_id not in self._views or np.isin(rows, self._views[shard_id].hidden).any():
+                raise StoreError(f"{self.path}: selected from an older snapshot of the store; select again")
             hidden_before = np.searchsorted(self._views[shard_id].hidden, rows)
             out[mine] = starts[order[shard_id]] + rows - hidden_before
         return out
@@ -139,11 +155,18 @@ class Snapshot:
                 out[mine] = self.feature_map(shard_id)[selection.rows[mine]]
         return out
 
-    def _visible(self, table: str, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
+    def _visible(
+        self,
+        table: str,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        shards: Collection[str] | None,
+    ) -> pa.Table:
         wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
         full = wanted.append(pa.field("shard", pa.dictionary(pa.int32(), pa.string())))
         full = full.append(pa.field("row", pa.int64()))
-        parts = [self._visible_part(view, table, wanted.names).cast(full) for view in self.shards]
+        views = [view for view in self.shards if shards is None or view.id in shards]
+        parts = [self._visible_part(view, table, wanted.names).cast(full) for view in views]
         return pa.concat_tables([full.empty_table(), *parts])
 
     def _visible_part(self, view: ShardView, table: str, columns: Sequence[str]) -> pa.Table:
@@ -168,19 +191,38 @@ def content_ids_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
 
 
 def read_shadows(folder: Path, shards: Sequence[ShardMeta]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    """What the given shards of `folder` hide: (shard id, table) -> sorted row numbers."""
-    hidden: dict[tuple[str, str], set[int]] = defaultdict(set)
+    """What the given shards of `folder` hide: (shard id, table) -> sorted row numbers.
+
+    Raises CorruptShardError where a shadows.parquet is not what was written: a wrong shadow hides a good row
+    or brings a hidden one back, so this small file is compared with its hash.
+    """
+    hidden: dict[tuple[str, str], list[npt.NDArray[np.int64]]] = defaultdict(list)
     for meta in shards:
         if "shadows" in meta.tables:
-            for item in _read_table(folder / meta.id / "shadows.parquet", None).to_pylist():
-                hidden[item["shard"], item["table"]].add(item["row"])
-    return {key: np.array(sorted(rows), np.int64) for key, rows in hidden.items()}
+            path = folder / meta.id / "shadows.parquet"
+            written = path.stat().st_mtime_ns if path.exists() else 0
+            for key, rows in _shadows(path, meta.files[path.name]["blake3"], written).items():
+                hidden[key].append(rows)
+    return {key: np.unique(np.concatenate(parts)) for key, parts in hidden.items()}
+
+
+@functools.lru_cache(maxsize=1024)  # shards are immutable: read once a process, not once a snapshot
+def _shadows(path: Path, digest: str, written: int) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+    data = path.read_bytes() if path.exists() else b""
+    if blake3(data).hexdigest() != digest:
+        raise CorruptShardError(f"{path}: its bytes are not those that were written; {REPAIR}")
+    table = pq.read_table(pa.BufferReader(data))
+    shard = pc.cast(table["shard"], pa.string()).to_numpy(zero_copy_only=False)
+    name = pc.cast(table["table"], pa.string()).to_numpy(zero_copy_only=False)
+    rows = table["row"].to_numpy()
+    pairs = set(zip(shard.tolist(), name.tolist(), strict=True))
+    return {(a, b): rows[(shard == a) & (name == b)] for a, b in pairs}
 
 
 def _read_table(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
         return pq.read_table(path, columns=None if columns is None else list(columns))
-    except (OSError, pa.ArrowException) as problem:
+    except (FileNotFoundError, pa.ArrowException) as problem:  # other OSErrors say nothing of the shard
         raise CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}") from problem
 
 

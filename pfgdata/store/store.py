@@ -22,6 +22,7 @@ from pfgdata.store.disk import Disk
 from pfgdata.store.identity import (
     StoreIdentity,
     identity_bytes,
+    moved_roots,
     read_identity,
     read_roots,
     read_vocabulary,
@@ -37,7 +38,7 @@ from pfgdata.store.latent_sets import (
 )
 from pfgdata.store.layout import SHADOWS_SCHEMA
 from pfgdata.store.lock import exclusive
-from pfgdata.store.shards import ShardMeta, new_shard_id, write_shard
+from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.vocabulary import Vocabulary
 
@@ -94,6 +95,10 @@ class Store:
         disk.make_folder(path)
         with exclusive(path / "lock", what=f"store {path}"):
             disk.make_folder(path / "shards")
+            if (path / "store.json").exists() or shard_names(path / "shards"):
+                raise StoreError(
+                    f"{path}: holds shards of a store already; restore its store.json, or name another folder"
+                )
             sink = pa.BufferOutputStream()
             pq.write_table(vocabulary_table(vocabulary), sink, compression="zstd")
             tags = sink.getvalue().to_pybytes()
@@ -124,13 +129,10 @@ class Store:
     def move_root(self, old: str, new: str) -> None:
         """Put on record that the corpus root `old` is now at `new`; rows keep their keys.
 
-        Raises StoreError when `old` is no root of this store, StoreLockedError while another writes.
+        Raises StoreError as `moved_roots` does, StoreLockedError while another process writes.
         """
         with self.writer() as writer:
-            roots = self.roots()
-            if old not in roots:
-                raise StoreError(f"{self.path}: no root {old}; its roots are: {', '.join(roots) or 'none'}")
-            writer.set_roots({**roots, old: new})
+            writer.set_roots(moved_roots(self.roots(), old, new))
 
     def latent_sets(self) -> list[LatentSet]:
         """The latent sets of this store, by id."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
@@ -33,12 +31,13 @@ def merge_shards(writer: StoreWriter, shard_ids: Sequence[str], *, rows: int) ->
 
 def _group(snapshot: Snapshot, shard_ids: Sequence[str], rows: int) -> list[list[str]]:
     """Neighbours in commit order, greedily, as long as their visible rows fit into `rows`."""
-    wanted, groups, size = set(shard_ids), list[list[str]](), rows
+    wanted, groups, size = set(shard_ids), list[list[str]](), 0
     for view in snapshot.shards:
         if view.id not in wanted:
             continue
-        count = view.num_rows - len(view.hidden) + view.meta.tables.get("failures", 0)
-        if size + count > rows:
+        failures = view.meta.tables.get("failures", 0) - len(view.hidden_failures)
+        count = view.num_rows - len(view.hidden) + failures
+        if not groups or size + count > rows:
             groups.append([])
             size = 0
         groups[-1].append(view.id)
@@ -47,9 +46,9 @@ def _group(snapshot: Snapshot, shard_ids: Sequence[str], rows: int) -> list[list
 
 
 def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str]) -> ShardMeta:
-    images = _of(snapshot.images(), group)
+    images = snapshot.images(shards=group)
     images = images.take(stable_order(images))
-    failures = _of(snapshot.failures(), group)
+    failures = snapshot.failures(shards=group)
     failures = failures.take(stable_order(failures))
     features = np.empty((0, snapshot.feature_dim), np.float16)
     if images.num_rows:
@@ -64,10 +63,6 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str]) -> Sha
         writer={"what": "merge", "inputs": len(inputs)},
     )
     return writer.commit(contents)
-
-
-def _of(table: pa.Table, shard_ids: Sequence[str]) -> pa.Table:
-    return table.filter(pc.is_in(pc.cast(table["shard"], pa.string()), pa.array(list(shard_ids))))
 
 
 def _inherited_shadows(snapshot: Snapshot, inputs: Sequence[ShardMeta]) -> tuple[Shadow, ...]:

@@ -37,6 +37,10 @@ class Tagger(Protocol):
     def image_size(self) -> int:
         """S, the side of the square it looks at."""
 
+    @property
+    def provider(self) -> str:
+        """What it runs on, as the shard's record names it: CPUExecutionProvider."""
+
     def predict(
         self, images: npt.NDArray[np.uint8], /
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -41,6 +41,10 @@ def test_encoding_is_the_same_alone_and_in_a_batch(vae: Vae) -> None:
     np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
 
 
+def test_a_vae_says_where_it_computes(vae: Vae) -> None:
+    assert (vae.device, vae.compute_dtype) == ("cpu", "float32")
+
+
 def test_sides_that_do_not_fit_are_our_own_bug(vae: Vae) -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         vae.encode(np.zeros((1, 60, 64, 3), np.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pfgdata.errors import ConfigError
-from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, nearest_bucket
+from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, nearest_buckets
 
 ORIGINAL = BucketPolicy(resolution=768, step=64, min_side=512, max_side=1024, max_ratio=2.0)
 
@@ -51,16 +52,37 @@ def test_a_policy_without_buckets_is_refused(change: dict[str, int]) -> None:
         BucketPolicy(**{**fields, **change})
 
 
-@given(st.integers(1, 20_000), st.integers(1, 20_000))
-def test_the_nearest_bucket_is_nearest_by_logarithm(width: int, height: int) -> None:
+SIDES = st.integers(1, 20_000)
+
+
+def one_by_one(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> int:
+    """The bucket of one image, by the same rule without numpy."""
+    ratio = math.log(width / height)
+    return min(range(len(sizes)), key=lambda i: round(abs(math.log(sizes[i][0] / sizes[i][1]) - ratio), 9))
+
+
+@given(st.lists(st.tuples(SIDES, SIDES), min_size=1), st.sampled_from([512, 768, 1024]))
+def test_the_nearest_buckets_are_nearest_by_logarithm(images: list[tuple[int, int]], resolution: int) -> None:
+    sizes = bucket_sizes(BucketPolicy.derive(resolution, 64))
+    widths, heights = zip(*images, strict=True)
+    expected = [one_by_one(width, height, sizes) for width, height in images]
+    assert nearest_buckets(widths, heights, sizes).tolist() == expected
+
+
+def test_every_ratio_of_small_sides_gets_the_bucket_it_gets_alone() -> None:
     sizes = bucket_sizes(ORIGINAL)
-    distances = [abs(math.log(w / h) - math.log(width / height)) for w, h in sizes]
-    assert distances[nearest_bucket(width, height, sizes)] <= min(distances) + 1e-9
+    widths, heights = (sides.ravel() for sides in np.meshgrid(np.arange(1, 200), np.arange(1, 200)))
+    expected = [one_by_one(int(w), int(h), sizes) for w, h in zip(widths, heights, strict=True)]
+    assert nearest_buckets(widths, heights, sizes).tolist() == expected
+
+
+def test_no_images_have_no_buckets() -> None:
+    assert nearest_buckets([], [], bucket_sizes(ORIGINAL)).shape == (0,)
 
 
 def test_of_two_buckets_as_near_the_first_is_taken() -> None:
-    assert nearest_bucket(100, 100, [(512, 1024), (1024, 512)]) == 0
-    assert nearest_bucket(100, 100, [(1024, 512), (512, 1024)]) == 0
+    assert nearest_buckets([100], [100], [(512, 1024), (1024, 512)]) == [0]
+    assert nearest_buckets([100], [100], [(1024, 512), (512, 1024)]) == [0]
 
 
 def test_a_crop_is_that_of_the_whole_image_resized() -> None:

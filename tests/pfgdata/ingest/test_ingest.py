@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from pfgdata.corpus import Segment, WalkCounts, plan_segments
-from pfgdata.errors import IdentityError
+from pfgdata.corpus import WalkCounts, plan_segments
+from pfgdata.errors import IdentityError, ModelError, StoreError
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
 from pfgdata.ingest.plan import lacks
 from pfgdata.records import ImageKey, NoProgress
@@ -86,6 +87,7 @@ def test_small_shards_of_one_run_are_merged_in_the_stable_order(small_corpus: Pa
     options = IngestOptions(batch_size=4, shard_rows=64, shard_seconds=0)
     report = run(small_corpus, store, options=options)
     assert report.shards == 1
+    assert len(shards_of(store)) == 10 + 1  # one a batch, by age, and the one they were merged into
     paths = store.snapshot().images(["path"])["path"].to_pylist()
     assert paths == sorted(paths)
     assert len(features_by_path(store)) == 40
@@ -260,7 +262,7 @@ def test_another_recipe_is_refused(small_corpus: Path, tmp_path: Path) -> None:
     store = new_store(tmp_path / "feats")
     with pytest.raises(IdentityError, match="recipe"):
         run(small_corpus, store, CheapTagger(recipe="webui"))
-    assert pa.Table is type(store.snapshot().images())
+    assert rows_by_path(store) == {}
 
 
 def test_rows_hold_every_tag_over_the_floor_best_first(mini_store: Store) -> None:
@@ -279,4 +281,101 @@ def test_segments_keep_a_file_of_the_old_place_out_of_gone(small_corpus: Path, t
     store = new_store(tmp_path / "feats")
     run(small_corpus, store)
     assert run(tmp_path / "second", store).gone == 0
-    assert isinstance(plan_segments(small_corpus, store.roots())[0], Segment)
+
+
+class WatchedTagger(CheapTagger):
+    """A cheap tagger that remembers which slots of each batch were blank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blank: list[list[int]] = []
+
+    def predict(self, images: Any) -> Any:
+        """Score, and remember the blank slots."""
+        self.blank.append([slot for slot, image in enumerate(images) if not image.any()])
+        return super().predict(images)
+
+
+def test_a_failed_image_keeps_its_slot_blank_and_the_last_batch_is_padded(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    (small_corpus / "0003.png").write_bytes(b"no")
+    tagger = WatchedTagger()
+    run(small_corpus, new_store(tmp_path / "feats"), tagger, IngestOptions(batch_size=16))
+    assert tagger.blank == [[3], [], list(range(8, 16))]
+
+
+def test_an_access_failure_hides_no_row_is_tried_each_run_and_adds_one_shard_only(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    store, path = new_store(tmp_path / "feats"), small_corpus / "0005.png"
+    run(small_corpus, store)
+    good = path.read_bytes()
+    path.unlink()
+    path.symlink_to("nowhere.png")
+    for _ in range(3):
+        report = run(small_corpus, store)
+        assert [failure.kind for failure in report.failures] == ["access"]
+    assert "0005.png" in rows_by_path(store)
+    assert store.snapshot().failures().num_rows == 1
+    shards = shards_of(store)
+    run(small_corpus, store)
+    assert shards_of(store) == shards
+    path.unlink()
+    path.write_bytes(good)
+    report = run(small_corpus, store)
+    assert (report.copied, report.failed) == (1, 0)
+    assert store.snapshot().failures().num_rows == 0 and len(rows_by_path(store)) == 40
+
+
+class BrokenTagger(CheapTagger):
+    """A tagger whose features overflow, as an unstable float16 run's do."""
+
+    def predict(self, images: Any) -> Any:
+        """Score with features that float16 cannot hold."""
+        scores, features = super().predict(images)
+        return scores, features * np.float32(1e6)
+
+
+def test_features_that_are_not_finite_never_reach_the_store(small_corpus: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with pytest.raises(ModelError, match="not finite"):
+        run(small_corpus, store, BrokenTagger())
+    assert rows_by_path(store) == {}
+
+
+def test_the_same_weights_with_another_vocabulary_are_refused(small_corpus: Path, tmp_path: Path) -> None:
+    store, tagger = new_store(tmp_path / "feats"), CheapTagger()
+    names = tagger.vocabulary.names
+    tagger.vocabulary = replace(tagger.vocabulary, names=(*names[:4], names[5], names[4], *names[6:]))
+    with pytest.raises(IdentityError, match="vocabulary"):
+        run(small_corpus, store, tagger)
+
+
+def test_roots_added_since_the_planning_are_noticed(tmp_path: Path) -> None:
+    make_images(tmp_path / "a" / "sub", 2)
+    store = new_store(tmp_path / "feats")
+    planned = plan_segments(tmp_path / "a", store.roots())
+    run(tmp_path / "a" / "sub", store)
+    with pytest.raises(StoreError, match="run the same again"):
+        ingest(planned, store, CheapTagger())
+    assert run(tmp_path / "a", store).unchanged == 2
+    inner = plan_segments(tmp_path / "a" / "sub", {})
+    run(tmp_path / "a", store := new_store(tmp_path / "other"))
+    with pytest.raises(StoreError, match="run the same again"):
+        ingest(inner, store, CheapTagger())
+
+
+def test_a_store_inside_its_corpus_is_not_walked(small_corpus: Path) -> None:
+    store = new_store(small_corpus / "feats")
+    make_images(store.path / "cache", 3)
+    assert run(small_corpus, store).found == 40
+    assert run(small_corpus, store).unchanged == 40
+
+
+def test_a_shard_says_who_wrote_it(small_corpus: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    run(small_corpus, store)
+    writer = store.snapshot().present[0].writer
+    assert writer["provider"] == "numpy" and writer["decode"] == "exact"
+    assert writer["versions"]["pillow"] and set(writer["seconds"]) == {"read", "model"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,18 @@ import numpy as np
 import pytest
 
 from pfgdata.corpus import plan_segments
-from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, decode, nearest_bucket
+from pfgdata.errors import StoreError
+from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, decode, nearest_buckets
 from pfgdata.ingest import IngestOptions, ingest
-from pfgdata.latents import LatentOptions, LatentReport, encode_latents, probe_image
-from pfgdata.records import Selection
-from pfgdata.store import LatentSet, Store
+from pfgdata.latents import LatentOptions, LatentReport, encode_latents, plan_latents, probe_image
+from pfgdata.records import ImageKey, Selection
+from pfgdata.store import LatentSet, Snapshot, Store, key_of
 from pfgdata.vaes import Vae
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 
 POLICY = BucketPolicy.derive(resolution=64, step=16)
+INGEST = IngestOptions(batch_size=8, shard_rows=16)
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +39,7 @@ def mixed_store(tmp_path: Path) -> Store:
         make_images(tmp_path / "images" / str(index), 10, size=size, seed=index)
     shutil.copy(tmp_path / "images" / "0" / "0000.png", tmp_path / "images" / "twin.png")
     store = new_store(tmp_path / "feats")
-    options = IngestOptions(batch_size=8, shard_rows=16)
-    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=options)
+    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=INGEST)
     return store
 
 
@@ -45,19 +48,19 @@ def encode(
     vae: Vae,
     selection: Selection | None = None,
     *,
+    snapshot: Snapshot | None = None,
     policy: BucketPolicy = POLICY,
     stop_after: int = 1000,
     options: LatentOptions | None = None,
 ) -> LatentReport:
     """Encode and check that the report adds up."""
-    asked = iter(range(stop_after, -1, -1))
+    asked, snapshot = iter(range(stop_after, -1, -1)), snapshot or store.snapshot()
     report = encode_latents(
         store,
         vae,
-        store.snapshot().everything if selection is None else selection,
+        snapshot,
+        snapshot.everything if selection is None else selection,
         policy=policy,
-        base_name="demo",
-        base_revision=None,
         options=options or LatentOptions(batch_size=4, threads=2),
         stop=lambda: next(asked) == 0,
     )
@@ -95,7 +98,8 @@ def test_a_latent_is_the_unscaled_mean_of_the_cropped_image(mixed_store: Store, 
     stored = latents_of(latent_set)
     for row in mixed_store.snapshot().images().slice(0, 12).to_pylist():
         pixels = decode((Path(row["root"]) / row["path"]).read_bytes()).array
-        size = latent_set.info.buckets[nearest_bucket(row["width"], row["height"], latent_set.info.buckets)]
+        sizes = latent_set.info.buckets
+        size = sizes[nearest_buckets([row["width"]], [row["height"]], sizes)[0]]
         mean = vae.encode(np.array(crop_to_bucket(pixels, size)[0])[None])[0][0]
         np.testing.assert_allclose(stored[row["content_id"].bytes], mean, atol=2e-3, rtol=2e-3)
 
@@ -157,6 +161,108 @@ def test_a_moved_corpus_is_read_where_it_is_now(mixed_store: Store, vae: Vae, tm
     (tmp_path / "images").rename(tmp_path / "moved")
     mixed_store.move_root(root, str(tmp_path / "moved"))
     assert encode(mixed_store, vae).encoded == 30
+
+
+def ingest_again(store: Store, tmp_path: Path) -> None:
+    """Bring in what changed in the images of `mixed_store`."""
+    ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger(), options=INGEST)
+
+
+def test_files_moved_in_the_corpus_are_read_where_they_are_now(
+    mixed_store: Store, vae: Vae, tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "1").rename(tmp_path / "images" / "elsewhere")
+    ingest_again(mixed_store, tmp_path)
+    snapshot = mixed_store.snapshot()
+    assert snapshot.num_images == 41  # the rows of the ten old paths are there until a prune
+    plan = plan_latents(snapshot, snapshot.everything, buckets=bucket_sizes(POLICY), latent_set=None)
+    moved = [item for bucket in plan.missing for item in plan.items(bucket) if item.width == 96]
+    assert [[key.path.split(b"/")[0] for key in item.keys] for item in moved] == [[b"elsewhere", b"1"]] * 10
+    old_rows = snapshot.everything.take(np.arange(31))  # the selection alone names none of the new paths
+    assert encode(mixed_store, vae, old_rows, snapshot=snapshot).encoded == 30
+
+
+@pytest.mark.parametrize("gone", ["0/0000.png", "twin.png"])
+def test_an_image_is_read_from_whichever_of_its_files_is_there(
+    mixed_store: Store, vae: Vae, tmp_path: Path, gone: str
+) -> None:
+    (tmp_path / "images" / gone).unlink()
+    assert encode(mixed_store, vae).encoded == 30
+
+
+def test_an_image_whose_every_file_is_gone_or_changed_fails_with_the_last_reason(
+    mixed_store: Store, vae: Vae, tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "twin.png").unlink()
+    (tmp_path / "images" / "0" / "0000.png").write_bytes(b"something else")
+    report = encode(mixed_store, vae)
+    assert (report.encoded, report.failed) == (29, 1)
+    ((file, kind, reason),) = report.failures
+    assert (kind, "changed" in reason) == ("access", file.endswith("0/0000.png"))
+
+
+def test_a_selection_is_encoded_as_of_its_own_snapshot(mixed_store: Store, vae: Vae, tmp_path: Path) -> None:
+    snapshot = mixed_store.snapshot()
+    make_images(tmp_path / "other", 1, seed=99)[0].replace(tmp_path / "images" / "1" / "0003.png")
+    ingest_again(mixed_store, tmp_path)  # while the VAE is loading, say: a row of the selection is hidden
+    report = encode(mixed_store, vae, snapshot=snapshot)
+    assert (report.distinct, report.encoded, report.failed) == (30, 29, 1)
+    (latent_set,) = mixed_store.latent_sets()
+    selected = {content.tobytes() for content in snapshot.everything.content_ids}
+    assert latents_of(latent_set).keys() <= selected
+    with pytest.raises(StoreError):
+        encode(mixed_store, vae, snapshot.everything)
+
+
+def test_an_access_failure_is_counted_every_run_and_written_once(
+    mixed_store: Store, vae: Vae, tmp_path: Path
+) -> None:
+    path = tmp_path / "images" / "2" / "0001.png"
+    whole = path.read_bytes()
+    path.unlink()
+    for _ in range(3):
+        report = encode(mixed_store, vae)
+        assert (report.failed, len(report.failures)) == (1, 1)
+    (latent_set,) = mixed_store.latent_sets()
+    assert latent_set.failures().num_rows == 1
+    path.write_bytes(b"something else")  # another reason
+    assert encode(mixed_store, vae).failed == 1
+    assert latent_set.failures().num_rows == 2
+    path.write_bytes(whole)
+    assert encode(mixed_store, vae).encoded == 1
+
+
+def test_a_shard_says_what_wrote_it_and_how_long_it_took(mixed_store: Store, vae: Vae) -> None:
+    encode(mixed_store, vae, options=LatentOptions(batch_size=4))
+    shards = list(mixed_store.path.glob("latents/*/shards/*/shard.json"))
+    assert len(shards) == 3
+    for path in shards:
+        writer = json.loads(path.read_text())["writer"]
+        assert (writer["what"], writer["batch_size"]) == ("latents", 4)
+        assert (writer["device"], writer["compute_dtype"]) == ("cpu", "float32")
+        assert writer["versions"].keys() == {"pfg", "torch", "diffusers", "numpy", "pillow", "opencv"}
+        assert writer["versions"]["torch"] == version("torch")
+        seconds = writer["seconds"]
+        assert seconds.keys() == {"read", "encode", "total"} and seconds["encode"] > 0
+        assert seconds["read"] + seconds["encode"] <= seconds["total"] + 0.002  # rounded
+
+
+def test_a_set_knows_the_base_its_vae_came_with(mixed_store: Store, vae: Vae) -> None:
+    encode(mixed_store, vae)
+    (latent_set,) = mixed_store.latent_sets()
+    assert (latent_set.info.base_name, latent_set.info.base_revision) == ("demo", vae.revision)
+
+
+def test_a_plan_yields_each_content_once_however_it_is_cut(mini_store: Store) -> None:
+    snapshot = mini_store.snapshot()
+    plan = plan_latents(snapshot, snapshot.everything, buckets=bucket_sizes(POLICY), latent_set=None)
+    items = [item for bucket in plan.missing for item in plan.items(bucket)]
+    assert len(items) == plan.to_do == plan.distinct
+    assert sum(len(item.keys) for item in items) == snapshot.num_images
+    keys_of: dict[bytes, set[ImageKey]] = {}
+    for row in snapshot.images().to_pylist():
+        keys_of.setdefault(row["content_id"].bytes, set()).add(key_of(row))
+    assert {item.content_id: set(item.keys) for item in items} == keys_of
 
 
 def test_only_what_is_selected_is_encoded(mixed_store: Store, vae: Vae) -> None:

@@ -218,7 +218,7 @@ def test_an_empty_store_answers_with_no_rows_and_still_checks_the_expression(tmp
     assert len(select(store.snapshot(), VOCABULARY, "width > 3", Thresholds())) == 0
 
 
-@pytest.mark.parametrize("name", ["plain", "we*ird[1]?", "quo'te", "späce d"])
+@pytest.mark.parametrize("name", ["plain", "we*ird[1]?", "width=1", "quo'te", "späce d"])
 def test_a_store_may_lie_in_a_folder_of_any_name(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

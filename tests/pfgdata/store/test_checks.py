@@ -49,14 +49,13 @@ def test_a_good_store_has_no_problem(changed_store: Store) -> None:
 
 
 def test_every_flipped_byte_and_truncation_is_found_and_its_shard_named(changed_store: Store) -> None:
-    chance = random.Random(0)
+    chance, snapshot = random.Random(0), changed_store.snapshot()
     encode_latents(
         changed_store,
         Vae.load("demo", device="cpu"),
-        changed_store.snapshot().everything,
+        snapshot,
+        snapshot.everything,
         policy=BucketPolicy.derive(resolution=32, step=16),
-        base_name="demo",
-        base_revision=None,
     )
     files = files_of(changed_store)
     for turn in range(200):
@@ -126,16 +125,15 @@ def test_a_shard_whose_json_is_lost_leaves_no_key_twice(changed_store: Store, tm
 
 
 def test_a_broken_latent_shard_is_encoded_again(changed_store: Store) -> None:
-    vae = Vae.load("demo", device="cpu")
+    vae, snapshot = Vae.load("demo", device="cpu"), changed_store.snapshot()
 
     def encode() -> int:
         return encode_latents(
             changed_store,
             vae,
-            changed_store.snapshot().everything,
+            snapshot,
+            snapshot.everything,
             policy=BucketPolicy.derive(resolution=32, step=16),
-            base_name="demo",
-            base_revision=None,
         ).encoded
 
     assert encode() == 24
@@ -144,3 +142,31 @@ def test_a_broken_latent_shard_is_encoded_again(changed_store: Store) -> None:
     report = repair(changed_store, verify(changed_store.path))
     assert [place.parent.name for place in report.set_aside] == ["quarantine"]
     assert encode() == 24
+
+
+def test_a_stray_file_is_named_and_no_reason_to_set_a_good_shard_aside(changed_store: Store) -> None:
+    shard = changed_store.snapshot().shards[0].path
+    (shard / ".DS_Store").write_bytes(b"x")
+    (problem,) = verify(changed_store.path, deep=True)
+    assert problem.path.name == ".DS_Store" and problem.shard is None
+    assert repair(changed_store, [problem]).set_aside == ()
+    assert len(paths(changed_store)) == 24
+
+
+def test_a_shard_without_its_json_is_damage_that_readers_cannot_see(changed_store: Store) -> None:
+    shard = changed_store.snapshot().shards[-1].path
+    (shard / "shard.json").unlink()
+    (problem,) = verify(changed_store.path)
+    assert problem.shard == shard and "missing" in problem.what
+    assert repair(changed_store, [problem]).old_versions_possible
+
+
+def test_a_flipped_shadow_is_never_believed(changed_store: Store) -> None:
+    shard = changed_store.snapshot().shards[-1].path
+    data = (shard / "shadows.parquet").read_bytes()
+    for at in range(0, len(data), 97):
+        (shard / "shadows.parquet").write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        with pytest.raises(CorruptShardError, match=r"shadows\.parquet"):
+            Store.open(changed_store.path).snapshot()
+    report = repair(changed_store, verify(changed_store.path, deep=True))
+    assert report.old_versions_possible and len(paths(changed_store)) == len(set(paths(changed_store)))

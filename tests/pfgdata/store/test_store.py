@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from pfgdata.store import (
     key_columns,
     key_of,
     merge_shards,
+    moved_roots,
     read_json,
     require_same_tagger,
     stable_order,
@@ -331,3 +333,100 @@ def test_an_empty_store_has_the_full_schema(tmp_path: Path) -> None:
     assert table.num_rows == 0 and table.schema.field("content_id").type == pa.uuid()
     assert len(snapshot.everything) == 0
     assert snapshot.features(snapshot.everything).shape == (0, 768)
+
+
+class RecordingDisk(Disk):
+    """The real disk, remembering each sync and rename in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def sync(self, path: Path) -> None:
+        """Sync, and remember it."""
+        super().sync(path)
+        self.events.append(("sync", path.name))
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, and remember it."""
+        super().rename(source, target)
+        self.events.append(("rename", target.name))
+
+
+def test_a_commit_syncs_files_then_their_folder_then_renames_then_syncs_the_parent(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    disk = RecordingDisk()
+    store.disk = disk
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a", failed=(b"b",)))
+    names = [name for kind, name in disk.events if kind == "sync"]
+    rename = disk.events.index(("rename", meta.id))
+    synced = {name for _, name in disk.events[: rename - 1]}
+    assert synced == {"images.parquet", "features.h5", "failures.parquet", "shard.json"}
+    assert names[4].startswith(".tmp-") and disk.events[rename - 1] == ("sync", names[4])
+    assert disk.events[rename + 1 :] == [("sync", "shards")]
+
+
+def test_a_merge_inherits_the_replaces_of_what_it_merges(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        ids = [writer.commit(contents(path)).id for path in (b"a", b"b")]
+        (middle,) = merge_shards(writer, ids, rows=10)
+        last = writer.commit(contents(b"c"))
+        merge_shards(writer, [middle.id, last.id], rows=10)
+    store.disk.remove_folder(store.path / "shards" / middle.id)  # as gc may, before the shards it replaced
+    assert paths_of(Store.open(store.path)) == ["a", "b", "c"]
+
+
+def test_a_merge_may_begin_with_a_shard_that_has_no_visible_row(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        first = writer.commit(contents(b"a"))
+        second = writer.commit(contents(b"a", shadows=(Shadow(first.id, "images", 0),)))
+        merge_shards(writer, [first.id, second.id], rows=10)
+    assert paths_of(store) == ["a"]
+
+
+def test_a_selection_of_another_snapshot_is_refused(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        old = writer.commit(contents(b"a", b"b"))
+        selection = store.snapshot().everything
+        writer.commit(contents(b"a", shadows=(Shadow(old.id, "images", 0),)))
+        hidden = store.snapshot()
+        merge_shards(writer, [view.id for view in hidden.shards], rows=10)
+    for snapshot in (hidden, store.snapshot()):
+        with pytest.raises(StoreError, match="select again"):
+            snapshot.positions(selection)
+
+
+def test_a_store_is_not_made_over_the_shards_of_another(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        writer.commit(contents(b"a"))
+    (store.path / "store.json").unlink()
+    with pytest.raises(StoreError, match=r"restore its store\.json"):
+        new_store(tmp_path / "feats", CheapTagger(recipe="webui"))
+    assert store.path.joinpath("roots.json").exists()
+
+
+def test_roots_move_with_what_lies_below_them_and_never_onto_each_other(tmp_path: Path) -> None:
+    roots = {"/all": "/all", "/all/images": "/all/images", "/b": "/b"}
+    assert moved_roots(roots, "/all", "/new") == {"/all": "/new", "/all/images": "/new/images", "/b": "/b"}
+    with pytest.raises(StoreError, match="one root"):
+        moved_roots(roots, "/all", "/b")
+    with pytest.raises(StoreError, match="its roots: /all"):
+        moved_roots(roots, "/al", "/new")
+    with pytest.raises(StoreError, match="UTF-8"):
+        moved_roots(roots, "/b", os.fsdecode(b"/\xff"))
+
+
+def test_fields_of_a_later_minor_version_are_passed_over(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    with store.writer() as writer:
+        meta = writer.commit(contents(b"a"))
+    for path in (store.path / "store.json", store.path / "shards" / meta.id / "shard.json"):
+        value = read_json(path, advice="")
+        for part in (value, value.get("tagger", {}), value.get("arrays", {}).get("feature", {})):
+            part["later"] = 1
+        path.write_bytes(canonical_json(value))
+    assert paths_of(Store.open(store.path)) == ["a"]

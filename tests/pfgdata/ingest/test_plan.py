@@ -1,0 +1,219 @@
+"""The plan: the walk and the store's rows meet at every name, and what is left to do is held whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pfgdata.corpus import Segment, plan_segments
+from pfgdata.ingest import IngestOptions, IngestReport, ingest
+from pfgdata.ingest.plan import Plan, Task, make_plan
+from pfgdata.records import Found, ImageKey, NoProgress
+from pfgdata.store import Shadow, ShardContents, Store, failures_table, images_table, key_columns
+from tests.conftest import make_images, new_store
+from tests.doubles import CheapTagger
+
+# In the order of whole paths 'a-b' < 'a.png' < 'a/..': that of bytes, not that of folder by folder.
+NASTY: tuple[bytes, ...] = (
+    b"a-b.png",
+    b"a.png",
+    b"a/b.png",
+    b"a-b/c.png",
+    b"a/\xff\xfe.png",
+    b"\xe9.png",
+    "é.png".encode(),
+)
+NASTY += ("\U0001f600.png".encode(), "\uffee.png".encode(), b"a b\n.png", b"A.png", b"\\xe9.png")
+
+
+class Counting(NoProgress):
+    """A progress that adds up."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """Add `count`."""
+        self.done += count
+
+
+def planned(
+    folder: Path, store: Store, options: IngestOptions | None = None
+) -> tuple[list[Task], IngestReport]:
+    """The tasks of a folder and the report of planning them."""
+    report, progress = IngestReport(), Counting()
+    plan = make_plan(
+        plan_segments(folder, store.roots()),
+        store.snapshot(),
+        options=options or IngestOptions(),
+        report=report,
+        progress=progress,
+    )
+    assert progress.done == report.found
+    return list(plan), report
+
+
+def fill(folder: Path, store: Store) -> None:
+    """Ingest `folder`, a few rows a shard."""
+    options = IngestOptions(batch_size=4, threads=1, shard_rows=4)
+    ingest(plan_segments(folder, store.roots()), store, CheapTagger(), options=options)
+
+
+def write(folder: Path, names: tuple[bytes, ...]) -> None:
+    """One distinct image for each name."""
+    sources = make_images(folder / ".sources", len(names))  # hidden, so never walked
+    for name, source in zip(names, sources, strict=True):
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read_bytes())
+
+
+def commit(store: Store, keys: list[ImageKey], *, size: int, mtime_ns: int) -> None:
+    """One shard with a row for each key."""
+    rows = [
+        {**key_columns(key), "content_id": bytes([n]) * 16, "size": size, "mtime_ns": mtime_ns}
+        for n, key in enumerate(keys)
+    ]
+    contents = ShardContents(
+        images=images_table(rows),
+        features=np.zeros((len(rows), store.identity.feature_dim), np.float16),
+        failures=failures_table([]),
+    )
+    with store.writer() as writer:
+        writer.commit(contents)
+
+
+@pytest.fixture
+def nasty_corpus(tmp_path: Path) -> Path:
+    """Names whose order is easily got wrong, some no UTF-8."""
+    write(tmp_path / "images", NASTY)
+    return tmp_path / "images"
+
+
+def test_every_unchanged_row_is_found_whatever_its_name(nasty_corpus: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    fill(nasty_corpus, store)
+    assert len(store.snapshot().shards) > 1
+    tasks, report = planned(nasty_corpus, store)
+    assert (tasks, report.unchanged, report.gone) == ([], len(NASTY), 0)
+
+
+def test_what_differs_is_planned_in_the_stable_order_with_its_old_row(
+    nasty_corpus: Path, tmp_path: Path
+) -> None:
+    store = new_store(tmp_path / "feats")
+    fill(nasty_corpus, store)
+    for name in (b"a/\xff\xfe.png", b"a-b.png"):
+        os.utime(os.fsencode(nasty_corpus) + b"/" + name, ns=(1, 1))
+    write(nasty_corpus / "a", (b"new.png",))
+    tasks, report = planned(nasty_corpus, store)
+    assert [task.found.key.path for task in tasks] == [b"a-b.png", b"a/new.png", b"a/\xff\xfe.png"]
+    assert report.unchanged == len(NASTY) - 2
+    paths = {
+        Shadow(row["shard"], "images", row["row"]): row["path_bytes"] or row["path"].encode()
+        for row in store.snapshot().images(["path", "path_bytes"]).to_pylist()
+    }
+    assert [task.old_image and paths[task.old_image] for task in tasks] == [
+        b"a-b.png",
+        None,
+        b"a/\xff\xfe.png",
+    ]
+    assert all(task.old_content is None and task.old_access is None for task in tasks)
+
+
+def test_rehash_plans_every_file_with_the_content_of_its_row(nasty_corpus: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    fill(nasty_corpus, store)
+    tasks, _ = planned(nasty_corpus, store, IngestOptions(rehash=True))
+    rows = store.snapshot().images(["path", "path_bytes", "content_id"]).to_pylist()
+    contents = {row["path_bytes"] or row["path"].encode(): row["content_id"].bytes for row in rows}
+    assert {task.found.key.path: task.old_content for task in tasks} == contents
+
+
+def test_rows_whose_files_are_gone_are_counted_inside_what_was_walked(
+    nasty_corpus: Path, tmp_path: Path
+) -> None:
+    store = new_store(tmp_path / "feats")
+    fill(nasty_corpus, store)
+    for name in (b"A.png", b"a/b.png", b"\xe9.png"):
+        (nasty_corpus / os.fsdecode(name)).unlink()
+    tasks, report = planned(nasty_corpus, store)
+    assert (tasks, report.gone, report.unchanged) == ([], 3, len(NASTY) - 3)
+    assert planned(nasty_corpus / "a", store)[1].gone == 1
+
+
+def test_a_member_with_an_empty_name_is_not_the_file_itself(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    write(tmp_path / "images", (b"a.png", b"b.png"))
+    root = os.path.realpath(tmp_path / "images")
+    stat = (tmp_path / "images" / "b.png").stat()
+    os.utime(tmp_path / "images" / "a.png", ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    size = (tmp_path / "images" / "a.png").stat().st_size
+    members = [ImageKey(root=root, path=b"a.png", member=name) for name in (b"", b"x")]
+    commit(store, [*reversed(members)], size=size, mtime_ns=stat.st_mtime_ns)
+    tasks, report = planned(tmp_path / "images", store)
+    assert [task.old_image for task in tasks] == [None, None] and report.gone == 2
+    commit(store, [ImageKey(root=root, path=b"a.png")], size=size, mtime_ns=stat.st_mtime_ns)
+    tasks, report = planned(tmp_path / "images", store)
+    assert [task.found.key.path for task in tasks] == [b"b.png"]
+    assert (report.unchanged, report.gone) == (1, 2)
+
+
+def test_an_old_access_failure_comes_with_its_stat_and_reason(small_corpus: Path, tmp_path: Path) -> None:
+    (small_corpus / "0003.png").unlink()
+    (small_corpus / "0003.png").symlink_to("nowhere.png")
+    (small_corpus / "0004.png").write_bytes(b"no image")
+    store = new_store(tmp_path / "feats")
+    fill(small_corpus, store)
+    failures = {row["path"]: row for row in store.snapshot().failures().to_pylist()}
+    tasks, report = planned(small_corpus, store, IngestOptions(retry_failed=True))
+    access, content = tasks
+    old = failures["0003.png"]
+    assert access.old_access == (old["size"], old["mtime_ns"], old["reason"])
+    assert access.old_failure == Shadow(old["shard"], "failures", old["row"])
+    assert content.old_access is None and content.old_failure is not None
+    assert report.unchanged == 38
+    tasks, report = planned(small_corpus, store)
+    assert [task.old_access for task in tasks] == [access.old_access] and report.failed == 1
+
+
+def test_a_stopped_walk_plans_what_it_saw_and_counts_nothing_as_gone(tmp_path: Path) -> None:
+    folder, store = tmp_path / "images", new_store(tmp_path / "feats")
+    folder.mkdir()
+    for number in range(5000):
+        (folder / f"{number:04}.png").touch()
+    root = os.path.realpath(folder)
+    commit(store, [ImageKey(root=root, path=b"0000-gone.png")], size=1, mtime_ns=1)
+    report, progress = IngestReport(), Counting()
+    plan = make_plan(
+        [Segment(root=root, location=folder)],
+        store.snapshot(),
+        options=IngestOptions(),
+        report=report,
+        progress=progress,
+        stop=lambda: True,
+    )
+    assert report.interrupted
+    assert (report.found, len(plan), report.pending, report.gone) == (4096, 4096, 4096, 0)
+    assert progress.done == 4096
+
+
+def test_a_plan_gives_back_what_was_added() -> None:
+    plan = Plan()
+    tasks = [
+        Task(
+            Found(key=ImageKey(root="/r", path=b"\xff%d" % n, member=member), size=2**40, mtime_ns=-n),
+            n % 3,
+            Shadow("s1", "images", n) if n % 2 else None,
+            Shadow("s2", "failures", n) if n % 5 == 0 else None,
+            bytes(16) if n % 2 else None,
+            (n, -n, "locked") if n % 5 == 0 else None,
+        )
+        for n, member in zip(range(9000), [None, b"", b"x"] * 3000, strict=True)
+    ]
+    for task in tasks:
+        plan.add(task)
+    assert len(plan) == 9000 and list(plan) == tasks
