@@ -18,7 +18,7 @@ from pfgdata.corpus import Segment, WalkCounts, walk
 from pfgdata.errors import AccessError
 from pfgdata.ingest.report import IngestReport
 from pfgdata.records import Found, ImageKey, Progress, shown
-from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, stable_order
+from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, key_bytes, stable_order
 
 __all__ = ["IngestOptions", "Plan", "Task", "lacks", "make_plan"]
 
@@ -247,19 +247,14 @@ def _plain(rows: pa.Table) -> pa.Table:
 
 def _known(rows: pa.Table) -> Iterator[_Known]:
     """Each row as a _Known, column by column: a Python object for a cell, none for a row but its tuples."""
-    members = _values(_name_bytes(rows, "member"))
+    members = _values(key_bytes(rows, "member"))
     inside = [() if member is None else (member,) for member in members]
-    places = zip(_values(rows["root"]), _values(_name_bytes(rows, "path")), inside, strict=True)
+    places = zip(_values(rows["root"]), _values(key_bytes(rows, "path")), inside, strict=True)
     rest = [
         _values(rows[name]) if name in rows.column_names else [None] * len(rows)
         for name in ("size", "mtime_ns", "shard", "row", "content_id", "kind", "reason")
     ]
     return map(_Known._make, zip(places, *rest, strict=True))
-
-
-def _name_bytes(rows: pa.Table, name: str) -> pa.ChunkedArray:
-    """A path or member as the key has it: its bytes where it is not UTF-8, else its text."""
-    return pc.coalesce(rows[f"{name}_bytes"], pc.cast(rows[name], pa.binary()))
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

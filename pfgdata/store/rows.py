@@ -14,7 +14,15 @@ import pyarrow.compute as pc
 from pfgdata.records import ImageKey, shown
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
 
-__all__ = ["KEY_COLUMNS", "failures_table", "images_table", "key_columns", "key_of", "stable_order"]
+__all__ = [
+    "KEY_COLUMNS",
+    "failures_table",
+    "images_table",
+    "key_bytes",
+    "key_columns",
+    "key_of",
+    "stable_order",
+]
 
 KEY_COLUMNS = ("root", "path", "member", "path_bytes", "member_bytes")
 
@@ -57,15 +65,16 @@ def stable_order(table: pa.Table) -> pa.Int64Array:
     keys = pa.table(
         {
             "root": pc.cast(pc.cast(table["root"], pa.string()), pa.binary()),
-            "path": _key_bytes(table, "path"),
-            "member": _key_bytes(table, "member"),
+            "path": key_bytes(table, "path"),
+            "member": key_bytes(table, "member"),
         }
     )
     order = pc.sort_indices(keys, [(name, "ascending", "at_start") for name in keys.column_names])
     return order.cast(pa.int64())
 
 
-def _key_bytes(table: pa.Table, name: str) -> pa.ChunkedArray:
+def key_bytes(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A path or member (`name`) as the key has it: its bytes where it is not UTF-8, else its text."""
     return pc.coalesce(table[f"{name}_bytes"], pc.cast(table[name], pa.binary()))
 
 
