@@ -221,6 +221,8 @@ def duration(seconds: float) -> str:
 def one_line_error(error: BaseException) -> str:
     """What stderr says of an error: `error: ` and its text on one line."""
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the disk"
     return f"error: {printable(text or type(error).__name__)}"
 
 
@@ -236,7 +238,8 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
         warnings.simplefilter("ignore")
     try:
         code = app(args, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the shell closed it
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else DONE)
     except BrokenPipeError:  # the reader of our stdout has seen enough (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
@@ -246,6 +249,7 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
             sys.exit(DONE)
         raise
     except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except typer.TyperException as error:
         if text := error.format_message():

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.cli.options import DryRun, Json, StoreOption, Threads, print_json, show_failures
-from pfgdata.errors import ConfigError, NoStoreError
+from pfgdata.errors import ConfigError
 from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
 
 if TYPE_CHECKING:
     from pfgdata.ingest import IngestReport
-    from pfgdata.store import Store
-    from pfgdata.taggers import OnnxTagger
 
 __all__ = ["EXAMPLE", "ingest"]
 
@@ -81,11 +79,11 @@ def ingest(
     usable image is named and does not stop the rest.
     """
     from pfgdata.corpus import plan_segments
-    from pfgdata.ingest import IngestOptions, plan_ingest
+    from pfgdata.ingest import IngestOptions, open_or_create, open_or_none, plan_ingest, tagger_for
     from pfgdata.ingest import ingest as run_ingest
     from pfgdata.store import moved_roots
 
-    there = _open(store)
+    there = open_or_none(store)
     moves = [_move(pair) for pair in root or []]
     roots = there.roots() if there else {}
     for old, new in moves:
@@ -96,10 +94,10 @@ def ingest(
         if dry_run:
             report = plan_ingest(segments, there, options=options, progress=progress)
         else:
-            model = _tagger(there, tagger, recipe)
+            model = tagger_for(there, name=tagger, recipe=recipe)
             if model.untrained:
                 progress.say(f"tagger {model.identity.name} is untrained: tags and scores mean nothing")
-            there = there or _create(store, model)
+            there = open_or_create(store, model)
             for old, new in moves:
                 there.move_root(old, new)
             options = replace(options, batch_size=batch_size or model.batch_size or options.batch_size)
@@ -108,37 +106,6 @@ def ingest(
     _show(report, json=json, dry_run=dry_run, store=store)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
-
-
-def _open(path: Path) -> Store | None:
-    from pfgdata.store import Store
-
-    try:
-        return Store.open(path)
-    except NoStoreError:
-        return None
-
-
-def _create(path: Path, tagger: OnnxTagger) -> Store:
-    from pfgdata.store import Store, StoreIdentity
-
-    identity = StoreIdentity(
-        tagger=tagger.identity,
-        vocabulary_digest=tagger.vocabulary.digest,
-        feature_dim=tagger.feature_dim,
-    )
-    return Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
-
-
-def _tagger(store: Store | None, name: str | None, recipe: str | None) -> OnnxTagger:
-    """The named tagger; without a name that of the store, or the default one for a new store."""
-    from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger
-
-    if store is None:
-        return OnnxTagger.load(name or DEFAULT_TAGGER, recipe=recipe or "kohya")
-    own = store.identity.tagger
-    revision = own.revision if name is None else None
-    return OnnxTagger.load(name or own.name, recipe=recipe or own.recipe, revision=revision)
 
 
 def _move(pair: str) -> tuple[str, str]:
@@ -159,8 +126,14 @@ def _show(report: IngestReport, *, json: bool, dry_run: bool, store: Path) -> No
     facts = {"found": f"{report.found:,} = {counts}"}
     if report.ignored:
         facts["ignored"] = f"{report.ignored:,} files that are no images by name"
-    for folder in report.unreadable:
-        facts[f"not listed {folder}"] = "this folder cannot be read; give this user permission"
+    if report.links:
+        facts["links"] = (
+            f"{report.links:,} to folders or out of this one, not followed; ingest what they mean"
+        )
+    if report.unreadable:
+        facts["not listed"] = f"{', '.join(report.unreadable)}: give this user permission to read"
+    if not report.found:
+        facts["nothing"] = "no image was found; is this the right folder?"
     if report.gone:
         facts["gone"] = f"{report.gone:,} images of the store whose file is not there"
     if dry_run:

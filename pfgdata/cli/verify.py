@@ -50,7 +50,8 @@ def _show(problems: Sequence[Problem], report: RepairReport | None, *, json: boo
     if report:
         for path in report.set_aside:
             show_facts({"set aside": path})
-        show_facts({"next": "pfgdata ingest (and pfgdata latents) again: they redo what was set aside"})
+        if report.set_aside:
+            show_facts({"next": "pfgdata ingest (and pfgdata latents) again: they redo what was set aside"})
         if report.old_versions_possible:
             show_facts({"mind": "old versions of images may be back until that ingest"})
     elif problems:

@@ -26,7 +26,8 @@ class WalkCounts:
     """What a walk saw so far; walks add to it."""
 
     found: int = 0
-    ignored: int = 0  # no image by name, hidden, a link to a folder or out of the root
+    ignored: int = 0  # no image by name, or hidden
+    links: int = 0  # to a folder, or out of the root: not followed
     unreadable: list[bytes] = field(default_factory=list)  # folders that could not be listed, whole paths
 
 
@@ -52,7 +53,7 @@ def walk(segment: Segment, *, counts: WalkCounts) -> Iterator[Found]:
             continue
         state = _state(base + path, inside)
         if state is None:
-            counts.ignored += 1
+            counts.links += 1
             continue
         counts.found += 1
         yield Found(key=ImageKey(root=segment.root, path=path), size=state[0], mtime_ns=state[1])

@@ -9,15 +9,28 @@ if TYPE_CHECKING:
     from pfgdata.ingest.plan import IngestOptions
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
+    from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
 
-__all__ = ["FailedImage", "IngestOptions", "IngestReport", "ingest", "plan_ingest"]
+__all__ = [
+    "FailedImage",
+    "IngestOptions",
+    "IngestReport",
+    "ingest",
+    "open_or_create",
+    "open_or_none",
+    "plan_ingest",
+    "tagger_for",
+]
 
 _LAZY = {
     "FailedImage": "pfgdata.ingest.report",
     "IngestOptions": "pfgdata.ingest.plan",
     "IngestReport": "pfgdata.ingest.report",
     "ingest": "pfgdata.ingest.run",
+    "open_or_create": "pfgdata.ingest.setup",
+    "open_or_none": "pfgdata.ingest.setup",
     "plan_ingest": "pfgdata.ingest.run",
+    "tagger_for": "pfgdata.ingest.setup",
 }
 
 if not TYPE_CHECKING:

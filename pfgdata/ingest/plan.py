@@ -172,6 +172,7 @@ def make_plan(
     progress.advance(counts.found % _SHOW_EVERY)
     progress.finish()
     report.found, report.ignored = counts.found, counts.ignored
+    report.links = counts.links
     report.unreadable = [shown(folder) for folder in counts.unreadable]
     return plan
 

@@ -25,7 +25,8 @@ class IngestReport:
     """Counts of images; filled while the ingest runs, final when it returns."""
 
     found: int = 0
-    ignored: int = 0
+    ignored: int = 0  # files that are no images by name, or hidden
+    links: int = 0  # to folders, or out of the corpus: not followed
     tagged: int = 0
     copied: int = 0  # content known under another path or stat: no inference
     unchanged: int = 0

@@ -6,7 +6,6 @@ replaced by trees of SQL that we wrote, with tag numbers in them, and all else m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pfgdata.errors import QueryError
@@ -33,6 +32,8 @@ __all__ = ["compile_expression"]
 Node = dict[str, Any]
 _FRAME = f"SELECT * FROM {SOURCE} WHERE (\n"  # the new line ends a comment in the expression
 _CLOSE = "\n)"
+# `a) or (b` fits the brackets of the first frame and `a then b when c` the words of this one: none fits both
+_SECOND_FRAME = f"SELECT * FROM {SOURCE} WHERE CASE WHEN\n{{}}\nTHEN true END"
 _MORE = "the expression is more than one condition; see that its brackets match"
 _NO_PLACE = 2**63  # positions of nodes that DuckDB made itself lie above it
 
@@ -43,7 +44,6 @@ def compile_expression(
     expression: str,
     *,
     thresholds: Thresholds,
-    places: Mapping[str, str],
 ) -> str:
     """`SELECT * FROM images WHERE ...` over RAW_COLUMNS, safe to run, for an expression over COLUMNS.
 
@@ -51,9 +51,11 @@ def compile_expression(
     """
     try:
         statement = _admitted(sandbox, expression)
-        rewriter = _Rewriter(sandbox, vocabulary, expression, thresholds, places)
+        rewriter = _Rewriter(sandbox, vocabulary, expression, thresholds)
         condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
         _require_boolean(sandbox, condition)
+        if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
+            raise QueryError(_MORE)
         statement["node"]["where_clause"] = condition
         return sandbox.write(_as_tree(statement))
     except RecursionError:
@@ -124,11 +126,10 @@ class _Rewriter:
         vocabulary: Vocabulary,
         expression: str,
         thresholds: Thresholds,
-        places: Mapping[str, str],
     ) -> None:
         self._sandbox = sandbox
         self._expression = expression
-        self._columns = definitions(thresholds, places)
+        self._columns = definitions(thresholds, {})
         self._tags = Tags(vocabulary, thresholds)
 
     def rewrite(self, node: Any, scope: frozenset[str]) -> Any:
@@ -158,6 +159,9 @@ class _Rewriter:
         if names[0].lower() in scope:
             return node
         name = names[-1].lower()
+        if name == "file":
+            what = "file depends on where you stand, so it is only shown; ask with root and path"
+            raise self._refusal(node, what)
         if name in COLUMNS and names[:-1] in ([], [SOURCE]):
             return self._own(self._columns[name])
         written = ".".join(names)

@@ -15,7 +15,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from pfgdata.errors import CorruptShardError, QueryError
+from pfgdata.errors import CorruptShardError, QueryError, StoreError
 from pfgdata.query.columns import RAW_COLUMNS, SOURCE, quoted
 from pfgdata.store import ShardView
 
@@ -36,9 +36,7 @@ class Sandbox:
             self._connection.execute(f"CREATE TEMP VIEW {SOURCE} AS {self._source()}")
         except duckdb.Error as problem:
             self._connection.close()
-            raise CorruptShardError(
-                f"cannot read the store's shards ({first_line(problem)}); run pfgdata verify --repair on it"
-            ) from problem
+            raise _unreadable(problem) from problem
 
     def __enter__(self) -> Sandbox:
         return self
@@ -121,11 +119,18 @@ class Sandbox:
         same = "hidden_file = file_index AND hidden_row = file_row_number"
         return f"SELECT {columns} FROM ({read}) ANTI JOIN hidden ON {same}"
 
-    def _explained(self, problem: duckdb.Error) -> QueryError | CorruptShardError:
-        line = first_line(problem)
+    def _explained(self, problem: duckdb.Error) -> QueryError | StoreError:
         if isinstance(problem, duckdb.IOException):
-            return CorruptShardError(f"{line}; run pfgdata verify --repair on the store")
-        return QueryError(f"the expression cannot be answered: {line}")
+            return _unreadable(problem)
+        return QueryError(f"the expression cannot be answered: {first_line(problem)}")
+
+
+def _unreadable(problem: duckdb.Error) -> StoreError:
+    """A shard's file that DuckDB cannot read: damaged, or only closed to this user."""
+    line = first_line(problem)
+    if "permission denied" in line.lower():
+        return StoreError(f"{line}; give this user permission to read the store")
+    return CorruptShardError(f"cannot read the store's shards ({line}); run: pfgdata verify STORE --repair")
 
 
 def first_line(problem: duckdb.Error) -> str:

@@ -151,7 +151,7 @@ def _of_files(
 
 def _unread(problem: OSError) -> str:
     """A file that could not be read this time may well be good: never a reason to set its shard aside."""
-    return f"could not be read ({problem.strerror}); check its permissions and the disk, then verify again"
+    return f"could not be read ({_reason(problem)}); check its permissions and the disk, then verify again"
 
 
 def _meta_or_none(shard: Path) -> ShardMeta | None:

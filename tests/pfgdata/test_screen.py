@@ -151,7 +151,7 @@ def code_of(command: Callable[..., None], *arguments: str) -> int:
     ("raised", "code", "words"),
     [
         (QueryError("no column x"), 1, "error: no column x"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied: '/x'"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: permission denied; check"),
         (MemoryError(), 1, "error: MemoryError"),
         (KeyboardInterrupt(), 130, ""),
         (typer.Abort(), 130, ""),

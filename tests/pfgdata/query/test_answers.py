@@ -74,7 +74,7 @@ def paths(store: Store, expression: str | None, thresholds: Thresholds | None = 
         ("width::double / height < 1", {"faint.jpg", "two.jpg"}),
         ("path ilike '%.WEBP' or size = 77", {"sub/plain's.webp"}),
         ("path ~ '^[a-m].*'", {"miku.png", "faint.jpg"}),
-        ("file like '/corpus/sub/%'", {"sub/plain's.webp"}),
+        ("root || '/' || path like '/corpus/sub/%'", {"sub/plain's.webp"}),
         ("case when width < 300 then true else has('smile') end", {"miku.png", "faint.jpg"}),
         ("row = 0", {"miku.png", "faint.jpg"}),
         ("bit_count(xor(phash, 9223372036854775813)) = 0", set(ALL)),

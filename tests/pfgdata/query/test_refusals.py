@@ -193,5 +193,16 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     assert path is not None
     for damage in (lambda: path.write_bytes(b"PAR1 nothing PAR1"), path.unlink):
         damage()
-        with pytest.raises(CorruptShardError, match="verify --repair"):
+        with pytest.raises(CorruptShardError, match="verify STORE --repair"):
             count(snapshot, VOCABULARY, "width > 3", Thresholds())
+
+
+@pytest.mark.parametrize("expression", ["false) or (true", "true) or (true", "true THEN true WHEN false"])
+def test_brackets_that_close_ours_are_no_expression(store: Store, expression: str) -> None:
+    with pytest.raises(QueryError):
+        count(store.snapshot(), VOCABULARY, expression, Thresholds())
+
+
+def test_file_cannot_be_asked_for_because_it_depends_on_where_one_stands(store: Store) -> None:
+    with pytest.raises(QueryError, match="ask with root and path"):
+        count(store.snapshot(), VOCABULARY, "file like 'a%'", Thresholds())
