@@ -20,12 +20,14 @@ DEMO = "demo"
 _ASSETS = Path(__file__).parent / "assets"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-file checkpoints
     "tagger": ("model.onnx", "model.onnx?data", "selected_tags.csv"),
     "base": (
         "model_index.json",
         "scheduler/scheduler_config.json",
-        "tokenizer/*",
+        *(f"tokenizer/{file}" for file in _TOKENIZER),
+        "tokenizer/*",  # and what else is there: tokenizer.json
         *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")),
         *(f"{weights}.safetensors" for weights in _WEIGHTS),
     ),

@@ -25,10 +25,18 @@ from pfgdata.hub import Resolved, resolve
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BaseGeometry", "Vae", "base_geometry", "state_digest"]
+__all__ = [
+    "SCALING_FACTOR",
+    "BaseGeometry",
+    "Vae",
+    "base_geometry",
+    "load_autoencoder",
+    "state_digest",
+    "weights_variant",
+]
 
 _FETCHED = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")  # of a base on the hub
-_SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
+SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,7 +78,7 @@ class Vae:
         self.name, self.revision, self.untrained = name, revision, untrained
         self.factor = _factor(model.config)
         self.latent_channels = int(model.config["latent_channels"])
-        self.scaling_factor = float(model.config.get("scaling_factor", _SCALING_FACTOR))
+        self.scaling_factor = float(model.config.get("scaling_factor", SCALING_FACTOR))
         self._model = model
 
     @classmethod
@@ -87,7 +95,7 @@ class Vae:
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")
         return cls(
-            _load_model(folder).to(_device(device)),
+            load_autoencoder(folder).to(_device(device)),
             name=found.name,
             revision=found.revision,
             untrained=(found.folder / "UNTRAINED").exists(),
@@ -131,16 +139,27 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _load_model(folder: Path) -> Any:
-    """The AutoencoderKL in `folder`, float32, complete. Raises ModelError if it is none."""
+def weights_variant(folder: Path) -> str | None:
+    """`fp16` where a part's weights are there in that variant only: what diffusers is to be told."""
+    names = [path.name for path in folder.glob("*model*") if path.suffix in (".safetensors", ".bin")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
+
+
+def load_autoencoder(folder: Path) -> Any:
+    """The AutoencoderKL in `folder`, complete, frozen, float32 on the CPU. Raises ModelError."""
     import torch
     from diffusers import AutoencoderKL
+    from safetensors import SafetensorError
 
     try:
         model, info = AutoencoderKL.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder,
+            torch_dtype=torch.float32,
+            variant=weights_variant(folder),
+            local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as problem:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
         raise ModelError(f"{folder}: no VAE that diffusers can load: {_one_line(problem)}") from problem
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:  # diffusers would fill them with random numbers

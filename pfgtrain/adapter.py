@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -131,10 +132,11 @@ def save_adapter(adapter: PFGLinear, path: Path) -> None:
     Disk().replace_file(path, data)
 
 
-def load_adapter(path: Path, *, cross_attention_dim: int) -> PFGLinear:
+def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None = None) -> PFGLinear:
     """The adapter in `path`, float32 on the CPU; the base's width says how many tokens it makes.
 
-    Raises RunError if the file is missing, is no tensor file, has other keys, or is for another width.
+    Raises RunError if the file is missing, is no tensor file, has other keys, is for another width, or makes
+    another number of tokens than `num_tokens` or its name (`-n4.pt`) says: 4 of SD1 are as large as 3 of SD2.
     """
     state = _read_state(path)
     if sorted(state) != sorted(ADAPTER_KEYS):
@@ -142,13 +144,20 @@ def load_adapter(path: Path, *, cross_attention_dim: int) -> PFGLinear:
     weight, bias = (state[key] for key in ADAPTER_KEYS)
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:
         raise RunError(f"{path}: weight {list(weight.shape)} and bias {list(bias.shape)} make no layer")
-    num_tokens, rest = divmod(len(weight), cross_attention_dim)
-    if rest or not num_tokens:
+    count, rest = divmod(len(weight), cross_attention_dim)
+    if rest or not count:
         raise RunError(
             f"{path}: {len(weight)} rows are no whole number of tokens of width {cross_attention_dim};"
             " it was made for another base (SD1 is 768 wide, SD2 1024)"
         )
-    adapter = PFGLinear(weight.shape[1], num_tokens, cross_attention_dim)
+    named = re.search(r"-n(\d+)$", path.stem)
+    for says, expected in (("its name", int(named[1]) if named else None), ("the run", num_tokens)):
+        if expected not in (None, count):
+            raise RunError(
+                f"{path}: {says} says {expected} tokens, at the base's width {cross_attention_dim}"
+                f" it holds {count}; use the base it was trained on (SD1 is 768 wide, SD2 1024)"
+            )
+    adapter = PFGLinear(weight.shape[1], count, cross_attention_dim)
     adapter.load_state_dict(state)
     return adapter
 

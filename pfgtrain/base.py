@@ -8,6 +8,7 @@ diffusers fills weights that a file lacks with random numbers and only logs it; 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any, Literal
 
 import torch
 
-from pfgdata.errors import IdentityError, ModelError
+from pfgdata.errors import ConfigError, IdentityError, ModelError
 from pfgdata.hub import resolve
-from pfgdata.vaes import state_digest
+from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_variant
 
-__all__ = ["Base", "Family", "PredictionType", "placement"]
+__all__ = ["Base", "Family", "PredictionType", "onnx_device", "placement"]
 
 Family = Literal["sd1", "sd2"]
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -31,6 +32,20 @@ _PARTS = {  # what a Stable Diffusion folder holds, and the file that must be th
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
+
+_DPM_2M = {  # DPM++ 2M as A1111 means it, whatever the base's own scheduler is
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "final_sigmas_type": "zero",
+    "thresholding": False,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "use_flow_sigmas": False,
+}
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +61,7 @@ class Base:
     prediction_type: PredictionType
     untrained: bool  # it carries the marker file UNTRAINED: weights from a fixed seed
     device: torch.device
-    dtype: torch.dtype  # of the UNet and VAE, unless a load asks for another
+    dtype: torch.dtype  # of the UNet, unless a load asks for another
 
     @classmethod
     def load(
@@ -107,15 +122,16 @@ class Base:
             )
         return unet
 
-    def load_vae(self, *, dtype: torch.dtype | None = None, digest: str | None = None) -> Any:
-        """The AutoencoderKL, in eval mode. Raises IdentityError if `digest` is given and not its."""
-        from diffusers import AutoencoderKL
+    def load_vae(self, *, digest: str | None = None) -> Any:
+        """The AutoencoderKL, frozen, always float32: Waifu Diffusion 1.4's overflows in float16.
 
+        Raises IdentityError if `digest` is given and not its.
+        """
         folder = self.folder / "vae"
-        vae = self._load(AutoencoderKL.from_pretrained, folder, dtype=torch.float32)  # as the digest takes it
+        vae = load_autoencoder(folder)
         if digest is not None and state_digest(vae.state_dict()) != digest:
             raise IdentityError(f"{folder}: not the VAE of the run's latents; name the run's own base")
-        return vae.to(dtype or self.dtype)
+        return vae.to(self.device)
 
     def load_text_encoder(self, *, dtype: torch.dtype = torch.float32) -> Any:
         """The CLIPTextModel, in eval mode; float32 by default, for it runs once per prompt."""
@@ -143,10 +159,15 @@ class Base:
         from diffusers import DPMSolverMultistepScheduler
 
         config = self.scheduler_config
-        choices = {"algorithm_type": "dpmsolver++", "solver_order": 2}  # DPM++ 2M, whatever the base's own is
+        choices: dict[str, Any] = dict(_DPM_2M)
         if config.get("rescale_betas_zero_snr"):
             choices["timestep_spacing"] = "trailing"  # the first step must see pure noise (arXiv 2305.08891)
         return DPMSolverMultistepScheduler.from_config(config, **choices)
+
+    @property
+    def scaling_factor(self) -> float:
+        """What the VAE's latents are multiplied by for the UNet."""
+        return float(_config(self.folder, "vae").get("scaling_factor", SCALING_FACTOR))
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -159,7 +180,7 @@ class Base:
             lambda: loader(
                 folder,
                 torch_dtype=dtype,
-                variant=_variant(folder),
+                variant=weights_variant(folder),
                 local_files_only=True,
                 output_loading_info=True,
             ),
@@ -172,9 +193,25 @@ class Base:
 
 
 def placement(device: str | None = None) -> tuple[torch.device, torch.dtype]:
-    """Where and in which dtype to generate: a GPU in float16 where there is one, else the CPU in float32."""
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """Where and in which dtype to generate: a GPU in float16 where there is one, else the CPU in float32.
+
+    Raises ConfigError for a device that is none (cpu, cuda, cuda:N) or is not here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
+    name = device or ("cuda" if count else "cpu")
+    if name not in here:
+        kind = "not on this machine, or torch is a CPU build" if _DEVICE.fullmatch(name) else "no device"
+        raise ConfigError(f"device {name!r}: {kind}; here there is {', '.join(here)}")
+    chosen = torch.device(name)
     return chosen, torch.float16 if chosen.type == "cuda" else torch.float32
+
+
+def onnx_device(device: str | None) -> Literal["auto", "cpu", "cuda"]:
+    """Where the tagger beside `placement(device)` runs; auto where none is named. Raises ConfigError."""
+    if device is None:
+        return "auto"
+    return "cpu" if placement(device)[0].type == "cpu" else "cuda"
 
 
 def _require_stable_diffusion(folder: Path, *, name: str) -> None:
@@ -228,12 +265,6 @@ def _prediction_type(folder: Path) -> PredictionType:
     if kind not in ("epsilon", "v_prediction"):
         raise ModelError(f"{folder}: predicts {kind}; epsilon and v_prediction are supported")
     return kind
-
-
-def _variant(folder: Path) -> str | None:
-    """`fp16` where the weights are there in that variant only."""
-    names = [path.name for path in folder.glob("*model*") if path.suffix in (".safetensors", ".bin")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
 def _or_model_error(load: Callable[[], Any], *, where: Path) -> Any:

@@ -20,9 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pfgdata.corpus import ordered_pool, read
-from pfgdata.errors import AccessError, ImageError, QueryError, StoreError
+from pfgdata.errors import AccessError, ImageError
 from pfgdata.images import BucketPolicy, CropBox, bucket_sizes, crop_to_bucket, decode
-from pfgdata.latents.plan import LatentOptions, LatentPlan, Missing, latent_identity, plan_latents
+from pfgdata.latents.plan import (
+    LatentOptions,
+    LatentPlan,
+    Missing,
+    latent_identity,
+    plan_latents,
+    require_work,
+)
 from pfgdata.records import ImageKey, NoProgress, Progress, Selection, content_id
 from pfgdata.store import (
     LATENT_FAILURES_SCHEMA,
@@ -102,7 +109,7 @@ def encode_latents(
     `stop` is asked after each batch; what is encoded by then is committed. Raises StoreError when the
     selection is of another snapshot, StoreLockedError when another process writes to the same set.
     """
-    _require_work(store, selection)
+    require_work(store, selection)
     options, progress, start = options or LatentOptions(), progress or NoProgress(), time.monotonic()
     info = LatentInfo(
         buckets=bucket_sizes(policy),
@@ -126,20 +133,6 @@ def encode_latents(
         progress.finish()
     report.seconds = time.monotonic() - start
     return report
-
-
-def _require_work(store: Store, selection: Selection) -> None:
-    """Raise QueryError where nothing is selected, StoreError where no corpus root is where it should be."""
-    if not len(selection):
-        asked = f" by {selection.expression!r}" if selection.expression else ": the store is empty"
-        raise QueryError(f"{store.path}: no image is selected{asked}; try it with pfgdata query")
-    roots = store.roots()
-    gone = [root for root, place in roots.items() if not Path(place).is_dir()]
-    if gone and len(gone) == len(roots):
-        raise StoreError(
-            f"corpus root {gone[0]} is not at {roots[gone[0]]}; if it moved: "
-            f"pfgdata ingest NEW --root {gone[0]}=NEW"
-        )
 
 
 def probe_image(factor: int) -> npt.NDArray[np.uint8]:

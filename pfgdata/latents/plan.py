@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pfgdata.errors import QueryError, StoreError
 from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_buckets
 from pfgdata.records import ImageKey, Selection
-from pfgdata.store import KEY_COLUMNS, LatentIdentity, LatentSet, Snapshot, content_ids_of, key_of
+from pfgdata.store import KEY_COLUMNS, LatentIdentity, LatentSet, Snapshot, Store, content_ids_of, key_of
 from pfgdata.vaes import Vae
 
-__all__ = ["LatentOptions", "LatentPlan", "Missing", "latent_identity", "plan_latents"]
+__all__ = ["LatentOptions", "LatentPlan", "Missing", "latent_identity", "plan_latents", "require_work"]
 
 _CHUNK = 8192  # contents turned into Python objects at a time
 
@@ -99,6 +101,20 @@ def latent_identity(vae: Vae, policy: BucketPolicy) -> LatentIdentity:
         flip=False,
         kind="mean",
     )
+
+
+def require_work(store: Store, selection: Selection) -> None:
+    """Raise QueryError where nothing is selected, StoreError where no corpus root is where it should be."""
+    if not len(selection):
+        asked = f" by {selection.expression!r}" if selection.expression else ": the store is empty"
+        raise QueryError(f"{store.path}: no image is selected{asked}; try it with pfgdata query")
+    roots = store.roots()
+    gone = [root for root, place in roots.items() if not Path(place).is_dir()]
+    if gone and len(gone) == len(roots):
+        raise StoreError(
+            f"corpus root {gone[0]} is not at {roots[gone[0]]}; if it moved: "
+            f"pfgdata ingest NEW --root {gone[0]}=NEW"
+        )
 
 
 def plan_latents(

@@ -87,6 +87,10 @@ class OnnxTagger:
     ) -> OnnxTagger:
         """Load a tagger by catalog name, hub id, folder, .onnx file, or `demo`, and prove its feature.
 
+        The graph is taken to want BGR 0..255. One that wants normalised RGB, as timm's own NCHW exports do,
+        says so nowhere and gives wrong scores here without an error: use the author's own model.onnx.
+
+
         `recipe` names the square its images will be; it becomes part of the identity. `threads` is per
         operator, all cores by default. Raises ModelNotFoundError, GraphError, VocabularyError, ModelError
         (no cuda), ConfigError (no such recipe).

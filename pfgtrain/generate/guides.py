@@ -50,8 +50,10 @@ def generate(
 ) -> GenerateReport:
     """Write `images_per_guide` PNG files a guide, and a sheet (guide left, results right), to `out_dir`.
 
-    Equal settings give equal names and bytes on one machine; other settings give other names. Each file
-    appears whole, as soon as it is made. Raises AccessError or ContentError for a guide, before any picture.
+    Equal settings give equal names, and at equal `batch_size` equal bytes on one machine (kernels round by
+    batch shape); other settings give other names. Each file appears whole, as soon as it is made.
+
+    Raises AccessError or ContentError for a guide, before any picture, and RunError for a result with NaN.
     """
     options, progress, started = options or GenerateOptions(), progress or NoProgress(), time.perf_counter()
     guides = list(dict.fromkeys(guides))

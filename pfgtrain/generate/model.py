@@ -26,7 +26,7 @@ from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry
 from pfgtrain.adapter import Uncond, load_adapter
-from pfgtrain.base import Base, placement
+from pfgtrain.base import Base, onnx_device, placement
 from pfgtrain.checkpoint import ADAPTER_FILE, UNET_FOLDER, RunRecord, latest_checkpoint
 from pfgtrain.generate.pictures import (
     GenerateOptions,
@@ -65,13 +65,15 @@ class PFGModel:
 
     def size(self, options: GenerateOptions) -> tuple[int, int]:
         """(width, height) of the pictures. Raises ConfigError naming the step if the UNet cannot make it."""
-        size = (options.width or self.resolution, options.height or self.resolution)
+        width, height = (
+            self.resolution if side is None else side for side in (options.width, options.height)
+        )
         step = math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
-        if any(side < step or side % step for side in size):
+        if any(side < step or side % step for side in (width, height)):
             raise ConfigError(
-                f"size {size[0]}x{size[1]}: sides of base {self.base.name} are multiples of {step}"
+                f"size {width}x{height}: sides of base {self.base.name} are multiples of {step}"
             )
-        return size
+        return width, height
 
     def texts(self, *texts: str, progress: Progress) -> tuple[Tensor, ...]:
         """The embedding [1, T, D] of each text, encoded once and kept."""
@@ -112,18 +114,26 @@ def load_run(
 ) -> PFGModel:
     """The model of a run's newest checkpoint; `base` and `tagger` stand in if the recorded ones have moved.
 
-    Raises RunError if there is no complete checkpoint, IdentityError if tagger, base or VAE is another.
+    Raises RunError if there is no complete checkpoint, IdentityError if tagger, base or VAE is another,
+    ConfigError if the device is not here.
     """
+    where, dtype = placement(device)
     record, checkpoint = RunRecord.read(run_dir), latest_checkpoint(run_dir)
     known = record.tagger
-    tagger = tagger or OnnxTagger.load(known.name, recipe=known.recipe, revision=known.revision)
+    tagger = tagger or OnnxTagger.load(
+        known.name, recipe=known.recipe, revision=known.revision, device=onnx_device(device)
+    )
     require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
-    where, dtype = placement(device)
     base = base or Base.load(record.base_name, revision=record.base_revision)
     if base.cross_attention_dim != record.cross_attention_dim:
         raise IdentityError(
             f"run {run_dir} is of base {record.base_name}, {record.cross_attention_dim} wide;"
             f" base {base.name} is {base.cross_attention_dim} wide; use the run's own"
+        )
+    if base.scaling_factor != record.scaling_factor:
+        raise IdentityError(
+            f"run {run_dir} learned on latents times {record.scaling_factor}; the VAE of base {base.name}"
+            f" says scaling_factor {base.scaling_factor}; use the run's own base"
         )
     base = replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype)
     return _assemble(
@@ -133,6 +143,7 @@ def load_run(
         unet_folder=checkpoint / UNET_FOLDER if record.train == "unet" else None,
         prompt=record.prompt,
         uncond=record.uncond,
+        num_tokens=record.num_tokens,
         vae_digest=record.vae_digest,
         resolution=record.resolution,
     )
@@ -148,14 +159,18 @@ def load_adapter_on_base(
 ) -> PFGModel:
     """The model of published two-key weights on a base; the file does not say its tagger, so one is assumed.
 
-    The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise.
+    The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise; `progress` is told
+    what is assumed.
     """
-    tagger = tagger or OnnxTagger.load(DEFAULT_TAGGER, recipe=PUBLISHED_RECIPE)
+    where, dtype = placement(device)
+    assumed = "" if tagger else " (assumed)"
+    tagger = tagger or OnnxTagger.load(DEFAULT_TAGGER, recipe=PUBLISHED_RECIPE, device=onnx_device(device))
     identity = tagger.identity
     (progress or NoProgress()).say(
-        f"{adapter_file.name} does not record its tagger; assumed: {identity.name}, recipe {identity.recipe}"
+        f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed}, recipe"
+        f" {identity.recipe}; where no option says otherwise, assumed: an empty prompt, the pad zeros (the"
+        " article's weights: --uncond eos)"
     )
-    where, dtype = placement(device)
     return _assemble(
         replace(base, device=where, dtype=dtype),
         tagger,
@@ -176,10 +191,11 @@ def _assemble(
     prompt: str,
     uncond: Uncond,
     resolution: int,
+    num_tokens: int | None = None,
     vae_digest: str | None = None,
 ) -> PFGModel:
     """Load all but the text encoder. Raises IdentityError if adapter and tagger differ in width."""
-    adapter = load_adapter(adapter_file, cross_attention_dim=base.cross_attention_dim)
+    adapter = load_adapter(adapter_file, cross_attention_dim=base.cross_attention_dim, num_tokens=num_tokens)
     if adapter.feature_dim != tagger.feature_dim:
         raise IdentityError(
             f"{adapter_file}: made for features {adapter.feature_dim} wide, tagger"

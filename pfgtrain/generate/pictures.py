@@ -63,6 +63,13 @@ class GenerateOptions:
         for name in ("images_per_guide", "num_inference_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be 1 or more")
+        for name in ("width", "height"):
+            side = getattr(self, name)
+            if side is not None and side < 1:
+                raise ConfigError(f"{name} is {side}, must be 1 or more")
+        for name in ("guidance_scale", "pfg_scale"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} is {getattr(self, name)}, must be a finite number")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}, must be 0 or more and below 2^63")
         if self.uncond not in (None, "zeros", "eos"):

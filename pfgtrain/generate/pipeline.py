@@ -3,7 +3,8 @@
 Noise is drawn on the CPU in float32 from one seed a picture, so a picture starts alike on every device and in
 every batch. A GPU's own generator would tie it to the device.
 
-Shapes: B pictures, F feature width, T text positions, D context width.
+Shapes: B pictures, F feature width, T text positions, D context width, C latent channels, R = 3 colours,
+h x w latents, H x W pixels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from pfgdata.errors import RunError
 from pfgdata.records import Progress
 from pfgtrain.adapter import PFGLinear, Uncond, append_tokens, unconditional_rows
 from pfgtrain.generate.pictures import GenerateOptions
@@ -25,7 +27,10 @@ __all__ = ["PFGPipeline", "paint"]
 
 
 class PFGPipeline(StableDiffusionPipeline):
-    """StableDiffusionPipeline with an adapter: called with features, it appends tokens to the prompt."""
+    """StableDiffusionPipeline with an adapter: called with features, it appends tokens to the prompt.
+
+    Its VAE stays float32: beside a UNet in float16, sample with output_type="latent" and call `decode`.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,18 @@ class PFGPipeline(StableDiffusionPipeline):
             prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, **options
         )
 
+    @torch.no_grad()
+    def decode(self, latents_BChw: Tensor) -> list[Image.Image]:
+        """The B pictures of latents as the UNet has them, decoded in the VAE's dtype.
+
+        Raises RunError where a latent or a pixel is not a finite number.
+        """
+        _require_finite(latents_BChw, of="the UNet")
+        unscaled_BChw = latents_BChw.to(self.vae.dtype) / self.vae.config.scaling_factor
+        pixels_BRHW = self.vae.decode(unscaled_BChw, return_dict=False)[0]
+        _require_finite(pixels_BRHW, of="the VAE")
+        return self.image_processor.postprocess(pixels_BRHW, output_type="pil")
+
 
 def paint(
     pipeline: PFGPipeline,
@@ -113,7 +130,7 @@ def paint(
     prompt_BTD, negative_BTD = (
         text_1TD.to(unet.device).expand(len(seeds), -1, -1) for text_1TD in (prompt_1TD, negative_1TD)
     )
-    return pipeline(
+    latents_BChw = pipeline(
         features_BF,
         prompt_embeds=prompt_BTD,
         negative_prompt_embeds=negative_BTD,
@@ -125,7 +142,18 @@ def paint(
         width=size[0],
         height=size[1],
         callback_on_step_end=_report_steps(progress, count=len(seeds)),
+        output_type="latent",
     ).images
+    return pipeline.decode(latents_BChw)
+
+
+def _require_finite(values: Tensor, *, of: str) -> None:
+    """Raise RunError if any value is NaN or infinite: a picture of it would be black."""
+    if not values.isfinite().all():
+        raise RunError(
+            f"the output of {of} is not finite ({str(values.dtype).removeprefix('torch.')}): try a lower"
+            " --guidance or --pfg-scale, or --device cpu for float32; if it stays so, the weights are damaged"
+        )
 
 
 def _noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pfgdata.errors import ModelNotFoundError
-from pfgdata.hub import resolve, weights_sha256
+from pfgdata.hub import _PATTERNS, _held, resolve, weights_sha256
 
 NAME = "SmilingWolf/wd-v1-4-vit-tagger-v2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 
 
 def cached(cache: Path, name: str, *files: str) -> Path:
@@ -58,8 +59,22 @@ def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> No
     weights = ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/pytorch_model"]
     files = [f"{part}/config.json" for part in ("unet", "vae", "text_encoder")]
     files += ["model_index.json", "scheduler/scheduler_config.json", *(f"{stem}.bin" for stem in weights)]
+    files += [f"tokenizer/{name}" for name in TOKENIZER]
     snapshot = cached(tmp_path, "org/old-base", *files)
+    assert all(_held(snapshot, pattern) for pattern in _PATTERNS["base"])
     assert resolve("org/old-base", what="base", cache=tmp_path).folder == snapshot
+
+
+def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path) -> None:
+    files = [pattern for pattern in _PATTERNS["base"] if "*" not in pattern]
+    snapshot = cached(tmp_path, "org/base", *files)
+    assert all(_held(snapshot, pattern) for pattern in _PATTERNS["base"])
+    for name in TOKENIZER:
+        assert f"tokenizer/{name}" in files
+    for file in files:
+        (snapshot / file).rename(tmp_path / "away")
+        assert [pattern for pattern in _PATTERNS["base"] if not _held(snapshot, pattern)] == [file]
+        (tmp_path / "away").rename(snapshot / file)
 
 
 @pytest.mark.parametrize("what", ["tagger", "base"])

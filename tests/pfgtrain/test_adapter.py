@@ -160,6 +160,17 @@ def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
     assert torch.equal(adapter.pfg_linear.weight, weight.float())
 
 
+def test_four_tokens_of_sd1_are_not_taken_for_three_of_sd2(tmp_path: Path) -> None:
+    for name in ("x-n4.pt", "x.pt", "x-n4-late.pt"):
+        save_adapter(PFGLinear(8, 4, 768), tmp_path / name)
+    with pytest.raises(RunError, match=r"x-n4\.pt: its name says 4 tokens, .* 1024 it holds 3;"):
+        load_adapter(tmp_path / "x-n4.pt", cross_attention_dim=1024)
+    with pytest.raises(RunError, match=r"x\.pt: the run says 4 tokens, .* 1024 it holds 3;"):
+        load_adapter(tmp_path / "x.pt", cross_attention_dim=1024, num_tokens=4)
+    assert load_adapter(tmp_path / "x-n4.pt", cross_attention_dim=768, num_tokens=4).num_tokens == 4
+    assert load_adapter(tmp_path / "x-n4-late.pt", cross_attention_dim=1024).num_tokens == 3
+
+
 def test_a_file_that_is_no_adapter_is_refused_in_one_line(tmp_path: Path) -> None:
     good = {"pfg_linear.weight": torch.zeros(40, 8), "pfg_linear.bias": torch.zeros(40)}
     save_file({**good, "extra": torch.zeros(1)}, tmp_path / "extra.safetensors")

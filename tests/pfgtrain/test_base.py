@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from pfgdata.errors import ModelError
-from pfgtrain.base import Base
+from pfgdata.errors import ConfigError, ModelError
+from pfgtrain.base import Base, onnx_device, placement
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
 
@@ -51,10 +51,11 @@ def test_every_part_loads_from_the_folder_in_eval_mode(folder: Path) -> None:
     assert base.load_tokenizer().model_max_length == 77
 
 
-def test_parts_take_the_dtype_asked_for_and_the_text_encoder_stays_float32(folder: Path) -> None:
+def test_the_unet_takes_the_dtype_asked_for_and_vae_and_text_encoder_stay_float32(folder: Path) -> None:
     base = Base.load(str(folder), dtype=torch.bfloat16)
-    assert base.load_unet().dtype == base.load_vae().dtype == torch.bfloat16
-    assert base.load_unet(dtype=torch.float32).dtype == base.load_text_encoder().dtype == torch.float32
+    assert base.load_unet().dtype == torch.bfloat16
+    assert base.load_unet(dtype=torch.float32).dtype == torch.float32
+    assert base.load_vae().dtype == base.load_text_encoder().dtype == torch.float32
 
 
 def test_linear_projections_make_it_sd2_whatever_its_width(tmp_path: Path) -> None:
@@ -69,6 +70,26 @@ def test_prediction_type_overrules_the_scheduler_for_training_and_for_sampling(f
     assert torch.equal(noise.alphas_cumprod, sampler.alphas_cumprod)
     assert noise.config.beta_schedule == "scaled_linear"
     assert (sampler.config.algorithm_type, sampler.config.solver_order) == ("dpmsolver++", 2)
+
+
+def test_the_sampler_is_dpm_2m_whatever_the_base_s_own_scheduler_is(folder: Path) -> None:
+    plain = Base.load(str(folder)).load_sampler()
+    edit(
+        folder / "scheduler" / "scheduler_config.json",
+        _class_name="DPMSolverMultistepScheduler",
+        algorithm_type="sde-dpmsolver++",
+        solver_order=3,
+        solver_type="heun",
+        use_karras_sigmas=True,
+        thresholding=True,
+        final_sigmas_type="sigma_min",
+    )
+    sampler = Base.load(str(folder)).load_sampler()
+    for scheduler in (plain, sampler):
+        scheduler.set_timesteps(5)
+    assert torch.equal(plain.sigmas, sampler.sigmas)
+    assert not sampler.config.thresholding
+    assert sampler.config.solver_type == "midpoint"
 
 
 def test_a_zero_terminal_snr_base_is_sampled_from_pure_noise(folder: Path) -> None:
@@ -97,7 +118,11 @@ def test_weights_there_in_fp16_only_are_found(folder: Path) -> None:
     whole = Base.load(str(folder)).load_unet()
     shutil.rmtree(folder / "unet")
     whole.half().save_pretrained(folder / "unet", variant="fp16")
-    assert Base.load(str(folder)).load_unet().dtype == torch.float32
+    vae = Base.load(str(folder)).load_vae()
+    shutil.rmtree(folder / "vae")
+    vae.half().save_pretrained(folder / "vae", variant="fp16")
+    base = Base.load(str(folder))
+    assert base.load_unet().dtype == base.load_vae().dtype == torch.float32
 
 
 def _remove(part: str) -> Callable[[Path], None]:
@@ -151,7 +176,7 @@ def test_weights_that_a_file_lacks_are_an_error_and_not_random_numbers(folder: P
         save_file(state, path, metadata={"format": "pt"})
     base = Base.load(str(folder))
     for load in (base.load_unet, base.load_vae, base.load_text_encoder):
-        with pytest.raises(ModelError, match="1 weights are not in the file"):
+        with pytest.raises(ModelError, match=r"1 weights are not in the file|lack 1 tensors"):
             load()
 
 
@@ -159,8 +184,12 @@ def test_a_damaged_weight_file_is_named_in_one_line(folder: Path) -> None:
     for path in folder.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])
     base = Base.load(str(folder))
-    for part, load in (("unet", base.load_unet), ("text_encoder", base.load_text_encoder)):
-        with pytest.raises(ModelError, match=f"{part}: cannot be loaded") as caught:
+    for part, load in (
+        ("unet: cannot", base.load_unet),
+        ("vae: no VAE that diffusers can", base.load_vae),
+        ("text_encoder: cannot", base.load_text_encoder),
+    ):
+        with pytest.raises(ModelError, match=part) as caught:
             load()
         assert "\n" not in str(caught.value)
 
@@ -184,3 +213,22 @@ def test_a_unet_of_another_width_is_refused(folder: Path, tmp_path: Path) -> Non
     edit(folder / "text_encoder" / "config.json", hidden_size=8)
     with pytest.raises(ModelError, match=r"16 wide, base .* makes 8"):
         Base.load(str(folder)).load_unet(weights=tmp_path / "run")
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99", "cuda:x", "meta", "mps", "cpu:0"])
+def test_a_device_that_is_none_or_not_here_is_refused_naming_what_is(device: str) -> None:
+    for choose in (placement, onnx_device):
+        with pytest.raises(ConfigError, match=f"device '{device}': .*; here there is cpu") as caught:
+            choose(device)
+        assert "\n" not in str(caught.value)
+
+
+def test_cuda_is_a_device_only_where_torch_has_one() -> None:
+    assert placement("cpu") == (torch.device("cpu"), torch.float32)
+    assert (onnx_device("cpu"), onnx_device(None)) == ("cpu", "auto")
+    if torch.cuda.is_available():
+        assert placement("cuda:0") == (torch.device("cuda:0"), torch.float16)
+        assert onnx_device("cuda:0") == "cuda"
+    else:
+        with pytest.raises(ConfigError, match="a CPU build"):
+            placement("cuda")

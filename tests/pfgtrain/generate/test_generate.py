@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pfgdata.errors import AccessError, ConfigError, ContentError, IdentityError
+from pfgdata.errors import AccessError, ConfigError, ContentError, IdentityError, RunError
 from pfgdata.records import NoProgress
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import base_geometry
@@ -241,7 +241,8 @@ def test_progress_counts_steps_and_says_what_is_assumed(
     report = generate(model, guides, tmp_path, options=QUICK, progress=progress)
     assert progress.totals == {"guides": 2, "generate": 8}
     assert progress.done == progress.totals
-    assert "does not record its tagger; assumed: cheap, recipe webui" in progress.said[0]
+    assert "does not record its training: tagger cheap, recipe webui; " in progress.said[0]
+    assert "assumed: an empty prompt, the pad zeros (the article's weights: --uncond eos)" in progress.said[0]
     assert "untrained" in progress.said[1]
     assert report.untrained == (f"base {base.name}",)
 
@@ -266,11 +267,43 @@ def test_a_guide_that_cannot_be_used_is_named_before_any_picture_is_made(
         {"seed": -1},
         {"uncond": "none"},
         {"batch_size": 0},
+        {"width": 0},
+        {"height": 0, "width": 64},
+        {"guidance_scale": float("nan")},
+        {"pfg_scale": float("inf")},
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         GenerateOptions(**wrong)
+
+
+def test_the_vae_decodes_in_float32_and_its_pixels_are_those_of_the_plain_pipeline(
+    base: Base, adapter_file: Path
+) -> None:
+    model = load_adapter_on_base(adapter_file, base, tagger=CheapTagger(), device="cpu")
+    assert model.pipeline.vae.dtype == torch.float32
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    ours = model.pipeline.decode(latents)
+    with torch.no_grad():
+        decoded = model.pipeline.vae.decode(latents / model.pipeline.vae.config.scaling_factor).sample
+    theirs = model.pipeline.image_processor.postprocess(decoded, output_type="pil")
+    assert [image.tobytes() for image in ours] == [image.tobytes() for image in theirs]
+    close = model.pipeline.decode(latents.bfloat16())
+    assert np.abs(np.asarray(close[0], np.int16) - np.asarray(ours[0], np.int16)).max() <= 8
+
+
+@pytest.mark.parametrize(("part", "name"), [("unet", "conv_out"), ("vae", "decoder.conv_out")])
+def test_a_picture_of_numbers_that_are_not_finite_is_one_line_and_no_file(
+    base: Base, adapter_file: Path, guides: list[Path], tmp_path: Path, part: str, name: str
+) -> None:
+    model = load_adapter_on_base(adapter_file, base, tagger=CheapTagger(), device="cpu")
+    with torch.no_grad():
+        getattr(model.pipeline, part).get_submodule(name).bias.fill_(float("nan"))
+    with pytest.raises(RunError, match=f"(?i)the output of the {part} is not finite .float32.") as caught:
+        generate(model, guides, tmp_path / "out", options=QUICK)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_size_the_unet_cannot_make_is_refused_with_its_step(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pfgdata.errors import IdentityError, RunError
+from pfgdata.errors import ConfigError, IdentityError, RunError
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.base import Base
@@ -111,6 +111,25 @@ def test_a_base_whose_vae_is_another_than_that_of_the_runs_latents_is_refused(
     tagger = CheapTagger()
     with pytest.raises(IdentityError, match="not the VAE of the run's latents"):
         load_run(make_run(tagger=tagger, vae_digest="0" * 64), tagger=tagger)
+
+
+def test_a_base_whose_vae_scales_otherwise_than_the_runs_is_refused(make_run: Callable[..., Path]) -> None:
+    tagger = CheapTagger()
+    with pytest.raises(IdentityError, match=r"latents times 0\.13; .* scaling_factor 0\.18215"):
+        load_run(make_run(tagger=tagger, scaling_factor=0.13), tagger=tagger)
+
+
+def test_an_adapter_of_another_number_of_tokens_than_the_runs_is_refused(
+    make_run: Callable[..., Path],
+) -> None:
+    tagger = CheapTagger()
+    with pytest.raises(RunError, match=r"the run says 4 tokens, .* holds 3"):
+        load_run(make_run(tagger=tagger, num_tokens=4), tagger=tagger)
+
+
+def test_a_device_that_is_not_here_is_said_before_anything_is_loaded(make_run: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="device 'foo': no device; here there is cpu"):
+        load_run(make_run(tagger=CheapTagger(name="absent")), device="foo")
 
 
 def test_a_base_of_another_width_than_the_runs_is_refused(make_run: Callable[..., Path]) -> None:
