@@ -75,7 +75,7 @@ class RunRecord:
     cross_attention_dim: int
     prediction_type: Literal["epsilon", "v_prediction"]
     train: Literal["unet", "adapter"]
-    store: str  # its path as it was given
+    store: str  # its path, absolute
     selection_digest: str  # of the images selected
     selection_count: int  # distinct images
     selection_expression: str | None
@@ -227,10 +227,18 @@ def append_metrics(run_dir: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
+    """The lines of metrics.jsonl, up to the first that a crash cut short or filled with zeros."""
     path = run_dir / _METRICS_FILE
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    lines: list[dict[str, Any]] = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        try:
+            value = json.loads(line)
+        except ValueError:  # JSONDecodeError, and bytes that are no text
+            break
+        if not isinstance(value, dict) or "step" not in value:
+            break
+        lines.append(value)
+    return lines
 
 
 def trim_metrics(run_dir: Path, *, step: int, disk: Disk | None = None) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -60,7 +60,10 @@ def _in(panel: str, *flags: str, help: str, **more: Any) -> Any:
     return typer.Option(*flags, help=help, rich_help_panel=panel, **more)
 
 
-Shards = Annotated[Path, typer.Option("--shards", envvar="PFG_STORE", help="The store, a folder.")]
+Shards = Annotated[
+    Path | None,
+    typer.Option(envvar="PFG_STORE", help="The store.", show_default="the run's with --resume, else feats"),
+]
 Config = Annotated[
     Path | None, typer.Option(help="A recipe, or a file of its \\[fit] keys.", show_default=False)
 ]
@@ -118,7 +121,7 @@ def _common(
 )
 def fit(
     context: typer.Context,
-    shards: Shards = Path("feats"),
+    shards: Shards = None,
     out: Out = None,
     config: Config = None,
     resume: Resume = False,
@@ -127,10 +130,10 @@ def fit(
     threshold: Annotated[float | None, _key("threshold")] = None,
     character_threshold: Annotated[float | None, _key("character_threshold")] = None,
     base: Annotated[str | None, _key("base")] = None,
-    train: Annotated[str | None, _key("train")] = None,
+    train: Annotated[Literal["unet", "adapter"] | None, _key("train")] = None,
     num_tokens: Annotated[int | None, _key("num_tokens")] = None,
     prompt: Annotated[str | None, _key("prompt")] = None,
-    uncond: Annotated[str | None, _key("uncond")] = None,
+    uncond: Annotated[Literal["zeros", "eos"] | None, _key("uncond")] = None,
     condition_dropout: Annotated[float | None, _key("condition_dropout")] = None,
     learning_rate: Annotated[float | None, _key("learning_rate")] = None,
     adapter_learning_rate: Annotated[float | None, _key("adapter_learning_rate")] = None,
@@ -155,14 +158,12 @@ def fit(
 
     from pfgdata.records import NoProgress
     from pfgdata.store import Store
-    from pfgtrain.base import Base
-    from pfgtrain.fit import data_of, plan_fit
+    from pfgtrain.fit import base_of, data_of, plan_fit
     from pfgtrain.fit import fit as run_fit
 
-    data = data_of(Store.open(shards), asked)
-    info = data.latent_set.info
-    known = asked.base in (None, info.base_name)
-    loaded = Base.load(asked.base or info.base_name, revision=info.base_revision if known else None)
+    store = shards or _recorded_store(run_dir, resume=resume) or Path("feats")
+    data = data_of(Store.open(store), asked)
+    loaded = base_of(data, asked, run_dir=run_dir if resume else None)
     if dry_run:
         _show_plan(plan_fit(data, loaded, asked), loaded.name, data.latent_set.id, as_json=as_json)
         return
@@ -171,7 +172,7 @@ def fit(
         progress: Progress = screen if first else NoProgress()
         report = run_fit(data, loaded, asked, run_dir=run_dir, resume=resume, progress=progress, stop=stop)
     if first:
-        _show_fit(report, shards, as_json=as_json)
+        _show_fit(report, store, as_json=as_json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -183,6 +184,7 @@ def fit(
     )
 )
 def generate(
+    context: typer.Context,
     paths: Annotated[
         list[Path],
         typer.Argument(metavar="PATH", help="A run, then guide images; with --adapter only those."),
@@ -210,7 +212,7 @@ def generate(
     ] = None,
     base: Annotated[str | None, _in(_MODEL, help="The base.", show_default="the run's")] = None,
     tagger: Annotated[str | None, _in(_MODEL, help="The tagger.", show_default="the run's")] = None,
-    device: Annotated[str | None, _in(_MODEL, help="cpu or cuda.", show_default="a GPU if any")] = None,
+    device: Annotated[str | None, _in(_MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")] = None,
     as_json: Json = False,
 ) -> None:
     """Make pictures of what guide images show, and a contact sheet with the guides on the left.
@@ -228,20 +230,9 @@ def generate(
     from pfgtrain.generate import generate as run_generate
 
     width, height = _size(size)
-    options = GenerateOptions(
-        images_per_guide=images_per_guide,
-        guidance_scale=guidance_scale,
-        pfg_scale=pfg_scale,
-        no_pfg=no_pfg,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        uncond=uncond,  # type: ignore[arg-type]  # checked there
-        num_inference_steps=num_inference_steps,
-        seed=seed,
-        width=width,
-        height=height,
-        batch_size=batch_size,
-    )
+    names = {field.name for field in dataclasses.fields(GenerateOptions)}
+    given = {name: value for name, value in context.params.items() if name in names}
+    options = GenerateOptions(**given, width=width, height=height)
     with ScreenProgress() as progress:
         model = _model(run, adapter, base=base, tagger=tagger, device=device, progress=progress)
         folder = out or (run or Path()) / "pictures"
@@ -259,6 +250,13 @@ def _run_dir(out: Path | None, *, resume: bool) -> Path:
     return Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
+def _recorded_store(run_dir: Path, *, resume: bool) -> Path | None:
+    """The store that the run to go on with was begun on."""
+    from pfgtrain.checkpoint import RunRecord
+
+    return Path(RunRecord.read(run_dir).store) if resume else None
+
+
 def _model(
     run: Path | None,
     adapter: Path | None,
@@ -270,12 +268,12 @@ def _model(
 ) -> PFGModel:
     """The model of a run, or of published weights on a base; `base` and `tagger` stand in for a run's own."""
     from pfgdata.taggers import OnnxTagger
-    from pfgtrain.base import Base
+    from pfgtrain.base import Base, onnx_device
     from pfgtrain.checkpoint import RunRecord
     from pfgtrain.generate import load_adapter_on_base, load_run
 
     recipe = RunRecord.read(run).tagger.recipe if run else "webui"  # what published weights are used with
-    model = OnnxTagger.load(tagger, recipe=recipe) if tagger else None
+    model = OnnxTagger.load(tagger, recipe=recipe, device=onnx_device(device)) if tagger else None
     loaded = Base.load(base) if base else None
     if run:
         return load_run(run, base=loaded, tagger=model, device=device)

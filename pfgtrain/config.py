@@ -45,13 +45,13 @@ LR_SCHEDULERS = (  # diffusers.optimization.SchedulerType, less piecewise_consta
 )
 _FREE_ON_RESUME = frozenset(  # what may change between the parts of one run without changing its steps so far
     {
-        "max_train_steps",
-        "num_train_epochs",
         "checkpointing_steps",
         "checkpoints_total_limit",
         "logging_steps",
     }
 )
+_LENGTHS = frozenset({"max_train_steps", "num_train_epochs"})  # free too, unless learning rates follow them
+_POLYNOMIAL_END = 1e-7  # lr_end of diffusers.optimization.get_scheduler, which must lie below the peak
 _SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "batch_size": "train_batch_size",
     "cond_dropout": "condition_dropout",
@@ -114,7 +114,10 @@ class FitConfig:
     prediction_type: Literal["epsilon", "v_prediction"] | None = None
     """What the UNet predicts; default: what the base's scheduler says."""
     snr_gamma: float | None = None
-    """Min-SNR cap of the loss weight (5.0 is usual); default: every timestep weighs the same."""
+    """Min-SNR cap of the loss weight (5.0 is usual); default: every timestep weighs the same.
+
+    For v_prediction the weight is (min(snr, gamma) + 1) / (snr + 1), where diffusers' script has
+    min(snr, gamma) / (snr + 1)."""
 
     learning_rate: float = 5e-6
     """Peak learning rate of the UNet; unused with train = "adapter"."""
@@ -171,6 +174,13 @@ class FitConfig:
             "lr_warmup_steps",
             "used by lr_scheduler = 'constant'; take 'constant_with_warmup'",
         )
+        peak = "learning_rate" if self.train == "unet" else "adapter_learning_rate"
+        _require(
+            self.lr_scheduler != "polynomial" or getattr(self, peak) > _POLYNOMIAL_END,
+            self,
+            peak,
+            f"above {_POLYNOMIAL_END:g}, where lr_scheduler = 'polynomial' ends",
+        )
         for name in _UNIT_INTERVAL:
             _require(0.0 <= getattr(self, name) <= 1.0, self, name, "0 to 1")
         for name in _POSITIVE:
@@ -190,7 +200,8 @@ class FitConfig:
 
     def changed_from(self, other: FitConfig) -> list[str]:
         """Keys that differ and that a resumed run must not change."""
-        names = [field.name for field in dataclasses.fields(self) if field.name not in _FREE_ON_RESUME]
+        free = _FREE_ON_RESUME | (_LENGTHS if self.lr_scheduler.startswith("constant") else frozenset())
+        names = [field.name for field in dataclasses.fields(self) if field.name not in free]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 

@@ -134,8 +134,9 @@ def snr_weights(
 ) -> Tensor:
     """How much each row's loss counts, float32 [B]: Min-SNR (arXiv 2303.09556), or 1 without `gamma`.
 
-    epsilon: min(snr, gamma) / snr. v_prediction: (min(snr, gamma) + 1) / (snr + 1), which, unlike the paper's
-    min(snr, gamma) / (snr + 1), does not fade where there is only noise, the steps that lay a picture out.
+    epsilon: min(snr, gamma) / snr. v_prediction: (min(snr, gamma) + 1) / (snr + 1), which, unlike
+    min(snr, gamma) / (snr + 1) of the paper and of diffusers' script, does not fade where there is only
+    noise, the steps that lay a picture out.
     """
     if gamma is None:
         return torch.ones_like(timesteps_B, dtype=torch.float32)

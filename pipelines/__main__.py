@@ -1,7 +1,7 @@
 """`python -m pipelines RECIPE`: run a recipe from images to pictures, and say what each step did.
 
-Everything it makes goes below one folder (feats/, run/, pictures/). Each step skips what is done, so the same
-command goes on after a stop.
+Everything it makes goes below one folder (feats/, runs/NAME/, pictures/); recipes run with the same folder
+share its store. Each step skips what is done, so the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pfgdata.screen import ScreenProgress, run_app, show_table, stop_on_interrupt
+from pfgdata.screen import INTERRUPTED, ScreenProgress, run_app, show_table, stop_on_interrupt
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
@@ -40,7 +40,7 @@ def main(
             rows.append((step.name, step.result, f"{step.seconds:.1f} s"))
     show_table(("step", "result", "took"), rows)
     if stop():
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

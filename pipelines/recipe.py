@@ -81,6 +81,11 @@ class Recipe:
     fit: FitConfig | None
     generate: GenerateTable | None
 
+    def place(self, name: str) -> str:
+        """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
+        beside = self.folder / name
+        return str(beside.absolute()) if beside.exists() else name
+
 
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path, or the name of one that is shipped. Raises ConfigError."""

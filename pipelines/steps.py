@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.corpus import plan_segments
-from pfgdata.errors import NoStoreError
 from pfgdata.hub import resolve
-from pfgdata.images import RECIPES, BucketPolicy
-from pfgdata.ingest import IngestOptions, ingest
+from pfgdata.images import BucketPolicy
+from pfgdata.ingest import IngestOptions, ingest, open_or_create, open_or_none, tagger_for
 from pfgdata.latents import LatentOptions, encode_latents
 from pfgdata.query import Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
-from pfgdata.store import Store, StoreIdentity
-from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger
+from pfgdata.store import Store
 from pfgdata.vaes import Vae, base_geometry
-from pfgtrain.base import Base
 from pfgtrain.config import FitConfig
-from pfgtrain.fit import data_of, fit
+from pfgtrain.fit import base_of, data_of, fit
 from pfgtrain.generate import GenerateOptions, generate, load_run
 from pipelines.recipe import GenerateTable, IngestTable, LatentsTable, QueryTable, Recipe
 
@@ -62,21 +59,26 @@ class _Run:
 
     def __init__(self, recipe: Recipe, out: Path, progress: Progress, stop: Stop) -> None:
         self._recipe, self._out, self._progress, self._stop = recipe, out, progress, stop
-        self._run_dir = out / "run"
+        self._run_dir = out / "runs" / recipe.name
         self._latents_id: str | None = None
 
     def ingest(self, table: IngestTable) -> str:
         """Bring the images in."""
-        tagger = OnnxTagger.load(table.tagger or DEFAULT_TAGGER, recipe=table.recipe or RECIPES[0])
+        path = self._out / "feats"
+        name = self._recipe.place(table.tagger) if table.tagger else None
+        tagger = tagger_for(open_or_none(path), name=name, recipe=table.recipe)
         if tagger.untrained:
             self._progress.say(f"tagger {tagger.identity.name} is untrained: tags and scores mean nothing")
-        store = _open_or_create(self._out / "feats", tagger)
+        store = open_or_create(path, tagger)
+        options = _options(IngestOptions, table)
+        if tagger.batch_size:  # fixed by its graph
+            options = replace(options, batch_size=tagger.batch_size)
         segments = plan_segments(self._recipe.folder / table.images, store.roots())
         report = ingest(
             segments,
             store,
             tagger,
-            options=_options(IngestOptions, table),
+            options=options,
             progress=self._progress,
             stop=self._stop,
         )
@@ -106,7 +108,7 @@ class _Run:
 
     def latents(self, table: LatentsTable) -> str:
         """Encode the selected images."""
-        store, base = self._store, resolve(table.base, what="base")
+        store, base = self._store, resolve(self._recipe.place(table.base), what="base")
         vae, geometry = Vae.load(base), base_geometry(base.folder)
         if vae.untrained:
             self._progress.say(f"base {base.name} is untrained: its latents and pictures mean nothing")
@@ -131,9 +133,7 @@ class _Run:
         """Train, or go on with the run that was begun."""
         config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
-        base = Base.load(
-            config.base or data.latent_set.info.base_name, prediction_type=config.prediction_type
-        )
+        base = base_of(data, config, run_dir=self._run_dir)
         report = fit(
             data,
             base,
@@ -170,18 +170,6 @@ class _Run:
             character=table.character_threshold,
             floor=self._store.identity.score_floor,
         )
-
-
-def _open_or_create(path: Path, tagger: OnnxTagger) -> Store:
-    try:
-        return Store.open(path)
-    except NoStoreError:
-        identity = StoreIdentity(
-            tagger=tagger.identity,
-            vocabulary_digest=tagger.vocabulary.digest,
-            feature_dim=tagger.feature_dim,
-        )
-        return Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
 
 
 def _options(kind: type[Any], table: Any) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         canonical_json,
         read_json,
     )
+    from pfgdata.store.lock import exclusive
     from pfgdata.store.rows import (
         KEY_COLUMNS,
         failures_table,
@@ -61,6 +62,7 @@ __all__ = [
     "StoreWriter",
     "canonical_json",
     "content_ids_of",
+    "exclusive",
     "failures_table",
     "images_table",
     "key_bytes",
@@ -100,6 +102,7 @@ _LAZY = {
     "StoreWriter": "pfgdata.store.store",
     "canonical_json": "pfgdata.store.layout",
     "content_ids_of": "pfgdata.store.snapshot",
+    "exclusive": "pfgdata.store.lock",
     "failures_table": "pfgdata.store.rows",
     "images_table": "pfgdata.store.rows",
     "key_bytes": "pfgdata.store.rows",

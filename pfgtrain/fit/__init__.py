@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgtrain.fit.plan import FitData, FitPlan, data_of, lasting_name, plan_fit
+    from pfgtrain.fit.plan import FitData, FitPlan, base_of, data_of, plan_fit
     from pfgtrain.fit.run import FitReport, fit
     from pfgtrain.fit.trainer import Trainer, make_accelerator
 
@@ -15,9 +15,9 @@ __all__ = [
     "FitPlan",
     "FitReport",
     "Trainer",
+    "base_of",
     "data_of",
     "fit",
-    "lasting_name",
     "make_accelerator",
     "plan_fit",
 ]
@@ -27,9 +27,9 @@ _LAZY = {
     "FitPlan": "pfgtrain.fit.plan",
     "FitReport": "pfgtrain.fit.run",
     "Trainer": "pfgtrain.fit.trainer",
+    "base_of": "pfgtrain.fit.plan",
     "data_of": "pfgtrain.fit.plan",
     "fit": "pfgtrain.fit.run",
-    "lasting_name": "pfgtrain.fit.plan",
     "make_accelerator": "pfgtrain.fit.trainer",
     "plan_fit": "pfgtrain.fit.plan",
 }

@@ -15,27 +15,27 @@ from typing import Any
 import numpy as np
 
 from pfgdata.errors import ConfigError, IdentityError, RunError
-from pfgdata.hub import DEMO
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Selection
 from pfgdata.store import LatentSet, Snapshot, Store, StoreIdentity, require_same_tagger
 from pfgdata.vaes import Vae, base_geometry
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, Rows, join
-from pfgtrain.checkpoint import RunRecord
+from pfgtrain.checkpoint import CheckpointState, RunRecord
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
 __all__ = [
     "FitData",
     "FitPlan",
+    "base_of",
     "batches_of",
     "data_of",
-    "lasting_name",
     "plan_fit",
     "plan_of",
     "record_of",
     "require_run",
     "require_same_vae",
+    "require_whole_steps",
 ]
 
 _PACKAGES = ("pfg", "torch", "diffusers", "transformers", "accelerate", "numpy", "safetensors")
@@ -124,6 +124,19 @@ def _latent_set(store: Store, config: FitConfig) -> LatentSet:
     raise ConfigError(f"{store.path}: {why}: {listed}")
 
 
+def base_of(data: FitData, config: FitConfig, *, run_dir: Path | None = None) -> Base:
+    """The base that `config` asks for, by default the one the latents are of, at the revision on record.
+
+    The record is the latent set's and, above it, that of the run to go on with in `run_dir`, if there is one.
+    """
+    info = data.latent_set.info
+    name, revisions = config.base or info.base_name, {info.base_name: info.base_revision}
+    if run_dir is not None and (run_dir / "run.json").exists():
+        record = RunRecord.read(run_dir)
+        revisions[record.base_name] = record.base_revision
+    return Base.load(name, revision=revisions.get(name), prediction_type=config.prediction_type)
+
+
 def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1) -> FitPlan:
     """Check that everything fits together and say what a fit would do; nothing is written.
 
@@ -131,11 +144,6 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     """
     require_same_vae(data, base)
     return plan_of(data, batches_of(data, config, processes=processes), config, processes=processes)
-
-
-def lasting_name(base: Base) -> str:
-    """A name that finds `base` again from any directory: `demo`, a hub id, or an absolute folder."""
-    return base.name if base.revision or base.name == DEMO else str(base.folder)
 
 
 def batches_of(data: FitData, config: FitConfig, *, processes: int) -> Batches:
@@ -171,12 +179,18 @@ def plan_of(data: FitData, batches: Batches, config: FitConfig, *, processes: in
 
 
 def require_same_vae(data: FitData, base: Base) -> None:
-    """Raise IdentityError unless the latents are of the base's VAE and of sides its UNet can halve."""
-    made_by = data.latent_set.info.base_name
-    if Vae.load(str(base.folder), device="cpu").digest != data.latent_set.identity.vae_digest:
+    """Raise IdentityError unless the latents are of the base's VAE and scale, of sides its UNet can halve."""
+    made_by, vae = data.latent_set.info.base_name, Vae.load(str(base.folder), device="cpu")
+    if vae.digest != data.latent_set.identity.vae_digest:
         raise IdentityError(
             f"latent set {data.latent_set.id} was made by the VAE of {made_by}, base {base.name} has another;"
             f" use --base {made_by}, or make latents: pfgdata latents {data.path} --base {base.name}"
+        )
+    if vae.scaling_factor != data.latent_set.info.scaling_factor:  # fit scales by the set's, generate by this
+        raise IdentityError(
+            f"latent set {data.latent_set.id} is of {made_by}, whose scaling_factor is"
+            f" {data.latent_set.info.scaling_factor:g}, base {base.name} has {vae.scaling_factor:g}; use"
+            f" --base {made_by}, or set it right in {base.folder / 'vae' / 'config.json'}"
         )
     step = base_geometry(base.folder).step
     if data.latent_set.identity.step % step:
@@ -204,13 +218,24 @@ def require_run(run_dir: Path, record: RunRecord, config: FitConfig, *, resume: 
         )
 
 
+def require_whole_steps(run_dir: Path, state: CheckpointState, plan: FitPlan, *, accumulation: int) -> None:
+    """Raise RunError if the last step of a run that has ended was short and `plan` goes on behind it."""
+    done = state.epoch * plan.batches_per_epoch + state.position
+    if done < state.step * accumulation and plan.batches > done:
+        taken = done - (state.step - 1) * accumulation
+        raise RunError(
+            f"{run_dir}: ended by a step of {taken} instead of {accumulation} batches, and a longer run would"
+            " have filled it; start a new run by --out"
+        )
+
+
 def record_of(data: FitData, base: Base, config: FitConfig, rows: Rows, *, processes: int) -> RunRecord:
     """The run.json of a fit."""
     latent_set, selection = data.latent_set, data.selection
     return RunRecord(
         tagger=data.store.tagger,
         feature_dim=data.store.feature_dim,
-        base_name=lasting_name(base),
+        base_name=base.name,
         base_revision=base.revision,
         base_family=base.family,
         latents_id=latent_set.id,
@@ -223,7 +248,7 @@ def record_of(data: FitData, base: Base, config: FitConfig, rows: Rows, *, proce
         cross_attention_dim=base.cross_attention_dim,
         prediction_type=base.prediction_type,
         train=config.train,
-        store=str(data.path),
+        store=str(data.path.resolve()),
         selection_digest=selection.digest,
         selection_count=rows.num_distinct,
         selection_expression=selection.expression,

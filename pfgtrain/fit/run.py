@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pfgdata.errors import RunError
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import Disk
+from pfgdata.store import Disk, exclusive
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (
@@ -35,17 +35,19 @@ from pfgtrain.fit.plan import (
     FitData,
     FitPlan,
     batches_of,
-    lasting_name,
     plan_of,
     record_of,
     require_run,
     require_same_vae,
+    require_whole_steps,
 )
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
 
 __all__ = ["FitData", "FitPlan", "FitReport", "fit"]
 
 PROBE_ROWS = 32  # enough: the same rows, noise and timesteps are used at the start and at the end
+_STOP_STEPS = 20  # several processes agree on a stop at least this often: seconds on a GPU
+_MOST_TOKENS = 20  # where the slider of A1111's extension stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +87,11 @@ def fit(
     """Train into `run_dir`; `resume` goes on from its newest checkpoint.
 
     `stop` is asked after each step; when it says so the step is saved and the report is `interrupted`. Raises
-    RunError when the folder holds a run (or, to resume, none, or another), when a loss is not finite and when
-    a checkpoint cannot be written.
+    RunError when the folder holds a run (or, to resume, none, or another), when a loss or a weight is not
+    finite and when a checkpoint cannot be written; StoreLockedError when another fit works in the folder.
     """
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
-    config = replace(with_precision(config), base=lasting_name(base), latents=data.latent_set.id)
+    config = replace(with_precision(config), base=base.name, latents=data.latent_set.id)
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
@@ -99,24 +101,30 @@ def fit(
     require_run(run_dir, record, config, resume=resume)
     require_same_vae(data, base)
     accelerator.wait_for_everyone()  # all have looked before one writes
-    if accelerator.is_main_process and not resume:
-        disk.make_folder(run_dir)
-        disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
-        record.write(run_dir, disk=disk)
-    weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
-    trainer = Trainer(
-        base,
-        config,
-        accelerator=accelerator,
-        latent_set=data.latent_set,
-        feature_dim=data.snapshot.feature_dim,
-        total_steps=plan.steps,
-        weights=weights,
-        progress=progress,
-    )
-    _announce(plan, trainer.trainable, base, config, progress)
-    start = trainer.load_states(weights) if weights else None
-    return _Run(run_dir, config, plan, batches, trainer, progress, disk, start).go(stop, begun=begun)
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            disk.make_folder(run_dir)
+            held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
+            require_run(run_dir, record, config, resume=resume)  # again: now nobody else begins one here
+            if not resume:
+                disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
+                record.write(run_dir, disk=disk)
+        weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
+        trainer = Trainer(
+            base,
+            config,
+            accelerator=accelerator,
+            latent_set=data.latent_set,
+            feature_dim=data.snapshot.feature_dim,
+            total_steps=plan.steps,
+            weights=weights,
+            progress=progress,
+        )
+        _announce(plan, trainer.trainable, base, config, progress)
+        start = trainer.load_states(weights) if weights else None
+        if start:
+            require_whole_steps(run_dir, start, plan, accumulation=config.gradient_accumulation_steps)
+        return _Run(run_dir, config, plan, batches, trainer, progress, disk, start).go(stop, begun=begun)
 
 
 class _Run:
@@ -137,6 +145,7 @@ class _Run:
         self._trainer, self._progress, self._disk = trainer, progress, disk
         self._first = self._step = start.step if start else 0
         self._probe_start = start.probe_start if start else self._probe()
+        self._probe_end: float | None = None
         self._unread: list[tuple[Tensor, dict[str, float]]] = []  # loss on the device, learning rates
         self._unread_images, self._looked = 0, time.monotonic()
         self._images, self._seconds = 0, 0.0  # since this part began
@@ -179,8 +188,8 @@ class _Run:
         self._progress.advance(images, step=self._step)
 
     def _asked_to(self, stop: Callable[[], bool]) -> bool:
-        """Whether the run ends here before its end. Processes agree, at looks only: agreeing is a wait."""
-        if self._plan.processes > 1 and self._step % self._config.logging_steps:
+        """Whether the run ends here before its end. Processes agree, now and then: agreeing is a wait."""
+        if self._plan.processes > 1 and self._step % min(self._config.logging_steps, _STOP_STEPS):
             return False
         return self._trainer.any_process(stop()) and self._step < self._plan.steps
 
@@ -208,23 +217,31 @@ class _Run:
         if self._trainer.is_main:
             append_metrics(self._dir, lines)
         if len(lines) < len(losses):
-            raise RunError(self._not_finite(self._step - len(losses) + len(lines) + 1, losses[len(lines)]))
+            step, loss = self._step - len(losses) + len(lines) + 1, losses[len(lines)]
+            raise RunError(self._not_finite(f"the loss or gradient of step {step} is {loss}"))
         self._first_loss = losses[0] if self._first_loss is None else self._first_loss
         self._last_loss = losses[-1]
         self._progress.advance(0, loss=losses[-1])
         self._images, self._seconds = self._images + images, self._seconds + seconds
         self._unread, self._unread_images, self._looked = [], 0, now
 
-    def _not_finite(self, step: int, loss: float) -> str:
+    def _not_finite(self, what: str) -> str:
         saved = checkpoints(self._dir)
         newest = f"the newest checkpoint is {saved[-1].name}" if saved else "no checkpoint was made yet"
         return (
-            f"{self._dir}: the loss of step {step} is {loss}; {newest}; start anew with a lower learning_rate"
+            f"{self._dir}: {what}; {newest}; start anew with a lower learning_rate"
             " or adapter_learning_rate, or mixed_precision other than fp16"
         )
 
     def _save(self) -> None:
-        """Make a checkpoint of this step. Its time does not count as training time."""
+        """Make a checkpoint of this step. Its time does not count as training time.
+
+        What is not finite is not saved, for it would push out the last checkpoint that is.
+        """
+        if not self._trainer.is_finite():
+            raise RunError(self._not_finite(f"a weight after step {self._step} is not finite"))
+        if self._step == self._plan.steps:
+            self._probe_end = self._probe()
         index = self._step * self._config.gradient_accumulation_steps
         epoch, position = divmod(min(index, self._plan.batches), self._batches.per_epoch)
         state = CheckpointState(
@@ -244,13 +261,15 @@ class _Run:
         buckets, total = self._batches.rows.bucket[rows], 0.0
         for number, bucket in enumerate(np.unique(buckets)):
             mine = np.flatnonzero(buckets == bucket)
-            for start in range(0, len(mine), self._config.train_batch_size):
-                part = mine[start : start + self._config.train_batch_size]
-                batch = self._batches.probe(rows[part], index=-1 - number * PROBE_ROWS - start)
-                total += self._trainer.probe(batch, quantiles=quantiles[part])
+            batch = self._batches.probe(rows[mine], index=-1 - number)
+            total += self._trainer.probe(batch, quantiles=quantiles[mine])
+        if not math.isfinite(total):
+            raise RunError(self._not_finite(f"the probe loss after step {self._step} is {total}"))
         return total / count
 
     def _report(self, *, seconds: float, interrupted: bool) -> FitReport:
+        if self._probe_end is None and not interrupted:  # there was no step left to do
+            self._probe_end = self._probe()
         return FitReport(
             run=str(self._dir),
             checkpoint=str(checkpoints(self._dir)[-1]),
@@ -261,7 +280,7 @@ class _Run:
             first_loss=self._first_loss,
             last_loss=self._last_loss,
             probe_start=self._probe_start,
-            probe_end=None if interrupted else self._probe(),
+            probe_end=self._probe_end,
             seconds=seconds,
             images_per_second=self._images / self._seconds if self._seconds else 0.0,
             interrupted=interrupted,
@@ -273,6 +292,8 @@ def _announce(
 ) -> None:
     if base.untrained:
         progress.say(f"base {base.name} is untrained (weights from a fixed seed): pictures will mean nothing")
+    if config.num_tokens > _MOST_TOKENS:
+        progress.say(f"{config.num_tokens} tokens: A1111's extension takes at most {_MOST_TOKENS}")
     if plan.without_latent:
         progress.say(f"{plan.without_latent:,} of {plan.distinct:,} selected images have no latent: left out")
     parts = " + ".join(f"{name} {count:,}" for name, count in trainable.items())

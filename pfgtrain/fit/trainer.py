@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from pfgdata.errors import ConfigError
 from pfgdata.records import Progress
@@ -167,7 +168,10 @@ class Trainer:
         return {names[group["name"]]: group["lr"] for group in self._optimizer.param_groups}
 
     def step(self, batches: Sequence[Batch]) -> Tensor:
-        """One optimizer step over the global `batches`; this process's share of the loss, on the device."""
+        """One optimizer step over the global `batches`; this process's share of the loss, on the device.
+
+        It is NaN where the gradient is not finite, but with fp16, whose scaler leaves such a step out.
+        """
         weight = sum(batch.weight for batch in batches)
         loss = torch.zeros((), device=self._accelerator.device)
         for batch in batches:
@@ -177,8 +181,9 @@ class Trainer:
                 # gradients are averaged over processes, but each holds its own rows of one sum
                 self._accelerator.backward(share * self._accelerator.num_processes)
             loss += share.detach()
-        if self._config.max_grad_norm:
-            self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
+        norm = self._clip()
+        if self._accelerator.scaler is None:
+            loss += norm * 0.0  # without a wait: 0, or NaN for a norm that is infinite or NaN
         self._optimizer.step()
         self._scheduler.step()
         self._optimizer.zero_grad()
@@ -192,12 +197,25 @@ class Trainer:
     def probe(self, batch: Batch, *, quantiles: npt.NDArray[np.float64]) -> float:
         """The sum of the row losses of `batch`, all rows conditioned, at timesteps `quantiles` (0..1) [B].
 
-        Equal weights give an equal answer: nothing but `batch.index` and the seed decides the noise.
+        Equal weights give an equal answer: nothing but `batch.index` and the seed decides the noise, for it
+        is drawn for all rows before they are cut into forward passes of train_batch_size.
         """
         timesteps = torch.from_numpy(quantiles * len(self._alphas_cumprod_N)).long()
         chance = replace(self._draw(batch, rows=len(quantiles), dropout=0.0), timesteps_B=timesteps)
-        with self._accelerator.autocast():
-            return float(self._row_losses(self._trainee, batch, chance).sum())
+        total, size = 0.0, self._config.train_batch_size
+        for part in (slice(first, first + size) for first in range(0, len(quantiles), size)):
+            rows = replace(batch, latents=batch.latents[part], features=batch.features[part])
+            with self._accelerator.autocast():
+                total += float(self._row_losses(self._trainee, rows, chance.rows(part)).sum())
+        return total
+
+    @torch.no_grad()
+    def is_finite(self) -> bool:
+        """Whether all that has learnt, and the optimizer's moments, are. Waits for the device."""
+        moments = [value for state in self._optimizer.state.values() for value in state.values()]
+        held = [*self._parameters, *(value for value in moments if isinstance(value, Tensor))]
+        device = self._accelerator.device
+        return bool(torch.stack([value.isfinite().all().to(device) for value in held]).all())
 
     def any_process(self, flag: bool) -> bool:
         """Whether `flag` is true in one of the processes. Waits for the others."""
@@ -220,6 +238,13 @@ class Trainer:
     def load_states(self, folder: Path) -> CheckpointState:
         """Put the optimizer and its companions back to the checkpoint `folder`; its weights are already."""
         return load_training_state(folder, self._states())
+
+    def _clip(self) -> Tensor:
+        """The norm of the gradient before it is clipped, if it is, on the device."""
+        if self._config.max_grad_norm:
+            norm = self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
+            return cast("Tensor", norm)
+        return get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
     def _share(self, batch: Batch) -> Tensor:
         """The weighted sum of this process's row losses."""

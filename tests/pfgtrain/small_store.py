@@ -94,6 +94,7 @@ def build_latents(
     shard_rows: int,
     base_name: str = "demo",
     step: int = 16,
+    scaling_factor: float = 0.18215,
 ) -> LatentSet:
     """Latents for `numbers`, in shards of one bucket each."""
     identity = LatentIdentity(
@@ -113,7 +114,7 @@ def build_latents(
         kind="mean",
     )
     info = LatentInfo(
-        buckets=BUCKETS, base_name=base_name, base_revision=None, scaling_factor=0.18215, probe=()
+        buckets=BUCKETS, base_name=base_name, base_revision=None, scaling_factor=scaling_factor, probe=()
     )
     latent_set = store.latent_set(identity, info)
     with latent_set.writer() as writer:

@@ -191,3 +191,15 @@ def test_metrics_are_trimmed_to_the_step_a_run_goes_on_from(tmp_path: Path) -> N
     append_metrics(tmp_path, [{"step": 4, "loss": 0.1}])
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4]
     assert read_metrics(tmp_path)[2]["loss"] == 1 / 3
+
+
+@pytest.mark.parametrize("torn", [b"\0" * 40, b"\0" * 40 + b"\n", b'{"step": 3, "lo\n', b"\xff\n", b"3\n"])
+def test_metrics_end_where_a_crash_tore_them(torn: bytes, tmp_path: Path) -> None:
+    append_metrics(tmp_path, [{"step": 1}, {"step": 2}])
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(torn)
+    append_metrics(tmp_path, [{"step": 4}])
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    trim_metrics(tmp_path, step=2)
+    append_metrics(tmp_path, [{"step": 3}])
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]

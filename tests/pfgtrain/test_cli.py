@@ -223,7 +223,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_goes_on(
     (saved,) = checkpoints(made)
     step = int(saved.name.removeprefix("step-"))
     assert f"pfgtrain fit --shards {feats} --out {made} --resume" in err
-    code, _, err = run("fit", "--shards", feats, "--out", made, "--resume", "--steps", step + 2)
+    code, _, err = run("fit", "--out", made, "--resume", "--steps", step + 2)  # the store is on record
     assert code == 0, err
     assert [line["step"] for line in read_metrics(made)] == list(range(1, step + 3))
 
@@ -261,7 +261,8 @@ def test_a_store_without_latents_names_the_command_that_makes_them(run: Run, tmp
         (["--where", "charcter = 'x'"], 1, "did you mean character"),
         (["--where", "width > 10000"], 1, "no image is selected by 'width > 10000'"),
         (["--where", "@mine"], 1, "selections have no names yet"),
-        (["--train", "lora"], 1, "train = 'lora' is not one of unet, adapter"),
+        (["--train", "lora"], 2, "'lora' is not one of 'unet', 'adapter'"),
+        (["--uncond", "none"], 2, "'none' is not one of 'zeros', 'eos'"),
         (["--config", "none.toml"], 1, "none.toml: cannot be read"),
         (["--out", "nowhere", "--resume"], 1, "no run here"),
         (["--resume"], 2, "--resume needs --out"),

@@ -93,6 +93,11 @@ def test_an_unknown_key_is_answered_with_ours(tmp_path: Path, text: str, hint: s
         ("snr_gamma = 0.0", "is not above 0"),
         ("lr_warmup_steps = 5", "constant_with_warmup"),
         ("seed = [1]", "is not a whole number"),
+        ('lr_scheduler = "polynomial"\nlearning_rate = 0', "learning_rate = 0.0 is not above 1e-07"),
+        (
+            'lr_scheduler = "polynomial"\ntrain = "adapter"\nadapter_learning_rate = 0',
+            "adapter_learning_rate = 0.0 is not above 1e-07",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(tmp_path: Path, text: str, problem: str) -> None:
@@ -120,6 +125,10 @@ def test_files_that_are_no_config_are_refused(tmp_path: Path) -> None:
 def test_only_what_does_not_touch_past_steps_may_change_on_resume() -> None:
     begun = FitConfig(max_train_steps=10)
     assert FitConfig(max_train_steps=20, logging_steps=1, checkpointing_steps=7).changed_from(begun) == []
+    assert FitConfig(num_train_epochs=3).changed_from(begun) == []
+    cosine = FitConfig(max_train_steps=10, lr_scheduler="cosine")  # the rate of each step follows the length
+    longer = dataclasses.replace(cosine, max_train_steps=20, logging_steps=1)
+    assert longer.changed_from(cosine) == ["max_train_steps"]
     assert FitConfig(seed=1, num_tokens=4).changed_from(begun) == ["num_tokens", "seed"]
 
 

@@ -36,7 +36,8 @@ def test_the_demo_runs_and_a_second_run_does_nothing_twice(tmp_path: Path) -> No
     assert list(first) == ["ingest", "query", "latents", "fit", "generate"]
     assert first["ingest"].startswith("240 images = 240 tagged")
     assert first["latents"].startswith("240 images = 240 encoded")
-    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    log = tmp_path / "runs" / "demo" / "metrics.jsonl"
+    metrics = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in metrics] == list(range(1, len(metrics) + 1))
     early, late = (sum(line["loss"] for line in part) / 20 for part in (metrics[:20], metrics[-20:]))
     assert late < early
@@ -48,7 +49,7 @@ def test_the_demo_runs_and_a_second_run_does_nothing_twice(tmp_path: Path) -> No
     assert second["ingest"].startswith("240 images = 0 tagged + 0 copied + 240 unchanged")
     assert second["latents"].startswith("240 images = 0 encoded + 240 present")
     assert Store.open(tmp_path / "feats").snapshot().present == shards
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(metrics)
+    assert len(log.read_text().splitlines()) == len(metrics)
 
 
 def test_an_unknown_recipe_is_answered_with_those_that_are_shipped() -> None:

@@ -1,139 +1,34 @@
-"""Fits of a tiny base on a small real store: exact to the bit over cuts, accumulation and processes."""
+"""Fits of a tiny base on a small real store: what is learnt, planned, recorded and refused."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from pfgdata.errors import ConfigError, IdentityError, RunError
+from pfgdata.errors import IdentityError, RunError
 from pfgdata.store import Store
 from pfgdata.vaes import Vae
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
-from pfgtrain.config import FitConfig, load_config
-from pfgtrain.fit import FitData, FitReport, fit, plan_fit
-from tests.doubles import CheapTagger
-from tests.pfgtrain.small_store import add_images, build_latents, build_store
-from tests.pfgtrain.tiny_base import build_tiny_base
-
-NUMBERS = list(range(30))
-SMALL = FitConfig(
-    max_train_steps=6,
-    train_batch_size=8,
-    num_tokens=2,
-    learning_rate=1e-3,
-    adapter_learning_rate=1e-2,
-    condition_dropout=0.3,
-    snr_gamma=5.0,
-    logging_steps=2,
+from pfgtrain.config import load_config
+from pfgtrain.fit import FitData, FitReport, base_of, fit, plan_fit
+from tests.pfgtrain.fit.small_fit import (
+    NUMBERS,
+    SMALL,
+    Said,
+    StopAfter,
+    assert_all_finite,
+    assert_same_run,
+    data_of,
+    losses_of,
+    make_data,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    return Base.load(str(build_tiny_base(folder, prediction_type="v_prediction")))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, base: Base) -> FitData:
-    return make_data(tmp_path_factory.mktemp("store") / "feats", base)
-
-
-def make_data(path: Path, base: Base, *, shard_rows: int = 8, tagger: CheapTagger | None = None) -> FitData:
-    store = build_store(path, NUMBERS, shard_rows=shard_rows, tagger=tagger)
-    digest = Vae.load(str(base.folder)).digest
-    build_latents(store, NUMBERS, vae_digest=digest, shard_rows=shard_rows, base_name=base.name)
-    return data_of(store)
-
-
-def data_of(store: Store) -> FitData:
-    snapshot = store.snapshot()
-    (latent_set,) = store.latent_sets()
-    return FitData(
-        path=store.path,
-        store=store.identity,
-        snapshot=snapshot,
-        latent_set=latent_set,
-        selection=snapshot.everything,
-    )
-
-
-@dataclass
-class StopAfter:
-    """Asks a fit to stop after so many steps."""
-
-    steps: int
-
-    def __call__(self) -> bool:
-        self.steps -= 1
-        return self.steps <= 0
-
-
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    newest = checkpoints(run)[-1]
-    state = load_file(newest / "adapter.safetensors")
-    if (newest / "unet").exists():
-        state |= load_file(newest / "unet" / "diffusion_pytorch_model.safetensors")
-    return state
-
-
-def losses_of(run: Path) -> list[tuple[int, float]]:
-    return [(line["step"], line["loss"]) for line in read_metrics(run)]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert losses_of(one) == losses_of(other)
-    ours, theirs = weights_of(one), weights_of(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-@pytest.mark.parametrize("train", ["unet", "adapter"])
-def test_a_fit_cut_after_any_step_and_resumed_equals_the_uncut_one(
-    train: Any, data: FitData, base: Base, tmp_path: Path
-) -> None:
-    config = replace(SMALL, train=train, gradient_accumulation_steps=2, lr_scheduler="cosine")
-    fit(data, base, config, run_dir=tmp_path / "whole")
-    fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(1))
-    for steps in (3, 10):
-        report = fit(data, base, config, run_dir=tmp_path / "cut", resume=True, stop=StopAfter(steps))
-    assert (report.first_step, report.last_step, report.interrupted) == (4, 6, False)
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
-    assert [step for step, _ in losses_of(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
-
-
-def test_steps_lost_to_a_crash_are_trained_again_and_logged_once(
-    data: FitData, base: Base, tmp_path: Path
-) -> None:
-    config = replace(SMALL, checkpointing_steps=2)
-    fit(data, base, config, run_dir=tmp_path / "whole")
-    fit(data, base, config, run_dir=tmp_path / "crashed", stop=StopAfter(5))
-    lost = checkpoints(tmp_path / "crashed")[-1]
-    lost.rename(lost.with_name(".tmp-gone"))  # as if killed before it was saved
-    report = fit(data, base, config, run_dir=tmp_path / "crashed", resume=True)
-    assert report.first_step == 4
-    assert_same_run(tmp_path / "whole", tmp_path / "crashed")
-
-
-def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
-    data: FitData, base: Base, tmp_path: Path
-) -> None:
-    config = replace(SMALL, max_train_steps=2)
-    fit(data, base, config, run_dir=tmp_path / "whole")
-    fit(data, base, config, run_dir=tmp_path / "killed", stop=StopAfter(1))
-    shutil.rmtree(tmp_path / "killed" / "checkpoints")
-    fit(data, base, config, run_dir=tmp_path / "killed", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+from tests.pfgtrain.small_store import add_images, build_latents, build_store
 
 
 def test_the_layout_of_shards_does_not_show_in_the_weights(data: FitData, base: Base, tmp_path: Path) -> None:
@@ -153,17 +48,6 @@ def test_the_loss_of_fixed_rows_falls_and_start_stands_beside_end(
     assert report.last_loss == losses_of(tmp_path / "run")[-1][1]
     assert report.trainable.keys() == {"adapter", "unet"}
     json.dumps(report.as_dict())
-
-
-def test_a_resumed_run_reports_the_start_of_the_whole_run(data: FitData, base: Base, tmp_path: Path) -> None:
-    first = fit(data, base, SMALL, run_dir=tmp_path / "run", stop=StopAfter(3))
-    second = fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)
-    assert second.probe_start == first.probe_start != second.probe_end
-    assert (first.interrupted, first.probe_end) == (True, None)
-    third = fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)  # nothing left to do
-    assert (third.first_step, third.last_step, third.last_loss) == (6, 6, None)
-    longer = fit(data, base, replace(SMALL, max_train_steps=7), run_dir=tmp_path / "run", resume=True)
-    assert longer.last_step == 7
 
 
 def test_with_train_adapter_the_unet_stays_as_it_was(data: FitData, base: Base, tmp_path: Path) -> None:
@@ -225,6 +109,7 @@ def test_a_run_records_what_it_was_made_with(data: FitData, base: Base, tmp_path
     fit(data, base, replace(SMALL, prompt="a 猫", uncond="eos"), run_dir=tmp_path / "run")
     record = RunRecord.read(tmp_path / "run")
     assert record.tagger == data.store.tagger
+    assert record.store == str(data.path.resolve())
     assert (record.prompt, record.uncond, record.num_tokens) == ("a 猫", "eos", 2)
     assert (record.prediction_type, record.base_name) == ("v_prediction", str(base.folder))
     assert (record.latents_id, record.selection_digest) == (data.latent_set.id, data.selection.digest)
@@ -246,58 +131,39 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(
     data: FitData, base: Base, tmp_path: Path
 ) -> None:
     config = replace(SMALL, learning_rate=1e18, max_grad_norm=0.0, checkpointing_steps=1)
-    with pytest.raises(RunError, match=r"the loss of step \d is (nan|inf).*lower learning_rate"):
+    with pytest.raises(RunError, match=r"the loss or gradient of step \d is (nan|inf).*lower learning_rate"):
         fit(data, base, config, run_dir=tmp_path / "run")
     assert all(np.isfinite(loss) for _, loss in losses_of(tmp_path / "run"))
+    assert_all_finite(tmp_path / "run")
 
 
-def refuse_taken(data: FitData, base: Base, run: Path) -> None:
-    fit(data, base, SMALL, run_dir=run)
+def test_a_first_step_into_nowhere_saves_nothing(data: FitData, base: Base, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="a weight after step 1 is not finite; no checkpoint was made yet"):
+        fit(data, base, replace(SMALL, max_train_steps=1, learning_rate=1e38), run_dir=tmp_path / "run")
+    assert not checkpoints(tmp_path / "run")
 
 
-def refuse_seed(data: FitData, base: Base, run: Path) -> None:
-    fit(data, base, replace(SMALL, seed=1, num_tokens=3), run_dir=run, resume=True)
+def test_probe_losses_do_not_depend_on_the_batch_size(data: FitData, base: Base, tmp_path: Path) -> None:
+    starts = []
+    for size in (3, 8, 32):
+        config = replace(SMALL, max_train_steps=1, train_batch_size=size)
+        starts.append(fit(data, base, config, run_dir=tmp_path / str(size)).probe_start)
+    assert starts == pytest.approx([starts[0]] * 3, rel=1e-5)
 
 
-def refuse_selection(data: FitData, base: Base, run: Path) -> None:
-    fewer = replace(data, selection=data.selection.take(np.arange(9)))
-    fit(fewer, base, SMALL, run_dir=run, resume=True)
-
-
-def refuse_none(data: FitData, base: Base, run: Path) -> None:
-    fit(data, base, SMALL, run_dir=run / "none", resume=True)
-
-
-def refuse_fp16(data: FitData, base: Base, run: Path) -> None:
-    fit(data, base, replace(SMALL, mixed_precision="fp16"), run_dir=run / "fp16")
-
-
-@pytest.mark.parametrize(
-    ("attempt", "said"),
-    [
-        (refuse_taken, "holds a run; go on with it by --resume"),
-        (refuse_seed, "another num_tokens"),
-        (refuse_selection, "another selection_digest, selection_count"),
-        (refuse_none, "no run here"),
-        (refuse_fp16, "needs a GPU"),
-    ],
-)
-def test_what_is_no_way_to_go_on_is_one_line(
-    attempt: Callable[[FitData, Base, Path], None], said: str, data: FitData, base: Base, tmp_path: Path
+@pytest.mark.parametrize("tokens", [20, 21])
+def test_more_tokens_than_a_web_ui_takes_are_warned_of(
+    tokens: int, data: FitData, base: Base, tmp_path: Path
 ) -> None:
-    if attempt is refuse_fp16 and torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
-    with pytest.raises((RunError, ConfigError), match=said) as caught:
-        attempt(data, base, tmp_path / "run")
-    assert "\n" not in str(caught.value)
+    said = Said()
+    config = replace(SMALL, max_train_steps=1, num_tokens=tokens)
+    fit(data, base, config, run_dir=tmp_path / "run", progress=said)
+    assert any("takes at most 20" in line for line in said.lines) == (tokens > 20)
 
 
-def test_another_tagger_is_refused_at_resume(data: FitData, base: Base, tmp_path: Path) -> None:
-    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
-    other = make_data(tmp_path / "feats", base, tagger=CheapTagger(recipe="webui"))
-    with pytest.raises(IdentityError, match=r"cheap \(kohya\), not cheap \(webui\)"):
-        fit(other, base, SMALL, run_dir=tmp_path / "run", resume=True)
+def test_the_base_of_the_latents_is_the_default(data: FitData, base: Base) -> None:
+    found = base_of(data, replace(SMALL, prediction_type="epsilon"))
+    assert (found.name, found.prediction_type) == (base.name, "epsilon")
 
 
 def test_latents_of_another_vae_or_of_a_finer_step_are_refused(base: Base, tmp_path: Path) -> None:
@@ -309,6 +175,14 @@ def test_latents_of_another_vae_or_of_a_finer_step_are_refused(base: Base, tmp_p
     digest = Vae.load(str(base.folder)).digest
     build_latents(store, NUMBERS, vae_digest=digest, shard_rows=8, step=8)
     with pytest.raises(IdentityError, match=r"in steps of 8 pixels.*needs 16"):
+        plan_fit(data_of(store), base, SMALL)
+
+
+def test_latents_of_another_scale_than_the_base_s_are_refused(base: Base, tmp_path: Path) -> None:
+    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=8)
+    digest = Vae.load(str(base.folder)).digest
+    build_latents(store, NUMBERS, vae_digest=digest, shard_rows=8, scaling_factor=0.13025)
+    with pytest.raises(IdentityError, match=r"scaling_factor is 0\.13025, base .* has 0\.18215; use --base"):
         plan_fit(data_of(store), base, SMALL)
 
 

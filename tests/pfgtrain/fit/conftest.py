@@ -1,0 +1,23 @@
+"""A tiny base and a small store with its latents, made once for each file of tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from pfgtrain.base import Base
+from pfgtrain.fit import FitData
+from tests.pfgtrain.fit.small_fit import (
+    make_data,
+)
+from tests.pfgtrain.tiny_base import build_tiny_base
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    return Base.load(str(build_tiny_base(folder, prediction_type="v_prediction")))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, base: Base) -> FitData:
+    return make_data(tmp_path_factory.mktemp("store") / "feats", base)

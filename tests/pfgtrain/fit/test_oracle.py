@@ -1,0 +1,60 @@
+"""The loss of a step, against diffusers' own parts put together anew, for each prediction and pad."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from pfgtrain.base import Base
+from pfgtrain.batches import Batches, join
+from pfgtrain.objective import draw
+from pfgtrain.prompts import encode_prompts
+from tests.pfgtrain.fit.test_trainer import NUMBERS, STILL, make_trainer
+from tests.pfgtrain.small_store import build_latents, build_store
+from tests.pfgtrain.tiny_base import build_tiny_base
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("uncond", ["zeros", "eos"])
+def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
+    kind: Any, uncond: Any, tmp_path: Path
+) -> None:
+    base = Base.load(str(build_tiny_base(tmp_path / "tiny")), prediction_type=kind)
+    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
+    latent_set, snapshot = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9), store.snapshot()
+    rows = join(snapshot.everything, latent_set.index())
+    batches = Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0)
+    batch = next(b for i in range(batches.per_epoch) if (b := batches.read(i, part=slice(0, 4))).weight == 4)
+    config = replace(STILL, prompt="a cat", uncond=uncond, condition_dropout=0.5, snr_gamma=0.05)
+    trainer = make_trainer(base, latent_set, config)
+
+    chance = draw(seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=0.5)
+    prompt, empty = encode_prompts(base, ["a cat", ""]).split(1)
+    with torch.no_grad():
+        tokens = trainer._trainee.adapter(torch.from_numpy(batch.features).float())
+    pad = empty[:, -1:].expand(1, 2, -1) if uncond == "eos" else torch.zeros(1, 2, tokens.shape[2])
+    context = torch.cat(
+        [
+            torch.cat([prompt, own[None]], dim=1) if keep else torch.cat([empty, pad], dim=1)
+            for own, keep in zip(tokens, chance.keep_B, strict=True)
+        ]
+    )
+    scheduler = DDPMScheduler.from_pretrained(base.folder / "scheduler")
+    latents, t = torch.from_numpy(batch.latents).float() * 0.18215, chance.timesteps_B
+    noisy = scheduler.add_noise(latents, chance.noise_BChw, t)
+    velocity = scheduler.get_velocity(latents, chance.noise_BChw, t)
+    wanted = chance.noise_BChw if kind == "epsilon" else velocity
+    with torch.no_grad():
+        answer = base.load_unet()(noisy, t, encoder_hidden_states=context).sample
+    snr = scheduler.alphas_cumprod[t] / (1 - scheduler.alphas_cumprod[t])
+    shift = 0 if kind == "epsilon" else 1
+    weights = (snr.clamp(max=0.05) + shift) / (snr + shift)
+    expected = ((answer - wanted).square().mean(dim=(1, 2, 3)) * weights).mean()
+
+    assert chance.keep_B.any() and not chance.keep_B.all()
+    assert float(trainer.step([batch])) == pytest.approx(float(expected), rel=1e-4)

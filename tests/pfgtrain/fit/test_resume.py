@@ -1,0 +1,209 @@
+"""A run goes on where it was cut, to the bit, and only as what it was begun."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pfgdata.errors import ConfigError, IdentityError, RunError, StoreLockedError
+from pfgdata.store import exclusive
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import RunRecord, checkpoints
+from pfgtrain.fit import FitData, fit, plan_fit
+from tests.doubles import CheapTagger
+from tests.pfgtrain.fit.small_fit import (
+    SMALL,
+    StopAfter,
+    assert_all_finite,
+    assert_same_run,
+    losses_of,
+    make_data,
+)
+
+
+@pytest.mark.parametrize("train", ["unet", "adapter"])
+def test_a_fit_cut_after_any_step_and_resumed_equals_the_uncut_one(
+    train: Any, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, train=train, gradient_accumulation_steps=2, lr_scheduler="cosine")
+    fit(data, base, config, run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(1))
+    for steps in (3, 10):
+        report = fit(data, base, config, run_dir=tmp_path / "cut", resume=True, stop=StopAfter(steps))
+    assert (report.first_step, report.last_step, report.interrupted) == (4, 6, False)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert [step for step, _ in losses_of(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_steps_lost_to_a_crash_are_trained_again_and_logged_once(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, checkpointing_steps=2)
+    fit(data, base, config, run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "crashed", stop=StopAfter(5))
+    lost = checkpoints(tmp_path / "crashed")[-1]
+    lost.rename(lost.with_name(".tmp-gone"))  # as if killed before it was saved
+    report = fit(data, base, config, run_dir=tmp_path / "crashed", resume=True)
+    assert report.first_step == 4
+    assert_same_run(tmp_path / "whole", tmp_path / "crashed")
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, max_train_steps=2)
+    fit(data, base, config, run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "killed", stop=StopAfter(1))
+    shutil.rmtree(tmp_path / "killed" / "checkpoints")
+    fit(data, base, config, run_dir=tmp_path / "killed", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_resumed_run_reports_the_start_of_the_whole_run(data: FitData, base: Base, tmp_path: Path) -> None:
+    first = fit(data, base, SMALL, run_dir=tmp_path / "run", stop=StopAfter(3))
+    second = fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)
+    assert second.probe_start == first.probe_start != second.probe_end
+    assert (first.interrupted, first.probe_end) == (True, None)
+    third = fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)  # nothing left to do
+    assert (third.first_step, third.last_step, third.last_loss) == (6, 6, None)
+    longer = fit(data, base, replace(SMALL, max_train_steps=7), run_dir=tmp_path / "run", resume=True)
+    assert longer.last_step == 7
+
+
+@pytest.mark.parametrize("rate", [1e38, 1e30])  # past the largest float32, and before it
+def test_weights_gone_wrong_do_not_push_out_the_last_good_checkpoint(
+    rate: float, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    fit(data, base, replace(SMALL, max_train_steps=1, checkpoints_total_limit=1), run_dir=run)
+    text = (run / "config.toml").read_text().replace("learning_rate = 0.001", f"learning_rate = {rate}")
+    (run / "config.toml").write_text(text)
+    state = torch.load(checkpoints(run)[-1] / "optimizer.pt", weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        group["lr"] = rate
+    state["lr_scheduler"]["base_lrs"] = [rate, rate]
+    torch.save(state, checkpoints(run)[-1] / "optimizer.pt")
+    worse = replace(SMALL, max_train_steps=2, checkpoints_total_limit=1, learning_rate=rate)
+    with pytest.raises(RunError, match=r"after step 2 is .*the newest checkpoint is step-00000001"):
+        fit(data, base, worse, run_dir=run, resume=True)
+    assert [path.name for path in checkpoints(run)] == ["step-00000001"]
+    assert_all_finite(run)
+
+
+def test_a_longer_run_equals_one_that_was_planned_so(data: FitData, base: Base, tmp_path: Path) -> None:
+    config = replace(SMALL, max_train_steps=3, gradient_accumulation_steps=2)
+    fit(data, base, replace(config, max_train_steps=5), run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "longer")
+    fit(data, base, replace(config, max_train_steps=5), run_dir=tmp_path / "longer", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "longer")
+
+
+def test_a_run_whose_last_step_was_short_is_not_made_longer(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, max_train_steps=None, num_train_epochs=1, gradient_accumulation_steps=4)
+    plan = plan_fit(data, base, config)
+    short = plan.batches % 4
+    assert short
+    fit(data, base, config, run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match=f"ended by a step of {short} instead of 4 batches"):
+        fit(data, base, replace(config, num_train_epochs=2), run_dir=tmp_path / "run", resume=True)
+    again = fit(data, base, config, run_dir=tmp_path / "run", resume=True)
+    assert again.last_step == plan.steps
+
+
+def test_two_fits_in_one_folder_are_refused(data: FitData, base: Base, tmp_path: Path) -> None:
+    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
+    with (
+        exclusive(tmp_path / "run" / "lock", what="the test"),
+        pytest.raises(StoreLockedError, match=r"run .*/run is being written by process \d+"),
+    ):
+        fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)
+    assert fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True).last_step == 6
+
+
+def test_the_base_is_taken_at_the_revision_the_run_was_begun_with(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache" / "models--org--tiny"
+    for commit in ("a" * 40, "b" * 40):
+        shutil.copytree(base.folder, cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("b" * 40)
+    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
+    record = replace(RunRecord.read(tmp_path / "run"), base_name="org/tiny", base_revision="a" * 40)
+    record.write(tmp_path / "run")
+    script = (
+        "import sys; from pathlib import Path; from pfgdata.store import Store\n"
+        "from pfgtrain.config import FitConfig\n"
+        "from pfgtrain.fit import base_of, data_of\n"
+        "data, config = data_of(Store.open(Path(sys.argv[1])), FitConfig()), FitConfig(base='org/tiny')\n"
+        "for run in (None, Path(sys.argv[2])): print(base_of(data, config, run_dir=run).revision)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, data.path, tmp_path / "run"],
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["b" * 40, "a" * 40], done.stderr
+
+
+def refuse_taken(data: FitData, base: Base, run: Path) -> None:
+    fit(data, base, SMALL, run_dir=run)
+
+
+def refuse_seed(data: FitData, base: Base, run: Path) -> None:
+    fit(data, base, replace(SMALL, seed=1, num_tokens=3), run_dir=run, resume=True)
+
+
+def refuse_selection(data: FitData, base: Base, run: Path) -> None:
+    fewer = replace(data, selection=data.selection.take(np.arange(9)))
+    fit(fewer, base, SMALL, run_dir=run, resume=True)
+
+
+def refuse_none(data: FitData, base: Base, run: Path) -> None:
+    fit(data, base, SMALL, run_dir=run / "none", resume=True)
+
+
+def refuse_fp16(data: FitData, base: Base, run: Path) -> None:
+    fit(data, base, replace(SMALL, mixed_precision="fp16"), run_dir=run / "fp16")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "said"),
+    [
+        (refuse_taken, "holds a run; go on with it by --resume"),
+        (refuse_seed, "another num_tokens"),
+        (refuse_selection, "another selection_digest, selection_count"),
+        (refuse_none, "no run here"),
+        (refuse_fp16, "needs a GPU"),
+    ],
+)
+def test_what_is_no_way_to_go_on_is_one_line(
+    attempt: Callable[[FitData, Base, Path], None], said: str, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    if attempt is refuse_fp16 and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
+    with pytest.raises((RunError, ConfigError), match=said) as caught:
+        attempt(data, base, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_tagger_is_refused_at_resume(data: FitData, base: Base, tmp_path: Path) -> None:
+    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
+    other = make_data(tmp_path / "feats", base, tagger=CheapTagger(recipe="webui"))
+    with pytest.raises(IdentityError, match=r"cheap \(kohya\), not cheap \(webui\)"):
+        fit(other, base, SMALL, run_dir=tmp_path / "run", resume=True)
