@@ -131,7 +131,10 @@ class _Run:
 
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
-        config = replace(config, latents=self._latents_id)
+        if config.base:
+            config = replace(config, base=self._recipe.place(config.base))
+        if config.latents is None:
+            config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
         base = base_of(data, config, run_dir=self._run_dir)
         report = fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 
 from pfgdata.errors import ConfigError
 from pfgdata.images import RECIPES as SQUARES
+from pfgdata.records import NoProgress
+from pfgdata.store import Store
 from pfgdata.taggers import CATALOG, DEFAULT_TAGGER
+from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig, load_config
 from pipelines.recipe import Recipe, find_recipe, read_recipe
+from pipelines.steps import run_steps
 
 LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k"]
 
@@ -97,3 +102,31 @@ def test_steps_without_a_table_are_left_out(tmp_path: Path) -> None:
     recipe = read_recipe(tmp_path / "only.toml")
     left_out = {field.name for field in dataclasses.fields(Recipe)} - {"name", "folder", "ingest"}
     assert all(getattr(recipe, name) is None for name in left_out)
+
+
+def test_a_recipe_may_name_its_latent_set_and_needs_no_tagger_for_a_store_that_has_one(
+    tmp_path: Path,
+) -> None:
+    for index in range(3):
+        shutil.copy(sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))[index], tmp_path)
+    tables = '[ingest]\nimages = "."\n{tagger}\n[latents]\nbase = "demo"\nresolution = {size}\n'
+    fit = '[fit]\nmax_train_steps = 1\ntrain_batch_size = 2\nlatents = "{latents}"\n'
+
+    def steps(text: str) -> dict[str, str]:
+        (tmp_path / "x.toml").write_text(text)
+        recipe = read_recipe(tmp_path / "x.toml")
+        ran = run_steps(recipe, tmp_path / "out", progress=NoProgress(), stop=lambda: False)
+        return {step.name: step.result for step in ran}
+
+    steps(tables.format(tagger='tagger = "demo"', size=64))
+    steps(tables.format(tagger="", size=128))
+    (small,) = (
+        one.id
+        for one in Store.open(tmp_path / "out" / "feats").latent_sets()
+        if one.identity.resolution == 64
+    )
+    only = '[ingest]\nimages = "."\n' + fit.format(latents=small)
+    done = steps(only)
+    assert done["ingest"].startswith("3 images = 0 tagged + 0 copied + 3 unchanged")
+    assert done["fit"].startswith("step 1 of 1")
+    assert RunRecord.read(tmp_path / "out" / "runs" / "x").latents_id == small
