@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.errors import ConfigError
+from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestOptions
 from pfgdata.latents import LatentOptions
 from pfgtrain.config import FitConfig, read_table
@@ -84,7 +85,7 @@ class Recipe:
     def place(self, name: str) -> str:
         """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
         beside = self.folder / name
-        return str(beside.absolute()) if beside.exists() else name
+        return str(beside.absolute()) if name != DEMO and beside.exists() else name
 
 
 def find_recipe(name: str) -> Path:

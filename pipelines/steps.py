@@ -104,7 +104,7 @@ class _Run:
         )
         for row in shown.to_pylist():
             self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
-        return f"{found:,} of {snapshot.num_images:,} images have {table.expression}"
+        return f"{found:,} of {snapshot.num_images:,} images match: {table.expression}"
 
     def latents(self, table: LatentsTable) -> str:
         """Encode the selected images."""

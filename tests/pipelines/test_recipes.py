@@ -80,7 +80,8 @@ def test_a_model_beside_a_recipe_is_found_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text('[ingest]\nimages = "."\n')
     recipe = read_recipe(tmp_path / "x.toml")
     assert recipe.place("models/mine") == str(tmp_path / "models" / "mine")
-    assert recipe.place("org/model") == "org/model" and recipe.place("demo") == "demo"
+    assert recipe.place("org/model") == "org/model"
+    assert read_recipe(find_recipe("demo")).place("demo") == "demo"  # though a folder of that name is there
 
 
 def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path) -> None:
