@@ -22,6 +22,7 @@ __all__ = [
     "Selection",
     "TaggerIdentity",
     "content_id",
+    "ids_as_keys",
     "nearest",
     "shown",
 ]
@@ -109,11 +110,11 @@ class Selection:
     @property
     def digest(self) -> str:
         """BLAKE3 over the sorted distinct content_ids, hex: equal for equal sets of images."""
-        return blake3(np.unique(_as_void(self.content_ids)).tobytes()).hexdigest()
+        return blake3(np.unique(ids_as_keys(self.content_ids)).tobytes()).hexdigest()
 
     def distinct(self) -> Selection:
         """The same images once each: of several rows with one content_id the first stays."""
-        _, first = np.unique(_as_void(self.content_ids), return_index=True)
+        _, first = np.unique(ids_as_keys(self.content_ids), return_index=True)
         return self.take(np.sort(first))
 
     def take(self, index: npt.NDArray[np.int64]) -> Selection:
@@ -128,8 +129,8 @@ class Selection:
         )
 
 
-def _as_void(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
-    """View uint8 [N, 16] as [N] items that sort and compare as whole ids."""
+def ids_as_keys(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
+    """View content_ids, uint8 [N, 16], as [N] items that sort and compare as whole ids."""
     return np.ascontiguousarray(content_ids).view(f"V{CONTENT_ID_BYTES}").ravel()
 
 

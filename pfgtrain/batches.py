@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import RunError
-from pfgdata.records import Selection
+from pfgdata.records import Selection, ids_as_keys
 from pfgdata.store import LatentIndex, LatentSet, Snapshot
 from pfgtrain.objective import seed_of
 
@@ -45,7 +45,7 @@ def join(selection: Selection, index: LatentIndex) -> Rows:
     """The distinct images of `selection` that have a latent in `index`; of several, the first latent."""
     distinct = selection.distinct()
     _, mine, latent = np.intersect1d(
-        _keys(distinct.content_ids), _keys(index.content_ids), return_indices=True
+        ids_as_keys(distinct.content_ids), ids_as_keys(index.content_ids), return_indices=True
     )  # sorted by content_id
     return Rows(
         images=distinct.take(mine),
@@ -195,11 +195,6 @@ class _Maps:
         if shard not in self._maps:
             self._maps[shard] = self._open(self._shards[shard])
         return self._maps[shard]
-
-
-def _keys(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """uint8 [N, 16] as N items that compare as whole ids."""
-    return np.ascontiguousarray(content_ids).view("V16").ravel()
 
 
 def _nothing_to_train_on(rows: Rows, latent_set: LatentSet) -> str:

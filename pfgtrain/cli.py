@@ -81,6 +81,7 @@ app = typer.Typer(
         "Exit codes: 0 done, 1 you can fix it, 2 wrong usage, 130 interrupted."
     ),
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )

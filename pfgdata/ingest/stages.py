@@ -17,7 +17,7 @@ from pfgdata.corpus import Segment, ordered_pool, read
 from pfgdata.errors import AccessError, ImageError, ModelError
 from pfgdata.images import decode, perceptual_hash, square
 from pfgdata.ingest.plan import Plan, Task
-from pfgdata.records import content_id
+from pfgdata.records import content_id, ids_as_keys
 from pfgdata.store import Snapshot
 from pfgdata.taggers import Tagger
 
@@ -98,7 +98,7 @@ class KnownContents:
 
     def __init__(self, snapshot: Snapshot) -> None:
         selection = snapshot.everything
-        ids = selection.content_ids.view("V16").ravel()
+        ids = ids_as_keys(selection.content_ids)
         order = np.argsort(ids, kind="stable")
         self._ids, self._order, self._selection = ids[order], order, selection
         self.new: dict[bytes, tuple[str, int] | None] = {}  # place once committed
@@ -116,7 +116,7 @@ class KnownContents:
         return self._selection.shards[self._selection.shard_index[index]], int(self._selection.rows[index])
 
     def _find(self, content: bytes) -> int | None:
-        wanted = np.frombuffer(content, "V16")
+        wanted = ids_as_keys(np.frombuffer(content, np.uint8))
         at = int(np.searchsorted(self._ids, wanted)[0]) if len(self._ids) else 0
         return at if at < len(self._ids) and self._ids[at].tobytes() == content else None
 

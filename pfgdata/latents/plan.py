@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pfgdata.errors import QueryError, StoreError
 from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_buckets
-from pfgdata.records import ImageKey, Selection
+from pfgdata.records import ImageKey, Selection, ids_as_keys
 from pfgdata.store import KEY_COLUMNS, LatentIdentity, LatentSet, Snapshot, Store, content_ids_of, key_of
 from pfgdata.vaes import Vae
 
@@ -129,12 +129,12 @@ def plan_latents(
     Raises StoreError when the selection is of another snapshot.
     """
     images = snapshot.images([*KEY_COLUMNS, "width", "height", "content_id"])
-    every = _void(content_ids_of(images["content_id"]))
+    every = ids_as_keys(content_ids_of(images["content_id"]))
     ids = np.unique(every[snapshot.positions(selection)])
-    done, failed = _void(np.empty(0, "V16")), _void(np.empty(0, "V16"))
+    done, failed = ids_as_keys(np.empty((0, 16), np.uint8)), ids_as_keys(np.empty((0, 16), np.uint8))
     if latent_set is not None:
-        done = _void(latent_set.index().content_ids)
-        failed = _void(latent_set.failed_content())
+        done = ids_as_keys(latent_set.index().content_ids)
+        failed = ids_as_keys(latent_set.failed_content())
     is_done = np.isin(ids, done)
     is_failed = np.isin(ids, failed) & ~is_done
     order, starts = _rows_of(every, ids[~is_done & ~is_failed])
@@ -160,7 +160,3 @@ def _rows_of(
     order = newest_first[np.argsort(every[newest_first], kind="stable")]
     _, starts = np.unique(every[order], return_index=True)
     return order, np.append(starts, len(order)).astype(np.int64)
-
-
-def _void(ids: npt.NDArray[np.generic]) -> npt.NDArray[np.void]:
-    return np.ascontiguousarray(ids).view("V16").ravel()

@@ -122,6 +122,8 @@ def fit(
         )
         _announce(plan, trainer.trainable, base, config, progress)
         start = trainer.load_states(weights) if weights else None
+        if resume:
+            progress.say(_resumes(start, config))
         if start:
             require_whole_steps(run_dir, start, plan, accumulation=config.gradient_accumulation_steps)
         return _Run(run_dir, config, plan, batches, trainer, progress, disk, start).go(stop, begun=begun)
@@ -285,6 +287,12 @@ class _Run:
             images_per_second=self._images / self._seconds if self._seconds else 0.0,
             interrupted=interrupted,
         )
+
+
+def _resumes(start: CheckpointState | None, config: FitConfig) -> str:
+    if start:
+        return f"goes on at step {start.step + 1:,}"
+    return f"no checkpoint yet (one every {config.checkpointing_steps:,} steps): begins at step 1"
 
 
 def _announce(

@@ -18,7 +18,8 @@ from pfgdata.store import Store
 from tests.conftest import new_store
 from tests.doubles import CheapTagger
 
-OPTIONS = IngestOptions(batch_size=8, threads=2, shard_rows=32)
+# a shard for each batch, merged to 32 rows at the end: kills fall into commits and merges alike
+OPTIONS = IngestOptions(batch_size=8, threads=2, shard_rows=32, shard_seconds=0)
 KILLS = 20
 
 
@@ -52,7 +53,8 @@ def content(store: Store) -> tuple[dict[str, tuple[Any, ...]], Any]:
     table = snapshot.images()
     order = np.argsort(table["path"].to_pylist())
     features = snapshot.features(snapshot.everything)[order]
-    rows = {row["path"]: (row["content_id"], row["size"], row["phash"]) for row in table.to_pylist()}
+    columns = ("content_id", "size", "mtime_ns", "width", "format", "phash", "rating", "tag_ids")
+    rows = {row["path"]: tuple(map(str, (row[name] for name in columns))) for row in table.to_pylist()}
     assert len(rows) == table.num_rows, "a path twice"
     return rows, features
 

@@ -23,6 +23,7 @@ from pfgtrain.fit import FitData, fit, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import (
     SMALL,
+    Said,
     StopAfter,
     assert_all_finite,
     assert_same_run,
@@ -65,8 +66,12 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
     fit(data, base, config, run_dir=tmp_path / "whole")
     fit(data, base, config, run_dir=tmp_path / "killed", stop=StopAfter(1))
     shutil.rmtree(tmp_path / "killed" / "checkpoints")
-    fit(data, base, config, run_dir=tmp_path / "killed", resume=True)
+    said = Said()
+    fit(data, base, config, run_dir=tmp_path / "killed", resume=True, progress=said)
+    assert any("begins at step 1" in line for line in said.lines)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    fit(data, base, config, run_dir=tmp_path / "killed", resume=True, progress=said)
+    assert any("goes on at step 3" in line for line in said.lines)
 
 
 def test_a_resumed_run_reports_the_start_of_the_whole_run(data: FitData, base: Base, tmp_path: Path) -> None:
