@@ -234,8 +234,10 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
     import typer
 
     debug = os.environ.get("PFG_DEBUG", "") not in ("", "0")
-    if not debug:  # what libraries warn of (broken EXIF, say) is not for the user of a cli
+    if not debug:  # what libraries warn of (broken EXIF, a torchvision not needed) is not for a cli's user
         warnings.simplefilter("ignore")
+        for library in ("DIFFUSERS", "TRANSFORMERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
     try:
         code = app(args, prog_name=name, standalone_mode=False)
         if sys.stdout is not None:  # None where the shell closed it

@@ -35,7 +35,11 @@ __all__ = [
     "weights_variant",
 ]
 
-_FETCHED = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")  # of a base on the hub
+_FETCHED = (  # of a base on the hub: its VAE, and the config that base_geometry reads
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "unet/config.json",
+)
 SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
 
 Floats = npt.NDArray[np.float32]
@@ -74,8 +78,9 @@ class Vae:
 
     compute_dtype = "float32"  # in float16 SDXL's VAE overflows; one dtype keeps latent sets comparable
 
-    def __init__(self, model: Any, *, name: str, revision: str | None, untrained: bool) -> None:
-        self.name, self.revision, self.untrained = name, revision, untrained
+    def __init__(self, model: Any, *, found: Resolved) -> None:
+        self.name, self.revision, self.folder = found.name, found.revision, found.folder
+        self.untrained = (found.folder / "UNTRAINED").exists()
         self.factor = _factor(model.config)
         self.latent_channels = int(model.config["latent_channels"])
         self.scaling_factor = float(model.config.get("scaling_factor", SCALING_FACTOR))
@@ -94,12 +99,7 @@ class Vae:
         inside = found.folder / "vae"
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")
-        return cls(
-            load_autoencoder(folder).to(_device(device)),
-            name=found.name,
-            revision=found.revision,
-            untrained=(found.folder / "UNTRAINED").exists(),
-        )
+        return cls(load_autoencoder(folder).to(_device(device)), found=found)
 
     @property
     def device(self) -> str:

@@ -82,7 +82,7 @@ class RunRecord:
     thresholds: dict[str, float]
     trained_digest: str  # of those among them that have latents
     trained_count: int
-    versions: dict[str, str]
+    versions: dict[str, str | None]  # None: not installed, as pfg run from a checkout
     created: str  # ISO, UTC
     processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
 

@@ -89,11 +89,6 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run `pfgtrain` with the process's arguments, and exit."""
-    for library in (
-        "TRANSFORMERS",
-        "DIFFUSERS",
-    ):  # they warn of a torchvision that is not needed, and the like
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     run_app(app, name="pfgtrain")
 
 
@@ -271,9 +266,9 @@ def _model(
     from pfgdata.taggers import OnnxTagger
     from pfgtrain.base import Base, onnx_device
     from pfgtrain.checkpoint import RunRecord
-    from pfgtrain.generate import load_adapter_on_base, load_run
+    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base, load_run
 
-    recipe = RunRecord.read(run).tagger.recipe if run else "webui"  # what published weights are used with
+    recipe = RunRecord.read(run).tagger.recipe if run else PUBLISHED_RECIPE
     model = OnnxTagger.load(tagger, recipe=recipe, device=onnx_device(device)) if tagger else None
     loaded = Base.load(base) if base else None
     if run:

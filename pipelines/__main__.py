@@ -6,7 +6,6 @@ share its store. Each step skips what is done, so the same command goes on after
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +26,6 @@ def main(
     ] = None,
 ) -> None:
     """Run a recipe: ingest, query, latents, fit, generate."""
-    for library in ("DIFFUSERS", "TRANSFORMERS"):  # their notes are for programmers
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     from pipelines.recipe import find_recipe, read_recipe
     from pipelines.steps import run_steps
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.corpus import plan_segments
-from pfgdata.hub import resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest, open_or_create, open_or_none, tagger_for
 from pfgdata.latents import LatentOptions, encode_latents
@@ -108,10 +107,10 @@ class _Run:
 
     def latents(self, table: LatentsTable) -> str:
         """Encode the selected images."""
-        store, base = self._store, resolve(self._recipe.place(table.base), what="base")
-        vae, geometry = Vae.load(base), base_geometry(base.folder)
+        store, vae = self._store, Vae.load(self._recipe.place(table.base))
+        geometry = base_geometry(vae.folder)
         if vae.untrained:
-            self._progress.say(f"base {base.name} is untrained: its latents and pictures mean nothing")
+            self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
         snapshot = store.snapshot()
         report = encode_latents(
             store,

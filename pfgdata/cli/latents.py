@@ -70,7 +70,6 @@ def latents(
 
     Latents that are there already are kept, so the same command goes on after Ctrl-C or new images.
     """
-    from pfgdata.hub import resolve
     from pfgdata.images import BucketPolicy
     from pfgdata.latents import LatentOptions, encode_latents
     from pfgdata.query import select
@@ -81,12 +80,11 @@ def latents(
     chosen = thresholds(there, threshold, character_threshold)
     snapshot = there.snapshot()
     selection = select(snapshot, there.vocabulary, where, chosen)
-    found = resolve(base, what="base")
-    geometry = base_geometry(found.folder)
+    vae = Vae.load(base)  # fetches no more of a base than this needs
+    geometry = base_geometry(vae.folder)
     policy = BucketPolicy.derive(resolution or geometry.resolution, geometry.step)
     show_facts({"resolution": f"{policy.resolution} px", "bucket step": f"{policy.step} px"})
     with ScreenProgress() as progress:
-        vae = Vae.load(found)
         if vae.untrained:
             progress.say(f"base {base} is untrained: its latents mean nothing")
         if dry_run:

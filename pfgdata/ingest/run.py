@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 from pfgdata.corpus import Segment
@@ -20,7 +19,7 @@ from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import KnownContents, run_stages
 from pfgdata.ingest.writer import ShardFiller
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import Store, StoreWriter, merge_shards, require_same_tagger
+from pfgdata.store import Store, StoreWriter, installed_versions, merge_shards, require_same_tagger
 from pfgdata.taggers import Tagger
 
 __all__ = ["ingest", "plan_ingest"]
@@ -78,6 +77,8 @@ def plan_ingest(
 ) -> IngestReport:
     """What `ingest` would find: the images it would read are `pending`. Writes and locks nothing."""
     report, start = IngestReport(), time.monotonic()
+    if store:
+        segments = [_without_store(segment, store.path) for segment in segments]
     make_plan(
         segments,
         store.snapshot() if store else None,
@@ -141,16 +142,9 @@ def _filler(writer: StoreWriter, tagger: Tagger, options: IngestOptions, report:
             "precision": "float32",
             "decode": "exact",
             "batch_size": options.batch_size,
-            "versions": {name: _version(name) for name in _PACKAGES},
+            "versions": installed_versions(_PACKAGES),
         },
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # onnxruntime may be onnxruntime-gpu; pfg may run from a checkout
-        return None
 
 
 def _work(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,13 @@ from pfgdata.store import (
     Snapshot,
     Store,
     content_ids_of,
+    installed_versions,
 )
 from pfgdata.vaes import Vae
 
 __all__ = ["LatentReport", "encode_latents", "probe_image"]
 
-_DISTRIBUTIONS = {  # what latents may depend on, by the name that shard.json gives it
-    "pfg": "pfg",
-    "torch": "torch",
-    "diffusers": "diffusers",
-    "numpy": "numpy",
-    "pillow": "pillow",
-    "opencv": "opencv-python-headless",
-}
+_PACKAGES = ("pfg", "torch", "diffusers", "numpy", "pillow", "opencv-python-headless")  # latents follow these
 
 
 @dataclass(slots=True, kw_only=True)
@@ -288,7 +281,7 @@ def _facts(vae: Vae, options: LatentOptions) -> dict[str, Any]:
         "batch_size": options.batch_size,
         "device": vae.device,
         "compute_dtype": vae.compute_dtype,
-        "versions": {name: version(distribution) for name, distribution in _DISTRIBUTIONS.items()},
+        "versions": installed_versions(_PACKAGES),
     }
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         key_of,
         stable_order,
     )
-    from pfgdata.store.shards import ShardMeta
+    from pfgdata.store.shards import ShardMeta, installed_versions
     from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.upkeep import merge_shards
@@ -65,6 +65,7 @@ __all__ = [
     "exclusive",
     "failures_table",
     "images_table",
+    "installed_versions",
     "key_bytes",
     "key_columns",
     "key_of",
@@ -105,6 +106,7 @@ _LAZY = {
     "exclusive": "pfgdata.store.lock",
     "failures_table": "pfgdata.store.rows",
     "images_table": "pfgdata.store.rows",
+    "installed_versions": "pfgdata.store.shards",
     "key_bytes": "pfgdata.store.rows",
     "key_columns": "pfgdata.store.rows",
     "key_of": "pfgdata.store.rows",

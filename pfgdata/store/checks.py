@@ -23,7 +23,7 @@ from pfgdata.store.identity import StoreIdentity, read_identity, read_roots
 from pfgdata.store.latent_sets import open_latent_set
 from pfgdata.store.layout import read_json
 from pfgdata.store.lock import exclusive
-from pfgdata.store.rows import KEY_COLUMNS, failures_table, images_table, stable_order
+from pfgdata.store.rows import KEY_COLUMNS, failures_table, images_table
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
@@ -177,7 +177,6 @@ def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
         ("images", snapshot.images(KEY_COLUMNS)),
         ("failures", snapshot.failures(KEY_COLUMNS)),
     ):
-        table = table.take(stable_order(table))
         keys = [
             pc.cast(table[column], pa.string()) if column == "root" else table[column]
             for column in KEY_COLUMNS

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "REPAIR",
     "Array",
     "ShardMeta",
+    "installed_versions",
     "list_shards",
     "map_array",
     "new_shard_id",
@@ -67,6 +69,22 @@ class ShardMeta:
     created: str  # ISO, UTC
     facts: Mapping[str, Any] = field(default_factory=dict)  # e.g. the bucket of a latent shard
     writer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each distribution, None where it is not: for the records of what made a thing.
+
+    opencv-python-headless goes by opencv. One may lack: onnxruntime may be onnxruntime-gpu, and pfg itself
+    may run from a checkout.
+    """
+    found: dict[str, str | None] = {}
+    for package in packages:
+        name = package.removesuffix("-python-headless")
+        try:
+            found[name] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def new_shard_id(folder: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from pfgdata.errors import ConfigError, IdentityError, RunError
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Selection
-from pfgdata.store import LatentSet, Snapshot, Store, StoreIdentity, require_same_tagger
+from pfgdata.store import LatentSet, Snapshot, Store, StoreIdentity, installed_versions, require_same_tagger
 from pfgdata.vaes import Vae, base_geometry
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, Rows, join
@@ -255,14 +254,7 @@ def record_of(data: FitData, base: Base, config: FitConfig, rows: Rows, *, proce
         thresholds=selection.thresholds,
         trained_digest=rows.images.digest,
         trained_count=len(rows),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        versions={"python": platform.python_version(), **installed_versions(_PACKAGES)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "not installed"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgtrain.generate.guides import generate
-    from pfgtrain.generate.model import PFGModel, load_adapter_on_base, load_run
+    from pfgtrain.generate.model import PUBLISHED_RECIPE, PFGModel, load_adapter_on_base, load_run
     from pfgtrain.generate.pictures import GenerateOptions, GenerateReport, Picture
     from pfgtrain.generate.pipeline import PFGPipeline
 
 __all__ = [
+    "PUBLISHED_RECIPE",
     "GenerateOptions",
     "GenerateReport",
     "PFGModel",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "PUBLISHED_RECIPE": "pfgtrain.generate.model",
     "GenerateOptions": "pfgtrain.generate.pictures",
     "GenerateReport": "pfgtrain.generate.pictures",
     "PFGModel": "pfgtrain.generate.model",

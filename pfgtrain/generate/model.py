@@ -34,7 +34,7 @@ from pfgtrain.generate.pictures import (
 from pfgtrain.generate.pipeline import PFGPipeline, paint
 from pfgtrain.prompts import encode_prompts
 
-__all__ = ["PFGModel", "load_adapter_on_base", "load_run"]
+__all__ = ["PUBLISHED_RECIPE", "PFGModel", "load_adapter_on_base", "load_run"]
 
 PUBLISHED_RECIPE = "webui"  # the squares of pfg-webui and pfg-ComfyUI, which published weights are used with
 

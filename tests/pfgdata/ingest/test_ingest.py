@@ -369,6 +369,7 @@ def test_roots_added_since_the_planning_are_noticed(tmp_path: Path) -> None:
 def test_a_store_inside_its_corpus_is_not_walked(small_corpus: Path) -> None:
     store = new_store(small_corpus / "feats")
     make_images(store.path / "cache", 3)
+    assert plan_ingest(plan_segments(small_corpus, {}), store).found == 40
     assert run(small_corpus, store).found == 40
     assert run(small_corpus, store).unchanged == 40
 

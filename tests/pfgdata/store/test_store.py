@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pfgdata.store import (
     canonical_json,
     failures_table,
     images_table,
+    installed_versions,
     key_columns,
     key_of,
     merge_shards,
@@ -430,3 +432,12 @@ def test_fields_of_a_later_minor_version_are_passed_over(tmp_path: Path) -> None
             part["later"] = 1
         path.write_bytes(canonical_json(value))
     assert paths_of(Store.open(store.path)) == ["a"]
+
+
+def test_the_versions_on_record_may_lack_a_package() -> None:
+    found = installed_versions(["numpy", "opencv-python-headless", "no-such-package"])
+    assert found == {
+        "numpy": version("numpy"),
+        "opencv": version("opencv-python-headless"),
+        "no-such-package": None,
+    }

@@ -113,7 +113,7 @@ def test_a_run_records_what_it_was_made_with(data: FitData, base: Base, tmp_path
     assert (record.prompt, record.uncond, record.num_tokens) == ("a 猫", "eos", 2)
     assert (record.prediction_type, record.base_name) == ("v_prediction", str(base.folder))
     assert (record.latents_id, record.selection_digest) == (data.latent_set.id, data.selection.digest)
-    assert record.versions["torch"].startswith(torch.__version__.split("+")[0])
+    assert (record.versions["torch"] or "").startswith(torch.__version__.split("+")[0])
     made = {"base": str(base.folder), "latents": data.latent_set.id, "mixed_precision": "no"}
     asked = replace(SMALL, prompt="a 猫", uncond="eos")
     assert load_config(tmp_path / "run" / "config.toml", {}) == replace(asked, **made)  # type: ignore[arg-type]
