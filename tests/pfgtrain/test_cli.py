@@ -23,7 +23,9 @@ from pfgdata.screen import run_app
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae
-from pfgtrain import cli
+from pfgtrain.cli import app
+from pfgtrain.cli import fit as fit_cli
+from pfgtrain.cli import generate as generate_cli
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.config import FitConfig, load_config
@@ -61,7 +63,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*args: object) -> tuple[int, str, str]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            run_app(cli.app, args=[str(arg) for arg in args], name="pfgtrain")
+            run_app(app, args=[str(arg) for arg in args], name="pfgtrain")
         out, err = capsys.readouterr()
         assert isinstance(ended.value.code, int)
         return ended.value.code, out, err
@@ -165,11 +167,11 @@ def test_every_flag_reaches_the_config_above_the_file(
         adam_beta2=0.99,
         mixed_precision="no",
     )
-    assert set(flags) | {"latents", "max_train_steps"} == set(cli._KEYS)
+    assert set(flags) | {"latents", "max_train_steps"} == set(fit_cli._KEYS)
 
 
 def test_generate_s_defaults_are_the_library_s() -> None:
-    parameters = inspect.signature(cli.generate).parameters
+    parameters = inspect.signature(generate_cli.generate).parameters
     for field in dataclasses.fields(GenerateOptions):
         if field.name not in ("width", "height"):  # --size
             assert parameters[field.name].default == field.default

@@ -1,0 +1,134 @@
+"""`pfgtrain generate`: guide images to pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pfgdata.screen import ScreenProgress, duration, show_facts
+from pfgtrain.cli.options import Json, option
+
+if TYPE_CHECKING:
+    from pfgdata.records import Progress
+    from pfgtrain.generate import GenerateReport, PFGModel
+
+__all__ = ["EXAMPLE", "generate"]
+
+EXAMPLE = (
+    "Examples: pfgtrain generate runs/a guide.png more.png -n 4; "
+    "pfgtrain generate --adapter pfg-n5.pt --base BASE guide.png"
+)
+_PICTURE, _MODEL = "The pictures", "The model"
+
+
+def generate(
+    context: typer.Context,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="A run, then guide images; with --adapter only those."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder.", show_default="pictures/ in RUN, or here")
+    ] = None,
+    images_per_guide: Annotated[int, option(_PICTURE, "-n", help="Pictures a guide.")] = 4,
+    guidance_scale: Annotated[float, option(_PICTURE, "--guidance", help="1 or less: none.")] = 7.5,
+    pfg_scale: Annotated[float, option(_PICTURE, "--pfg-scale", help="Multiplies the guide's tokens.")] = 1.0,
+    no_pfg: Annotated[
+        bool, option(_PICTURE, "--no-pfg", help="Leave the tokens out, on both sides.")
+    ] = False,
+    prompt: Annotated[str | None, option(_PICTURE, help="Text.", show_default="the run's")] = None,
+    negative_prompt: Annotated[str, option(_PICTURE, "--negative", help="What to lead away from.")] = "",
+    uncond: Annotated[
+        str | None, option(_PICTURE, help="The pad: zeros or eos.", show_default="the run's")
+    ] = None,
+    num_inference_steps: Annotated[int, option(_PICTURE, "--steps", help="Of the sampler.")] = 25,
+    seed: Annotated[int, option(_PICTURE, help="Of the first picture of each guide.")] = 0,
+    size: Annotated[
+        str | None, option(_PICTURE, metavar="WxH|N", help="Pixels.", show_default="the run's")
+    ] = None,
+    batch_size: Annotated[int, option(_PICTURE, help="Pictures at once.")] = 4,
+    adapter: Annotated[
+        Path | None,
+        option(_MODEL, help="Published weights, .pt or .safetensors.", show_default="the run's"),
+    ] = None,
+    base: Annotated[str | None, option(_MODEL, help="The base.", show_default="the run's")] = None,
+    tagger: Annotated[str | None, option(_MODEL, help="The tagger.", show_default="the run's")] = None,
+    device: Annotated[
+        str | None, option(_MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures of what guide images show, and a contact sheet with the guides on the left.
+
+    Prints the paths of the pictures, then the sheet's. The tagger of an --adapter is not on record: it is
+    taken to be wd-v1-4-vit-tagger-v2 with the squares of pfg-webui, unless --tagger names another.
+    """
+    run, guides = (None, paths) if adapter else (paths[0], paths[1:])
+    if not guides:
+        raise typer.BadParameter("name a run and guide images, or --adapter, --base and guide images")
+    if adapter and not base:
+        raise typer.BadParameter("--adapter needs --base, the model it was trained on")
+
+    from pfgtrain.generate import GenerateOptions
+    from pfgtrain.generate import generate as run_generate
+
+    width, height = _size(size)
+    names = {field.name for field in dataclasses.fields(GenerateOptions)}
+    given = {name: value for name, value in context.params.items() if name in names}
+    options = GenerateOptions(**given, width=width, height=height)
+    with ScreenProgress() as progress:
+        model = _model(run, adapter, base=base, tagger=tagger, device=device, progress=progress)
+        folder = out or (run or Path()) / "pictures"
+        report = run_generate(model, guides, folder, options=options, progress=progress)
+    _show_pictures(report, as_json=as_json)
+
+
+def _model(
+    run: Path | None,
+    adapter: Path | None,
+    *,
+    base: str | None,
+    tagger: str | None,
+    device: str | None,
+    progress: Progress,
+) -> PFGModel:
+    """The model of a run, or of published weights on a base; `base` and `tagger` stand in for a run's own."""
+    from pfgdata.taggers import OnnxTagger
+    from pfgtrain.base import Base, onnx_device
+    from pfgtrain.checkpoint import RunRecord
+    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base, load_run
+
+    recipe = RunRecord.read(run).tagger.recipe if run else PUBLISHED_RECIPE
+    model = OnnxTagger.load(tagger, recipe=recipe, device=onnx_device(device)) if tagger else None
+    loaded = Base.load(base) if base else None
+    if run:
+        return load_run(run, base=loaded, tagger=model, device=device)
+    assert adapter is not None and loaded is not None
+    return load_adapter_on_base(adapter, loaded, tagger=model, device=device, progress=progress)
+
+
+def _size(text: str | None) -> tuple[int | None, int | None]:
+    """Width and height of `WxH` or `N`."""
+    if text is None:
+        return None, None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise typer.BadParameter(f"--size {text}: write it 512x768, or 512 for both")
+    return int(sides[0]), int(sides[-1])
+
+
+def _show_pictures(report: GenerateReport, *, as_json: bool) -> None:
+    show_facts(
+        {
+            "made": f"{len(report.pictures)} pictures in {duration(report.seconds)}",
+            "sheet": report.contact_sheet,
+        }
+    )
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report), default=str))
+    else:
+        print(*(picture.path for picture in report.pictures), report.contact_sheet, sep="\n")
