@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve
+from pfgdata.records import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -87,15 +88,23 @@ class Vae:
         self._model = model
 
     @classmethod
-    def load(cls, base: str | Resolved, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> Vae:
-        """Load the VAE of `base`: a base's or a VAE's own diffusers folder, a hub id, or `demo`.
+    def load(
+        cls,
+        base: str | Resolved,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        config: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Vae:
+        """Load the VAE of `base`: a base's or a VAE's own folder, a single file, a hub id, or `demo`.
 
-        Of a base only its vae/ folder is needed. `auto` takes a GPU if there is one. Raises
-        ModelNotFoundError, ModelError.
+        Of a base's folder only vae/ is needed; a single file is unpacked whole, by the configs of the folder
+        `config`. `auto` takes a GPU if there is one. Raises ModelNotFoundError, ModelError.
         """
-        found = base if isinstance(base, Resolved) else resolve(base, what="base", patterns=_FETCHED)
-        if found.file:
-            raise ModelError(f"{found.file}: single-file checkpoints are not read; name a diffusers folder")
+        if isinstance(base, Resolved):
+            found = base
+        else:
+            found = resolve(base, what="base", patterns=_FETCHED, config=config, progress=progress)
         inside = found.folder / "vae"
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")

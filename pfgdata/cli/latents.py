@@ -33,7 +33,19 @@ __all__ = ["EXAMPLE", "latents"]
 EXAMPLE = "Example: pfgdata latents feats/ --base demo --where \"rating = 'general'\""
 
 
-Base = Annotated[str, typer.Option(help="A diffusers folder, hub id, or demo: its VAE is used.")]
+Base = Annotated[
+    str,
+    typer.Option(help="A diffusers folder, .safetensors or .ckpt file, hub id, or demo: its VAE is used."),
+]
+BaseConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--base-config",
+        metavar="DIR",
+        help="Of a base that is a single file: a diffusers folder of its family, for configs and tokenizer.",
+        show_default="fetched from the hub",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -57,6 +69,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images a VAE call.", rich_h
 def latents(
     base: Base,
     store: StoreArgument = Path("feats"),
+    base_config: BaseConfig = None,
     where: Where = None,
     threshold: Threshold = 0.35,
     character_threshold: CharacterThreshold = 0.85,
@@ -80,7 +93,8 @@ def latents(
     chosen = thresholds(there, threshold, character_threshold)
     snapshot = there.snapshot()
     selection = select(snapshot, there.vocabulary, where, chosen)
-    vae = Vae.load(base)  # fetches no more of a base than this needs
+    with ScreenProgress() as progress:
+        vae = Vae.load(base, config=base_config, progress=progress)  # fetches no more than this needs
     geometry = base_geometry(vae.folder)
     policy = BucketPolicy.derive(resolution or geometry.resolution, geometry.step)
     show_facts({"resolution": f"{policy.resolution} px", "bucket step": f"{policy.step} px"})

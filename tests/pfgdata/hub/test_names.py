@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pfgdata.errors import ModelNotFoundError
-from pfgdata.hub import _PATTERNS, _held, resolve, weights_sha256
+from pfgdata.errors import ModelError, ModelNotFoundError
+from pfgdata.hub import resolve, weights_sha256
+from pfgdata.hub.repository import PATTERNS, held
 
 NAME = "SmilingWolf/wd-v1-4-vit-tagger-v2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -61,19 +66,19 @@ def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> No
     files += ["model_index.json", "scheduler/scheduler_config.json", *(f"{stem}.bin" for stem in weights)]
     files += [f"tokenizer/{name}" for name in TOKENIZER]
     snapshot = cached(tmp_path, "org/old-base", *files)
-    assert all(_held(snapshot, pattern) for pattern in _PATTERNS["base"])
+    assert all(held(snapshot, pattern) for pattern in PATTERNS["base"])
     assert resolve("org/old-base", what="base", cache=tmp_path).folder == snapshot
 
 
 def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path) -> None:
-    files = [pattern for pattern in _PATTERNS["base"] if "*" not in pattern]
+    files = [pattern for pattern in PATTERNS["base"] if "*" not in pattern]
     snapshot = cached(tmp_path, "org/base", *files)
-    assert all(_held(snapshot, pattern) for pattern in _PATTERNS["base"])
+    assert all(held(snapshot, pattern) for pattern in PATTERNS["base"])
     for name in TOKENIZER:
         assert f"tokenizer/{name}" in files
     for file in files:
         (snapshot / file).rename(tmp_path / "away")
-        assert [pattern for pattern in _PATTERNS["base"] if not _held(snapshot, pattern)] == [file]
+        assert [pattern for pattern in PATTERNS["base"] if not held(snapshot, pattern)] == [file]
         (tmp_path / "away").rename(snapshot / file)
 
 
@@ -84,6 +89,28 @@ def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp
     text = str(caught.value)
     assert "\n" not in text
     assert NAME in text and f"--{what} FOLDER" in text and f"--{what} demo" in text
+
+
+def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    asking = f"from pfgdata.hub import resolve; resolve({NAME!r}, what='tagger')"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes the call and says nothing
+        env = {
+            **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
+            "HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "HF_HUB_ETAG_TIMEOUT": "1",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+        }
+        command = [sys.executable, "-c", asking]
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    last = ended.stderr.splitlines()[-1]
+    assert "ModelNotFoundError" in last and "the hub cannot be reached" in last
+
+
+def test_configs_are_for_a_single_file_only(tmp_path: Path) -> None:
+    for name in ("demo", str(tmp_path), NAME):
+        with pytest.raises(ModelError, match="--base-config is for a base that is a single file"):
+            resolve(name, what="base", config=tmp_path, offline=True)
 
 
 @pytest.mark.parametrize("name", ["nothing", "./no/where", "/no/where", "a/b/c", "~/nothing-here", ""])

@@ -1,0 +1,89 @@
+"""The one place that reads a model's name: `demo`, a folder or a file here, or a hub id `org/name`.
+
+`demo` travels in pfgdata/assets. The cache is asked before the network: a model fetched once needs none
+again, nor changes its revision by itself. A base that is a single file is unpacked once, into pfg's cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pfgdata.errors import ModelError, ModelNotFoundError
+from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
+from pfgdata.hub.single_file import unpacked
+from pfgdata.records import NoProgress, Progress
+
+__all__ = ["DEMO", "Resolved", "resolve"]
+
+DEMO = "demo"
+_ASSETS = Path(__file__).parent.parent / "assets"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_BY_HAND = {
+    "tagger": "put model.onnx and selected_tags.csv in a folder and pass --tagger FOLDER",
+    "base": "put its diffusers folder here and pass --base FOLDER",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """Where a model stands: `file` only if the name was a single file.
+
+    `folder` of a tagger's file is where it lies, of a base's the diffusers folder it was unpacked into.
+    """
+
+    name: str  # finds it again from any directory: as given, a path made absolute
+    folder: Path
+    revision: str | None = None  # the hub's commit
+    file: Path | None = None
+
+
+def resolve(
+    name: str,
+    *,
+    what: str,
+    patterns: Sequence[str] | None = None,
+    revision: str | None = None,
+    config: Path | None = None,
+    cache: Path | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Resolved:
+    """Find the model called `name`; `what` is `tagger` or `base`.
+
+    A name that is a folder here is that folder, also if it looks like a hub id. Of a hub id the files that
+    match `patterns` are fetched (those of `what` by default), at `revision` (branch, tag, commit; main by
+    default), into `cache` (Hugging Face's own by default); weights that are not there as safetensors, in
+    their older form. A base that is a single file is unpacked by the configs of `config`, a diffusers folder
+    of its family (fetched by default). `offline` forbids the network. Raises ModelNotFoundError, and
+    ModelError for a file that is no base.
+    """
+    path = Path(name or "(no name)").expanduser()
+    if name != DEMO and path.is_file():
+        path = path.absolute()
+        if what != "base":
+            return Resolved(name=str(path), folder=path.parent, file=path)
+        folder = unpacked(
+            path, config=config, cache=cache, offline=offline, progress=progress or NoProgress()
+        )
+        return Resolved(name=str(path), folder=folder, file=path)
+    if config is not None:
+        raise ModelError(f"--base-config is for a base that is a single file; {name} has configs of its own")
+    if name == DEMO:
+        return Resolved(name=name, folder=_ASSETS / f"demo_{what}")
+    if path.is_dir():
+        return Resolved(name=str(path.absolute()), folder=path.absolute())
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise _not_found(name, what, f"no such folder ({path.absolute()}), and no hub id (org/name)")
+    place = Repository(name, revision=revision, cache=cache, offline=offline)
+    try:
+        folder = place.fetch(tuple(patterns or PATTERNS[what]))
+    except NotFetched as reason:
+        raise _not_found(name, what, f"no such folder here, {reason}") from reason
+    return Resolved(name=name, folder=folder, revision=folder.name)  # snapshots are named by their commit
+
+
+def _not_found(name: str, what: str, reason: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"{what} {name}: {reason}; {_BY_HAND[what]}, or try --{what} demo")

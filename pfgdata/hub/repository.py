@@ -1,0 +1,115 @@
+"""Files of one repository on the hub, by way of Hugging Face's cache: a model fetched once needs no network.
+
+A hub that does not answer is given up after HF_HUB_ETAG_TIMEOUT seconds (10): huggingface_hub 2.4 itself
+would wait for ever, its client has no timeout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+__all__ = ["PATTERNS", "NotFetched", "Repository", "held", "older_form", "weights_sha256"]
+
+_WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+_CONFIG = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    *(f"tokenizer/{file}" for file in _TOKENIZER),
+    "tokenizer/*",  # and what else is there: tokenizer.json
+    *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")),
+)
+PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-file checkpoints
+    "tagger": ("model.onnx", "model.onnx?data", "selected_tags.csv"),
+    "config": _CONFIG,  # of a base whose weights are in a single file
+    "base": (*_CONFIG, *(f"{weights}.safetensors" for weights in _WEIGHTS)),
+}
+
+
+class NotFetched(Exception):  # never reaches a user: who asked says what to do
+    """The files are not here and did not come; the text is why."""
+
+
+class Repository:
+    """One repository on the hub, at one revision (branch, tag, commit; main by default)."""
+
+    def __init__(self, name: str, *, revision: str | None, cache: Path | None, offline: bool) -> None:
+        self._name, self._revision, self._cache, self._offline = name, revision, cache, offline
+
+    def fetch(self, patterns: tuple[str, ...]) -> Path:
+        """The snapshot folder, named by its commit, with what there is of `patterns`. Raises NotFetched.
+
+        Weights that are not there as safetensors come in their older form.
+        """
+        folder = self._fetch(patterns)
+        older = tuple(older_form(pattern) for pattern in patterns if not held(folder, pattern))
+        return self._fetch((*patterns, *filter(None, older))) if any(older) else folder
+
+    def _fetch(self, patterns: tuple[str, ...]) -> Path:
+        from huggingface_hub import errors as hub
+
+        cached = self._cached(patterns)
+        if cached and (self._offline or all(held(cached, pattern) for pattern in patterns)):
+            return cached
+        try:
+            self._knock()
+            return self._snapshot(patterns, offline=self._offline)
+        except hub.RepositoryNotFoundError:
+            reason = "the hub has no such model, or it is private or gated"
+        except hub.RevisionNotFoundError:
+            reason = f"the hub has no revision {self._revision} of it"
+        except (hub.LocalEntryNotFoundError, hub.HTTPError, OSError):  # type: ignore[attr-defined]
+            if cached:  # a repository may well lack some of the files
+                return cached
+            reason = "not in the cache, and the hub cannot be reached"
+        raise NotFetched(reason)
+
+    def _knock(self) -> None:
+        """Raise what huggingface_hub does where the hub lacks the repository or does not answer in time."""
+        from huggingface_hub import HfApi
+        from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
+
+        if not self._offline:
+            HfApi().model_info(self._name, revision=self._revision, timeout=HF_HUB_ETAG_TIMEOUT)
+
+    def _cached(self, patterns: tuple[str, ...]) -> Path | None:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return self._snapshot(patterns, offline=True)
+        except LocalEntryNotFoundError:
+            return None
+
+    def _snapshot(self, patterns: tuple[str, ...], *, offline: bool) -> Path:
+        from huggingface_hub import snapshot_download
+
+        return Path(
+            snapshot_download(
+                self._name,
+                revision=self._revision,
+                cache_dir=self._cache,
+                allow_patterns=list(patterns),
+                local_files_only=offline,
+            )
+        )
+
+
+def held(folder: Path, pattern: str) -> bool:
+    """Whether the file is there, as named or in its older form; of wildcards nothing is known."""
+    forms = [pattern, older_form(pattern)]
+    return "*" in pattern or "?" in pattern or any(form and (folder / form).exists() for form in forms)
+
+
+def older_form(weights: str) -> str | None:
+    """Where a base from before safetensors keeps the same weights; None for other files."""
+    if not weights.endswith(".safetensors"):
+        return None
+    stem = weights.removesuffix(".safetensors")
+    return f"{stem.replace('text_encoder/model', 'text_encoder/pytorch_model')}.bin"
+
+
+def weights_sha256(path: Path) -> str:
+    """sha256 of a weights file, hex: the number hubs show for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
