@@ -39,9 +39,10 @@ FLOORS: Mapping[str, int] = {
     "pfgtrain.checkpoint": 2,
     "pfgtrain.base": 3,
     "pfgtrain.prompts": 3,
-    "pfgtrain.lora": 3,
+    "pfgtrain.lora": 2,  # a base may be a run whose LoRA is merged in
     "pfgtrain.optim": 3,
     "pfgtrain.batches": 3,
+    "pfgtrain.captions": 3,
     "pfgtrain.generate": 4,
     "pfgtrain.fit": 5,
     "pfgtrain.evaluate": 5,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         read_json,
     )
     from pfgdata.store.lock import exclusive
+    from pfgdata.store.matching import rows_by_shard
     from pfgdata.store.rows import (
         KEY_COLUMNS,
         failures_table,
@@ -74,6 +75,7 @@ __all__ = [
     "read_json",
     "repair",
     "require_same_tagger",
+    "rows_by_shard",
     "stable_order",
     "verify",
 ]
@@ -115,6 +117,7 @@ _LAZY = {
     "read_json": "pfgdata.store.layout",
     "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",
+    "rows_by_shard": "pfgdata.store.matching",
     "stable_order": "pfgdata.store.rows",
     "verify": "pfgdata.store.checks",
 }

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from pfgdata.errors import StoreError
 from pfgdata.records import NoProgress, Progress
+from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.disk import Disk
 from pfgdata.store.identity import StoreIdentity, read_identity, read_roots
 from pfgdata.store.latent_sets import open_latent_set
@@ -56,7 +57,7 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
     meanwhile is looked at or not.
     """
     progress = progress or NoProgress()
-    problems = list(_of_store(path, deep=deep))
+    problems = [*_of_store(path, deep=deep), *_of_columns(path / "columns", deep=deep)]
     shards = [path / "shards" / name for name in shard_names(path / "shards")]
     for latent_set in sorted(path.glob("latents/*")):
         begun = (latent_set / "shards").is_dir() and shard_names(latent_set / "shards")
@@ -113,6 +114,18 @@ def _of_store(path: Path, *, deep: bool) -> Iterator[Problem]:
         read_roots(path)
     except (StoreError, OSError) as problem:
         yield Problem(path / "roots.json", _reason(problem), None)
+
+
+def _of_columns(folder: Path, *, deep: bool) -> Iterator[Problem]:
+    for name in stems(folder):
+        try:
+            check_column(folder, name, deep=deep)
+        except DamagedColumnError as problem:
+            yield Problem(problem.path, f"{problem.what}; write the column again", None)
+        except StoreError as problem:
+            yield Problem(folder / f"{name}.json", _reason(problem), None)
+        except OSError as problem:
+            yield Problem(Path(problem.filename), _unread(problem), None)
 
 
 def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`), its latent sets.
+"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`); latent sets, columns.
 
 Opening reads two small files; a snapshot reads what shards say of themselves, not their rows.
 """
@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfgdata.errors import StoreError
+from pfgdata.records import Selection
+from pfgdata.store.columns import list_columns, read_column, write_column
 from pfgdata.store.disk import Disk
 from pfgdata.store.identity import (
     StoreIdentity,
@@ -38,6 +40,7 @@ from pfgdata.store.latent_sets import (
 )
 from pfgdata.store.layout import SHADOWS_SCHEMA
 from pfgdata.store.lock import exclusive
+from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.vocabulary import Vocabulary
@@ -122,7 +125,7 @@ class Store:
     def writer(self) -> Iterator[StoreWriter]:
         """Hold the store's lock and write. Raises StoreLockedError when another process does."""
         with exclusive(self.path / "lock", what=f"store {self.path}"):
-            for folder in (self.path, self.path / "shards"):
+            for folder in (self.path, self.path / "shards", self.path / "columns"):
                 self.disk.sweep(folder)
             yield StoreWriter(self)
 
@@ -141,6 +144,36 @@ class Store:
     def latent_set(self, identity: LatentIdentity, info: LatentInfo) -> LatentSet:
         """The set of that identity, made if there is none; an existing one keeps its own `info`."""
         return create_latent_set(self.path / "latents", identity, info, disk=self.disk)
+
+    def columns(self) -> list[str]:
+        """The names of the user's columns, sorted."""
+        return list_columns(self.path / "columns")
+
+    def write_column(self, name: str, table: pa.Table, *, replace: bool = False) -> None:
+        """Keep `table` as the user's column `name`: `content_id`, or `path` (and `root`, `member`); `value`.
+
+        Without `root` its paths are meant under any. Rows of images that the store does not have are kept.
+        Raises StoreError for a name or table that cannot be one, a key that stands twice, an existing column
+        unless `replace`; StoreLockedError while another process writes.
+        """
+        with self.writer():
+            write_column(self.disk, self.path / "columns", name, table, replace=replace)
+
+    def read_column(self, name: str) -> pa.Table:
+        """The user's column `name`: its key and `value`. Raises StoreError if unknown or damaged."""
+        return read_column(self.path / "columns", name)
+
+    def column_values(self, name: str, snapshot: Snapshot, selection: Selection) -> pa.ChunkedArray:
+        """The values of the column `name` for the rows of `selection`, in order; null where it has none.
+
+        Raises StoreError as `read_column` does, and where a path is meant that lies under two roots.
+        """
+        where = f"{self.path}: column {name}"
+        return column_values(self.read_column(name), snapshot, selection, where=where)
+
+    def unmatched_rows(self, name: str, snapshot: Snapshot) -> int:
+        """How many rows of the column `name` are of no image that `snapshot` shows."""
+        return unmatched_rows(self.read_column(name), snapshot)
 
 
 class StoreWriter:

@@ -1,0 +1,190 @@
+"""The user's own columns on disk: `columns/NAME.parquet`, and `NAME.json` beside it.
+
+Two files cannot be replaced by one rename, so NAME.json lists every state that the Parquet file may be in:
+one, and while a write is under way the one before it too. Wherever a writer dies, a reader finds the old
+column or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from blake3 import blake3
+
+from pfgdata.errors import StoreError, StoreFormatError
+from pfgdata.records import nearest
+from pfgdata.store.disk import Disk
+from pfgdata.store.layout import FORMAT, IMAGES_SCHEMA, canonical_json, read_json
+from pfgdata.store.matching import VALUE, normal_table
+
+__all__ = ["DamagedColumnError", "check_column", "list_columns", "read_column", "stems", "write_column"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_TAKEN = {  # what an expression or an option calls something of the store's own
+    *IMAGES_SCHEMA.names,
+    *("file", "filename", "file_index", "file_row_number", "row", "shard", "tags", "characters"),
+}
+_ADVICE = "write the column again"
+
+State = Mapping[str, Any] | None  # size and blake3 of NAME.parquet; None: there is no such file
+
+
+class DamagedColumnError(StoreError):
+    """A file of a column, `path`, is not what was written; `what` is wrong with it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}; {_ADVICE}")
+        self.path, self.what = path, what
+
+
+def list_columns(folder: Path) -> list[str]:
+    """The names of the columns in `folder` (a store's `columns/`), sorted."""
+    return [name for name in stems(folder) if all(path.is_file() for path in _files(folder, name))]
+
+
+def stems(folder: Path) -> list[str]:
+    """The names of which `folder` holds any file of a column, sorted."""
+    return sorted({path.stem for path in folder.glob("*") if path.suffix in (".json", ".parquet")})
+
+
+def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replace: bool) -> None:
+    """Put `table` (see `normal_table`) on disk as the column `name`; only for a holder of the store's lock.
+
+    Raises StoreError for a name or table that cannot be one, and for an existing column unless `replace`.
+    """
+    _require_name(name)
+    data = _parquet(name, normal_table(name, table))
+    if not replace and name in list_columns(folder):
+        raise StoreError(f"{folder.parent}: has a column {name} already; replace it, or use another name")
+    disk.make_folder(folder)
+    record, path = _files(folder, name)
+    fresh = _state(data)
+    disk.replace_file(record, _record([*_states_now(record, path), fresh]))
+    disk.replace_file(path, data)
+    disk.replace_file(record, _record([fresh]))
+
+
+def read_column(folder: Path, name: str) -> pa.Table:
+    """The table of the column `name`: its key columns, then `value`.
+
+    Raises StoreError with the nearest names where there is none, DamagedColumnError where its bytes are not
+    those that were written.
+    """
+    data = check_column(folder, name, deep=True) if _NAME.fullmatch(name) else None
+    if data is None:
+        known = list_columns(folder)
+        near = nearest(name, known)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise StoreError(
+            f"{folder.parent}: no column {name!r}; {hint}its columns: {', '.join(known) or 'none'}"
+        )
+    return pq.read_table(pa.BufferReader(data))
+
+
+def check_column(folder: Path, name: str, *, deep: bool) -> bytes | None:
+    """The bytes of NAME.parquet if `deep`, known to be good; None where there is no such column.
+
+    Not `deep`: only sizes are compared. Needs no lock: what does not fit is looked at again if a writer has
+    been there meanwhile. Raises DamagedColumnError, or StoreError where NAME.json is damaged.
+    """
+    record, path = _files(folder, name)
+    while True:
+        before = _bytes(record)
+        if before is None and not path.exists():
+            return None
+        states = _states(record)
+        data = _bytes(path) if deep else None
+        wrong = _misfit(states, _state(data)) if deep else _size_misfit(states, path)
+        if wrong is None:
+            return data
+        if _bytes(record) == before:
+            raise DamagedColumnError(*((record, "is missing") if before is None else (path, wrong)))
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.json", folder / f"{name}.parquet"
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _state(data: bytes | None) -> State:
+    return None if data is None else {"size": len(data), "blake3": blake3(data).hexdigest()}
+
+
+def _record(states: Sequence[State]) -> bytes:
+    """The bytes of NAME.json; the time tells two writes of the same bytes apart."""
+    written = datetime.now(UTC).isoformat()
+    return canonical_json({"format": FORMAT, "written": written, "states": list(states)})
+
+
+def _states(record: Path) -> list[State]:
+    """The states that a NAME.json lists, none where it is missing."""
+    try:
+        value = read_json(record, error=StoreError, advice=_ADVICE)
+    except FileNotFoundError:
+        return []
+    if value["format"] > FORMAT:
+        raise StoreFormatError(f"{record}: written in format {value['format']}; upgrade pfg")
+    states = value["states"]  # of whose fields a later version may have more
+    return [state and {"size": state["size"], "blake3": state["blake3"]} for state in states]
+
+
+def _states_now(record: Path, path: Path) -> list[State]:
+    """What a reader may go on finding until a new file is in place; a damaged one stays known as such."""
+    now = _state(_bytes(path))
+    if now is None and not record.exists():
+        return [None]
+    try:
+        states = _states(record)
+    except StoreFormatError:
+        raise
+    except StoreError:  # it is replaced
+        states = []
+    return [now] if now in states else states
+
+
+def _misfit(states: Sequence[State], found: State) -> str | None:
+    if found in states:
+        return None
+    if found is None:
+        return "is missing"
+    return "its bytes are not those that were written"
+
+
+def _size_misfit(states: Sequence[State], path: Path) -> str | None:
+    size = path.stat().st_size if path.exists() else None
+    sizes = [None if state is None else state["size"] for state in states]
+    if size in sizes:
+        return None
+    return "is missing" if size is None else f"has {size:,} bytes, should have {sizes[-1] if sizes else 0:,}"
+
+
+def _require_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"{name!r} cannot name a column; use small letters, digits and _, a letter first, at most 64"
+        )
+    if name in _TAKEN:
+        raise StoreError(f"{name} is what the store itself calls something; name the column my_{name}")
+
+
+def _parquet(name: str, table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    try:
+        pq.write_table(table, sink, compression="zstd")
+    except pa.ArrowException as problem:
+        raise StoreError(
+            f"column {name}: Parquet cannot hold {table[VALUE].type} ({problem}); use another type"
+        ) from None
+    return bytes(sink.getvalue())
