@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from pfgtrain.config import FitConfig
@@ -33,7 +33,8 @@ def render_config() -> str:
     """The text of docs/config.md."""
     told, rows = _sentences(), []
     for field in fields(FitConfig):
-        default = "" if field.default is None else f"`{field.default}`"
+        value = field.default if field.default_factory is MISSING else field.default_factory()
+        default = "" if value is None else f"`{value}`"
         rows.append(f"| `{field.name}` | {default} | {told[field.name]} |\n")
     return _HEAD + "".join(rows)
 

@@ -1,4 +1,4 @@
-"""The adapter: a linear layer from a tagger's feature to context tokens, its two-key file, context rows.
+"""The adapter: a small layer from a tagger's feature to context tokens, its file, context rows.
 
 Every cross-attention layer of a UNet reads one context, so appending the tokens there once equals the
 original's patch of all `to_k` and `to_v`. A row dropped in training and the unconditional row of generation
@@ -23,31 +23,42 @@ from pfgdata.store import Disk
 
 __all__ = [
     "ADAPTER_KEYS",
+    "PFGMLP",
+    "AdapterKind",
+    "PFGAdapter",
     "PFGLinear",
     "Uncond",
     "append_tokens",
     "conditional_rows",
     "load_adapter",
+    "read_tensors",
     "save_adapter",
     "unconditional_pad",
     "unconditional_rows",
 ]
 
 Uncond = Literal["zeros", "eos"]
+AdapterKind = Literal["linear", "mlp"]
 
 ADAPTER_KEYS = (
     "pfg_linear.weight",
     "pfg_linear.bias",
 )  # A1111, ComfyUI and radiata load exactly these
+_MLP_KEYS = ("pfg_mlp.0.weight", "pfg_mlp.0.bias", "pfg_mlp.2.weight", "pfg_mlp.2.bias")
+_LAYERS = (ADAPTER_KEYS, _MLP_KEYS)  # of each kind, the last two those that make tokens
+_STANDARDIZATION = ("feature_mean", "feature_std")
 
 
-class PFGLinear(nn.Module):
-    """Tokens of a feature: `Linear(F -> K * D)`, whose output row `k * D + d` is token k, channel d.
+class PFGAdapter(nn.Module):
+    """Tokens [B, K, D] of features [B, F]; a subclass says how, by `project`.
 
-    Weights begin uniform in +-1/sqrt(F), `nn.Linear`'s own start and the original's: features of unit
-    variance then give tokens of standard deviation 0.58, where CLIP's final layer norm gives about 1.
-    `generator` makes the start reproducible; without one torch's global generator is used.
+    `standardization` (mean and deviation, each [F]) is applied to a feature first and never learnt; it goes
+    with the weights. Weights begin uniform in +-1/sqrt(fan in), `nn.Linear`'s own start and the original's:
+    features of unit variance then give tokens of standard deviation 0.58, where CLIP's final layer norm gives
+    about 1. `generator` makes the start reproducible; without one torch's global generator is used.
     """
+
+    kind: AdapterKind
 
     def __init__(
         self,
@@ -55,30 +66,104 @@ class PFGLinear(nn.Module):
         num_tokens: int,
         cross_attention_dim: int,
         *,
-        generator: torch.Generator | None = None,
+        standardization: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.feature_dim = feature_dim
         self.num_tokens = num_tokens
         self.cross_attention_dim = cross_attention_dim
-        self.pfg_linear = nn.utils.skip_init(nn.Linear, feature_dim, num_tokens * cross_attention_dim)
-        bound = 1 / math.sqrt(feature_dim)
-        for parameter in (self.pfg_linear.weight, self.pfg_linear.bias):
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        self.feature_mean: Tensor | None
+        self.feature_std: Tensor | None
+        mean, std = standardization or (None, None)
+        self.register_buffer("feature_mean", mean)
+        self.register_buffer("feature_std", std)
+
+    def project(self, features_BF: Tensor) -> Tensor:
+        """The tokens side by side, [B, K * D]."""
+        raise NotImplementedError
 
     def forward(self, features_BF: Tensor) -> Tensor:
         """Tokens [B, K, D] of features [B, F]."""
-        return self.pfg_linear(features_BF).unflatten(1, (self.num_tokens, self.cross_attention_dim))
+        if self.feature_mean is not None and self.feature_std is not None:
+            features_BF = (features_BF - self.feature_mean) / self.feature_std
+        return self.project(features_BF).unflatten(1, (self.num_tokens, self.cross_attention_dim))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are; diffusers asks every part of a pipeline."""
-        return self.pfg_linear.weight.device
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The weights' type; diffusers asks every part of a pipeline."""
-        return self.pfg_linear.weight.dtype
+        return next(self.parameters()).dtype
+
+
+class PFGLinear(PFGAdapter):
+    """The article's: `Linear(F -> K * D)`, whose output row `k * D + d` is token k, channel d."""
+
+    kind = "linear"
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_tokens: int,
+        cross_attention_dim: int,
+        *,
+        standardization: tuple[Tensor, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(feature_dim, num_tokens, cross_attention_dim, standardization=standardization)
+        self.pfg_linear = _linear(feature_dim, num_tokens * cross_attention_dim, generator)
+
+    def project(self, features_BF: Tensor) -> Tensor:
+        """The tokens side by side, [B, K * D]."""
+        return self.pfg_linear(features_BF)
+
+    def folded(self) -> dict[str, Tensor]:
+        """The two keys that every reader knows, float32 on the CPU, the standardization folded into both."""
+        weight, bias = (self.state_dict()[key].detach().double().cpu() for key in ADAPTER_KEYS)
+        if self.feature_mean is not None and self.feature_std is not None:
+            weight = weight / self.feature_std.double().cpu()
+            bias = bias - weight @ self.feature_mean.double().cpu()
+        return dict(zip(ADAPTER_KEYS, (weight.float().contiguous(), bias.float()), strict=True))
+
+    @torch.no_grad()
+    def take_folded(self, state: dict[str, Tensor]) -> None:
+        """Take the two keys of another such adapter, so that features give the tokens they gave there."""
+        weight, bias = (state[key].double() for key in ADAPTER_KEYS)
+        if self.feature_mean is not None and self.feature_std is not None:
+            bias = bias + weight @ self.feature_mean.double().cpu()
+            weight = weight * self.feature_std.double().cpu()
+        self.pfg_linear.weight.copy_(weight)
+        self.pfg_linear.bias.copy_(bias)
+
+
+class PFGMLP(PFGAdapter):
+    """The article's future work: `Linear(F -> hidden)`, ReLU, `Linear(hidden -> K * D)`."""
+
+    kind = "mlp"
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_tokens: int,
+        cross_attention_dim: int,
+        *,
+        hidden_dim: int,
+        standardization: tuple[Tensor, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(feature_dim, num_tokens, cross_attention_dim, standardization=standardization)
+        self.pfg_mlp = nn.Sequential(
+            _linear(feature_dim, hidden_dim, generator),
+            nn.ReLU(),
+            _linear(hidden_dim, num_tokens * cross_attention_dim, generator),
+        )
+
+    def project(self, features_BF: Tensor) -> Tensor:
+        """The tokens side by side, [B, K * D]."""
+        return self.pfg_mlp(features_BF)
 
 
 def append_tokens(text_BTD: Tensor, tokens_BKD: Tensor) -> Tensor:
@@ -103,22 +188,33 @@ def unconditional_rows(text_BTD: Tensor, *, num_tokens: int, uncond: Uncond) -> 
 
 
 def conditional_rows(
-    text_BTD: Tensor, tokens_BKD: Tensor, *, empty_BTD: Tensor, keep_B: Tensor, uncond: Uncond
+    text_BTD: Tensor,
+    tokens_BKD: Tensor | None,
+    *,
+    empty_1TD: Tensor,
+    keep_text_B: Tensor,
+    keep_tokens_B: Tensor,
+    uncond: Uncond,
 ) -> Tensor:
-    """The context [B, C, D] of a training batch: `[text ; tokens]` where `keep_B`, else unconditional.
+    """The context [B, C, D] of a training batch: `[text ; tokens]`, either left out where its `keep` is not.
 
-    `keep_B` is bool; the prompts may have one row for all ([1, T, D]). `torch.where` chooses, so a dropped
-    row equals `unconditional_rows(empty)` bit for bit and sends no gradient to its tokens.
+    A text left out is the empty one, tokens left out are the pad after the row's own text; without both a row
+    equals `unconditional_rows(empty)` bit for bit, for `torch.where` chooses, and sends no gradient to its
+    tokens. Texts may have one row for all ([1, T, D]); without an adapter there are no tokens, C = T.
     """
-    count, num_tokens, _ = tokens_BKD.shape
-    kept_BCD = append_tokens(text_BTD.expand(count, -1, -1), tokens_BKD)
-    dropped_BCD = unconditional_rows(empty_BTD, num_tokens=num_tokens, uncond=uncond)
-    return torch.where(keep_B[:, None, None], kept_BCD, dropped_BCD)
+    texts_BTD = torch.where(keep_text_B[:, None, None], text_BTD, empty_1TD)
+    if tokens_BKD is None:
+        return texts_BTD
+    pad_BKD = unconditional_pad(texts_BTD, num_tokens=tokens_BKD.shape[1], uncond=uncond)
+    return append_tokens(texts_BTD, torch.where(keep_tokens_B[:, None, None], tokens_BKD, pad_BKD))
 
 
-def save_adapter(adapter: PFGLinear, path: Path) -> None:
-    """Write exactly the two keys, float32, to `path` (.pt or .safetensors), whole or not at all."""
-    state = {key: adapter.state_dict()[key].detach().float().cpu().contiguous() for key in ADAPTER_KEYS}
+def save_adapter(adapter: PFGAdapter, path: Path) -> None:
+    """Write the adapter's own state, float32, to `path` (.pt or .safetensors), whole or not at all.
+
+    Of a linear one without standardization that is exactly the two keys that every reader knows.
+    """
+    state = {key: value.detach().float().cpu().contiguous() for key, value in adapter.state_dict().items()}
     if path.suffix == ".safetensors":
         from safetensors.torch import save
 
@@ -132,22 +228,42 @@ def save_adapter(adapter: PFGLinear, path: Path) -> None:
     Disk().replace_file(path, data)
 
 
-def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None = None) -> PFGLinear:
+def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None = None) -> PFGAdapter:
     """The adapter in `path`, float32 on the CPU; the base's width says how many tokens it makes.
 
     Raises RunError if the file is missing, is no tensor file, has other keys, is for another width, or makes
     another number of tokens than `num_tokens` or its name (`-n4.pt`) says: 4 of SD1 are as large as 3 of SD2.
     """
-    state = _read_state(path)
-    if sorted(state) != sorted(ADAPTER_KEYS):
+    state = read_tensors(path)
+    layers = next((keys for keys in _LAYERS if set(keys) == set(state) - set(_STANDARDIZATION)), None)
+    given = [key for key in _STANDARDIZATION if key in state]
+    if layers is None or len(given) == 1:
         raise RunError(f"{path}: keys {sorted(state)[:4]}, an adapter has exactly {sorted(ADAPTER_KEYS)}")
-    weight, bias = (state[key] for key in ADAPTER_KEYS)
-    if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+    weight, bias = (state[key] for key in layers[-2:])
+    first = state[layers[0]]
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or first.ndim != 2:
         raise RunError(f"{path}: weight {list(weight.shape)} and bias {list(bias.shape)} make no layer")
-    count, rest = divmod(len(weight), cross_attention_dim)
+    count = _count(path, len(weight), cross_attention_dim=cross_attention_dim, num_tokens=num_tokens)
+    standardization = (state[given[0]].float(), state[given[1]].float()) if given else None
+    shape = (first.shape[1], count, cross_attention_dim)
+    adapter: PFGAdapter
+    if layers is ADAPTER_KEYS:
+        adapter = PFGLinear(*shape, standardization=standardization)
+    else:
+        adapter = PFGMLP(*shape, hidden_dim=len(first), standardization=standardization)
+    try:
+        adapter.load_state_dict(state)
+    except RuntimeError:
+        raise RunError(f"{path}: its layers do not fit each other; the file is damaged") from None
+    return adapter
+
+
+def _count(path: Path, rows: int, *, cross_attention_dim: int, num_tokens: int | None) -> int:
+    """The tokens that `rows` outputs make at the base's width. Raises RunError."""
+    count, rest = divmod(rows, cross_attention_dim)
     if rest or not count:
         raise RunError(
-            f"{path}: {len(weight)} rows are no whole number of tokens of width {cross_attention_dim};"
+            f"{path}: {rows} rows are no whole number of tokens of width {cross_attention_dim};"
             " it was made for another base (SD1 is 768 wide, SD2 1024)"
         )
     named = re.search(r"-n(\d+)$", path.stem)
@@ -157,13 +273,19 @@ def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None
                 f"{path}: {says} says {expected} tokens, at the base's width {cross_attention_dim}"
                 f" it holds {count}; use the base it was trained on (SD1 is 768 wide, SD2 1024)"
             )
-    adapter = PFGLinear(weight.shape[1], count, cross_attention_dim)
-    adapter.load_state_dict(state)
-    return adapter
+    return count
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pt or .safetensors file; no pickled code runs."""
+def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    bound = 1 / math.sqrt(inputs)
+    for parameter in (layer.weight, layer.bias):
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .pt or .safetensors file; no pickled code runs. Raises RunError naming the file."""
     import pickle
 
     from safetensors import SafetensorError
@@ -174,10 +296,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"{path}: no such adapter file") from None
+        raise RunError(f"{path}: no such file of weights") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunError(f"{path}: no adapter file that can be read safely ({reason[:120]})") from None
+        raise RunError(f"{path}: no weights that can be read safely ({reason[:120]})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RunError(f"{path}: holds no plain dict of tensors, so it is no adapter file")
+        raise RunError(f"{path}: holds no plain dict of tensors")
     return state

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from pfgdata.records import Selection, ids_as_keys
 from pfgdata.store import LatentIndex, LatentSet, Snapshot
 from pfgtrain.objective import seed_of
 
-__all__ = ["Batch", "Batches", "EpochPlan", "Rows", "join", "plan_epoch"]
+__all__ = ["Batch", "Batches", "EpochPlan", "Rows", "Texts", "join", "plan_epoch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.bucket)
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> Rows:
+        """The rows of these numbers, which are in rising order."""
+        return replace(
+            self,
+            images=self.images.take(numbers),
+            bucket=self.bucket[numbers],
+            latent_shard=self.latent_shard[numbers],
+            latent_row=self.latent_row[numbers],
+        )
 
 
 def join(selection: Selection, index: LatentIndex) -> Rows:
@@ -91,23 +101,51 @@ class Batch:
     """One process's rows of a global batch, as stored: unscaled latents, float16."""
 
     index: int  # of the global batch, over all epochs: what its randomness is a function of
+    rows: npt.NDArray[np.int64]  # [B], into Rows
     latents: npt.NDArray[np.float16]  # [B, C, h, w]
     features: npt.NDArray[np.float16]  # [B, F]
     weights: npt.NDArray[np.float32]  # [B]
     weight: float  # of the global batch: its real rows over all processes
+    texts: list[str] | None  # [B]; None where all rows share one
+
+    def part(self, part: slice) -> Batch:
+        """Some of its rows."""
+        return replace(
+            self,
+            rows=self.rows[part],
+            latents=self.latents[part],
+            features=self.features[part],
+            weights=self.weights[part],
+            texts=None if self.texts is None else self.texts[part],
+        )
+
+
+class Texts(Protocol):
+    """Gives the texts of rows."""
+
+    def __call__(self, numbers: npt.NDArray[np.int64], seeds: list[int] | None) -> list[str]:
+        """The texts of the rows `numbers`; with a seed for each, their parts may come in another order."""
 
 
 class Batches:
     """The endless sequence of global batches of a run, each `batch_size` rows over all processes."""
 
     def __init__(
-        self, rows: Rows, *, snapshot: Snapshot, latent_set: LatentSet, batch_size: int, seed: int
+        self,
+        rows: Rows,
+        *,
+        snapshot: Snapshot,
+        latent_set: LatentSet,
+        batch_size: int,
+        seed: int,
+        texts: Texts | None = None,
     ) -> None:
         if not len(rows):
             raise RunError(_nothing_to_train_on(rows, latent_set))
         self.rows = rows
         self.batch_size = batch_size
         self._seed = seed
+        self._texts = texts
         self._features = _Maps(rows.images.shards, snapshot.feature_map)
         self._latents = _Maps(rows.latent_shards, latent_set.latent_map)
         self._planned: tuple[int, EpochPlan] | None = None
@@ -135,30 +173,46 @@ class Batches:
         """The rows `part` of global batch `index`."""
         epoch, position = divmod(index, self.per_epoch)
         plan = self._plan(epoch)
-        latents, features = self.gather(plan.rows[position, part])
-        weights = plan.weights[position]
-        return Batch(
-            index=index,
-            latents=latents,
-            features=features,
-            weights=weights[part],
-            weight=float(weights.sum()),
-        )
+        rows, weights = plan.rows[position], plan.weights[position]
+        seeds = None
+        if self._texts:
+            seeds = [seed_of("caption", self._seed, index, place) for place in range(len(rows))[part]]
+        return self._batch(rows[part], weights[part], index=index, weight=float(weights.sum()), seeds=seeds)
 
     def probe(self, rows: npt.NDArray[np.int64], *, index: int) -> Batch:
         """A batch of just these `rows`, all of one bucket; `index` is below 0, apart from trained ones."""
+        return self._batch(rows, np.ones(len(rows), np.float32), index=index, weight=float(len(rows)))
+
+    def _batch(
+        self,
+        rows: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32],
+        *,
+        index: int,
+        weight: float,
+        seeds: list[int] | None = None,
+    ) -> Batch:
         latents, features = self.gather(rows)
-        weights = np.ones(len(rows), np.float32)
+        texts = self._texts(rows, seeds) if self._texts else None
         return Batch(
-            index=index, latents=latents, features=features, weights=weights, weight=float(len(rows))
+            index=index,
+            rows=rows,
+            latents=latents,
+            features=features,
+            weights=weights,
+            weight=weight,
+            texts=texts,
         )
 
     def gather(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
         """Latents [B, C, h, w] and features [B, F] of `rows`, all of one bucket, in their order."""
         mine = self.rows
         latents = self._latents.take(mine.latent_shard[rows], mine.latent_row[rows])
-        features = self._features.take(mine.images.shard_index[rows], mine.images.rows[rows])
-        return latents, features
+        return latents, self.features(rows)
+
+    def features(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """Features [B, F] of `rows`, of any buckets, in their order."""
+        return self._features.take(self.rows.images.shard_index[rows], self.rows.images.rows[rows])
 
     def images_between(self, start: int, end: int) -> int:
         """Real rows of the global batches `start` to `end`; a full epoch has each image once."""

@@ -23,23 +23,30 @@ from pfgdata.store import Disk, canonical_json, read_json
 
 __all__ = [
     "ADAPTER_FILE",
-    "UNET_FOLDER",
+    "EMA_FOLDER",
+    "LORA_FILE",
+    "UNET_FILE",
     "CheckpointState",
     "RunRecord",
     "Stateful",
     "append_metrics",
     "checkpoints",
-    "latest_checkpoint",
+    "find_checkpoint",
+    "is_run",
     "load_training_state",
     "read_metrics",
+    "read_state",
     "save_checkpoint",
     "save_training_state",
     "trim_metrics",
+    "weights_folder",
 ]
 
-RUN_FORMAT = 1  # of run.json and the checkpoint folder; a reader refuses a larger one
+RUN_FORMAT = 2  # of run.json and the checkpoint folder; a reader refuses any other
 ADAPTER_FILE = "adapter.safetensors"
-UNET_FOLDER = "unet"
+UNET_FILE = "unet.safetensors"  # the parameters that learned, by diffusers' names
+LORA_FILE = "lora.safetensors"
+EMA_FOLDER = "ema"  # holds the same files of the moving average
 _OPTIMIZER_FILE = "optimizer.pt"
 _STATE_FILE = "state.json"
 _RECORD_FILE = "run.json"
@@ -62,26 +69,31 @@ class RunRecord:
 
     tagger: TaggerIdentity
     feature_dim: int
-    base_name: str  # `demo`, an absolute folder, or a hub id
-    base_revision: str | None
+    base_name: str  # `demo`, an absolute folder or file, a run's folder, or a hub id
+    base_revision: str | None  # the hub's commit, or a run's checkpoint
+    base_fingerprint: str  # tells two bases of one name apart
     base_family: Literal["sd1", "sd2"]
     latents_id: str
     vae_digest: str
     scaling_factor: float  # of the VAE: what stored latents are multiplied by
     resolution: int  # pixels
     prompt: str
+    caption: str | None  # whose texts it learned with; None: the prompt's alone
+    text_layer: int  # hidden layer of the text encoder that is read, from 0, the embedded words
     uncond: Literal["zeros", "eos"]
-    num_tokens: int
+    num_tokens: int  # 0: no adapter
+    adapter_kind: Literal["linear", "mlp"]
     cross_attention_dim: int
     prediction_type: Literal["epsilon", "v_prediction"]
-    train: Literal["unet", "adapter"]
+    train: Literal["unet", "adapter", "lora"]
     store: str  # its path, absolute
     selection_digest: str  # of the images selected
     selection_count: int  # distinct images
     selection_expression: str | None
     thresholds: dict[str, float]
-    trained_digest: str  # of those among them that have latents
+    trained_digest: str  # of those among them that have latents and are not held out
     trained_count: int
+    held_out_count: int
     versions: dict[str, str | None]  # None: not installed, as pfg run from a checkout
     created: str  # ISO, UTC
     processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
@@ -103,9 +115,9 @@ class RunRecord:
             raise RunError(str(problem)) from problem
         found = value.pop("format", None)
         if found != RUN_FORMAT:
-            raise RunError(
-                f"{path}: written in format {found}, this pfgtrain reads {RUN_FORMAT}; upgrade pfg"
-            )
+            newer = isinstance(found, int) and found > RUN_FORMAT
+            advice = "upgrade pfg" if newer else "use the pfg it was made with, or start a new run"
+            raise RunError(f"{path}: of format {found}, this pfgtrain reads {RUN_FORMAT}; {advice}")
         try:
             return cls(**{**value, "tagger": TaggerIdentity(**value["tagger"])})
         except (TypeError, KeyError) as problem:
@@ -132,6 +144,7 @@ class CheckpointState:
     epoch: int  # epoch the next batch is of
     position: int  # global batches of that epoch that are done
     probe_start: float  # loss on the probe rows before the first step
+    validation_loss: float | None  # on the images held out, of what generate uses; None where there are none
 
 
 class Stateful(Protocol):
@@ -152,7 +165,9 @@ def save_checkpoint(
     limit: int | None = None,
     disk: Disk | None = None,
 ) -> Path:
-    """Make `checkpoints/step-NNNNNNNN` of what `write` puts into the folder it is given; keep `limit` newest.
+    """Make `checkpoints/step-NNNNNNNN` of what `write` puts into the folder it is given.
+
+    Beside the `limit` newest only the best by validation loss is kept.
 
     Raises RunError when it cannot be written; the earlier checkpoints are then as they were.
     """
@@ -177,8 +192,10 @@ def save_checkpoint(
             f"{final}: not saved ({_line(problem)}); "
             f"{_newest_is(run_dir)}; free the disk and go on with --resume"
         ) from problem
+    kept = _best(run_dir) if limit else None
     for old in checkpoints(run_dir)[:-limit] if limit else []:
-        disk.remove_folder(old)
+        if old != kept:
+            disk.remove_folder(old)
     return final
 
 
@@ -189,12 +206,74 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def latest_checkpoint(run_dir: Path) -> Path:
-    """The newest complete checkpoint. Raises RunError when there is none."""
+def find_checkpoint(run_dir: Path, which: str = "latest") -> Path:
+    """The `latest` complete checkpoint, the `best` by validation loss, or one by its name.
+
+    Raises RunError when there is none such.
+    """
     found = checkpoints(run_dir)
     if not found:
         raise RunError(f"{run_dir}: no checkpoint yet; go on with: pfgtrain fit --out {run_dir} --resume")
-    return found[-1]
+    if which == "latest":
+        return found[-1]
+    if which == "best":
+        best = _best(run_dir)
+        if best is None:
+            raise RunError(f"{run_dir}: held no images out, so no checkpoint is known as the best")
+        return best
+    for path in found:
+        if path.name == which:
+            return path
+    names = ", ".join(path.name for path in found)
+    raise RunError(f"{run_dir}: no checkpoint {which}; there are latest, best, {names}")
+
+
+def weights_folder(checkpoint: Path, *, ema: bool = True, record: RunRecord | None = None) -> Path:
+    """Where the weights of a checkpoint stand: its moving average, if there is one and `ema` asks for it.
+
+    Raises RunError if `record` says that it holds a file which is not there.
+    """
+    average = checkpoint / EMA_FOLDER
+    folder = average if ema and average.is_dir() else checkpoint
+    if record is not None:
+        trained = {"unet": [UNET_FILE], "lora": [LORA_FILE], "adapter": []}[record.train]
+        for file in [*([ADAPTER_FILE] if record.num_tokens else []), *trained]:
+            if not (folder / file).is_file():
+                raise RunError(f"{folder}: lacks {file}; take another checkpoint, or copy it back")
+    return folder
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds a run."""
+    return (folder / _RECORD_FILE).is_file()
+
+
+def _best(run_dir: Path) -> Path | None:
+    """The checkpoint of the lowest validation loss, the earlier of equal ones; None if none has any."""
+    known: dict[Path, float] = {}
+    for path in checkpoints(run_dir):
+        try:
+            loss = read_state(path).validation_loss
+        except RunError:  # damaged: it is not the best
+            continue
+        if loss is not None:
+            known[path] = loss
+    return min(known, key=lambda path: known[path]) if known else None
+
+
+def read_state(checkpoint: Path) -> CheckpointState:
+    """Where in its run a checkpoint stands. Raises RunError if it does not say, or is of another version."""
+    path = checkpoint / _STATE_FILE
+    try:
+        value = read_json(path, error=StoreFormatError, advice="the checkpoint is damaged")
+        if value.pop("format", None) != RUN_FORMAT:
+            raise StoreFormatError("of another version of pfgtrain")
+        return CheckpointState(**value)
+    except _UNREADABLE as problem:
+        raise RunError(
+            f"{path}: cannot be gone on from ({_line(problem)}); "
+            f"delete {checkpoint} to go on from the checkpoint before it"
+        ) from problem
 
 
 def save_training_state(folder: Path, parts: Mapping[str, Stateful]) -> None:
@@ -202,8 +281,8 @@ def save_training_state(folder: Path, parts: Mapping[str, Stateful]) -> None:
     torch.save({name: part.state_dict() for name, part in parts.items()}, folder / _OPTIMIZER_FILE)
 
 
-def load_training_state(folder: Path, parts: Mapping[str, Stateful]) -> CheckpointState:
-    """Put `parts` back to the state in the checkpoint `folder` and say where it stands.
+def load_training_state(folder: Path, parts: Mapping[str, Stateful]) -> None:
+    """Put `parts` back to the state in the checkpoint `folder`.
 
     Raises RunError naming the file when it cannot be read or is of other parts. No pickled code is run.
     """
@@ -212,7 +291,6 @@ def load_training_state(folder: Path, parts: Mapping[str, Stateful]) -> Checkpoi
         states = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(states[name])
-        return _read_state(folder / _STATE_FILE)
     except _UNREADABLE as problem:
         raise RunError(
             f"{path}: cannot be gone on from ({_line(problem)}); "
@@ -246,13 +324,6 @@ def trim_metrics(run_dir: Path, *, step: int, disk: Disk | None = None) -> None:
     kept = [line for line in read_metrics(run_dir) if line["step"] <= step]
     data = "".join(f"{json.dumps(line)}\n" for line in kept)
     (disk or Disk()).replace_file(run_dir / _METRICS_FILE, data.encode())
-
-
-def _read_state(path: Path) -> CheckpointState:
-    value = read_json(path, error=StoreFormatError, advice="the checkpoint is damaged")
-    if value.pop("format", None) != RUN_FORMAT:
-        raise StoreFormatError(f"{path}: of another version of pfgtrain")
-    return CheckpointState(**value)
 
 
 def _newest_is(run_dir: Path) -> str:

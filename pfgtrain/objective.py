@@ -20,6 +20,7 @@ from pfgdata.errors import ConfigError
 
 __all__ = [
     "Draw",
+    "Dropout",
     "add_noise",
     "draw",
     "latents_of",
@@ -37,7 +38,8 @@ class Draw:
     """The random part of a global batch, on the CPU."""
 
     timesteps_B: Tensor  # int64, 0..N-1
-    keep_B: Tensor  # bool; False: the row is trained on the unconditional row
+    keep_text_B: Tensor  # bool; False: the row is trained with an empty text
+    keep_tokens_B: Tensor  # bool; False: with the pad in place of its tokens
     noise_BChw: Tensor  # float32, standard normal
     posterior_BChw: Tensor | None  # float32, standard normal; for latents stored as moments
 
@@ -45,7 +47,8 @@ class Draw:
         """The rows of one process."""
         return Draw(
             timesteps_B=self.timesteps_B[part],
-            keep_B=self.keep_B[part],
+            keep_text_B=self.keep_text_B[part],
+            keep_tokens_B=self.keep_tokens_B[part],
             noise_BChw=self.noise_BChw[part],
             posterior_BChw=None if self.posterior_BChw is None else self.posterior_BChw[part],
         )
@@ -54,10 +57,20 @@ class Draw:
         """The same draws on `device`."""
         return Draw(
             timesteps_B=self.timesteps_B.to(device),
-            keep_B=self.keep_B.to(device),
+            keep_text_B=self.keep_text_B.to(device),
+            keep_tokens_B=self.keep_tokens_B.to(device),
             noise_BChw=self.noise_BChw.to(device),
             posterior_BChw=None if self.posterior_BChw is None else self.posterior_BChw.to(device),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropout:
+    """Shares of rows, 0..1, that lose their condition: text and tokens, the tokens alone, the text alone."""
+
+    both: float = 0.0
+    tokens: float = 0.0
+    text: float = 0.0
 
 
 def seed_of(*parts: int | str) -> int:
@@ -71,17 +84,25 @@ def draw(
     index: int,
     shape: tuple[int, int, int, int],
     num_timesteps: int,
-    dropout: float,
+    dropout: Dropout,
     posterior: bool = False,
 ) -> Draw:
     """Everything random of global batch `index`, for latents of `shape` [B, C, h, w].
 
-    `dropout` is the share of rows, 0..1, that lose their condition; `posterior` asks for its draws too.
+    `posterior` asks for its draws too.
     """
     generator = torch.Generator().manual_seed(seed_of("batch", seed, index))
+    timesteps_B = torch.randint(num_timesteps, shape[:1], generator=generator)
+    chance_B = torch.rand(shape[0], generator=generator)  # one for all three: a row is of one kind
+    both = dropout.both
+    without_tokens_B = chance_B < both + dropout.tokens
+    without_text_B = (chance_B < both) | (
+        (chance_B >= both + dropout.tokens) & (chance_B < both + dropout.tokens + dropout.text)
+    )
     return Draw(
-        timesteps_B=torch.randint(num_timesteps, shape[:1], generator=generator),
-        keep_B=torch.rand(shape[0], generator=generator) >= dropout,
+        timesteps_B=timesteps_B,
+        keep_text_B=~without_text_B,
+        keep_tokens_B=~without_tokens_B,
         noise_BChw=torch.randn(shape, generator=generator),
         posterior_BChw=torch.randn(shape, generator=generator) if posterior else None,
     )

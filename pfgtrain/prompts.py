@@ -1,7 +1,7 @@
 """Texts to embeddings: always all positions of the text encoder (77), final layer norm applied, float32.
 
-How many layers a text passes is the encoder's own `num_hidden_layers`: SD2's files hold 23 of 24, so there is
-no clip-skip to apply here.
+How many layers a text passes is the encoder's own `num_hidden_layers` (SD2's files hold 23 of 24), or fewer
+where a run says so: kohya's and A1111's clip skip n is hidden layer `num_hidden_layers + 1 - n`.
 
 Shapes: n texts, T positions (77), D width.
 """
@@ -29,35 +29,52 @@ class HasText(Protocol):
         """A CLIPTextModel, float32."""
 
 
-def encode_prompts(base: HasText, texts: Sequence[str], *, progress: Progress | None = None) -> Tensor:
+def encode_prompts(
+    base: HasText, texts: Sequence[str], *, text_layer: int | None = None, progress: Progress | None = None
+) -> Tensor:
     """Embeddings [n, T, D] of `texts`, float32 on the CPU; the text encoder is loaded and freed here.
 
     Each text is encoded by itself, so that a run's prompt is the same, bit for bit, in fit and in generate.
     """
     tokenizer, text_encoder = base.load_tokenizer(), base.load_text_encoder()
+    for text in texts:
+        _tell_what_is_cut(
+            text, tokenizer=tokenizer, positions=_positions(text_encoder), progress=progress or NoProgress()
+        )
     rows = [
-        encode([text], tokenizer=tokenizer, text_encoder=text_encoder, progress=progress) for text in texts
+        encode([text], tokenizer=tokenizer, text_encoder=text_encoder, text_layer=text_layer)
+        for text in texts
     ]
-    return torch.cat(rows)
+    return torch.cat(rows).float().cpu()
 
 
 @torch.no_grad()
 def encode(
-    texts: Sequence[str], *, tokenizer: Any, text_encoder: Any, progress: Progress | None = None
+    texts: Sequence[str], *, tokenizer: Any, text_encoder: Any, text_layer: int | None = None
 ) -> Tensor:
-    """Embeddings [n, T, D] of `texts`, float32 on the CPU, as StableDiffusionPipeline makes them.
+    """Embeddings [n, T, D] of `texts`, as StableDiffusionPipeline makes them, where the text encoder is.
 
-    A text longer than the encoder's positions is cut, and `progress` is told what was left out.
+    `text_layer` is the hidden layer read, counted from 0, the embedded words; None and the number of layers
+    are the last. What is longer than the encoder's positions is cut.
     """
-    positions = text_encoder.config.max_position_embeddings  # 77 for every Stable Diffusion
-    for text in texts:
-        _tell_what_is_cut(text, tokenizer=tokenizer, positions=positions, progress=progress or NoProgress())
     inputs = tokenizer(
-        list(texts), padding="max_length", max_length=positions, truncation=True, return_tensors="pt"
+        list(texts),
+        padding="max_length",
+        max_length=_positions(text_encoder),
+        truncation=True,
+        return_tensors="pt",
     )
-    uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
-    mask = inputs.attention_mask.to(text_encoder.device) if uses_mask else None
-    return text_encoder(inputs.input_ids.to(text_encoder.device), attention_mask=mask)[0].float().cpu()
+    device, config = text_encoder.device, text_encoder.config
+    mask = inputs.attention_mask.to(device) if getattr(config, "use_attention_mask", False) else None
+    ids = inputs.input_ids.to(device)
+    if text_layer in (None, config.num_hidden_layers):
+        return text_encoder(ids, attention_mask=mask)[0]
+    layers = text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    return text_encoder.final_layer_norm(layers[text_layer])
+
+
+def _positions(text_encoder: Any) -> int:
+    return int(text_encoder.config.max_position_embeddings)  # 77 for every Stable Diffusion
 
 
 def _tell_what_is_cut(text: str, *, tokenizer: Any, positions: int, progress: Progress) -> None:

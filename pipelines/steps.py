@@ -17,6 +17,7 @@ from pfgdata.query import Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
 from pfgdata.vaes import Vae, base_geometry
+from pfgtrain.checkpoint import is_run
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import base_of, data_of, fit
 from pfgtrain.generate import GenerateOptions, generate, load_run
@@ -131,7 +132,9 @@ class _Run:
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
         if config.base:
-            config = replace(config, base=self._recipe.place(config.base))
+            made = self._out / config.base  # a run that another recipe left in the same folder
+            name = str(made.absolute()) if is_run(made) else self._recipe.place(config.base)
+            config = replace(config, base=name)
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
@@ -148,7 +151,10 @@ class _Run:
         done = f"step {report.last_step:,} of {report.plan.steps:,}, {report.images_per_second:.3g} images/s"
         if report.probe_end is None:
             return f"{done}, stopped"
-        return f"{done}, loss {report.probe_start:.3f} -> {report.probe_end:.3f} (same rows and noise)"
+        losses = f"{done}, loss {report.probe_start:.3f} -> {report.probe_end:.3f} (same rows and noise)"
+        if report.validation_loss is None:
+            return losses
+        return f"{losses}, {report.validation_loss:.3f} on {report.plan.held_out} images held out"
 
     def generate(self, table: GenerateTable) -> str:
         """Make pictures of the guides."""

@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from pfgdata.screen import run_app
+from pfgtrain.cli.export import EXAMPLE as EXPORT_EXAMPLE
+from pfgtrain.cli.export import export
 from pfgtrain.cli.fit import EXAMPLE as FIT_EXAMPLE
 from pfgtrain.cli.fit import fit
 from pfgtrain.cli.generate import EXAMPLE as GENERATE_EXAMPLE
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 app.command("fit", epilog=FIT_EXAMPLE)(fit)
 app.command("generate", epilog=GENERATE_EXAMPLE)(generate)
+app.command("export", epilog=EXPORT_EXAMPLE)(export)
 
 
 def _version(asked: bool) -> None:

@@ -14,6 +14,7 @@ from pfgtrain.cli.options import Json, option
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
+    from pfgdata.taggers import Tagger
     from pfgtrain.generate import GenerateReport, PFGModel
 
 __all__ = ["EXAMPLE", "generate"]
@@ -55,6 +56,8 @@ def generate(
         Path | None,
         option(_MODEL, help="Published weights, .pt or .safetensors.", show_default="the run's"),
     ] = None,
+    checkpoint: Annotated[str, option(_MODEL, help="latest, best, or a name, step-00000500.")] = "latest",
+    no_ema: Annotated[bool, option(_MODEL, "--no-ema", help="Not the moving average.")] = False,
     base: Annotated[str | None, option(_MODEL, help="The base.", show_default="the run's")] = None,
     tagger: Annotated[str | None, option(_MODEL, help="The tagger.", show_default="the run's")] = None,
     device: Annotated[
@@ -81,34 +84,45 @@ def generate(
     given = {name: value for name, value in context.params.items() if name in names}
     options = GenerateOptions(**given, width=width, height=height)
     with ScreenProgress() as progress:
-        model = _model(run, adapter, base=base, tagger=tagger, device=device, progress=progress)
+        if run is not None:
+            model = _run_model(run, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
+        else:
+            assert adapter is not None and base is not None
+            model = _adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)
         folder = out or (run or Path()) / "pictures"
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)
 
 
-def _model(
-    run: Path | None,
-    adapter: Path | None,
-    *,
-    base: str | None,
-    tagger: str | None,
-    device: str | None,
-    progress: Progress,
+def _run_model(
+    run: Path, checkpoint: str, *, ema: bool, base: str | None, tagger: str | None, device: str | None
 ) -> PFGModel:
-    """The model of a run, or of published weights on a base; `base` and `tagger` stand in for a run's own."""
-    from pfgdata.taggers import OnnxTagger
-    from pfgtrain.base import Base, onnx_device
+    """The model of a run; `base` and `tagger` stand in for the run's own."""
+    from pfgtrain.base import Base
     from pfgtrain.checkpoint import RunRecord
-    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base, load_run
+    from pfgtrain.generate import load_run
 
-    recipe = RunRecord.read(run).tagger.recipe if run else PUBLISHED_RECIPE
-    model = OnnxTagger.load(tagger, recipe=recipe, device=onnx_device(device)) if tagger else None
     loaded = Base.load(base) if base else None
-    if run:
-        return load_run(run, base=loaded, tagger=model, device=device)
-    assert adapter is not None and loaded is not None
-    return load_adapter_on_base(adapter, loaded, tagger=model, device=device, progress=progress)
+    model = _tagger(tagger, recipe=RunRecord.read(run).tagger.recipe, device=device)
+    return load_run(run, base=loaded, tagger=model, device=device, checkpoint=checkpoint, ema=ema)
+
+
+def _adapter_model(
+    adapter: Path, base: str, *, tagger: str | None, device: str | None, progress: Progress
+) -> PFGModel:
+    """The model of published weights on a base."""
+    from pfgtrain.base import Base
+    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base
+
+    model = _tagger(tagger, recipe=PUBLISHED_RECIPE, device=device)
+    return load_adapter_on_base(adapter, Base.load(base), tagger=model, device=device, progress=progress)
+
+
+def _tagger(name: str | None, *, recipe: str, device: str | None) -> Tagger | None:
+    from pfgdata.taggers import OnnxTagger
+    from pfgtrain.base import onnx_device
+
+    return OnnxTagger.load(name, recipe=recipe, device=onnx_device(device)) if name else None
 
 
 def _size(text: str | None) -> tuple[int | None, int | None]:

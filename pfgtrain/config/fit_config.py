@@ -1,40 +1,18 @@
-"""What a fit is asked to do: one frozen dataclass, from TOML and flags, saved with its run as config.toml.
-
-Keys are named as diffusers' own training scripts name them. A key that is not one of ours is refused, never
-ignored: a misspelt `snr_gama` would otherwise cost a week of training.
-"""
+"""The keys of a fit, a sentence each. Names are diffusers' own scripts', then peft's, then kohya's."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
 
 from pfgdata.errors import ConfigError
-from pfgdata.records import nearest
+from pfgtrain.config.tables import read_table, toml_of
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+__all__ = ["LR_SCHEDULERS", "FitConfig"]
 
-__all__ = [
-    "CONFIG_FILE",
-    "LR_SCHEDULERS",
-    "RECIPE_TABLES",
-    "FitConfig",
-    "load_config",
-    "read_fit_table",
-    "read_table",
-    "toml_of",
-]
-
-CONFIG_FILE = "config.toml"  # in a run's folder
-T = TypeVar("T", bound="DataclassInstance")
-RECIPE_TABLES = ("ingest", "query", "latents", "fit", "generate")
 LR_SCHEDULERS = (  # diffusers.optimization.SchedulerType, less piecewise_constant (needs rules, not numbers)
     "constant",
     "constant_with_warmup",
@@ -48,40 +26,14 @@ _FREE_ON_RESUME = frozenset(  # what may change between the parts of one run wit
         "checkpointing_steps",
         "checkpoints_total_limit",
         "logging_steps",
+        "max_skipped_steps",
+        "num_validation_images",
+        "offload_ema",
     }
 )
 _LENGTHS = frozenset({"max_train_steps", "num_train_epochs"})  # free too, unless learning rates follow them
 _POLYNOMIAL_END = 1e-7  # lr_end of diffusers.optimization.get_scheduler, which must lie below the peak
-_SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
-    "batch_size": "train_batch_size",
-    "cond_dropout": "condition_dropout",
-    "dropout": "condition_dropout",
-    "epoch": "num_train_epochs",
-    "epochs": "num_train_epochs",
-    "log_every_n_steps": "logging_steps",
-    "lr": "learning_rate",
-    "lr_scheduler_num_cycles": "lr_num_cycles",
-    "lr_scheduler_power": "lr_power",
-    "max_train_epochs": "num_train_epochs",
-    "min_snr_gamma": "snr_gamma",
-    "network_lr": "adapter_learning_rate",
-    "pfg_num_tokens": "num_tokens",
-    "pfg_token_num": "num_tokens",
-    "pretrained_model_name_or_path": "base",
-    "save_every_n_steps": "checkpointing_steps",
-    "save_last_n_steps": "checkpoints_total_limit",
-    "steps": "max_train_steps",
-    "tokens": "num_tokens",
-    "unet_lr": "learning_rate",
-    "v_parameterization": 'prediction_type = "v_prediction"',
-}
-_FLAGS_ONLY = {  # words for what is no key of a config
-    "output_dir": "the option --out",
-    "train_data_dir": "the option --shards",
-    "shards": "the option --shards",
-    "store": "the option --shards",
-    "out": "the option --out",
-}
+_RATE_OF = {"unet": "learning_rate", "adapter": "adapter_learning_rate", "lora": "lora_learning_rate"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +41,11 @@ class FitConfig:
     """Everything a fit is asked to do. Raises ConfigError naming the key when a value cannot be."""
 
     base: str | None = None
-    """The diffusers base: `demo`, a folder, a hub id; default: the one the latent set was made with."""
+    """`demo`, a diffusers folder, a single file, a hub id, or a run; default: what the latents are of."""
+    base_config: str | None = None
+    """A diffusers folder of the family of a single file, for the configs it lacks; default: the hub's."""
+    init: str | None = None
+    """Weights to start from: a run, or an adapter's .pt or .safetensors; default: fresh from the seed."""
     latents: str | None = None
     """Id (or a unique beginning of it) of the latent set; default: the store's only one for the base."""
     resolution: int | None = None
@@ -97,20 +53,49 @@ class FitConfig:
     where: str | None = None
     """SQL expression over the store's images that selects what is trained on; default: every image."""
     threshold: float = 0.35
-    """Score, 0..1, from which a general tag counts in `where`."""
+    """Score, 0..1, from which a general tag counts in `where` and stands in a caption."""
     character_threshold: float = 0.85
-    """Score, 0..1, from which a character tag counts in `where`."""
+    """Score, 0..1, from which a character tag counts in `where` and stands in a caption."""
 
-    train: Literal["unet", "adapter"] = "unet"
-    """What learns: the whole UNet and the adapter, or the adapter alone."""
+    train: Literal["unet", "adapter", "lora"] = "unet"
+    """What learns beside the adapter: the UNet, nothing, or a LoRA of the UNet."""
+    unet_blocks: Literal["all", "cross_attention", "up_blocks"] = "all"
+    """The part of the UNet that learns, or that the LoRA is laid on."""
+    r: int = 16
+    """Rank of the LoRA."""
+    lora_alpha: float = 16.0
+    """Scale of the LoRA: what it adds is multiplied by lora_alpha / r."""
+    target_modules: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+    """Ends of the names of the UNet's layers that the LoRA is laid on."""
     num_tokens: int = 5
-    """Tokens the adapter makes of one feature; web UIs stop at 20."""
+    """Tokens the adapter makes of one feature; web UIs stop at 20; 0: no adapter, a fine-tune on captions."""
+    adapter_kind: Literal["linear", "mlp"] = "linear"
+    """Linear, as the article and every web UI have it, or Linear-ReLU-Linear, which only pfgtrain reads."""
+    adapter_hidden_dim: int | None = None
+    """Width between the layers of an `mlp`; default: the feature's."""
+    standardize_features: bool = False
+    """Give the adapter features less their mean, over their deviation, of the images trained on."""
+
     prompt: str = "illustration of *"
-    """The text every image shares; encoded once, always to 77 positions."""
+    """The text every image shares; encoded once, always to 77 positions; of no use with `caption`."""
+    caption: str | None = None
+    """Text of each image's own: `tags`, or a column of the store; default: the prompt for all."""
+    caption_dropout_rate: float = 0.0
+    """Share of rows, 0..1, trained with an empty text, their tokens kept."""
+    shuffle_caption: bool = False
+    """Put the parts of a caption in another order each time."""
+    keep_tokens: int = 0
+    """Parts at the start of a caption that `shuffle_caption` leaves in place."""
+    caption_separator: str = ","
+    """What stands between the parts of a caption."""
+    clip_skip: int | None = None
+    """Layer of the text encoder that is read, as kohya and A1111 count: 1 the last; default: the base's."""
     uncond: Literal["zeros", "eos"] = "zeros"
     """What stands for the tokens on the unconditional side: zeros, or copies of the last text position."""
     condition_dropout: float = 0.1
-    """Share of rows, 0..1, trained on generate's unconditional row instead of their feature."""
+    """Share of rows, 0..1, trained on generate's unconditional row: an empty text and the pad."""
+    pfg_dropout: float = 0.0
+    """Share of rows, 0..1, trained with the pad in place of their tokens, their text kept."""
     prediction_type: Literal["epsilon", "v_prediction"] | None = None
     """What the UNet predicts; default: what the base's scheduler says."""
     snr_gamma: float | None = None
@@ -120,9 +105,11 @@ class FitConfig:
     min(snr, gamma) / (snr + 1)."""
 
     learning_rate: float = 5e-6
-    """Peak learning rate of the UNet; unused with train = "adapter"."""
+    """Peak learning rate of the UNet; unused unless train = "unet"."""
     adapter_learning_rate: float = 1e-4
     """Peak learning rate of the adapter."""
+    lora_learning_rate: float = 1e-4
+    """Peak learning rate of the LoRA."""
     lr_scheduler: str = "constant"
     """Shape of the learning rate over optimizer steps, one of LR_SCHEDULERS."""
     lr_warmup_steps: int = 0
@@ -141,6 +128,20 @@ class FitConfig:
     """AdamW's denominator floor."""
     max_grad_norm: float = 1.0
     """Gradients of one optimizer step are scaled down to this norm; 0: never."""
+    max_skipped_steps: int = 20
+    """Optimizer steps in a row that may be left out, their gradient not finite, before the fit gives up."""
+    use_ema: bool = False
+    """Keep a moving average of all that learns; generate, validation and export then use it."""
+    ema_decay: float = 0.9999
+    """Share of the average, 0..1, that stays at each step; reached after a rise."""
+    use_ema_warmup: bool = False
+    """Let the decay rise as 1 - (1 + step / ema_inv_gamma)^-ema_power, not as (1 + step) / (10 + step)."""
+    ema_inv_gamma: float = 1.0
+    """Steps that the unit of `use_ema_warmup` takes."""
+    ema_power: float = 2 / 3
+    """Exponent of `use_ema_warmup`; 3/4 reaches 0.999 in 10,000 steps, 2/3 in 31,600."""
+    offload_ema: bool = False
+    """Keep the average in main memory: less of the GPU's, slower steps."""
 
     train_batch_size: int = 4
     """Images per process and forward pass; all of one bucket."""
@@ -160,27 +161,18 @@ class FitConfig:
     checkpointing_steps: int = 500
     """Optimizer steps between checkpoints; the end of the run always makes one."""
     checkpoints_total_limit: int | None = None
-    """Checkpoints to keep, newest first; default: all."""
+    """Checkpoints to keep, newest first, and the best by validation loss beside them; default: all."""
     logging_steps: int = 10
     """Optimizer steps between looks at the loss (each is a wait for the device)."""
+    validation_split: float = 0.02
+    """Share of the characters, 0..1, whose images are never trained on but tell the best checkpoint; 0: none.
+
+    Whether a character is held out follows from its name alone, so all runs hold out the same. An image
+    without a character is held out by its content_id."""
+    num_validation_images: int = 4
+    """Held-out images that each checkpoint is shown to draw, into the run's pictures/; 0: none."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.lr_scheduler in LR_SCHEDULERS, self, "lr_scheduler", f"one of {', '.join(LR_SCHEDULERS)}"
-        )
-        _require(
-            not self.lr_warmup_steps or self.lr_scheduler != "constant",
-            self,
-            "lr_warmup_steps",
-            "used by lr_scheduler = 'constant'; take 'constant_with_warmup'",
-        )
-        peak = "learning_rate" if self.train == "unet" else "adapter_learning_rate"
-        _require(
-            self.lr_scheduler != "polynomial" or getattr(self, peak) > _POLYNOMIAL_END,
-            self,
-            peak,
-            f"above {_POLYNOMIAL_END:g}, where lr_scheduler = 'polynomial' ends",
-        )
         for name in _UNIT_INTERVAL:
             _require(0.0 <= getattr(self, name) <= 1.0, self, name, "0 to 1")
         for name in _POSITIVE:
@@ -188,6 +180,8 @@ class FitConfig:
             _require(value is None or (math.isfinite(value) and value > 0), self, name, "above 0")
         for name in _NOT_NEGATIVE:
             _require(math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, self, name, "0 or more")
+        self._check_what_learns()
+        self._check_learning_rates()
 
     @classmethod
     def of(cls, table: Mapping[str, Any], *, source: str) -> FitConfig:
@@ -204,15 +198,80 @@ class FitConfig:
         names = [field.name for field in dataclasses.fields(self) if field.name not in free]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
+    @property
+    def learning_parts(self) -> tuple[str, ...]:
+        """The parts that learn, in the order of their parameter groups: adapter, then unet or lora."""
+        adapter = ("adapter",) if self.num_tokens else ()
+        return adapter if self.train == "adapter" else (*adapter, self.train)
 
-_UNIT_INTERVAL = ("threshold", "character_threshold", "condition_dropout", "adam_beta1", "adam_beta2")
+    def peak_rate(self, part: str) -> tuple[str, float]:
+        """The key of the learning rate of a part that learns, and its value."""
+        return _RATE_OF[part], getattr(self, _RATE_OF[part])
+
+    def _check_what_learns(self) -> None:
+        _require(
+            bool(self.learning_parts), self, "num_tokens", 'possible with train = "adapter": nothing learns'
+        )
+        drops = self.condition_dropout + self.pfg_dropout + self.caption_dropout_rate
+        _require(
+            drops <= 1.0,
+            self,
+            "condition_dropout",
+            f"possible: with pfg_dropout and caption_dropout_rate it makes {drops:g} of all rows",
+        )
+        if not self.num_tokens:
+            for name in ("pfg_dropout", "standardize_features"):
+                _require(
+                    not getattr(self, name), self, name, "possible with num_tokens = 0: there is no adapter"
+                )
+        if not self.caption:
+            for name in ("shuffle_caption", "keep_tokens"):
+                _require(not getattr(self, name), self, name, "of use without a caption; name one by caption")
+        _require(bool(self.target_modules), self, "target_modules", "a list of names")
+
+    def _check_learning_rates(self) -> None:
+        _require(
+            self.lr_scheduler in LR_SCHEDULERS, self, "lr_scheduler", f"one of {', '.join(LR_SCHEDULERS)}"
+        )
+        _require(
+            not self.lr_warmup_steps or self.lr_scheduler != "constant",
+            self,
+            "lr_warmup_steps",
+            "used by lr_scheduler = 'constant'; take 'constant_with_warmup'",
+        )
+        for part in self.learning_parts[-1:]:
+            name, rate = self.peak_rate(part)
+            _require(
+                self.lr_scheduler != "polynomial" or rate > _POLYNOMIAL_END,
+                self,
+                name,
+                f"above {_POLYNOMIAL_END:g}, where lr_scheduler = 'polynomial' ends",
+            )
+
+
+_UNIT_INTERVAL = (
+    "threshold",
+    "character_threshold",
+    "condition_dropout",
+    "pfg_dropout",
+    "caption_dropout_rate",
+    "adam_beta1",
+    "adam_beta2",
+    "ema_decay",
+    "validation_split",
+)
 _POSITIVE = (
     "resolution",
-    "num_tokens",
+    "r",
+    "lora_alpha",
+    "adapter_hidden_dim",
+    "clip_skip",
     "snr_gamma",
     "lr_num_cycles",
     "lr_power",
     "adam_epsilon",
+    "ema_inv_gamma",
+    "ema_power",
     "train_batch_size",
     "gradient_accumulation_steps",
     "max_train_steps",
@@ -222,126 +281,20 @@ _POSITIVE = (
     "logging_steps",
 )
 _NOT_NEGATIVE = (
+    "num_tokens",
+    "keep_tokens",
     "learning_rate",
     "adapter_learning_rate",
+    "lora_learning_rate",
     "lr_warmup_steps",
     "adam_weight_decay",
     "max_grad_norm",
+    "max_skipped_steps",
+    "num_validation_images",
     "seed",
 )
-
-
-def load_config(path: Path | None, overrides: Mapping[str, Any]) -> FitConfig:
-    """The config of a TOML file (or the defaults) with `overrides` above it; None there means not given.
-
-    Epochs given above a file's steps count: `max_train_steps` of the file is then dropped.
-    """
-    table: dict[str, Any] = {}
-    if path is not None:
-        table = read_fit_table(path)
-        FitConfig.of(table, source=str(path))
-    given = {key: value for key, value in overrides.items() if value is not None}
-    if "num_train_epochs" in given:
-        table.pop("max_train_steps", None)
-    return FitConfig.of(table | given, source="options" if path is None else f"{path} and options")
-
-
-def read_table(kind: type[T], table: Mapping[str, Any], *, source: str) -> T:
-    """The dataclass `kind` of a TOML table. Raises ConfigError naming `source` and the key that is wrong.
-
-    Its fields are numbers, texts, bools, lists of them, Literals, and any of these or None.
-    """
-    hints = get_type_hints(kind)
-    for key, value in table.items():
-        if key not in hints:
-            raise ConfigError(f"{source}: unknown key {key!r}{_advice(key, tuple(hints))}")
-        if not _fits(value, hints[key]):
-            raise ConfigError(f"{source}: {key} = {value!r} is not {_described(hints[key])}")
-    for field in dataclasses.fields(kind):
-        if field.name not in table and field.default is field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{source}: {field.name} is missing; it is {_described(hints[field.name])}")
-    values: dict[str, Any] = {
-        key: float(value) if float in _options(hints[key]) else value for key, value in table.items()
-    }
-    try:
-        return kind(**values)
-    except ConfigError as problem:
-        raise ConfigError(f"{source}: {problem}") from None
-
-
-def read_fit_table(path: Path) -> dict[str, Any]:
-    """The [fit] table of a recipe, or the keys of a file that holds only such keys."""
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read ({problem.strerror}); name a TOML file") from problem
-    except ValueError as problem:  # TOMLDecodeError, and bytes that are no UTF-8
-        raise ConfigError(f"{path}: not TOML ({problem})") from problem
-    tables = [key for key, value in content.items() if isinstance(value, dict)]
-    if not tables:
-        return content
-    for key in content:
-        if key not in RECIPE_TABLES:
-            raise ConfigError(f"{path}: unknown table [{key}]; a recipe has [{'] ['.join(RECIPE_TABLES)}]")
-    if "fit" not in tables:
-        raise ConfigError(f"{path}: this recipe has no table [fit]")
-    return dict(content["fit"])
-
-
-def toml_of(table: Mapping[str, Any]) -> str:
-    """Flat `table` of text, numbers and bools as TOML; what is None is left out."""
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items() if value is not None)
-
-
-def _toml_value(value: str | bool | float) -> str:
-    if isinstance(value, str):
-        quoted = json.dumps(value, ensure_ascii=False)  # TOML knows every escape that JSON writes
-        return quoted.replace("\x7f", "\\u007f")  # the one control that JSON leaves bare and TOML forbids
-    return str(value).lower()  # true, 5e-06, inf: TOML's spelling too
 
 
 def _require(condition: bool, config: FitConfig, name: str, wanted: str) -> None:
     if not condition:
         raise ConfigError(f"{name} = {getattr(config, name)!r} is not {wanted}")
-
-
-def _advice(key: str, known: tuple[str, ...]) -> str:
-    ours = _SYNONYMS.get(key)
-    if ours and ours.split()[0] in known:
-        return f"; here it is {ours}"
-    if key in _FLAGS_ONLY and "max_train_steps" in known:
-        return f"; that is {_FLAGS_ONLY[key]}"
-    close = nearest(key, known)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; known are {', '.join(known)}"
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    return any(_fits_one(value, option) for option in _options(hint))
-
-
-def _fits_one(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    return type(value) in ((int, float) if hint is float else (hint,))  # exact: True is an int by isinstance
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of `X | None`; anything else is its own only one."""
-    arguments = get_args(hint)
-    return arguments if type(None) in arguments else (hint,)
-
-
-def _described(hint: Any) -> str:
-    named = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    parts = []
-    for option in _options(hint):
-        if get_origin(option) is Literal:
-            parts.append("one of " + ", ".join(get_args(option)))
-        elif get_origin(option) is list:
-            parts.append(f"a list, each {_described(get_args(option)[0])}")
-        elif option in named:
-            parts.append(named[option])
-    return " or ".join(parts)

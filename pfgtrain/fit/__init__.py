@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgtrain.fit.plan import FitData, FitPlan, base_of, data_of, plan_fit
+    from pfgtrain.fit.data import FitData, base_of, data_of
+    from pfgtrain.fit.plan import FitPlan, plan_fit
     from pfgtrain.fit.run import FitReport, fit
     from pfgtrain.fit.trainer import Trainer, make_accelerator
 
@@ -23,12 +24,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "FitData": "pfgtrain.fit.plan",
+    "FitData": "pfgtrain.fit.data",
     "FitPlan": "pfgtrain.fit.plan",
     "FitReport": "pfgtrain.fit.run",
     "Trainer": "pfgtrain.fit.trainer",
-    "base_of": "pfgtrain.fit.plan",
-    "data_of": "pfgtrain.fit.plan",
+    "base_of": "pfgtrain.fit.data",
+    "data_of": "pfgtrain.fit.data",
     "fit": "pfgtrain.fit.run",
     "make_accelerator": "pfgtrain.fit.trainer",
     "plan_fit": "pfgtrain.fit.plan",

@@ -9,45 +9,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
+import torch
 
 from pfgdata.errors import RunError
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import Disk, exclusive
 from pfgtrain.base import Base
-from pfgtrain.batches import Batch, Batches
-from pfgtrain.checkpoint import (
-    CheckpointState,
-    append_metrics,
-    checkpoints,
-    save_checkpoint,
-    trim_metrics,
-)
+from pfgtrain.batches import Batch
+from pfgtrain.checkpoint import CheckpointState, checkpoints, read_state, save_checkpoint, trim_metrics
 from pfgtrain.config import CONFIG_FILE, FitConfig
-from pfgtrain.fit.plan import (
-    FitData,
-    FitPlan,
-    batches_of,
-    plan_of,
-    record_of,
-    require_run,
-    require_same_vae,
-    require_whole_steps,
-)
+from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
+from pfgtrain.fit.data import FitData, Sets, sets_of
+from pfgtrain.fit.ledger import Ledger, not_finite
+from pfgtrain.fit.pictures import draw_held_out
+from pfgtrain.fit.plan import FitPlan, plan_of, record_of
+from pfgtrain.fit.start import standardization_of
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
+from pfgtrain.fit.validation import PROBE_ROWS, VALIDATION_ROWS, fixed_loss
 
-__all__ = ["FitData", "FitPlan", "FitReport", "fit"]
+__all__ = ["FitReport", "fit"]
 
-PROBE_ROWS = 32  # enough: the same rows, noise and timesteps are used at the start and at the end
 _STOP_STEPS = 20  # several processes agree on a stop at least this often: seconds on a GPU
 _MOST_TOKENS = 20  # where the slider of A1111's extension stops
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA, Linux, Windows and macOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +49,13 @@ class FitReport:
     plan: FitPlan
     first_step: int  # steps done when this part of the run began
     last_step: int
+    skipped_steps: int  # of this part, their gradient not finite
     trainable: dict[str, int]  # part -> parameters
     first_loss: float | None  # of this part's first step; None if it had none
     last_loss: float | None
     probe_start: float  # before the run's first step
     probe_end: float | None  # None if interrupted: a stop is quick
+    validation_loss: float | None  # at the last checkpoint, on the images held out
     seconds: float
     images_per_second: float
     interrupted: bool
@@ -87,21 +79,22 @@ def fit(
     """Train into `run_dir`; `resume` goes on from its newest checkpoint.
 
     `stop` is asked after each step; when it says so the step is saved and the report is `interrupted`. Raises
-    RunError when the folder holds a run (or, to resume, none, or another), when a loss or a weight is not
-    finite and when a checkpoint cannot be written; StoreLockedError when another fit works in the folder.
+    RunError when the folder holds a run (or, to resume, none, or another), when too many steps in a row or a
+    weight are not finite, when memory is short and when a checkpoint cannot be written; StoreLockedError when
+    another fit works in the folder.
     """
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
     config = replace(with_precision(config), base=base.name, latents=data.latent_set.id)
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
-    batches = batches_of(data, config, processes=accelerator.num_processes)
-    plan = plan_of(data, batches, config, processes=accelerator.num_processes)
-    record = record_of(data, base, config, batches.rows, processes=plan.processes)
+    sets = sets_of(data, config, processes=accelerator.num_processes)
+    plan = plan_of(data, sets, config, processes=accelerator.num_processes)
+    digest = require_same_vae(data, base, progress=progress)
+    record = record_of(data, base, config, plan, sets, vae_digest=digest)
     require_run(run_dir, record, config, resume=resume)
-    require_same_vae(data, base)
     accelerator.wait_for_everyone()  # all have looked before one writes
-    with ExitStack() as held:
+    with ExitStack() as held, _memory_is_short(run_dir, config):
         if accelerator.is_main_process:
             disk.make_folder(run_dir)
             held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
@@ -110,23 +103,35 @@ def fit(
                 disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
                 record.write(run_dir, disk=disk)
         weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
+        start = read_state(weights) if weights else None
         trainer = Trainer(
             base,
             config,
             accelerator=accelerator,
             latent_set=data.latent_set,
+            tagger=data.store.identity.tagger,
             feature_dim=data.snapshot.feature_dim,
             total_steps=plan.steps,
+            text_layer=record.text_layer,
+            standardization=standardization_of(sets.train) if config.standardize_features else None,
             weights=weights,
+            steps_done=start.step if start else 0,
             progress=progress,
         )
         _announce(plan, trainer.trainable, base, config, progress)
-        start = trainer.load_states(weights) if weights else None
         if resume:
             progress.say(_resumes(start, config))
-        if start:
-            require_whole_steps(run_dir, start, plan, accumulation=config.gradient_accumulation_steps)
-        return _Run(run_dir, config, plan, batches, trainer, progress, disk, start).go(stop, begun=begun)
+        if weights and start:
+            trainer.load_states(weights)
+            require_whole_steps(
+                run_dir,
+                start,
+                per_epoch=plan.batches_per_epoch,
+                batches=plan.batches,
+                accumulation=config.gradient_accumulation_steps,
+            )
+        run = _Run(run_dir, base, config, plan, sets, trainer, progress, disk, start)
+        return run.go(stop, begun=begun)
 
 
 class _Run:
@@ -135,26 +140,25 @@ class _Run:
     def __init__(
         self,
         run_dir: Path,
+        base: Base,
         config: FitConfig,
         plan: FitPlan,
-        batches: Batches,
+        sets: Sets,
         trainer: Trainer,
         progress: Progress,
         disk: Disk,
         start: CheckpointState | None,
     ) -> None:
-        self._dir, self._config, self._plan, self._batches = run_dir, config, plan, batches
+        self._dir, self._base, self._config, self._plan, self._sets = run_dir, base, config, plan, sets
+        self._batches = sets.train
         self._trainer, self._progress, self._disk = trainer, progress, disk
         self._first = self._step = start.step if start else 0
+        self._validation_loss = start.validation_loss if start else None
         self._probe_start = start.probe_start if start else self._probe()
         self._probe_end: float | None = None
-        self._unread: list[tuple[Tensor, dict[str, float]]] = []  # loss on the device, learning rates
-        self._unread_images, self._looked = 0, time.monotonic()
-        self._images, self._seconds = 0, 0.0  # since this part began
-        self._first_loss: float | None = None
-        self._last_loss: float | None = None
         if trainer.is_main:
             trim_metrics(run_dir, step=self._step, disk=disk)
+        self._ledger = Ledger(run_dir, config, self._batches, trainer, progress)
 
     def go(self, stop: Callable[[], bool], *, begun: float) -> FitReport:
         """Train to the end, or until `stop`."""
@@ -175,7 +179,7 @@ class _Run:
             for batches in steps:
                 self._train(batches)
                 stopped = self._asked_to(stop)
-                self._look_and_save(now=stopped or self._step == self._plan.steps)
+                self._look_and_save(stopped=stopped)
                 if stopped:
                     break
         self._progress.finish()
@@ -183,10 +187,9 @@ class _Run:
 
     def _train(self, batches: list[Batch]) -> None:
         learning_rates = self._trainer.learning_rates
-        self._unread.append((self._trainer.step(batches), learning_rates))
-        self._step += 1
         images = int(sum(batch.weight for batch in batches))
-        self._unread_images += images
+        self._ledger.add(self._trainer.step(batches), images=images, learning_rates=learning_rates)
+        self._step += 1
         self._progress.advance(images, step=self._step)
 
     def _asked_to(self, stop: Callable[[], bool]) -> bool:
@@ -195,98 +198,106 @@ class _Run:
             return False
         return self._trainer.any_process(stop()) and self._step < self._plan.steps
 
-    def _look_and_save(self, *, now: bool) -> None:
-        save = now or self._step % self._config.checkpointing_steps == 0
+    def _look_and_save(self, *, stopped: bool) -> None:
+        save = stopped or self._step == self._plan.steps or self._step % self._config.checkpointing_steps == 0
         if save or self._step % self._config.logging_steps == 0:
-            self._look()
+            self._ledger.look(step=self._step)
         if save:
-            self._save()
+            self._save(quickly=stopped)
+            self._ledger.rest()
 
-    def _look(self) -> None:
-        """Read the losses since the last look, check them, write them down. Waits for the device."""
-        losses = self._trainer.read_losses([loss for loss, _ in self._unread])
-        now = time.monotonic()
-        seconds, images = now - self._looked, self._unread_images
-        lines: list[dict[str, Any]] = []
-        for step, loss in enumerate(losses, self._step - len(losses) + 1):
-            if not math.isfinite(loss):
-                break
-            index = (step - 1) * self._config.gradient_accumulation_steps
-            line = {"step": step, "epoch": index // self._batches.per_epoch, "loss": loss}
-            line |= self._unread[len(lines)][1]
-            line |= {"images_per_second": images / seconds, "seconds": seconds / len(losses)}
-            lines.append(line)
-        if self._trainer.is_main:
-            append_metrics(self._dir, lines)
-        if len(lines) < len(losses):
-            step, loss = self._step - len(losses) + len(lines) + 1, losses[len(lines)]
-            raise RunError(self._not_finite(f"the loss or gradient of step {step} is {loss}"))
-        self._first_loss = losses[0] if self._first_loss is None else self._first_loss
-        self._last_loss = losses[-1]
-        self._progress.advance(0, loss=losses[-1])
-        self._images, self._seconds = self._images + images, self._seconds + seconds
-        self._unread, self._unread_images, self._looked = [], 0, now
-
-    def _not_finite(self, what: str) -> str:
-        saved = checkpoints(self._dir)
-        newest = f"the newest checkpoint is {saved[-1].name}" if saved else "no checkpoint was made yet"
-        return (
-            f"{self._dir}: {what}; {newest}; start anew with a lower learning_rate"
-            " or adapter_learning_rate, or mixed_precision other than fp16"
-        )
-
-    def _save(self) -> None:
-        """Make a checkpoint of this step. Its time does not count as training time.
+    def _save(self, *, quickly: bool) -> None:
+        """Make a checkpoint of this step, validated and with its pictures unless it is wanted `quickly`.
 
         What is not finite is not saved, for it would push out the last checkpoint that is.
         """
         if not self._trainer.is_finite():
-            raise RunError(self._not_finite(f"a weight after step {self._step} is not finite"))
+            what = f"a weight after step {self._step} is not finite"
+            raise RunError(not_finite(self._dir, what))
         if self._step == self._plan.steps:
             self._probe_end = self._probe()
+        validation = None if quickly else self._validate()
         index = self._step * self._config.gradient_accumulation_steps
         epoch, position = divmod(min(index, self._plan.batches), self._batches.per_epoch)
         state = CheckpointState(
-            step=self._step, epoch=epoch, position=position, probe_start=self._probe_start
+            step=self._step,
+            epoch=epoch,
+            position=position,
+            probe_start=self._probe_start,
+            validation_loss=validation,
         )
         if self._trainer.is_main:
             limit = self._config.checkpoints_total_limit
             save_checkpoint(self._dir, state, write=self._trainer.write, limit=limit, disk=self._disk)
+            if not quickly and self._sets.validation:
+                draw_held_out(
+                    self._trainer, self._base, self._config, self._sets.validation, self._dir, step=self._step
+                )
         self._trainer.wait()
-        self._looked = time.monotonic()
 
     def _probe(self) -> float:
-        """Mean loss over up to PROBE_ROWS images, all conditioned, at timesteps spread evenly."""
-        count = min(len(self._batches.rows), PROBE_ROWS)
-        rows = np.linspace(0, len(self._batches.rows) - 1, count).round().astype(np.int64)
-        quantiles = (np.random.default_rng(0).permutation(count) + 0.5) / count
-        buckets, total = self._batches.rows.bucket[rows], 0.0
-        for number, bucket in enumerate(np.unique(buckets)):
-            mine = np.flatnonzero(buckets == bucket)
-            batch = self._batches.probe(rows[mine], index=-1 - number)
-            total += self._trainer.probe(batch, quantiles=quantiles[mine])
-        if not math.isfinite(total):
-            raise RunError(self._not_finite(f"the probe loss after step {self._step} is {total}"))
-        return total / count
+        """The loss of fixed rows that are trained on."""
+        loss = fixed_loss(self._trainer, self._batches, most=PROBE_ROWS)
+        if not math.isfinite(loss):
+            what = f"the probe loss after step {self._step} is {loss}"
+            raise RunError(not_finite(self._dir, what))
+        return loss
+
+    def _validate(self) -> float | None:
+        """The loss of the images held out, of the weights that generate would use; None without any."""
+        if self._sets.validation is None:
+            return None
+        with self._trainer.averaged():
+            loss = fixed_loss(self._trainer, self._sets.validation, most=VALIDATION_ROWS)
+        self._validation_loss = loss if math.isfinite(loss) else None
+        return self._validation_loss
 
     def _report(self, *, seconds: float, interrupted: bool) -> FitReport:
         if self._probe_end is None and not interrupted:  # there was no step left to do
             self._probe_end = self._probe()
+        ledger = self._ledger
         return FitReport(
             run=str(self._dir),
             checkpoint=str(checkpoints(self._dir)[-1]),
             plan=self._plan,
             first_step=self._first,
             last_step=self._step,
+            skipped_steps=ledger.skipped,
             trainable=self._trainer.trainable,
-            first_loss=self._first_loss,
-            last_loss=self._last_loss,
+            first_loss=ledger.first_loss,
+            last_loss=ledger.last_loss,
             probe_start=self._probe_start,
             probe_end=self._probe_end,
+            validation_loss=self._validation_loss,
             seconds=seconds,
-            images_per_second=self._images / self._seconds if self._seconds else 0.0,
+            images_per_second=ledger.images / ledger.seconds if ledger.seconds else 0.0,
             interrupted=interrupted,
         )
+
+
+@contextmanager
+def _memory_is_short(run_dir: Path, config: FitConfig) -> Iterator[None]:
+    """Turn a device's want of memory into one line that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is a RuntimeError
+        if not isinstance(problem, MemoryError) and not any(w in str(problem).lower() for w in _NO_MEMORY):
+            raise
+        where = "the GPU's" if isinstance(problem, torch.OutOfMemoryError) else "main"
+        batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
+        ways = [
+            f"train_batch_size {batch} -> {max(1, batch // 2)} with gradient_accumulation_steps"
+            f" {accumulation} -> {accumulation * 2}"
+            if batch > 1
+            else "a smaller --resolution of latents",
+            *([] if config.gradient_checkpointing else ["gradient_checkpointing = true"]),
+            *(['train = "lora" or "adapter"'] if config.train == "unet" else []),
+            *(["offload_ema = true"] if config.use_ema and not config.offload_ema else []),
+        ]
+        raise RunError(
+            f"{run_dir}: {where} memory is too small for this fit; try {'; '.join(ways)} (a resumed run"
+            " cannot change its batch: start a new one, or free memory)"
+        ) from problem
 
 
 def _resumes(start: CheckpointState | None, config: FitConfig) -> str:
@@ -304,10 +315,15 @@ def _announce(
         progress.say(f"{config.num_tokens} tokens: A1111's extension takes at most {_MOST_TOKENS}")
     if plan.without_latent:
         progress.say(f"{plan.without_latent:,} of {plan.distinct:,} selected images have no latent: left out")
+    if plan.missing_captions:
+        progress.say(f"{plan.missing_captions:,} of {plan.images:,} images have an empty caption")
+    if config.validation_split and not plan.held_out:
+        progress.say("no image is held out, for there are too few: no validation, and no best checkpoint")
     parts = " + ".join(f"{name} {count:,}" for name, count in trainable.items())
+    held = f" ({plan.held_out:,} more held out)" if plan.held_out else ""
     progress.say(
-        f"{plan.images:,} images, buckets: {len(plan.buckets)}; a step: {plan.effective_batch} images = batch"
-        f" {config.train_batch_size} x processes {plan.processes} x accumulation"
+        f"{plan.images:,} images{held}, buckets: {len(plan.buckets)}; a step: {plan.effective_batch} images ="
+        f" batch {config.train_batch_size} x processes {plan.processes} x accumulation"
         f" {config.gradient_accumulation_steps}; steps: {plan.steps:,} = {plan.epochs:.3g} epochs; parameters"
         f" that learn: {parts}"
     )

@@ -1,7 +1,4 @@
-"""One optimizer step: what learns, its optimizer, and the gradient of a step's batches. What `fit` drives.
-
-What learns and its optimizer stay float32; frozen parts are held in `mixed_precision`'s dtype. The UNet is in
-train mode, without which diffusers ignores gradient checkpointing.
+"""One optimizer step: its gradient over global batches, and what is left of it. What `fit` drives.
 
 Shapes: B rows of this process, F feature width, K tokens, D context width, T text positions, C latent
 channels, h w latent sides.
@@ -11,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,39 +18,38 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from pfgdata.errors import ConfigError
-from pfgdata.records import Progress
+from pfgdata.records import NoProgress, Progress, TaggerIdentity
 from pfgdata.store import LatentSet
-from pfgtrain.adapter import PFGLinear, Uncond, conditional_rows, load_adapter, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch
 from pfgtrain.checkpoint import (
-    ADAPTER_FILE,
-    UNET_FOLDER,
-    CheckpointState,
+    EMA_FOLDER,
     Stateful,
     load_training_state,
     save_training_state,
 )
 from pfgtrain.config import FitConfig
+from pfgtrain.fit.ema import MovingAverage
+from pfgtrain.fit.start import take_init
+from pfgtrain.fit.texts import TextSource
+from pfgtrain.fit.trainee import Trainee, build_trainee
 from pfgtrain.objective import (
     Draw,
+    Dropout,
     add_noise,
     draw,
     latents_of,
     row_losses,
-    seed_of,
     snr_weights,
     target,
 )
-from pfgtrain.prompts import encode_prompts
+from pfgtrain.optim import make_lr_scheduler, make_optimizer
 
-__all__ = ["Trainer", "make_accelerator", "with_precision"]
-
-_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+__all__ = ["Outcome", "Trainer", "make_accelerator", "with_precision"]
 
 
 def with_precision(config: FitConfig) -> FitConfig:
@@ -77,34 +73,16 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     )
 
 
-class _Trainee(nn.Module):
-    """UNet and adapter as one module, so that gradients of both are reduced together."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a step, on the device: nobody has waited for it yet."""
 
-    def __init__(
-        self, unet: Any, adapter: PFGLinear, *, prompt_1TD: Tensor, empty_1TD: Tensor, uncond: Uncond
-    ) -> None:
-        super().__init__()
-        self.unet = unet
-        self.adapter = adapter
-        self.uncond: Uncond = uncond
-        self.prompt_1TD: Tensor
-        self.empty_1TD: Tensor
-        self.register_buffer("prompt_1TD", prompt_1TD, persistent=False)
-        self.register_buffer("empty_1TD", empty_1TD, persistent=False)
-
-    def forward(self, noisy_BChw: Tensor, timesteps_B: Tensor, features_BF: Tensor, keep_B: Tensor) -> Tensor:
-        """The UNet's answer [B, C, h, w]; rows not kept are conditioned as generate's unconditional side."""
-        context_BCD = conditional_rows(
-            self.prompt_1TD,
-            self.adapter(features_BF),
-            empty_BTD=self.empty_1TD,
-            keep_B=keep_B,
-            uncond=self.uncond,
-        )
-        dtype = self.unet.dtype
-        return self.unet(
-            noisy_BChw.to(dtype), timesteps_B, encoder_hidden_states=context_BCD.to(dtype)
-        ).sample
+    loss: Tensor  # [], this process's share
+    norm: (
+        Tensor  # [], of the gradient of all processes before it was clipped; not finite: the step was skipped
+    )
+    row_losses: Tensor  # [accumulation x B] of this process's rows
+    rows: npt.NDArray[np.int64]  # the numbers of those rows
 
 
 class Trainer:
@@ -117,38 +95,57 @@ class Trainer:
         *,
         accelerator: Accelerator,
         latent_set: LatentSet,
+        tagger: TaggerIdentity,
         feature_dim: int,
         total_steps: int,
-        weights: Path | None,
-        progress: Progress,
+        text_layer: int,
+        standardization: tuple[Tensor, Tensor] | None = None,
+        weights: Path | None = None,
+        steps_done: int = 0,
+        progress: Progress | None = None,
     ) -> None:
-        self._accelerator, self._config = accelerator, config
-        self._prediction_type = base.prediction_type
+        """Load what learns: from the checkpoint `weights` of step `steps_done`, or from `config.init`."""
+        progress = progress or NoProgress()
+        self._accelerator, self._config, self._base = accelerator, config, base
         self._scaling_factor = latent_set.info.scaling_factor
         self._moments = latent_set.identity.kind == "moments"
         self._alphas_cumprod_N = base.load_noise_scheduler().alphas_cumprod.to(accelerator.device)
-        texts = encode_prompts(base, [config.prompt, ""], progress=progress).to(accelerator.device)
-        self._trainee = _Trainee(
-            _unet(base, config, weights),
-            _adapter(base, config, weights, feature_dim).to(accelerator.device),
-            prompt_1TD=texts[:1],
-            empty_1TD=texts[1:],
-            uncond=config.uncond,
+        self._dropout = Dropout(
+            both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
         )
-        groups = self._groups()
-        self.trainable = {g["name"]: sum(p.numel() for p in g["params"]) for g in groups}
-        self._parameters = [parameter for group in groups for parameter in group["params"]]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=groups[-1]["lr"],  # each group has its own; get_scheduler's polynomial scales from this
-            betas=(config.adam_beta1, config.adam_beta2),
-            weight_decay=config.adam_weight_decay,
-            eps=config.adam_epsilon,
-            fused=True,
+        self.texts = TextSource(base, config, text_layer=text_layer, progress=progress)
+        self._trainee, self._parts = build_trainee(
+            base,
+            config,
+            feature_dim=feature_dim,
+            standardization=standardization,
+            empty_1TD=self.texts.empty_1TD,
         )
-        self._scheduler = _scheduler(optimizer, config, total_steps=total_steps)  # not prepared: accelerate's
-        # wrapper would step it once for every process
+        if weights is not None:
+            for part in self._parts:
+                part.read(weights)
+        elif config.init:
+            take_init(config, self._trainee.adapter, self._parts, tagger=tagger, progress=progress)
+        self._parameters = [p for part in self._parts for p in part.parameters.values()]
+        self._ema = MovingAverage(self._parameters, config, steps_done=steps_done) if config.use_ema else None
+        if weights is not None and self._ema is not None:
+            with self._ema.in_place():
+                for part in self._parts:
+                    part.read(weights / EMA_FOLDER)
+        optimizer = make_optimizer(self._parts, config)
+        # the scheduler is not prepared: accelerate's wrapper would step it once for every process
+        self._scheduler = make_lr_scheduler(optimizer, config, total_steps=total_steps)
         self._model, self._optimizer = accelerator.prepare(self._trainee, optimizer)
+
+    @property
+    def trainee(self) -> Trainee:
+        """The models, not wrapped for several processes."""
+        return self._trainee
+
+    @property
+    def trainable(self) -> dict[str, int]:
+        """The parts that learn and how many numbers of each."""
+        return {part.name: part.size for part in self._parts}
 
     @property
     def is_main(self) -> bool:
@@ -164,34 +161,48 @@ class Trainer:
     @property
     def learning_rates(self) -> dict[str, float]:
         """The learning rates of the next step, by the config's names."""
-        names = {"adapter": "adapter_learning_rate", "unet": "learning_rate"}
-        return {names[group["name"]]: group["lr"] for group in self._optimizer.param_groups}
+        return {self._config.peak_rate(g["name"])[0]: g["lr"] for g in self._optimizer.param_groups}
 
-    def step(self, batches: Sequence[Batch]) -> Tensor:
-        """One optimizer step over the global `batches`; this process's share of the loss, on the device.
-
-        It is NaN where the gradient is not finite, but with fp16, whose scaler leaves such a step out.
-        """
+    def step(self, batches: Sequence[Batch]) -> Outcome:
+        """One optimizer step over the global `batches`; without a finite gradient, nothing moves."""
         weight = sum(batch.weight for batch in batches)
-        loss = torch.zeros((), device=self._accelerator.device)
+        loss, rows = torch.zeros((), device=self._accelerator.device), []
         for batch in batches:
             last = batch is batches[-1]
             with nullcontext() if last else self._accelerator.no_sync(self._model):
-                share = self._share(batch) / weight
+                chance = self._draw(batch, rows=self._rows_in_all, dropout=self._dropout)
+                losses_B = self._row_losses(self._model, batch, chance.rows(self.part))
+                weights_B = torch.from_numpy(batch.weights).to(losses_B.device)
+                share = (losses_B * weights_B).sum() / weight
                 # gradients are averaged over processes, but each holds its own rows of one sum
                 self._accelerator.backward(share * self._accelerator.num_processes)
             loss += share.detach()
+            rows.append(losses_B.detach())
         norm = self._clip()
-        if self._accelerator.scaler is None:
-            loss += norm * 0.0  # without a wait: 0, or NaN for a norm that is infinite or NaN
+        if self._accelerator.scaler is None:  # with fp16 its scaler does the same
+            # the fused kernel looks at it on the device, where it leaves weights and moments as they are
+            self._optimizer.optimizer.found_inf = (~norm.isfinite()).float()
         self._optimizer.step()
         self._scheduler.step()
         self._optimizer.zero_grad()
-        return loss
+        if self._ema is not None:
+            self._ema.step()
+        numbers = np.concatenate([batch.rows for batch in batches])
+        return Outcome(loss=loss, norm=norm, row_losses=torch.cat(rows), rows=numbers)
 
-    def read_losses(self, losses: Sequence[Tensor]) -> list[float]:
-        """The losses of steps, summed over processes. Waits for the device."""
-        return cast("list[float]", self._accelerator.reduce(torch.stack(list(losses)), "sum").tolist())
+    def read_losses(self, outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
+        """The losses of steps, summed over processes, and their gradients' norms. Waits for the device."""
+        losses = self._accelerator.reduce(torch.stack([one.loss for one in outcomes]), "sum")
+        norms = torch.stack([one.norm for one in outcomes])
+        return cast("list[float]", losses.tolist()), cast("list[float]", norms.tolist())
+
+    def rows_not_finite(self, outcome: Outcome) -> list[int]:
+        """The numbers of the rows of a step, over all processes, whose loss is not finite. Waits."""
+        wrong = ~outcome.row_losses.isfinite()
+        rows = torch.from_numpy(outcome.rows).to(wrong.device)
+        mine = torch.where(wrong, rows, torch.full_like(rows, -1))
+        found = self._accelerator.gather(mine).tolist()
+        return sorted({row for row in found if row >= 0})
 
     @torch.no_grad()
     def probe(self, batch: Batch, *, quantiles: npt.NDArray[np.float64]) -> float:
@@ -201,13 +212,20 @@ class Trainer:
         is drawn for all rows before they are cut into forward passes of train_batch_size.
         """
         timesteps = torch.from_numpy(quantiles * len(self._alphas_cumprod_N)).long()
-        chance = replace(self._draw(batch, rows=len(quantiles), dropout=0.0), timesteps_B=timesteps)
+        chance = replace(self._draw(batch, rows=len(quantiles), dropout=Dropout()), timesteps_B=timesteps)
         total, size = 0.0, self._config.train_batch_size
         for part in (slice(first, first + size) for first in range(0, len(quantiles), size)):
-            rows = replace(batch, latents=batch.latents[part], features=batch.features[part])
             with self._accelerator.autocast():
-                total += float(self._row_losses(self._trainee, rows, chance.rows(part)).sum())
+                total += float(self._row_losses(self._trainee, batch.part(part), chance.rows(part)).sum())
         return total
+
+    def averaged(self) -> Any:
+        """A context in which the moving average, if there is one, stands where the weights do."""
+        return self._ema.in_place() if self._ema is not None else nullcontext()
+
+    def autocast(self) -> Any:
+        """The context of a forward pass outside `step`."""
+        return self._accelerator.autocast()
 
     @torch.no_grad()
     def is_finite(self) -> bool:
@@ -229,34 +247,33 @@ class Trainer:
         self._accelerator.wait_for_everyone()
 
     def write(self, folder: Path) -> None:
-        """Write what has learnt, and the states to go on from, into a checkpoint's folder."""
-        save_adapter(self._trainee.adapter, folder / ADAPTER_FILE)
-        if self._config.train == "unet":
-            self._trainee.unet.save_pretrained(folder / UNET_FOLDER)
+        """Write what has learnt, its average, and the states to go on from, into a checkpoint's folder."""
+        for part in self._parts:
+            part.write(folder)
+        if self._ema is not None:
+            (folder / EMA_FOLDER).mkdir()
+            with self._ema.in_place():
+                for part in self._parts:
+                    part.write(folder / EMA_FOLDER)
         save_training_state(folder, self._states())
 
-    def load_states(self, folder: Path) -> CheckpointState:
+    def load_states(self, folder: Path) -> None:
         """Put the optimizer and its companions back to the checkpoint `folder`; its weights are already."""
-        return load_training_state(folder, self._states())
+        load_training_state(folder, self._states())
 
     def _clip(self) -> Tensor:
         """The norm of the gradient before it is clipped, if it is, on the device."""
         if self._config.max_grad_norm:
             norm = self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
             return cast("Tensor", norm)
+        self._accelerator.unscale_gradients()
         return get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-
-    def _share(self, batch: Batch) -> Tensor:
-        """The weighted sum of this process's row losses."""
-        chance = self._draw(batch, rows=self._rows_in_all, dropout=self._config.condition_dropout)
-        losses_B = self._row_losses(self._model, batch, chance.rows(self.part))
-        return (losses_B * torch.from_numpy(batch.weights).to(losses_B.device)).sum()
 
     @property
     def _rows_in_all(self) -> int:
         return self._config.train_batch_size * int(self._accelerator.num_processes)
 
-    def _draw(self, batch: Batch, *, rows: int, dropout: float) -> Draw:
+    def _draw(self, batch: Batch, *, rows: int, dropout: Dropout) -> Draw:
         channels, height, width = batch.latents.shape[1:]
         return draw(
             seed=self._config.seed,
@@ -270,65 +287,28 @@ class Trainer:
     def _row_losses(self, model: Any, batch: Batch, chance: Draw) -> Tensor:
         """Each row's loss [B], weighted by its timestep."""
         chance = chance.to(self._accelerator.device)
-        features_BF = self._on_device(batch.features)
         latents_BChw = latents_of(
             self._on_device(batch.latents), chance.posterior_BChw, scaling_factor=self._scaling_factor
         )
         noise_BChw, timesteps_B, alphas = chance.noise_BChw, chance.timesteps_B, self._alphas_cumprod_N
-        noisy_BChw = add_noise(latents_BChw, noise_BChw, timesteps_B, alphas)
-        prediction_BChw = model(noisy_BChw, timesteps_B, features_BF, chance.keep_B)
-        wanted_BChw = target(self._prediction_type, latents_BChw, noise_BChw, timesteps_B, alphas)
-        weights_B = snr_weights(self._prediction_type, timesteps_B, alphas, gamma=self._config.snr_gamma)
+        prediction_BChw = model(
+            add_noise(latents_BChw, noise_BChw, timesteps_B, alphas),
+            timesteps_B,
+            self.texts.of(batch.texts),
+            self._on_device(batch.features),
+            chance.keep_text_B,
+            chance.keep_tokens_B,
+        )
+        kind = self._base.prediction_type
+        wanted_BChw = target(kind, latents_BChw, noise_BChw, timesteps_B, alphas)
+        weights_B = snr_weights(kind, timesteps_B, alphas, gamma=self._config.snr_gamma)
         return row_losses(prediction_BChw, wanted_BChw) * weights_B
 
     def _on_device(self, array: npt.NDArray[np.float16]) -> Tensor:
         return torch.from_numpy(array).to(self._accelerator.device).float()
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """What learns, each part with its learning rate."""
-        config, trainee = self._config, self._trainee
-        groups = [("adapter", trainee.adapter, config.adapter_learning_rate)]
-        if config.train == "unet":
-            groups.append(("unet", trainee.unet, config.learning_rate))
-        return [{"name": name, "params": list(part.parameters()), "lr": rate} for name, part, rate in groups]
 
     def _states(self) -> dict[str, Stateful]:
         states: dict[str, Stateful] = {"optimizer": self._optimizer, "lr_scheduler": self._scheduler}
         if self._accelerator.scaler is not None:  # fp16
             states["scaler"] = self._accelerator.scaler
         return states
-
-
-def _unet(base: Base, config: FitConfig, weights: Path | None) -> Any:
-    """The UNet, of the base or of the checkpoint `weights`, in train mode, frozen unless it learns."""
-    learns = config.train == "unet"
-    unet = base.load_unet(
-        weights=weights / UNET_FOLDER if weights and learns else None,
-        dtype=torch.float32 if learns else _DTYPES[config.mixed_precision],
-    )
-    unet.requires_grad_(learns)
-    unet.train()
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    return unet
-
-
-def _adapter(base: Base, config: FitConfig, weights: Path | None, feature_dim: int) -> PFGLinear:
-    """The adapter, fresh from the seed or of the checkpoint `weights`."""
-    if weights:
-        return load_adapter(weights / ADAPTER_FILE, cross_attention_dim=base.cross_attention_dim)
-    generator = torch.Generator().manual_seed(seed_of("adapter", config.seed))
-    return PFGLinear(feature_dim, config.num_tokens, base.cross_attention_dim, generator=generator)
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, config: FitConfig, *, total_steps: int) -> Any:
-    from diffusers.optimization import get_scheduler
-
-    return get_scheduler(
-        config.lr_scheduler,
-        optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=total_steps,
-        num_cycles=config.lr_num_cycles,
-        power=config.lr_power,
-    )

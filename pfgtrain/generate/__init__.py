@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgtrain.generate.guides import generate
     from pfgtrain.generate.model import PUBLISHED_RECIPE, PFGModel, load_adapter_on_base, load_run
-    from pfgtrain.generate.pictures import GenerateOptions, GenerateReport, Picture
-    from pfgtrain.generate.pipeline import PFGPipeline
+    from pfgtrain.generate.pictures import (
+        GenerateOptions,
+        GenerateReport,
+        Picture,
+        cell_size,
+        contact_sheet,
+        thumbnail,
+        without_folders,
+        write_png,
+    )
+    from pfgtrain.generate.pipeline import PFGPipeline, paint
 
 __all__ = [
     "PUBLISHED_RECIPE",
@@ -18,9 +27,15 @@ __all__ = [
     "PFGModel",
     "PFGPipeline",
     "Picture",
+    "cell_size",
+    "contact_sheet",
     "generate",
     "load_adapter_on_base",
     "load_run",
+    "paint",
+    "thumbnail",
+    "without_folders",
+    "write_png",
 ]
 
 _LAZY = {
@@ -30,9 +45,15 @@ _LAZY = {
     "PFGModel": "pfgtrain.generate.model",
     "PFGPipeline": "pfgtrain.generate.pipeline",
     "Picture": "pfgtrain.generate.pictures",
+    "cell_size": "pfgtrain.generate.pictures",
+    "contact_sheet": "pfgtrain.generate.pictures",
     "generate": "pfgtrain.generate.guides",
     "load_adapter_on_base": "pfgtrain.generate.model",
     "load_run": "pfgtrain.generate.model",
+    "paint": "pfgtrain.generate.pipeline",
+    "thumbnail": "pfgtrain.generate.pictures",
+    "without_folders": "pfgtrain.generate.pictures",
+    "write_png": "pfgtrain.generate.pictures",
 }
 
 if not TYPE_CHECKING:

@@ -62,13 +62,18 @@ def generate(
     cell = cell_size(*model.size(options), rows=len(guides), columns=options.images_per_guide + 1)
     for part in model.untrained:
         progress.say(f"{part} is untrained (weights from a fixed seed): the pictures mean nothing")
+    if not model.has_tokens:
+        progress.say(
+            "this run has no tokens (num_tokens = 0): its pictures are of the prompt, not of the guide"
+        )
     rows = _read_guides(model, guides, options=options, cell=cell, progress=progress)
     pictures: list[Picture] = []
     jobs = [(row, index) for row in rows for index in range(options.images_per_guide)]
     progress.start("generate", total=len(jobs) * options.num_inference_steps, unit="steps")
     for start in range(0, len(jobs), options.batch_size):
         batch = jobs[start : start + options.batch_size]
-        features = None if options.no_pfg else torch.stack([row.feature for row, _ in batch])
+        told = model.has_tokens and not options.no_pfg
+        features = None if not told else torch.stack([row.feature for row, _ in batch])
         seeds = [options.seed + index for _, index in batch]
         images = model.paint(features, seeds=seeds, options=options, progress=progress)
         for (row, index), seed, image in zip(batch, seeds, images, strict=True):

@@ -24,13 +24,11 @@ from pfgdata.images import square
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
-from pfgdata.vaes import base_geometry
-from pfgtrain.adapter import Uncond, load_adapter
-from pfgtrain.base import Base, onnx_device, placement
-from pfgtrain.checkpoint import ADAPTER_FILE, UNET_FOLDER, RunRecord, latest_checkpoint
-from pfgtrain.generate.pictures import (
-    GenerateOptions,
-)
+from pfgdata.vaes import base_geometry, state_digest
+from pfgtrain.adapter import PFGAdapter, Uncond, load_adapter
+from pfgtrain.base import Base, onnx_device, placement, require_same_base
+from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, weights_folder
+from pfgtrain.generate.pictures import GenerateOptions
 from pfgtrain.generate.pipeline import PFGPipeline, paint
 from pfgtrain.prompts import encode_prompts
 
@@ -47,10 +45,16 @@ class PFGModel:
     base: Base
     tagger: Tagger
     prompt: str
+    text_layer: int  # hidden layer of the text encoder that is read
     uncond: Uncond
     resolution: int  # pixels, a side
     origin: dict[str, Any]  # of the weights, for the pictures' metadata; equal weights, equal origin
     _texts: dict[str, Tensor] = field(default_factory=dict)  # text -> its embedding [1, T, D]
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a guide is told at all: a run with num_tokens = 0 knows texts alone."""
+        return self.pipeline.adapter is not None
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -79,10 +83,11 @@ class PFGModel:
         """The embedding [1, T, D] of each text, encoded once and kept."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            self._texts.update(
-                zip(new, encode_prompts(self.base, new, progress=progress).split(1), strict=True)
-            )
+            self._texts.update(zip(new, self._encoded(new, progress).split(1), strict=True))
         return tuple(self._texts[text] for text in texts)
+
+    def _encoded(self, texts: list[str], progress: Progress) -> Tensor:
+        return encode_prompts(self.base, texts, text_layer=self.text_layer, progress=progress)
 
     def paint(
         self,
@@ -110,42 +115,41 @@ class PFGModel:
 
 
 def load_run(
-    run_dir: Path, *, base: Base | None = None, tagger: Tagger | None = None, device: str | None = None
+    run_dir: Path,
+    *,
+    base: Base | None = None,
+    tagger: Tagger | None = None,
+    device: str | None = None,
+    checkpoint: str = "latest",
+    ema: bool = True,
 ) -> PFGModel:
-    """The model of a run's newest checkpoint; `base` and `tagger` stand in if the recorded ones have moved.
+    """The model of a run's `checkpoint` (latest, best, a name), its moving average if `ema` and it has one.
 
-    Raises RunError if there is no complete checkpoint, IdentityError if tagger, base or VAE is another,
-    ConfigError if the device is not here.
+    `base` and `tagger` stand in if the recorded ones have moved. Raises RunError if there is no complete
+    checkpoint, IdentityError if tagger, base or VAE is another, ConfigError if the device is not here.
     """
     where, dtype = placement(device)
-    record, checkpoint = RunRecord.read(run_dir), latest_checkpoint(run_dir)
+    record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, checkpoint)
+    weights = weights_folder(chosen, ema=ema, record=record)
     known = record.tagger
     tagger = tagger or OnnxTagger.load(
         known.name, recipe=known.recipe, revision=known.revision, device=onnx_device(device)
     )
     require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
     base = base or Base.load(record.base_name, revision=record.base_revision)
-    if base.cross_attention_dim != record.cross_attention_dim:
-        raise IdentityError(
-            f"run {run_dir} is of base {record.base_name}, {record.cross_attention_dim} wide;"
-            f" base {base.name} is {base.cross_attention_dim} wide; use the run's own"
-        )
-    if base.scaling_factor != record.scaling_factor:
-        raise IdentityError(
-            f"run {run_dir} learned on latents times {record.scaling_factor}; the VAE of base {base.name}"
-            f" says scaling_factor {base.scaling_factor}; use the run's own base"
-        )
-    base = replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype)
+    require_same_base(base, record, where=f"run {run_dir}")
     return _assemble(
-        base,
+        replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype),
         tagger,
-        adapter_file=checkpoint / ADAPTER_FILE,
-        unet_folder=checkpoint / UNET_FOLDER if record.train == "unet" else None,
+        adapter_file=weights / ADAPTER_FILE if record.num_tokens else None,
+        weights=weights,
         prompt=record.prompt,
+        text_layer=record.text_layer,
         uncond=record.uncond,
         num_tokens=record.num_tokens,
         vae_digest=record.vae_digest,
         resolution=record.resolution,
+        origin={"weights": chosen.name, "ema": weights != chosen},
     )
 
 
@@ -175,10 +179,12 @@ def load_adapter_on_base(
         replace(base, device=where, dtype=dtype),
         tagger,
         adapter_file=adapter_file,
-        unet_folder=None,
+        weights=None,
         prompt="",
+        text_layer=base.text_layer,
         uncond="zeros",
         resolution=base_geometry(base.folder).resolution,
+        origin={"weights": adapter_file.name},
     )
 
 
@@ -186,30 +192,27 @@ def _assemble(
     base: Base,
     tagger: Tagger,
     *,
-    adapter_file: Path,
-    unet_folder: Path | None,
+    adapter_file: Path | None,
+    weights: Path | None,
     prompt: str,
+    text_layer: int,
     uncond: Uncond,
     resolution: int,
+    origin: dict[str, Any],
     num_tokens: int | None = None,
     vae_digest: str | None = None,
 ) -> PFGModel:
     """Load all but the text encoder. Raises IdentityError if adapter and tagger differ in width."""
-    adapter = load_adapter(adapter_file, cross_attention_dim=base.cross_attention_dim, num_tokens=num_tokens)
-    if adapter.feature_dim != tagger.feature_dim:
-        raise IdentityError(
-            f"{adapter_file}: made for features {adapter.feature_dim} wide, tagger"
-            f" {tagger.identity.name} gives {tagger.feature_dim}; name the tagger it was trained with"
-        )
+    adapter = _adapter(adapter_file, base, tagger, num_tokens=num_tokens) if adapter_file else None
     vae = base.load_vae(digest=vae_digest)
     vae.enable_slicing()  # decode pictures one by one: less memory, and the same bytes in any batch
     pipeline = PFGPipeline(
         vae=vae,
         text_encoder=None,
         tokenizer=None,
-        unet=base.load_unet(weights=unet_folder),
+        unet=base.load_unet(weights=weights),
         scheduler=base.load_sampler(),
-        adapter=adapter.to(base.device).eval(),
+        adapter=adapter,
     )
     pipeline.set_progress_bar_config(disable=True)
     return PFGModel(
@@ -217,12 +220,24 @@ def _assemble(
         base=base,
         tagger=tagger,
         prompt=prompt,
+        text_layer=text_layer,
         uncond=uncond,
         resolution=resolution,
         origin={
-            "adapter": blake3(adapter_file.read_bytes()).hexdigest()[:12],
-            "num_tokens": adapter.num_tokens,
-            "weights": adapter_file.parent.name if adapter_file.name == ADAPTER_FILE else adapter_file.name,
-            "fingerprint": pipeline.fingerprint,
+            "adapter": blake3(adapter_file.read_bytes()).hexdigest()[:12] if adapter_file else None,
+            "num_tokens": adapter.num_tokens if adapter else 0,
+            "unet": replace(base, overlays=(*base.overlays, *([weights] if weights else []))).fingerprint,
+            "vae": state_digest(vae.state_dict())[:12],
+            **origin,
         },
     )
+
+
+def _adapter(file: Path, base: Base, tagger: Tagger, *, num_tokens: int | None) -> PFGAdapter:
+    adapter = load_adapter(file, cross_attention_dim=base.cross_attention_dim, num_tokens=num_tokens)
+    if adapter.feature_dim != tagger.feature_dim:
+        raise IdentityError(
+            f"{file}: made for features {adapter.feature_dim} wide, tagger {tagger.identity.name} gives"
+            f" {tagger.feature_dim}; name the tagger it was trained with"
+        )
+    return adapter.to(base.device).eval()

@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from blake3 import blake3
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from pfgdata.errors import RunError
 from pfgdata.records import Progress
-from pfgtrain.adapter import PFGLinear, Uncond, append_tokens, unconditional_rows
+from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
 from pfgtrain.generate.pictures import GenerateOptions
 
 __all__ = ["PFGPipeline", "paint"]
@@ -39,7 +38,7 @@ class PFGPipeline(StableDiffusionPipeline):
         tokenizer: Any,
         unet: Any,
         scheduler: Any,
-        adapter: PFGLinear,
+        adapter: PFGAdapter | None,
         safety_checker: Any = None,
         feature_extractor: Any = None,
         image_encoder: Any = None,
@@ -58,18 +57,6 @@ class PFGPipeline(StableDiffusionPipeline):
         )
         self.register_modules(adapter=adapter)
 
-    @property
-    def fingerprint(self) -> str:
-        """Twelve hex digits that tell checkpoints apart: of the UNet's and VAE's outermost convolutions.
-
-        A fine-tune of the whole changes them; hashing all 3.4 GB of an SD1 UNet would take seconds.
-        """
-        outer = (self.unet.conv_in, self.unet.conv_out, self.vae.decoder.conv_in, self.vae.decoder.conv_out)
-        hasher = blake3()
-        for layer in outer:
-            hasher.update(layer.weight.detach().float().cpu().numpy().tobytes())
-        return hasher.hexdigest()[:12]
-
     @torch.no_grad()
     def __call__(
         self,
@@ -86,7 +73,7 @@ class PFGPipeline(StableDiffusionPipeline):
         Both embeddings are [B, T, D]. With features, tokens `(W x + b) * pfg_scale` follow the prompt and the
         pad `uncond` the negative prompt; with None the tokens are left out on both sides.
         """
-        if features_BF is not None:
+        if features_BF is not None and self.adapter is not None:
             tokens_BKD = self.adapter(features_BF.to(self.adapter.device, self.adapter.dtype)) * pfg_scale
             prompt_embeds = append_tokens(prompt_embeds, tokens_BKD)
             negative_prompt_embeds = unconditional_rows(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pfgdata.errors import RunError
 from pfgtrain.adapter import (
+    PFGMLP,
     PFGLinear,
     Uncond,
     append_tokens,
@@ -132,8 +133,8 @@ def test_an_adapter_comes_back_from_its_file_bit_for_bit(
     save_adapter(adapter, path)
     back = load_adapter(path, cross_attention_dim=WIDTH)
     assert (back.feature_dim, back.num_tokens, back.cross_attention_dim) == (FEATURES, TOKENS, WIDTH)
-    assert torch.equal(back.pfg_linear.weight, adapter.pfg_linear.weight)
-    assert torch.equal(back.pfg_linear.bias, adapter.pfg_linear.bias)
+    ours, theirs = back.state_dict(), adapter.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -157,7 +158,62 @@ def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
     torch.save({"pfg_linear.weight": weight, "pfg_linear.bias": bias}, tmp_path / "x.pt")
     adapter = load_adapter(tmp_path / "x.pt", cross_attention_dim=20)
     assert adapter.dtype == torch.float32
-    assert torch.equal(adapter.pfg_linear.weight, weight.float())
+    assert torch.equal(adapter.state_dict()["pfg_linear.weight"], weight.float())
+
+
+def a_spread() -> tuple[Tensor, Tensor]:
+    return a_tensor(FEATURES, seed=20), a_tensor(FEATURES, seed=21).abs() + 0.1
+
+
+def test_a_standardized_adapter_folded_gives_the_same_tokens_to_the_readers_of_two_keys(
+    tmp_path: Path,
+) -> None:
+    adapter = PFGLinear(FEATURES, TOKENS, WIDTH, standardization=a_spread())
+    features = a_tensor(5, FEATURES, seed=22)
+    torch.save(adapter.folded(), tmp_path / "x-n3.pt")
+    plain = load_adapter(tmp_path / "x-n3.pt", cross_attention_dim=WIDTH)
+    assert plain.feature_mean is None
+    torch.testing.assert_close(plain(features), adapter(features), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+def test_taking_a_folded_adapter_gives_its_tokens_whatever_its_own_spread(standardized: bool) -> None:
+    source = PFGLinear(FEATURES, TOKENS, WIDTH, standardization=a_spread())
+    target = PFGLinear(FEATURES, TOKENS, WIDTH, standardization=a_spread() if standardized else None)
+    target.take_folded(source.folded())
+    features = a_tensor(5, FEATURES, seed=23)
+    torch.testing.assert_close(target(features), source(features), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+def test_an_mlp_comes_back_from_its_file_with_its_spread(standardized: bool, tmp_path: Path) -> None:
+    spread = a_spread() if standardized else None
+    adapter = PFGMLP(FEATURES, TOKENS, WIDTH, hidden_dim=9, standardization=spread)
+    save_adapter(adapter, tmp_path / "x.safetensors")
+    back = load_adapter(tmp_path / "x.safetensors", cross_attention_dim=WIDTH, num_tokens=TOKENS)
+    features = a_tensor(5, FEATURES, seed=24)
+    assert (back.kind, back.num_tokens) == ("mlp", TOKENS)
+    assert torch.equal(back(features), adapter(features))
+
+
+def test_an_mlp_is_linear_relu_linear() -> None:
+    adapter = PFGMLP(FEATURES, TOKENS, WIDTH, hidden_dim=9)
+    state, features = adapter.state_dict(), a_tensor(5, FEATURES, seed=25)
+    hidden = (features @ state["pfg_mlp.0.weight"].T + state["pfg_mlp.0.bias"]).clamp(min=0)
+    expected = hidden @ state["pfg_mlp.2.weight"].T + state["pfg_mlp.2.bias"]
+    torch.testing.assert_close(adapter(features), expected.view(5, TOKENS, WIDTH))
+
+
+def test_half_a_spread_and_layers_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    whole = PFGMLP(FEATURES, TOKENS, WIDTH, hidden_dim=9, standardization=a_spread()).state_dict()
+    for state in (
+        {key: value for key, value in whole.items() if key != "feature_std"},
+        {**whole, "pfg_mlp.2.weight": whole["pfg_mlp.2.weight"][:, :4].contiguous()},
+    ):
+        save_file(state, tmp_path / "x.safetensors")
+        with pytest.raises(RunError) as caught:
+            load_adapter(tmp_path / "x.safetensors", cross_attention_dim=WIDTH)
+        assert "\n" not in str(caught.value)
 
 
 def test_four_tokens_of_sd1_are_not_taken_for_three_of_sd2(tmp_path: Path) -> None:
@@ -206,7 +262,9 @@ def test_a_dropped_row_is_the_unconditional_row_bit_for_bit(adapter: PFGLinear, 
     prompt, empty = a_tensor(1, POSITIONS, WIDTH, seed=11), a_tensor(1, POSITIONS, WIDTH, seed=12)
     tokens = adapter(a_tensor(4, FEATURES, seed=13))
     keep = torch.tensor([True, False, True, False])
-    rows = conditional_rows(prompt, tokens, empty_BTD=empty, keep_B=keep, uncond=uncond)
+    rows = conditional_rows(
+        prompt, tokens, empty_1TD=empty, keep_text_B=keep, keep_tokens_B=keep, uncond=uncond
+    )
     dropped = unconditional_rows(empty, num_tokens=TOKENS, uncond=uncond)[0]
     assert rows.shape == (4, POSITIONS + TOKENS, WIDTH)
     for row, kept in enumerate(keep.tolist()):
@@ -218,7 +276,34 @@ def test_a_dropped_row_sends_no_gradient_to_its_tokens() -> None:
     tokens = a_tensor(2, TOKENS, WIDTH, seed=14).requires_grad_()
     text = a_tensor(1, POSITIONS, WIDTH, seed=15)
     keep = torch.tensor([True, False])
-    conditional_rows(text, tokens, empty_BTD=text, keep_B=keep, uncond="eos").sum().backward()
+    both = {"keep_text_B": keep, "keep_tokens_B": keep}
+    conditional_rows(text, tokens, empty_1TD=text, **both, uncond="eos").sum().backward()
     assert tokens.grad is not None
     assert torch.equal(tokens.grad[0], torch.ones(TOKENS, WIDTH))
     assert torch.equal(tokens.grad[1], torch.zeros(TOKENS, WIDTH))
+
+
+@pytest.mark.parametrize("uncond", ["zeros", "eos"])
+def test_text_and_tokens_can_be_left_out_apart(adapter: PFGLinear, uncond: Uncond) -> None:
+    texts, empty = a_tensor(3, POSITIONS, WIDTH, seed=16), a_tensor(1, POSITIONS, WIDTH, seed=17)
+    tokens = adapter(a_tensor(3, FEATURES, seed=18))
+    rows = conditional_rows(
+        texts,
+        tokens,
+        empty_1TD=empty,
+        keep_text_B=torch.tensor([True, True, False]),
+        keep_tokens_B=torch.tensor([True, False, True]),
+        uncond=uncond,
+    )
+    assert torch.equal(rows[0], torch.cat([texts[0], tokens[0]]))
+    assert torch.equal(rows[1:2], unconditional_rows(texts[1:2], num_tokens=TOKENS, uncond=uncond))
+    assert torch.equal(rows[2], torch.cat([empty[0], tokens[2]]))
+
+
+def test_without_an_adapter_a_row_is_its_text_alone() -> None:
+    texts, empty = a_tensor(2, POSITIONS, WIDTH, seed=16), a_tensor(1, POSITIONS, WIDTH, seed=17)
+    keep = torch.tensor([True, False])
+    rows = conditional_rows(
+        texts, None, empty_1TD=empty, keep_text_B=keep, keep_tokens_B=keep, uncond="zeros"
+    )
+    assert torch.equal(rows, torch.stack([texts[0], empty[0]]))

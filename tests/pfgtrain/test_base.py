@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from pfgdata.errors import ConfigError, ModelError
+from pfgdata.errors import ConfigError, ModelError, RunError
 from pfgtrain.base import Base, onnx_device, placement
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
@@ -109,8 +110,8 @@ def test_a_runs_own_unet_stands_in_for_the_bases(folder: Path, tmp_path: Path) -
     trained = base.load_unet()
     with torch.no_grad():
         trained.conv_in.weight.add_(1)
-    trained.save_pretrained(tmp_path / "run")
-    back = base.load_unet(weights=tmp_path / "run")
+    save_file({"conv_in.weight": trained.conv_in.weight.data}, tmp_path / "unet.safetensors")
+    back = base.load_unet(weights=tmp_path)
     assert torch.equal(back.conv_in.weight, trained.conv_in.weight)
 
 
@@ -194,12 +195,6 @@ def test_a_damaged_weight_file_is_named_in_one_line(folder: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_single_file_checkpoint_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ModelError, match="a single file"):
-        Base.load(str(tmp_path / "model.safetensors"))
-
-
 def test_a_base_named_by_a_relative_path_is_found_again_from_anywhere(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,12 +202,32 @@ def test_a_base_named_by_a_relative_path_is_found_again_from_anywhere(
     assert Base.load(folder.name).name == str(folder)
 
 
-def test_a_unet_of_another_width_is_refused(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder / "unet", tmp_path / "run")
-    edit(folder / "unet" / "config.json", cross_attention_dim=8)
-    edit(folder / "text_encoder" / "config.json", hidden_size=8)
-    with pytest.raises(ModelError, match=r"16 wide, base .* makes 8"):
-        Base.load(str(folder)).load_unet(weights=tmp_path / "run")
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"conv_in.weight": torch.zeros(16, 5, 3, 3)}, r"of another UNet \(size mismatch for conv_in.weight"),
+        ({"conv_nowhere.weight": torch.zeros(1)}, r"of another UNet \(conv_nowhere.weight\)"),
+    ],
+)
+def test_weights_of_another_unet_are_refused(
+    state: dict[str, torch.Tensor], said: str, folder: Path, tmp_path: Path
+) -> None:
+    save_file(state, tmp_path / "unet.safetensors")
+    with pytest.raises(RunError, match=said) as caught:
+        Base.load(str(folder)).load_unet(weights=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fingerprint_is_of_what_a_fine_tune_moves_and_a_float16_copy_has_it_too(folder: Path) -> None:
+    base = Base.load(str(folder))
+    unet, text_encoder = base.load_unet(), base.load_text_encoder()
+    shutil.rmtree(folder / "unet")
+    unet.half().save_pretrained(folder / "unet")
+    assert Base.load(str(folder)).fingerprint == base.fingerprint
+    with torch.no_grad():
+        text_encoder.final_layer_norm.weight.add_(0.1)
+    text_encoder.save_pretrained(folder / "text_encoder")
+    assert Base.load(str(folder)).fingerprint != base.fingerprint
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:99", "cuda:x", "meta", "mps", "cpu:0"])

@@ -11,17 +11,21 @@ from torch import nn
 
 from pfgdata.errors import RunError
 from pfgdata.records import TaggerIdentity
+from pfgdata.store import canonical_json
 from pfgtrain.checkpoint import (
     CheckpointState,
     RunRecord,
     append_metrics,
     checkpoints,
-    latest_checkpoint,
+    find_checkpoint,
+    is_run,
     load_training_state,
     read_metrics,
+    read_state,
     save_checkpoint,
     save_training_state,
     trim_metrics,
+    weights_folder,
 )
 
 RECORD = RunRecord(
@@ -31,14 +35,18 @@ RECORD = RunRecord(
     feature_dim=768,
     base_name="demo",
     base_revision=None,
+    base_fingerprint="f",
     base_family="sd1",
     latents_id="abc",
     vae_digest="d",
     scaling_factor=0.18215,
     resolution=128,
     prompt="illustration of 猫",
+    caption=None,
+    text_layer=12,
     uncond="zeros",
     num_tokens=5,
+    adapter_kind="linear",
     cross_attention_dim=128,
     prediction_type="v_prediction",
     train="unet",
@@ -49,13 +57,16 @@ RECORD = RunRecord(
     thresholds={"general": 0.35},
     trained_digest="s",
     trained_count=3,
+    held_out_count=0,
     versions={"torch": "2"},
     created="2026-11-24T12:00:00+00:00",
 )
 
 
-def state(step: int) -> CheckpointState:
-    return CheckpointState(step=step, epoch=0, position=step, probe_start=0.5)
+def state(step: int, validation_loss: float | None = None) -> CheckpointState:
+    return CheckpointState(
+        step=step, epoch=0, position=step, probe_start=0.5, validation_loss=validation_loss
+    )
 
 
 def write_weights(folder: Path) -> None:
@@ -97,14 +108,14 @@ def test_a_checkpoint_is_all_there_and_the_newest_is_found_by_number(tmp_path: P
         "step-00000050",
         "step-100000000",
     ]
-    newest = latest_checkpoint(tmp_path)
+    newest = find_checkpoint(tmp_path)
     assert newest.name == "step-100000000"
     assert (newest / "unet" / "weights").read_bytes() == b"1234"
 
 
 def test_a_run_without_a_checkpoint_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no checkpoint yet.*--resume"):
-        latest_checkpoint(tmp_path)
+        find_checkpoint(tmp_path)
 
 
 def test_only_the_newest_are_kept_and_never_none(tmp_path: Path) -> None:
@@ -113,6 +124,50 @@ def test_only_the_newest_are_kept_and_never_none(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000004", "step-00000005"]
     save_checkpoint(tmp_path, state(6), write=write_weights, limit=1)
     assert names(tmp_path) == ["step-00000006"]
+
+
+def test_the_best_by_validation_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    for step, loss in enumerate([0.5, 0.2, 0.4, 0.2, None, 0.3], start=1):
+        save_checkpoint(tmp_path, state(step, loss), write=write_weights, limit=2)
+    assert names(tmp_path) == ["step-00000002", "step-00000005", "step-00000006"]
+    assert find_checkpoint(tmp_path, "best").name == "step-00000002"
+    save_checkpoint(tmp_path, state(7, 0.1), write=write_weights, limit=1)
+    assert names(tmp_path) == ["step-00000007"]
+
+
+def test_a_checkpoint_is_found_by_name_and_what_is_not_there_is_said(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, state(step), write=write_weights)
+    assert find_checkpoint(tmp_path, "step-00000001").name == "step-00000001"
+    with pytest.raises(RunError, match="no checkpoint step-3; there are latest, best, step-00000001, step"):
+        find_checkpoint(tmp_path, "step-3")
+    with pytest.raises(RunError, match="held no images out"):
+        find_checkpoint(tmp_path, "best")
+
+
+def test_a_checkpoint_of_another_version_or_without_its_weights_is_one_line(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, state(1), write=write_weights)
+    with pytest.raises(RunError, match=r"lacks adapter\.safetensors; take another checkpoint"):
+        weights_folder(folder, record=RECORD)
+    value = {"format": 1, "step": 1, "epoch": 0, "position": 1, "probe_start": 0.5}
+    (folder / "state.json").write_bytes(canonical_json(value))
+    with pytest.raises(RunError, match=f"another version of pfgtrain.*delete {folder}"):
+        read_state(folder)
+
+
+def test_the_moving_average_is_what_is_used_unless_it_is_not_asked_for(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, state(1), write=lambda path: (path / "ema").mkdir())
+    assert weights_folder(folder) == folder / "ema"
+    assert weights_folder(folder, ema=False) == folder
+
+
+def test_a_record_of_an_older_format_says_so(tmp_path: Path) -> None:
+    RECORD.write(tmp_path)
+    assert is_run(tmp_path)
+    for found, advice in [(1, "use the pfg it was made with"), (99, "upgrade pfg")]:
+        (tmp_path / "run.json").write_bytes(canonical_json({"format": found}))
+        with pytest.raises(RunError, match=f"of format {found}, this pfgtrain reads 2; {advice}"):
+            RunRecord.read(tmp_path)
 
 
 def test_a_full_disk_costs_the_new_checkpoint_and_no_old_one(tmp_path: Path) -> None:
@@ -130,7 +185,7 @@ def test_a_full_disk_costs_the_new_checkpoint_and_no_old_one(tmp_path: Path) -> 
 def test_what_a_killed_save_left_is_not_seen_and_goes(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state(1), write=write_weights)
     (tmp_path / "checkpoints" / ".tmp-dead").mkdir()
-    assert latest_checkpoint(tmp_path).name == "step-00000001"
+    assert find_checkpoint(tmp_path).name == "step-00000001"
     save_checkpoint(tmp_path, state(2), write=write_weights)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
@@ -163,7 +218,8 @@ def test_the_optimizer_s_state_comes_back_to_the_bit(tmp_path: Path) -> None:
 
     folder = save_checkpoint(tmp_path, state(3), write=write)
     _, fresh = moved(0)
-    assert load_training_state(folder, {"optimizer": fresh}) == state(3)
+    load_training_state(folder, {"optimizer": fresh})
+    assert read_state(folder) == state(3)
     ours, theirs = fresh.state_dict()["state"], optimizer.state_dict()["state"]
     assert all(torch.equal(ours[i][key], theirs[i][key]) for i in theirs for key in theirs[i])
 

@@ -23,11 +23,11 @@ from pfgdata.screen import run_app
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae
+from pfgtrain.adapter import PFGLinear, save_adapter
+from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.cli import app
 from pfgtrain.cli import fit as fit_cli
 from pfgtrain.cli import generate as generate_cli
-from pfgtrain.adapter import PFGLinear, save_adapter
-from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.config import FitConfig, load_config
 from pfgtrain.generate import GenerateOptions
 from tests.pfgtrain.small_store import build_latents, build_store
@@ -99,7 +99,13 @@ def test_fit_with_nothing_but_a_store_takes_the_base_its_latents_are_of(
     assert made.parent == Path("runs")
     assert RunRecord.read(made).base_name == str(base)
     assert [path.name for path in checkpoints(made)] == ["step-00000002"]
-    for word in ("24 images", "buckets: 3", "parameters", "at the start", f"pfgtrain generate {made}"):
+    for word in (
+        "23 images (1 more held out)",
+        "buckets: 3",
+        "parameters",
+        "at the start",
+        f"pfgtrain generate {made}",
+    ):
         assert word in err
 
 
@@ -140,21 +146,39 @@ def test_every_flag_reaches_the_config_above_the_file(
     (tmp_path / "fit.toml").write_text("seed = 5\nadam_beta2 = 0.99\nmax_train_steps = 9\n")
     flags = {
         "base": ("--base", str(base)),
+        "prediction_type": ("--prediction-type", "v_prediction"),
         "where": ("--where", "rating = 'general' and width > 1"),
         "threshold": ("--threshold", 0.4),
         "character_threshold": ("--character-threshold", 0.9),
-        "train": ("--train", "adapter"),
+        "validation_split": ("--validation-split", 0.25),
+        "train": ("--train", "lora"),
+        "unet_blocks": ("--blocks", "up_blocks"),
+        "r": ("--r", 2),
+        "lora_alpha": ("--lora-alpha", 4.0),
         "num_tokens": ("--tokens", 3),
+        "adapter_kind": ("--adapter-kind", "mlp"),
+        "standardize_features": ("--standardize", True),
+        "use_ema": ("--ema", True),
+        "caption": ("--caption", "tags"),
+        "shuffle_caption": ("--shuffle-caption", True),
+        "keep_tokens": ("--keep-tokens", 1),
+        "clip_skip": ("--clip-skip", 2),
+        "pfg_dropout": ("--pfg-dropout", 0.1),
+        "caption_dropout_rate": ("--caption-dropout", 0.05),
         "prompt": ("--prompt", "a picture"),
         "uncond": ("--uncond", "eos"),
         "condition_dropout": ("--dropout", 0.2),
         "learning_rate": ("--lr", 1e-4),
+        "lora_learning_rate": ("--lora-lr", 2e-4),
         "adapter_learning_rate": ("--adapter-lr", 1e-3),
         "num_train_epochs": ("--epochs", 1),
         "train_batch_size": ("--batch-size", 12),
+        "gradient_accumulation_steps": ("--accumulation", 2),
+        "mixed_precision": ("--precision", "no"),
         "seed": ("--seed", 6),
     }
-    words = [word for pair in flags.values() for word in pair]
+    words = [word for pair in flags.values() for word in pair if word is not True]
+    words += ["--set", "max_grad_norm=0.5", "--set", "lr_scheduler=linear", "--set", "seed=7"]
     code, _, err = run(
         "fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", tmp_path / "a", *words
     )
@@ -165,9 +189,10 @@ def test_every_flag_reaches_the_config_above_the_file(
         **expected,  # type: ignore[arg-type]
         latents=latents,
         adam_beta2=0.99,
-        mixed_precision="no",
+        max_grad_norm=0.5,
+        lr_scheduler="linear",
     )
-    assert set(flags) | {"latents", "max_train_steps"} == set(fit_cli._KEYS)
+    assert set(flags) | {"latents", "max_train_steps", "init", "base_config"} == set(fit_cli._KEYS)
 
 
 def test_generate_s_defaults_are_the_library_s() -> None:
@@ -193,7 +218,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(run: Run, feats: P
     )
     assert code == 0, err
     plan = json.loads(out)
-    assert (plan["images"], plan["effective_batch"], plan["epochs"]) == (24, 8, 3.0)
+    assert (plan["images"], plan["held_out"], plan["epochs"]) == (23, 1, 3.0)
+    assert plan["effective_batch"] == 8
     assert plan["steps"] == 3 * plan["batches_per_epoch"]
     assert not (tmp_path / "a").exists()
 
@@ -263,7 +289,7 @@ def test_a_store_without_latents_names_the_command_that_makes_them(run: Run, tmp
         (["--where", "charcter = 'x'"], 1, "did you mean character"),
         (["--where", "width > 10000"], 1, "no image is selected by 'width > 10000'"),
         (["--where", "@mine"], 1, "selections have no names yet"),
-        (["--train", "lora"], 2, "'lora' is not one of 'unet', 'adapter'"),
+        (["--train", "locon"], 2, "'locon' is not one of 'unet', 'adapter', 'lora'"),
         (["--uncond", "none"], 2, "'none' is not one of 'zeros', 'eos'"),
         (["--config", "none.toml"], 1, "none.toml: cannot be read"),
         (["--out", "nowhere", "--resume"], 1, "no run here"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pfgdata.errors import ConfigError
-from pfgtrain import config as config_module
 from pfgtrain.config import FitConfig, load_config, read_fit_table, read_table, toml_of
+from pfgtrain.config.words import SYNONYMS
 
 
 def write(path: Path, text: str) -> Path:
@@ -26,6 +26,11 @@ def test_a_config_written_as_toml_reads_back_equal(tmp_path: Path) -> None:
         gradient_checkpointing=True,
         snr_gamma=5.0,
         where="character = 'special_week'",
+        train="lora",
+        lora_alpha=8.0,
+        target_modules=["to_q", 'a "b"'],
+        caption="tags",
+        ema_power=0.75,
     )
     assert load_config(write(tmp_path / "config.toml", config.to_toml()), {}) == config
 
@@ -82,14 +87,14 @@ def test_an_unknown_key_is_answered_with_ours(tmp_path: Path, text: str, hint: s
         ("seed = true", "seed = True is not a whole number"),
         ("seed = 1.5", "seed = 1.5 is not a whole number"),
         ("gradient_checkpointing = 1", "is not true or false"),
-        ('train = "lora"', "train = 'lora' is not one of unet, adapter"),
+        ('train = "locon"', "train = 'locon' is not one of unet, adapter, lora"),
         ('uncond = "none"', "is not one of zeros, eos"),
         ('prediction_type = "sample"', "is not one of epsilon, v_prediction"),
         ('lr_scheduler = "cosin"', "is not one of constant, "),
         ("condition_dropout = 1.5", "is not 0 to 1"),
         ("learning_rate = nan", "is not 0 or more"),
         ("train_batch_size = 0", "is not above 0"),
-        ("num_tokens = -1", "is not above 0"),
+        ("num_tokens = -1", "is not 0 or more"),
         ("snr_gamma = 0.0", "is not above 0"),
         ("lr_warmup_steps = 5", "constant_with_warmup"),
         ("seed = [1]", "is not a whole number"),
@@ -133,8 +138,8 @@ def test_only_what_does_not_touch_past_steps_may_change_on_resume() -> None:
 
 
 def test_every_field_has_a_sentence() -> None:
-    body = ast.parse(inspect.getsource(config_module)).body
-    (node,) = [item for item in body if isinstance(item, ast.ClassDef) and item.name == "FitConfig"]
+    (node,) = ast.parse(inspect.getsource(FitConfig)).body
+    assert isinstance(node, ast.ClassDef)
     documented = {
         statement.target.id
         for statement, following in zip(node.body, node.body[1:], strict=False)
@@ -149,8 +154,42 @@ def test_every_field_has_a_sentence() -> None:
 
 def test_every_synonym_leads_to_a_field() -> None:
     fields = {field.name for field in dataclasses.fields(FitConfig)}
-    assert {name.split()[0] for name in config_module._SYNONYMS.values()} <= fields
-    assert not fields & config_module._SYNONYMS.keys()
+    assert {name.split()[0] for name in SYNONYMS.values()} <= fields
+    assert not fields & SYNONYMS.keys()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"network_dim": 8}, "unknown key 'network_dim'; here it is r"),
+        ({"network_alpha": 8}, "here it is lora_alpha"),
+        ({"caption_dropout": 0.1}, "here it is caption_dropout_rate"),
+        ({"train": "locon"}, "one of unet, adapter, lora"),
+        ({"train": "adapter", "num_tokens": 0}, "num_tokens = 0 is not possible .*nothing learns"),
+        ({"condition_dropout": 0.6, "pfg_dropout": 0.5}, r"it makes 1\.1 of all rows"),
+        ({"num_tokens": 0, "pfg_dropout": 0.5}, "pfg_dropout = 0.5 is not possible with num_tokens = 0"),
+        ({"shuffle_caption": True}, "shuffle_caption = True is not of use without a caption"),
+        ({"clip_skip": 0}, "clip_skip = 0 is not above 0"),
+        ({"target_modules": []}, "target_modules"),
+        ({"validation_split": 1.5}, "validation_split = 1.5 is not 0 to 1"),
+    ],
+)
+def test_what_cannot_be_is_one_line_that_names_the_key(table: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        FitConfig.of(table, source="x.toml")
+    assert str(caught.value).startswith("x.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_learns_follows_from_train_and_tokens() -> None:
+    for train, tokens, parts in [
+        ("unet", 5, ("adapter", "unet")),
+        ("unet", 0, ("unet",)),
+        ("lora", 5, ("adapter", "lora")),
+        ("lora", 0, ("lora",)),
+        ("adapter", 1, ("adapter",)),
+    ]:
+        assert FitConfig.of({"train": train, "num_tokens": tokens}, source="x").learning_parts == parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

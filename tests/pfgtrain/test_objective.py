@@ -6,7 +6,7 @@ from diffusers import DDPMScheduler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from pfgdata.errors import ConfigError
-from pfgtrain.objective import add_noise, draw, latents_of, row_losses, seed_of, snr_weights, target
+from pfgtrain.objective import Dropout, add_noise, draw, latents_of, row_losses, seed_of, snr_weights, target
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 ALPHAS = SCHEDULER.alphas_cumprod
@@ -43,7 +43,9 @@ def test_sample_prediction_is_refused() -> None:
 def test_a_draw_is_a_function_of_seed_and_index_alone() -> None:
     def once(seed: int, index: int) -> torch.Tensor:
         torch.rand(3)  # the global generator does not matter
-        return draw(seed=seed, index=index, shape=SHAPE, num_timesteps=1000, dropout=0.1).noise_BChw
+        return draw(
+            seed=seed, index=index, shape=SHAPE, num_timesteps=1000, dropout=Dropout(both=0.1)
+        ).noise_BChw
 
     assert torch.equal(once(1, 5), once(1, 5))
     assert not torch.equal(once(1, 5), once(1, 6))
@@ -52,25 +54,44 @@ def test_a_draw_is_a_function_of_seed_and_index_alone() -> None:
 
 
 def test_the_parts_of_two_processes_are_the_whole_of_one() -> None:
-    whole = draw(seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=0.5, posterior=True)
+    whole = draw(seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=Dropout(both=0.5), posterior=True)
     first, second = whole.rows(slice(0, 3)), whole.rows(slice(3, 6))
     assert torch.equal(torch.cat([first.noise_BChw, second.noise_BChw]), whole.noise_BChw)
     assert torch.equal(torch.cat([first.timesteps_B, second.timesteps_B]), whole.timesteps_B)
-    assert torch.equal(torch.cat([first.keep_B, second.keep_B]), whole.keep_B)
+    assert torch.equal(torch.cat([first.keep_text_B, second.keep_text_B]), whole.keep_text_B)
+    assert torch.equal(torch.cat([first.keep_tokens_B, second.keep_tokens_B]), whole.keep_tokens_B)
 
 
 def test_asking_for_the_posterior_does_not_move_the_other_draws() -> None:
-    without = draw(seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=0.5)
-    with_it = draw(seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=0.5, posterior=True)
+    without = draw(seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=Dropout(both=0.5))
+    with_it = draw(
+        seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=Dropout(both=0.5), posterior=True
+    )
     assert torch.equal(without.noise_BChw, with_it.noise_BChw)
     assert without.posterior_BChw is None
 
 
 def test_dropout_drops_its_share() -> None:
     shape = (20_000, 1, 1, 1)
-    for share in (0.0, 0.1, 1.0):
-        kept = draw(seed=0, index=0, shape=shape, num_timesteps=10, dropout=share).keep_B.float().mean()
-        assert abs(float(kept) - (1 - share)) < 0.01
+    for both, tokens, text in [(0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (1.0, 0.0, 0.0), (0.1, 0.2, 0.3)]:
+        dropout = Dropout(both=both, tokens=tokens, text=text)
+        chance = draw(seed=0, index=0, shape=shape, num_timesteps=10, dropout=dropout)
+        kept_text, kept_tokens = chance.keep_text_B, chance.keep_tokens_B
+        for share, rows in [
+            (both, ~kept_text & ~kept_tokens),
+            (tokens, kept_text & ~kept_tokens),
+            (text, ~kept_text & kept_tokens),
+        ]:
+            assert abs(float(rows.float().mean()) - share) < 0.01
+
+
+def test_more_kinds_of_dropout_do_not_move_the_other_draws() -> None:
+    draws = [
+        draw(seed=3, index=9, shape=SHAPE, num_timesteps=1000, dropout=dropout)
+        for dropout in (Dropout(both=0.1), Dropout(both=0.1, tokens=0.3, text=0.3))
+    ]
+    assert torch.equal(draws[0].noise_BChw, draws[1].noise_BChw)
+    assert torch.equal(draws[0].timesteps_B, draws[1].timesteps_B)
 
 
 def test_means_are_scaled_and_moments_are_drawn_as_diffusers_draws_them() -> None:

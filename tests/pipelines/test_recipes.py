@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgdata.taggers import CATALOG, DEFAULT_TAGGER
 from pfgtrain.checkpoint import RunRecord
-from pfgtrain.config import FitConfig, load_config
+from pfgtrain.config import load_config
 from pipelines.recipe import Recipe, find_recipe, read_recipe
 from pipelines.steps import run_steps
 
@@ -30,19 +28,17 @@ def test_a_shipped_recipe_loads_with_known_keys_only(name: str) -> None:
     assert recipe.latents is not None
     assert recipe.ingest.recipe in (None, *SQUARES)
     assert recipe.ingest.tagger == "demo" or recipe.ingest.tagger in CATALOG
-    if name == "umamusume_46k_stage1":
-        assert recipe.fit is None
-    else:
-        assert load_config(find_recipe(name), {}) == recipe.fit
+    assert load_config(find_recipe(name), {}) == recipe.fit
 
 
-@pytest.mark.parametrize("name", ["umamusume_46k", "anime_600k"])
+@pytest.mark.parametrize("name", LARGE)
 def test_what_is_encoded_is_what_is_trained_on(name: str) -> None:
     recipe = read_recipe(find_recipe(name))
     assert recipe.latents is not None
     assert recipe.fit is not None
     assert recipe.latents.where == recipe.fit.where
-    assert recipe.latents.base == recipe.fit.base
+    runs = {"umamusume_46k": "runs/umamusume_46k_stage1"}  # whose VAE is that of the latents
+    assert recipe.fit.base == runs.get(name, recipe.latents.base)
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -63,16 +59,47 @@ def test_the_article_s_run_is_the_article_s() -> None:
     assert (fit.uncond, fit.condition_dropout) == ("eos", 0.0)
 
 
-def test_the_fit_of_stage_1_waits_for_two_keys_only() -> None:
-    """When they come, uncomment the table and delete this test."""
-    text = find_recipe("umamusume_46k_stage1").read_text()
-    later = "\n".join(re.findall(r"^# later: (.*)$", text, flags=re.MULTILINE))
-    table = tomllib.loads(later)["fit"]
-    assert (table.pop("num_tokens"), table.pop("caption")) == (0, "tags")
-    assert FitConfig.of(table, source="stage 1").base == "models/wd-1-4"
-    for key, value in {"num_tokens": 0, "caption": "tags"}.items():
-        with pytest.raises(ConfigError):
-            FitConfig.of({key: value}, source="later")
+def in_the_demo_s_size(name: str, images: Path) -> Recipe:
+    """A shipped recipe with all its keys, but for images, models and lengths."""
+    recipe = read_recipe(find_recipe(name))
+    assert recipe.latents is not None and recipe.fit is not None
+    base = recipe.fit.base if name == "umamusume_46k" else "demo"
+    return dataclasses.replace(
+        recipe,
+        folder=images,
+        ingest=dataclasses.replace(recipe.ingest, images=".", tagger="demo", recipe=None),
+        query=None,
+        latents=dataclasses.replace(recipe.latents, base="demo", where=None, resolution=64),
+        fit=dataclasses.replace(
+            recipe.fit, base=base, where=None, max_train_steps=2, train_batch_size=4, num_train_epochs=1
+        ),
+        generate=recipe.generate
+        and dataclasses.replace(
+            recipe.generate, guides=["guide.jpg"], images_per_guide=1, num_inference_steps=2
+        ),
+    )
+
+
+def test_both_stages_of_the_article_run_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    pictures = sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))
+    for picture in pictures[:8]:
+        shutil.copy(picture, tmp_path / "images")
+    shutil.copy(pictures[9], tmp_path / "images" / "guide.jpg")
+    out, results = tmp_path / "out", dict[str, dict[str, str]]()
+    for name in ("umamusume_46k_stage1", "umamusume_46k"):
+        recipe = in_the_demo_s_size(name, tmp_path / "images")
+        ran = run_steps(recipe, out, progress=NoProgress(), stop=lambda: False)
+        results[name] = {step.name: step.result for step in ran}
+    second = results["umamusume_46k"]
+    assert second["ingest"].startswith("9 images = 0 tagged + 0 copied + 9 unchanged")
+    assert second["latents"].startswith("9 images = 0 encoded + 9 present")
+    assert second["generate"].startswith("1 pictures of 1 guides")
+    runs = out / "runs"
+    one, two = (RunRecord.read(runs / name) for name in results)
+    assert (one.num_tokens, one.caption, one.base_name) == (0, "tags", "demo")
+    assert (two.num_tokens, two.caption) == (5, None)
+    assert (two.base_name, two.base_revision) == (str(runs / "umamusume_46k_stage1"), "step-00000002")
 
 
 def test_a_model_beside_a_recipe_is_found_from_anywhere(tmp_path: Path) -> None:

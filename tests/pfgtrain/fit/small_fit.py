@@ -29,6 +29,7 @@ SMALL = FitConfig(
     condition_dropout=0.3,
     snr_gamma=5.0,
     logging_steps=2,
+    validation_split=0.0,
 )
 
 
@@ -43,8 +44,7 @@ def data_of(store: Store) -> FitData:
     snapshot = store.snapshot()
     (latent_set,) = store.latent_sets()
     return FitData(
-        path=store.path,
-        store=store.identity,
+        store=store,
         snapshot=snapshot,
         latent_set=latent_set,
         selection=snapshot.everything,
@@ -63,11 +63,13 @@ class StopAfter:
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """All weights of the newest checkpoint, by their path in it."""
     newest = checkpoints(run)[-1]
-    state = load_file(newest / "adapter.safetensors")
-    if (newest / "unet").exists():
-        state |= load_file(newest / "unet" / "diffusion_pytorch_model.safetensors")
-    return state
+    return {
+        f"{file.relative_to(newest)} {name}": value
+        for file in sorted(newest.rglob("*.safetensors"))
+        for name, value in load_file(file).items()
+    }
 
 
 def losses_of(run: Path) -> list[tuple[int, float]]:

@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, join
-from pfgtrain.objective import draw
+from pfgtrain.objective import Dropout, draw
 from pfgtrain.prompts import encode_prompts
 from tests.pfgtrain.fit.test_trainer import NUMBERS, STILL, make_trainer
 from tests.pfgtrain.small_store import build_latents, build_store
@@ -33,15 +33,18 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     config = replace(STILL, prompt="a cat", uncond=uncond, condition_dropout=0.5, snr_gamma=0.05)
     trainer = make_trainer(base, latent_set, config)
 
-    chance = draw(seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=0.5)
+    chance = draw(
+        seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=Dropout(both=0.5)
+    )
     prompt, empty = encode_prompts(base, ["a cat", ""]).split(1)
     with torch.no_grad():
-        tokens = trainer._trainee.adapter(torch.from_numpy(batch.features).float())
+        assert trainer.trainee.adapter is not None
+        tokens = trainer.trainee.adapter(torch.from_numpy(batch.features).float())
     pad = empty[:, -1:].expand(1, 2, -1) if uncond == "eos" else torch.zeros(1, 2, tokens.shape[2])
     context = torch.cat(
         [
             torch.cat([prompt, own[None]], dim=1) if keep else torch.cat([empty, pad], dim=1)
-            for own, keep in zip(tokens, chance.keep_B, strict=True)
+            for own, keep in zip(tokens, chance.keep_tokens_B, strict=True)
         ]
     )
     scheduler = DDPMScheduler.from_pretrained(base.folder / "scheduler")
@@ -56,5 +59,5 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     weights = (snr.clamp(max=0.05) + shift) / (snr + shift)
     expected = ((answer - wanted).square().mean(dim=(1, 2, 3)) * weights).mean()
 
-    assert chance.keep_B.any() and not chance.keep_B.all()
-    assert float(trainer.step([batch])) == pytest.approx(float(expected), rel=1e-4)
+    assert chance.keep_tokens_B.any() and not chance.keep_tokens_B.all()
+    assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)

@@ -31,12 +31,36 @@ from tests.pfgtrain.fit.small_fit import (
     make_data,
 )
 
+pytestmark = pytest.mark.resume
+MODES: dict[str, dict[str, Any]] = {
+    "unet": {"use_ema": True, "ema_decay": 0.9},
+    "unet, cross-attention": {"unet_blocks": "cross_attention", "use_ema": True, "use_ema_warmup": True},
+    "unet, up blocks, mlp": {"unet_blocks": "up_blocks", "adapter_kind": "mlp", "standardize_features": True},
+    "unet without tokens, captions": {
+        "num_tokens": 0,
+        "caption": "tags",
+        "shuffle_caption": True,
+        "caption_dropout_rate": 0.3,
+        "use_ema": True,
+        "offload_ema": True,
+    },
+    "adapter": {"train": "adapter", "standardize_features": True, "use_ema": True},
+    "lora": {"train": "lora", "r": 2, "lora_alpha": 1.0, "use_ema": True, "lora_learning_rate": 1e-2},
+    "lora, captions and tokens": {
+        "train": "lora",
+        "unet_blocks": "cross_attention",
+        "caption": "tags",
+        "pfg_dropout": 0.2,
+        "clip_skip": 2,
+    },
+}
 
-@pytest.mark.parametrize("train", ["unet", "adapter"])
-def test_a_fit_cut_after_any_step_and_resumed_equals_the_uncut_one(
-    train: Any, data: FitData, base: Base, tmp_path: Path
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fit_cut_twice_and_resumed_equals_the_uncut_one(
+    mode: str, data: FitData, base: Base, tmp_path: Path
 ) -> None:
-    config = replace(SMALL, train=train, gradient_accumulation_steps=2, lr_scheduler="cosine")
+    config = replace(SMALL, gradient_accumulation_steps=2, lr_scheduler="cosine", **MODES[mode])
     fit(data, base, config, run_dir=tmp_path / "whole")
     fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(1))
     for steps in (3, 10):
@@ -44,6 +68,19 @@ def test_a_fit_cut_after_any_step_and_resumed_equals_the_uncut_one(
     assert (report.first_step, report.last_step, report.interrupted) == (4, 6, False)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert [step for step, _ in losses_of(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7])
+def test_it_may_be_cut_at_any_step_of_an_epoch(cut: int, data: FitData, base: Base, tmp_path: Path) -> None:
+    config = replace(
+        SMALL, max_train_steps=8, gradient_accumulation_steps=2, use_ema=True, validation_split=0.2
+    )
+    plan = plan_fit(data, base, config)
+    assert 2 * plan.batches_per_epoch < plan.batches  # cuts fall into every part of more than two epochs
+    fit(data, base, config, run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(cut))
+    fit(data, base, config, run_dir=tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_steps_lost_to_a_crash_are_trained_again_and_logged_once(

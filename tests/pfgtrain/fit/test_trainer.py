@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pfgdata.records import NoProgress
 from pfgdata.store import LatentSet
+from pfgtrain.adapter import PFGLinear
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches, join
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import Trainer, make_accelerator
+from tests.doubles import CheapTagger
 from tests.pfgtrain.small_store import FEATURE_DIM, build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
 
@@ -50,10 +51,10 @@ def make_trainer(base: Base, latent_set: LatentSet, config: FitConfig = STILL) -
         config,
         accelerator=make_accelerator(config),
         latent_set=latent_set,
+        tagger=CheapTagger().identity,
         feature_dim=FEATURE_DIM,
         total_steps=10,
-        weights=None,
-        progress=NoProgress(),
+        text_layer=base.text_layer,
     )
 
 
@@ -62,7 +63,7 @@ def epoch(batches: Batches) -> list[Batch]:
 
 
 def loss_and_gradient(trainer: Trainer, step: list[Batch], folder: Path) -> tuple[float, dict[int, Any]]:
-    loss = float(trainer.step(step))
+    loss = float(trainer.step(step).loss)
     folder.mkdir()
     trainer.write(folder)
     states = torch.load(folder / "optimizer.pt", weights_only=True)["optimizer"]["state"]
@@ -121,13 +122,14 @@ def test_frozen_parts_are_held_in_the_mixed_dtype_and_what_learns_in_float32(
     reader, latent_set = batches
     config = replace(STILL, train="adapter", mixed_precision="bf16", adapter_learning_rate=1e-3)
     trainer = make_trainer(base, latent_set, config)
-    trainee = trainer._trainee
+    trainee = trainer.trainee
     assert trainee.unet.dtype == torch.bfloat16
+    assert isinstance(trainee.adapter, PFGLinear)
     assert trainee.adapter.dtype == torch.float32
     assert not any(parameter.requires_grad for parameter in trainee.unet.parameters())
     assert trainee.unet.training  # else diffusers ignores gradient checkpointing
     before = trainee.adapter.pfg_linear.weight.clone()
-    assert np.isfinite(trainer.read_losses([trainer.step(epoch(reader)[:1])])).all()
+    assert np.isfinite(trainer.read_losses([trainer.step(epoch(reader)[:1])])[0]).all()
     assert not torch.equal(trainee.adapter.pfg_linear.weight, before)
 
 
@@ -137,7 +139,7 @@ def test_gradient_checkpointing_is_really_on(base: Base, batches: tuple[Batches,
     for flag in (False, True):
         trainer = make_trainer(base, latent_set, replace(STILL, gradient_checkpointing=flag))
         seen: list[int] = []
-        trainer._trainee.unet.down_blocks[0].resnets[0].register_forward_pre_hook(
+        trainer.trainee.unet.down_blocks[0].resnets[0].register_forward_pre_hook(
             lambda *_, seen=seen: seen.append(1)
         )
         trainer.step(epoch(reader)[:1])

@@ -155,7 +155,9 @@ def test_generates_unconditional_row_is_the_row_that_training_drops_to(
 
     def training(keep: bool) -> Tensor:
         keep_B = torch.full((2,), keep)
-        return conditional_rows(prompt, tokens, empty_BTD=empty, keep_B=keep_B, uncond=uncond)
+        return conditional_rows(
+            prompt, tokens, empty_1TD=empty, keep_text_B=keep_B, keep_tokens_B=keep_B, uncond=uncond
+        )
 
     assert seen.shape == (4, 77 + TOKENS, WIDTH)
     assert torch.equal(seen[:2], training(keep=False))

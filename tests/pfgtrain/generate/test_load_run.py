@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from pfgdata.errors import ConfigError, IdentityError, RunError
 from pfgdata.vaes import state_digest
@@ -40,13 +41,17 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
             "base_name": base.name,
             "base_revision": None,
             "base_family": base.family,
+            "base_fingerprint": base.fingerprint,
             "latents_id": "x",
             "vae_digest": state_digest(base.load_vae().state_dict()),
             "scaling_factor": 0.18215,
             "resolution": 64,
             "prompt": "illustration of *",
+            "caption": None,
+            "text_layer": base.text_layer,
             "uncond": "eos",
             "num_tokens": TOKENS,
+            "adapter_kind": "linear",
             "cross_attention_dim": WIDTH,
             "prediction_type": "v_prediction",
             "train": "unet",
@@ -57,6 +62,7 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
             "thresholds": {},
             "trained_digest": "x",
             "trained_count": 1,
+            "held_out_count": 0,
             "versions": {},
             "created": "2026-11-24T00:00:00Z",
         }
@@ -67,12 +73,14 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
         def write(folder: Path) -> None:
             adapter = PFGLinear(768, TOKENS, WIDTH, generator=torch.Generator().manual_seed(9))
             save_adapter(adapter, folder / "adapter.safetensors")
+            if changes.get("train") == "adapter":
+                return
             unet = base.load_unet()
             with torch.no_grad():
                 unet.conv_out.bias.add_(0.5)
-            unet.save_pretrained(folder / "unet")
+            save_file(unet.state_dict(), folder / "unet.safetensors")
 
-        state = CheckpointState(step=50, epoch=0, position=50, probe_start=1.0)
+        state = CheckpointState(step=50, epoch=0, position=50, probe_start=1.0, validation_loss=None)
         save_checkpoint(run, state, write=write)
         return run
 

@@ -1,0 +1,256 @@
+"""A base: a Stable Diffusion 1 or 2 checkpoint as a diffusers folder, its parts loaded when asked for.
+
+What a base is follows from its configs alone, before any weight is read. SD1 and SD2 are told apart by the
+UNet's `use_linear_projection`, not by width, so that a small base of its own width has a family too.
+diffusers fills weights that a file lacks with random numbers and only logs it; here that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from pfgdata.errors import IdentityError, ModelError
+from pfgdata.hub import resolve
+from pfgdata.records import Progress
+from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_variant
+from pfgtrain.base.configs import (
+    PredictionType,
+    context_width,
+    read_config,
+    require_stable_diffusion,
+    scheduled_prediction,
+)
+from pfgtrain.base.weights import fingerprint, lay_over, or_model_error
+from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
+
+__all__ = ["Base", "Family", "require_same_base"]
+
+Family = Literal["sd1", "sd2"]
+
+_DPM_2M = {  # DPM++ 2M as A1111 means it, whatever the base's own scheduler is
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "final_sigmas_type": "zero",
+    "thresholding": False,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "use_flow_sigmas": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A checkpoint whose parts load from `folder` and nowhere else, to `device`."""
+
+    name: str  # an absolute folder, a hub id, or 'demo': finds it again from anywhere
+    folder: Path
+    revision: str | None  # the hub's commit; None for a folder
+    family: Family
+    cross_attention_dim: int  # width of the context: 768 for SD1, 1024 for SD2
+    latent_channels: int
+    prediction_type: PredictionType
+    text_layers: int  # of the text encoder; its hidden layer of this number is the last
+    text_layer: int  # the hidden layer that is read: the last, or a run's
+    overlays: tuple[Path, ...]  # folders of weights laid over the UNet's, in order: a base may be a run
+    untrained: bool  # it carries the marker file UNTRAINED: weights from a fixed seed
+    device: torch.device
+    dtype: torch.dtype  # of the UNet, unless a load asks for another
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        prediction_type: PredictionType | None = None,
+        config: Path | None = None,
+        progress: Progress | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Base:
+        """Find the base called `name` and check its configs; no weight is read yet.
+
+        `revision` is a hub's, or a run's checkpoint; `prediction_type` overrules what the scheduler's config
+        says; `config` is a diffusers folder with what a single file lacks. Raises ModelNotFoundError if it is
+        not here, ModelError if a part is missing or it is no SD1 or SD2, RunError for a run without weights.
+        """
+        if is_run(Path(name).expanduser()):
+            run = Path(name).expanduser().absolute()
+            return cls._of_run(run, revision, prediction_type, device=device, dtype=dtype)
+        resolved = resolve(name, what="base", revision=revision, config=config, progress=progress)
+        name, folder = resolved.name, resolved.folder
+        require_stable_diffusion(folder, name=name)
+        unet, text = read_config(folder, "unet"), read_config(folder, "text_encoder")
+        layers = int(text.get("num_hidden_layers", 12))  # class default
+        width = context_width(unet, text, where=folder)
+        channels = read_config(folder, "vae").get("latent_channels", 4)  # diffusers' default
+        if unet.get("in_channels", 4) != channels:
+            raise ModelError(
+                f"{folder}: the UNet takes {unet.get('in_channels')} channels, the VAE makes {channels};"
+                " inpainting and depth models are not supported"
+            )
+        return cls(
+            name=name,
+            folder=folder,
+            revision=resolved.revision,
+            family="sd2" if unet.get("use_linear_projection") else "sd1",
+            cross_attention_dim=width,
+            latent_channels=channels,
+            prediction_type=prediction_type or scheduled_prediction(folder),
+            text_layers=layers,
+            text_layer=layers,
+            overlays=(),
+            untrained=(folder / "UNTRAINED").exists(),
+            device=torch.device(device),
+            dtype=dtype,
+        )
+
+    @classmethod
+    def _of_run(
+        cls,
+        run: Path,
+        checkpoint: str | None,
+        prediction_type: PredictionType | None,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> Base:
+        """The base of `run` with what that run has learnt of the UNet laid over it, its average if any."""
+        record = RunRecord.read(run)
+        weights = find_checkpoint(run, checkpoint or "latest")
+        kind = prediction_type or record.prediction_type
+        below = cls.load(
+            record.base_name,
+            revision=record.base_revision,
+            prediction_type=kind,
+            device=device,
+            dtype=dtype,
+        )
+        require_same_base(below, record, where=f"run {run}")
+        return replace(
+            below,
+            name=str(run),
+            revision=weights.name,
+            text_layer=record.text_layer,
+            overlays=(*below.overlays, weights_folder(weights, record=record)),
+            untrained=below.untrained and record.train == "adapter",
+        )
+
+    def load_unet(self, *, weights: Path | None = None, dtype: torch.dtype | None = None) -> Any:
+        """The UNet2DConditionModel in eval mode, with what a checkpoint's folder `weights` holds laid over.
+
+        A LoRA there is merged in. Raises ModelError or RunError if it is of another UNet.
+        """
+        from diffusers import UNet2DConditionModel
+
+        unet = self._load(
+            UNet2DConditionModel.from_pretrained, self.folder / "unet", dtype=dtype or self.dtype
+        )
+        for folder in (*self.overlays, *([weights] if weights else [])):
+            lay_over(unet, folder)
+        return unet
+
+    def load_vae(self, *, digest: str | None = None) -> Any:
+        """The AutoencoderKL, frozen, always float32: Waifu Diffusion 1.4's overflows in float16.
+
+        Raises IdentityError if `digest` is given and not its.
+        """
+        folder = self.folder / "vae"
+        vae = load_autoencoder(folder)
+        if digest is not None and state_digest(vae.state_dict()) != digest:
+            raise IdentityError(f"{folder}: not the VAE of the run's latents; name the run's own base")
+        return vae.to(self.device)
+
+    def load_text_encoder(self, *, dtype: torch.dtype = torch.float32) -> Any:
+        """The CLIPTextModel, in eval mode; float32 by default, for it runs once per prompt."""
+        from transformers import CLIPTextModel
+
+        return self._load(CLIPTextModel.from_pretrained, self.folder / "text_encoder", dtype=dtype)
+
+    def load_tokenizer(self) -> Any:
+        """The CLIPTokenizer."""
+        from transformers import CLIPTokenizer
+
+        folder = self.folder / "tokenizer"
+        return or_model_error(
+            lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True), where=folder
+        )
+
+    def load_noise_scheduler(self) -> Any:
+        """The DDPMScheduler that adds noise in training, of the base's betas and `prediction_type`."""
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler.from_config(self.scheduler_config)
+
+    def load_sampler(self) -> Any:
+        """The DPM++ 2M scheduler for generation, of the base's betas and `prediction_type`."""
+        from diffusers import DPMSolverMultistepScheduler
+
+        config = self.scheduler_config
+        choices: dict[str, Any] = dict(_DPM_2M)
+        if config.get("rescale_betas_zero_snr"):
+            choices["timestep_spacing"] = "trailing"  # the first step must see pure noise (arXiv 2305.08891)
+        return DPMSolverMultistepScheduler.from_config(config, **choices)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that tell two bases of one name apart; a float16 copy has those of the original.
+
+        Of the weights that any fine-tune moves, for reading all 3.4 GB of a UNet would take seconds.
+        """
+        return fingerprint(self.folder, self.overlays)
+
+    @property
+    def scaling_factor(self) -> float:
+        """What the VAE's latents are multiplied by for the UNet."""
+        return float(read_config(self.folder, "vae").get("scaling_factor", SCALING_FACTOR))
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The base's scheduler config, with the prediction type in use here."""
+        return {**read_config(self.folder, "scheduler"), "prediction_type": self.prediction_type}
+
+    def _load(self, loader: Callable[..., Any], folder: Path, *, dtype: torch.dtype) -> Any:
+        """Load one part from `folder` only, complete, to the base's device."""
+        model, info = or_model_error(
+            lambda: loader(
+                folder,
+                torch_dtype=dtype,
+                variant=weights_variant(folder),
+                local_files_only=True,
+                output_loading_info=True,
+            ),
+            where=folder,
+        )
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ModelError(f"{folder}: {len(missing)} weights are not in the file, {missing[0]} for one")
+        return model.to(self.device).eval()
+
+
+def require_same_base(base: Base, record: RunRecord, *, where: str) -> None:
+    """Raise IdentityError unless `base` is the one that the run of `record` was trained on."""
+    if base.cross_attention_dim != record.cross_attention_dim:
+        raise IdentityError(
+            f"{where} is of base {record.base_name}, {record.cross_attention_dim} wide;"
+            f" base {base.name} is {base.cross_attention_dim} wide; use the run's own"
+        )
+    if base.scaling_factor != record.scaling_factor:
+        raise IdentityError(
+            f"{where} learned on latents times {record.scaling_factor}; the VAE of base {base.name}"
+            f" says scaling_factor {base.scaling_factor}; use the run's own base"
+        )
+    if base.fingerprint != record.base_fingerprint:
+        raise IdentityError(
+            f"{where} was trained on base {record.base_name} as it was then ({record.base_fingerprint});"
+            f" base {base.name} has other weights ({base.fingerprint}); use the run's own"
+        )

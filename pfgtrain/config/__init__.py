@@ -1,0 +1,22 @@
+"""What a fit is asked to do: one frozen dataclass, from TOML and flags, saved with its run as config.toml.
+
+A key that is not one of ours is refused, never ignored: a misspelt `snr_gama` would otherwise cost a week of
+training.
+"""
+
+from __future__ import annotations
+
+from pfgtrain.config.files import CONFIG_FILE, RECIPE_TABLES, load_config, read_fit_table
+from pfgtrain.config.fit_config import LR_SCHEDULERS, FitConfig
+from pfgtrain.config.tables import read_table, toml_of
+
+__all__ = [
+    "CONFIG_FILE",
+    "LR_SCHEDULERS",
+    "RECIPE_TABLES",
+    "FitConfig",
+    "load_config",
+    "read_fit_table",
+    "read_table",
+    "toml_of",
+]

@@ -1,0 +1,51 @@
+"""A fit's config from a TOML file, a recipe's table or flags above either."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pfgdata.errors import ConfigError
+from pfgtrain.config.fit_config import FitConfig
+
+__all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table"]
+
+CONFIG_FILE = "config.toml"  # in a run's folder
+RECIPE_TABLES = ("ingest", "query", "latents", "fit", "generate")
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any]) -> FitConfig:
+    """The config of a TOML file (or the defaults) with `overrides` above it; None there means not given.
+
+    Epochs given above a file's steps count: `max_train_steps` of the file is then dropped.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        table = read_fit_table(path)
+        FitConfig.of(table, source=str(path))
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if "num_train_epochs" in given:
+        table.pop("max_train_steps", None)
+    return FitConfig.of(table | given, source="options" if path is None else f"{path} and options")
+
+
+def read_fit_table(path: Path) -> dict[str, Any]:
+    """The [fit] table of a recipe, or the keys of a file that holds only such keys."""
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as problem:
+        raise ConfigError(f"{path}: cannot be read ({problem.strerror}); name a TOML file") from problem
+    except ValueError as problem:  # TOMLDecodeError, and bytes that are no UTF-8
+        raise ConfigError(f"{path}: not TOML ({problem})") from problem
+    tables = [key for key, value in content.items() if isinstance(value, dict)]
+    if not tables:
+        return content
+    for key in content:
+        if key not in RECIPE_TABLES:
+            raise ConfigError(f"{path}: unknown table [{key}]; a recipe has [{'] ['.join(RECIPE_TABLES)}]")
+    if "fit" not in tables:
+        raise ConfigError(f"{path}: this recipe has no table [fit]")
+    return dict(content["fit"])

@@ -1,0 +1,97 @@
+"""A TOML table to a dataclass and back: a key is known and of its type, or refused with the nearest name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pfgdata.errors import ConfigError
+from pfgdata.records import nearest
+from pfgtrain.config.words import FLAGS_ONLY, SYNONYMS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["read_table", "toml_of"]
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+def read_table(kind: type[T], table: Mapping[str, Any], *, source: str) -> T:
+    """The dataclass `kind` of a TOML table. Raises ConfigError naming `source` and the key that is wrong.
+
+    Its fields are numbers, texts, bools, lists of them, Literals, and any of these or None.
+    """
+    hints = get_type_hints(kind)
+    for key, value in table.items():
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown key {key!r}{_advice(key, tuple(hints))}")
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{source}: {key} = {value!r} is not {_described(hints[key])}")
+    for field in dataclasses.fields(kind):
+        if field.name not in table and field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{source}: {field.name} is missing; it is {_described(hints[field.name])}")
+    values: dict[str, Any] = {
+        key: float(value) if float in _options(hints[key]) else value for key, value in table.items()
+    }
+    try:
+        return kind(**values)
+    except ConfigError as problem:
+        raise ConfigError(f"{source}: {problem}") from None
+
+
+def toml_of(table: Mapping[str, Any]) -> str:
+    """Flat `table` of text, numbers, bools and lists of them as TOML; what is None is left out."""
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items() if value is not None)
+
+
+def _toml_value(value: str | bool | float | list[Any]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str):
+        quoted = json.dumps(value, ensure_ascii=False)  # TOML knows every escape that JSON writes
+        return quoted.replace("\x7f", "\\u007f")  # the one control that JSON leaves bare and TOML forbids
+    return str(value).lower()  # true, 5e-06, inf: TOML's spelling too
+
+
+def _advice(key: str, known: tuple[str, ...]) -> str:
+    ours = SYNONYMS.get(key)
+    if ours and ours.split()[0] in known:
+        return f"; here it is {ours}"
+    if key in FLAGS_ONLY and "max_train_steps" in known:
+        return f"; that is {FLAGS_ONLY[key]}"
+    close = nearest(key, known)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; known are {', '.join(known)}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    return any(_fits_one(value, option) for option in _options(hint))
+
+
+def _fits_one(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    return type(value) in ((int, float) if hint is float else (hint,))  # exact: True is an int by isinstance
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of `X | None`; anything else is its own only one."""
+    arguments = get_args(hint)
+    return arguments if type(None) in arguments else (hint,)
+
+
+def _described(hint: Any) -> str:
+    named = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    parts = []
+    for option in _options(hint):
+        if get_origin(option) is Literal:
+            parts.append("one of " + ", ".join(get_args(option)))
+        elif get_origin(option) is list:
+            parts.append(f"a list, each {_described(get_args(option)[0])}")
+        elif option in named:
+            parts.append(named[option])
+    return " or ".join(parts)

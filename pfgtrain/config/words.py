@@ -1,0 +1,46 @@
+"""Other trainers' words for our keys: what someone who comes from kohya's sd-scripts will type first."""
+
+from __future__ import annotations
+
+__all__ = ["FLAGS_ONLY", "SYNONYMS"]
+
+SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
+    "batch_size": "train_batch_size",
+    "caption_dropout": "caption_dropout_rate",
+    "caption_column": "caption",
+    "caption_tag_dropout_rate": "caption_dropout_rate (of whole captions)",
+    "cond_dropout": "condition_dropout",
+    "dropout": "condition_dropout",
+    "ema": "use_ema",
+    "epoch": "num_train_epochs",
+    "epochs": "num_train_epochs",
+    "init_weights": "init",
+    "log_every_n_steps": "logging_steps",
+    "lr": "learning_rate",
+    "lr_scheduler_num_cycles": "lr_num_cycles",
+    "lr_scheduler_power": "lr_power",
+    "max_train_epochs": "num_train_epochs",
+    "min_snr_gamma": "snr_gamma",
+    "network_alpha": "lora_alpha",
+    "network_dim": "r",
+    "network_lr": "lora_learning_rate",
+    "network_weights": "init",
+    "pfg_num_tokens": "num_tokens",
+    "pfg_token_num": "num_tokens",
+    "pretrained_model_name_or_path": "base",
+    "rank": "r",
+    "save_every_n_steps": "checkpointing_steps",
+    "save_last_n_steps": "checkpoints_total_limit",
+    "steps": "max_train_steps",
+    "tokens": "num_tokens",
+    "unet_lr": "learning_rate",
+    "v_parameterization": 'prediction_type = "v_prediction"',
+}
+FLAGS_ONLY = {  # words for what is no key of a config
+    "output_dir": "the option --out",
+    "train_data_dir": "the option --shards",
+    "shards": "the option --shards",
+    "store": "the option --shards",
+    "out": "the option --out",
+    "resume": "the option --resume",
+}

@@ -1,0 +1,98 @@
+"""Whether what is at hand fits together: latents and base, a run and the fit that goes on with it.
+
+A run goes on only with what it was begun with; this is where another tagger, VAE or selection is found out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pfgdata.errors import IdentityError, RunError
+from pfgdata.latents import probe_image
+from pfgdata.records import NoProgress, Progress
+from pfgdata.store import require_same_tagger
+from pfgdata.vaes import Vae, base_geometry
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import CheckpointState, RunRecord, is_run
+from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
+from pfgtrain.fit.data import FitData
+
+__all__ = ["require_run", "require_same_vae", "require_whole_steps"]
+
+_SAME = 0.02  # of the probe's deviation: float16 weights move it by 0.001, another fine-tune by 0.3 and more
+
+
+def require_same_vae(data: FitData, base: Base, *, progress: Progress | None = None) -> str:
+    """The digest of the base's VAE, which the latents are of.
+
+    Raises IdentityError unless they are, at its scale, and of sides that its UNet can halve. A VAE whose
+    weights differ but which makes the same of the set's probe image (a float16 copy) will do, and `progress`
+    is told.
+    """
+    latent_set, folder = data.latent_set, base.folder
+    info, vae = latent_set.info, Vae.load(str(folder), device="cpu")
+    redo = f"make latents: pfgdata latents {data.path} --base {base.name}"
+    wanted, made = np.asarray(info.probe, np.float32), vae.encode(probe_image(vae.factor)[None])[0][0]
+    same_shape = wanted.shape == made.shape
+    off = float(np.abs(wanted - made).mean() / max(float(made.std()), 1e-6)) if same_shape else np.inf
+    if vae.digest != latent_set.identity.vae_digest:
+        if off > _SAME:
+            raise IdentityError(
+                f"latent set {latent_set.id} was made by the VAE of {info.base_name}, base {base.name} has"
+                f" another; use --base {info.base_name}, or {redo}"
+            )
+        (progress or NoProgress()).say(
+            f"the VAE of {base.name} has other weights than the one the latents are of, and the same effect"
+            f" (off by {off:.2g} of the deviation)"
+        )
+    elif wanted.size and off > _SAME:
+        raise IdentityError(
+            f"latent set {latent_set.id}: its probe image comes out otherwise here (off by {off:.2g} of the"
+            f" deviation), though the VAE is the same; {redo}"
+        )
+    if vae.scaling_factor != info.scaling_factor:  # fit scales by the set's, generate by this
+        raise IdentityError(
+            f"latent set {latent_set.id} is of {info.base_name}, whose scaling_factor is"
+            f" {info.scaling_factor:g}, base {base.name} has {vae.scaling_factor:g}; use"
+            f" --base {info.base_name}, or set it right in {folder / 'vae' / 'config.json'}"
+        )
+    step = base_geometry(folder).step
+    if latent_set.identity.step % step:
+        raise IdentityError(
+            f"latent set {latent_set.id} has sides in steps of {latent_set.identity.step} pixels,"
+            f" base {base.name} needs {step}; {redo}"
+        )
+    return vae.digest
+
+
+def require_run(run_dir: Path, record: RunRecord, config: FitConfig, *, resume: bool) -> None:
+    """Raise unless `run_dir` is free, or, to `resume`, holds the run that `record` and `config` go on."""
+    if not resume:
+        if is_run(run_dir):
+            raise RunError(
+                f"{run_dir}: holds a run; go on with it by --resume, or name another folder by --out"
+            )
+        return
+    saved = RunRecord.read(run_dir)
+    require_same_tagger(saved.tagger, record.tagger, where=f"run {run_dir}")
+    differs = record.differs_from(saved) or config.changed_from(load_config(run_dir / CONFIG_FILE, {}))
+    if differs:
+        raise RunError(
+            f"{run_dir}: cannot go on with another {', '.join(differs)}; resume as it was begun"
+            f" ({run_dir / CONFIG_FILE}), or start a new run by --out"
+        )
+
+
+def require_whole_steps(
+    run_dir: Path, state: CheckpointState, *, per_epoch: int, batches: int, accumulation: int
+) -> None:
+    """Raise RunError if the last step of a run that has ended was short and a longer one goes on from it."""
+    done = state.epoch * per_epoch + state.position
+    if done < state.step * accumulation and batches > done:
+        taken = done - (state.step - 1) * accumulation
+        raise RunError(
+            f"{run_dir}: ended by a step of {taken} instead of {accumulation} batches, and a longer run would"
+            " have filled it; start a new run by --out"
+        )

@@ -1,0 +1,169 @@
+"""What is trained on: the selected images that have a latent, less those held out, with their texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pfgdata.errors import ConfigError, RunError
+from pfgdata.query import Thresholds, select
+from pfgdata.records import Progress, Selection
+from pfgdata.store import LatentSet, Snapshot, Store
+from pfgtrain.base import Base
+from pfgtrain.batches import Batches, Rows, Texts, join
+from pfgtrain.captions import TAGS, column_captions, shuffled, tag_captions
+from pfgtrain.checkpoint import RunRecord, is_run
+from pfgtrain.config import FitConfig
+from pfgtrain.fit.split import held_out
+
+__all__ = ["FitData", "Sets", "base_of", "data_of", "sets_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitData:
+    """What is trained on: a selection of a store's images, and the latent set it is joined with."""
+
+    store: Store
+    snapshot: Snapshot
+    latent_set: LatentSet
+    selection: Selection
+
+    @property
+    def path(self) -> Path:
+        """The store's, as it was given."""
+        return self.store.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sets:
+    """The images trained on, and those held out if there are any, each with its own texts."""
+
+    train: Batches
+    validation: Batches | None
+    missing_captions: int  # images trained on whose caption is empty
+
+
+def data_of(store: Store, config: FitConfig) -> FitData:
+    """What `config` asks to train on: its latent set, and the images that its `where` selects.
+
+    Raises QueryError for the expression, RunError where there are no latents, ConfigError where it is not
+    clear which set is meant.
+    """
+    if config.where and config.where.startswith("@"):
+        raise ConfigError(f"where = {config.where!r}: selections have no names yet; write the expression")
+    snapshot = store.snapshot()
+    thresholds = Thresholds(
+        general=config.threshold, character=config.character_threshold, floor=store.identity.score_floor
+    )
+    return FitData(
+        store=store,
+        snapshot=snapshot,
+        latent_set=_latent_set(store, config),
+        selection=select(snapshot, store.vocabulary, config.where, thresholds),
+    )
+
+
+def base_of(
+    data: FitData, config: FitConfig, *, run_dir: Path | None = None, progress: Progress | None = None
+) -> Base:
+    """The base that `config` asks for, by default the one the latents are of, at the revision on record.
+
+    The record is the latent set's and, above it, that of the run to go on with in `run_dir`, if there is one.
+    """
+    info = data.latent_set.info
+    name, revisions = config.base or info.base_name, {info.base_name: info.base_revision}
+    if run_dir is not None and is_run(run_dir):
+        record = RunRecord.read(run_dir)
+        revisions[record.base_name] = record.base_revision
+    absolute = str(Path(name).expanduser().absolute())  # as a run or folder is on record
+    return Base.load(
+        name,
+        revision=revisions.get(name, revisions.get(absolute)),
+        prediction_type=config.prediction_type,
+        config=Path(config.base_config).expanduser() if config.base_config else None,
+        progress=progress,
+    )
+
+
+def sets_of(data: FitData, config: FitConfig, *, processes: int) -> Sets:
+    """The batches of a fit by that many processes. Raises RunError where there is nothing to train on."""
+    rows = join(data.selection, data.latent_set.index())
+    held = held_out(
+        data.snapshot,
+        rows.images,
+        share=config.validation_split,
+        character_threshold=config.character_threshold,
+    )
+    training, validation = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))
+    texts, missing = _texts(data, training, config)
+    return Sets(
+        train=_batches(data, training, texts, config, processes),
+        validation=_batches(data, validation, _texts(data, validation, config)[0], config, processes)
+        if len(validation)
+        else None,
+        missing_captions=missing,
+    )
+
+
+def _batches(data: FitData, rows: Rows, texts: Texts | None, config: FitConfig, processes: int) -> Batches:
+    return Batches(
+        rows,
+        snapshot=data.snapshot,
+        latent_set=data.latent_set,
+        batch_size=config.train_batch_size * processes,
+        seed=config.seed,
+        texts=texts,
+    )
+
+
+def _texts(data: FitData, rows: Rows, config: FitConfig) -> tuple[Texts | None, int]:
+    """How to get the texts of rows, and how many have none; None where all share the prompt."""
+    if config.caption is None:
+        return None, 0
+    if config.caption == TAGS:
+        captions = tag_captions(
+            data.snapshot,
+            data.store.vocabulary,
+            rows.images,
+            threshold=config.threshold,
+            character_threshold=config.character_threshold,
+        )
+    else:
+        captions = column_captions(data.store, data.snapshot, rows.images, name=config.caption)
+    shuffle = config.shuffle_caption
+    keep, separator = config.keep_tokens, config.caption_separator
+
+    def texts(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], seeds: list[int] | None) -> list[str]:
+        told = captions.of(numbers)
+        if not shuffle or seeds is None:
+            return told
+        return [
+            shuffled(text, keep_tokens=keep, separator=separator, seed=seed)
+            for text, seed in zip(told, seeds, strict=True)
+        ]
+
+    return texts, captions.missing
+
+
+def _latent_set(store: Store, config: FitConfig) -> LatentSet:
+    every = store.latent_sets()
+    if not every:
+        command = f"pfgdata latents {store.path} --base {config.base or 'BASE'}"
+        raise RunError(f"{store.path}: has no latents; make them with: {command}")
+    found = [
+        one
+        for one in every
+        if one.id.startswith(config.latents or "") and config.resolution in (None, one.identity.resolution)
+    ]
+    if config.base and len(found) > 1:  # one VAE serves many bases, so a name only tells which is nearer
+        names = (config.base, str(Path(config.base).expanduser().absolute()))
+        found = [one for one in found if one.info.base_name in names] or found
+    if len(found) == 1:
+        return found[0]
+    listed = "; ".join(
+        f"{one.id} of {one.info.base_name} at {one.identity.resolution} px" for one in found or every
+    )
+    why = "several latent sets fit, name one by --latents" if found else "no latent set fits"
+    raise ConfigError(f"{store.path}: {why}: {listed}")

@@ -1,0 +1,146 @@
+"""What learns: the UNet (or some of it, or a LoRA on it) and the adapter, as one module and as parts.
+
+What learns stays float32; frozen layers are held in `mixed_precision`'s dtype. The UNet is in train mode,
+without which diffusers ignores gradient checkpointing.
+
+Shapes: B rows, F feature width, K tokens, D context width, T text positions, C latent channels, h w latent
+sides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pfgdata.errors import RunError
+from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, Uncond, conditional_rows
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import ADAPTER_FILE, LORA_FILE, UNET_FILE
+from pfgtrain.config import FitConfig
+from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
+from pfgtrain.objective import seed_of
+from pfgtrain.optim import Part
+
+__all__ = ["Trainee", "build_trainee", "frozen_dtype"]
+
+_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Trainee(nn.Module):
+    """UNet and adapter as one module, so that gradients of both are reduced together."""
+
+    def __init__(self, unet: Any, adapter: PFGAdapter | None, *, empty_1TD: Tensor, uncond: Uncond) -> None:
+        super().__init__()
+        self.unet = unet
+        self.adapter = adapter
+        self.uncond: Uncond = uncond
+        self.empty_1TD: Tensor
+        self.register_buffer("empty_1TD", empty_1TD, persistent=False)
+
+    def forward(
+        self,
+        noisy_BChw: Tensor,
+        timesteps_B: Tensor,
+        text_BTD: Tensor,
+        features_BF: Tensor,
+        keep_text_B: Tensor,
+        keep_tokens_B: Tensor,
+    ) -> Tensor:
+        """The UNet's answer [B, C, h, w]; what a row does not keep is as on generate's unconditional side."""
+        context_BCD = conditional_rows(
+            text_BTD,
+            self.adapter(features_BF) if self.adapter else None,
+            empty_1TD=self.empty_1TD,
+            keep_text_B=keep_text_B,
+            keep_tokens_B=keep_tokens_B,
+            uncond=self.uncond,
+        )
+        dtype = self.unet.conv_in.weight.dtype
+        return self.unet(
+            noisy_BChw.to(dtype), timesteps_B, encoder_hidden_states=context_BCD.to(dtype)
+        ).sample
+
+
+def frozen_dtype(config: FitConfig) -> torch.dtype:
+    """In what frozen layers are held."""
+    return _DTYPES[config.mixed_precision]
+
+
+def build_trainee(
+    base: Base,
+    config: FitConfig,
+    *,
+    feature_dim: int,
+    standardization: tuple[Tensor, Tensor] | None,
+    empty_1TD: Tensor,
+) -> tuple[Trainee, list[Part]]:
+    """The models on the base's device, the fresh parts from the seed, and what of them learns."""
+    unet, learns = _unet(base, config)
+    adapter = _adapter(base, config, feature_dim, standardization) if config.num_tokens else None
+    parts = []
+    if adapter is not None:
+        adapter.to(base.device)
+        fixed = dict(adapter.named_buffers())
+        parts.append(
+            Part(name="adapter", file=ADAPTER_FILE, parameters=dict(adapter.named_parameters()), fixed=fixed)
+        )
+    if learns is not None:
+        parts.append(learns)
+    trainee = Trainee(unet, adapter, empty_1TD=empty_1TD.to(base.device), uncond=config.uncond)
+    return trainee, parts
+
+
+def _unet(base: Base, config: FitConfig) -> tuple[Any, Part | None]:
+    """The base's UNet in train mode, and what of it learns."""
+    whole = config.train == "unet"
+    unet = base.load_unet(dtype=torch.float32 if whole else frozen_dtype(config))
+    unet.requires_grad_(False)
+    part: Part | None = None
+    if whole:
+        chosen = {n: p for n, p in unet.named_parameters() if unet_part(n, config.unet_blocks)}
+        if not chosen:
+            raise RunError(
+                f"base {base.name}: its UNet has no {config.unet_blocks}; take unet_blocks = 'all'"
+            )
+        for parameter in chosen.values():
+            parameter.requires_grad_(True)
+        _hold_frozen(unet, frozen_dtype(config))
+        part = Part(name="unet", file=UNET_FILE, parameters=chosen)
+    elif config.train == "lora":
+        add_lora(
+            unet,
+            r=config.r,
+            lora_alpha=config.lora_alpha,
+            target_modules=config.target_modules,
+            blocks=config.unet_blocks,
+            seed=seed_of("lora", config.seed),
+        )
+        header = lora_header(r=config.r, lora_alpha=config.lora_alpha, target_modules=config.target_modules)
+        part = Part(name="lora", file=LORA_FILE, parameters=lora_parameters(unet), header=header)
+    unet.train()
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return unet, part
+
+
+def _hold_frozen(unet: Any, dtype: torch.dtype) -> None:
+    """Hold the layers that do not learn in `dtype`; norms stay float32, for not every kernel mixes types."""
+    for module in unet.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            own = list(module.parameters(recurse=False))
+            if not any(parameter.requires_grad for parameter in own):
+                module.to(dtype)
+
+
+def _adapter(
+    base: Base, config: FitConfig, feature_dim: int, standardization: tuple[Tensor, Tensor] | None
+) -> PFGAdapter:
+    """A fresh adapter; what it draws follows from the seed."""
+    generator = torch.Generator().manual_seed(seed_of("adapter", config.seed))
+    shape = (feature_dim, config.num_tokens, base.cross_attention_dim)
+    if config.adapter_kind == "linear":
+        return PFGLinear(*shape, standardization=standardization, generator=generator)
+    hidden = config.adapter_hidden_dim or feature_dim
+    return PFGMLP(*shape, hidden_dim=hidden, standardization=standardization, generator=generator)

@@ -1,0 +1,82 @@
+"""What learns, part by part, and what moves it: parameter groups, the optimizer, its learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pfgdata.errors import RunError
+from pfgtrain.adapter import read_tensors
+from pfgtrain.config import FitConfig
+
+__all__ = ["Part", "make_lr_scheduler", "make_optimizer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Parameters that learn at one rate and stand in one file of a checkpoint."""
+
+    name: str  # adapter, unet or lora
+    file: str
+    parameters: Mapping[str, nn.Parameter]  # by the file's keys
+    fixed: Mapping[str, Tensor] = field(default_factory=dict)  # what the file holds beside them
+    header: Mapping[str, str] | None = None
+
+    @property
+    def size(self) -> int:
+        """Numbers that learn."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    def write(self, folder: Path) -> None:
+        """Write the values into the part's file, float32."""
+        from safetensors.torch import save_file
+
+        held = {**self.parameters, **self.fixed}
+        state = {key: value.detach().float().cpu().contiguous() for key, value in held.items()}
+        save_file(state, folder / self.file, metadata=dict(self.header) if self.header else None)
+
+    @torch.no_grad()
+    def read(self, folder: Path) -> None:
+        """Take the values from the part's file. Raises RunError if it is of other parameters."""
+        path = folder / self.file
+        state = read_tensors(path)
+        mine = {**self.parameters, **self.fixed}
+        if {key: value.shape for key, value in mine.items()} != {k: v.shape for k, v in state.items()}:
+            raise RunError(f"{path}: holds other weights than this run's {self.name} has; start a new run")
+        for key, value in mine.items():
+            value.copy_(state[key])
+
+
+def make_optimizer(parts: Sequence[Part], config: FitConfig) -> torch.optim.Optimizer:
+    """AdamW, fused, with a group for each part at its own learning rate."""
+    groups: list[dict[str, Any]] = [
+        {"name": part.name, "params": list(part.parameters.values()), "lr": config.peak_rate(part.name)[1]}
+        for part in parts
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=groups[-1]["lr"],  # each group has its own; get_scheduler's polynomial scales from this
+        betas=(config.adam_beta1, config.adam_beta2),
+        weight_decay=config.adam_weight_decay,
+        eps=config.adam_epsilon,
+        fused=True,
+    )
+
+
+def make_lr_scheduler(optimizer: torch.optim.Optimizer, config: FitConfig, *, total_steps: int) -> Any:
+    """The shape of the learning rates over `total_steps` optimizer steps, by diffusers."""
+    from diffusers.optimization import get_scheduler
+
+    return get_scheduler(
+        config.lr_scheduler,
+        optimizer,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=total_steps,
+        num_cycles=config.lr_num_cycles,
+        power=config.lr_power,
+    )
