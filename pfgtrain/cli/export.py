@@ -1,0 +1,93 @@
+"""`pfgtrain export`: a run to files for web UIs, diffusers and kohya's tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from pfgdata.screen import ScreenProgress, show_facts
+from pfgtrain.cli.options import DryRun, Json, option
+
+if TYPE_CHECKING:
+    from pfgtrain.export import ExportPlan
+
+__all__ = ["EXAMPLE", "export"]
+
+EXAMPLE = (
+    "Examples: pfgtrain export runs/a --to out; "
+    "pfgtrain export runs/a --to out --as checkpoint --as unet --dtype float32"
+)
+_FILES, _WEIGHTS = "The files", "The weights"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
+    to: Annotated[Path, option(_FILES, "--to", help="Folder of the files.", show_default=False)],
+    formats: Annotated[
+        list[str] | None,
+        option(
+            _FILES,
+            "--as",
+            metavar="FORMAT",
+            help="adapter, checkpoint (A1111), unet (ComfyUI), diffusers, lora; repeat it for several.",
+            show_default="what the run trained",
+        ),
+    ] = None,
+    force: Annotated[bool, option(_FILES, "--force", help="Replace files of other content.")] = False,
+    checkpoint: Annotated[
+        str, option(_WEIGHTS, metavar="NAME", help="latest, best, or a checkpoint's name.")
+    ] = "latest",
+    no_ema: Annotated[
+        bool, option(_WEIGHTS, "--no-ema", help="The last step's weights, not their moving average.")
+    ] = False,
+    dtype: Annotated[
+        str, option(_WEIGHTS, metavar="float16|float32", help="Of whole models; adapters stay float32.")
+    ] = "float16",
+    base: Annotated[str | None, option(_WEIGHTS, help="The base.", show_default="the run's")] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run as the files that other programs read.
+
+    Prints a path a line. An adapter becomes the two-key .pt and .safetensors of pfg-webui and pfg-ComfyUI,
+    and a .json that says what it needs; a UNet one checkpoint with VAE and text encoder; a LoRA the files of
+    kohya and of diffusers. Nothing that is there is replaced without --force.
+    """
+    from pfgtrain.base import Base
+    from pfgtrain.export import ExportOptions, plan_export
+    from pfgtrain.export import export as run_export
+
+    options = ExportOptions(
+        formats=tuple(formats or ()),
+        checkpoint=checkpoint,
+        use_ema=not no_ema,
+        dtype=cast(Any, dtype),  # checked there
+        force=force,
+    )
+    if dry_run:
+        plan = plan_export(run, options)
+        for note in plan.notes:
+            typer.echo(note, err=True)
+        _show(plan, [to / name for name in plan.names], as_json=as_json, result=plan.as_dict())
+        show_facts({"dry run": "nothing was written"})
+        return
+    loaded = Base.load(base) if base else None
+    with ScreenProgress() as progress:
+        report = run_export(run, to, options=options, base=loaded, progress=progress)
+    _show(report.plan, report.files, as_json=as_json, result=report.as_dict())
+
+
+def _show(plan: ExportPlan, files: Any, *, as_json: bool, result: dict[str, object]) -> None:
+    show_facts(
+        {
+            "run": f"{plan.name}, step {plan.step:,}{', the moving average' if plan.is_average else ''}",
+            "formats": ", ".join(plan.formats),
+        }
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(*files, sep="\n")

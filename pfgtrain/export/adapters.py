@@ -1,0 +1,91 @@
+"""The adapter's files: the two keys that every web UI loads, and what they cannot say, in a .json beside.
+
+pfg-webui and pfg-ComfyUI call torch.load and take two keys; radiata loads strictly. So nothing else may stand
+in the file, and the number of tokens stands in its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pfgdata.store import installed_versions
+from pfgtrain.adapter import PFGLinear, load_adapter, save_adapter
+from pfgtrain.checkpoint import ADAPTER_FILE
+from pfgtrain.export.plan import ExportPlan
+from pfgtrain.generate import without_folders
+
+__all__ = ["adapter_facts", "write_adapter", "write_json"]
+
+
+def write_adapter(folder: Path, plan: ExportPlan) -> None:
+    """Write the .pt and .safetensors of exactly two keys, standardization folded in, and the .json."""
+    record = plan.record
+    adapter = load_adapter(
+        plan.weights / ADAPTER_FILE,
+        cross_attention_dim=record.cross_attention_dim,
+        num_tokens=record.num_tokens,
+    )
+    assert isinstance(adapter, PFGLinear), "plan_export refuses the other kind"
+    plain = PFGLinear(adapter.feature_dim, adapter.num_tokens, adapter.cross_attention_dim)
+    plain.load_state_dict(adapter.folded())
+    *tensors, document = (folder / name for name in plan.names_of("adapter"))
+    for path in tensors:
+        save_adapter(plain, path)
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tensors}
+    write_json(document, {**adapter_facts(plan), "files": files, "use": _use(plan)})
+
+
+def adapter_facts(plan: ExportPlan) -> dict[str, Any]:
+    """What an adapter's tensors do not say: what it reads, what it is laid on, how it was trained."""
+    record = plan.record
+    tagger = asdict(record.tagger)
+    return {
+        "kind": record.adapter_kind,
+        "num_tokens": record.num_tokens,
+        "cross_attention_dim": record.cross_attention_dim,
+        "feature_dim": record.feature_dim,
+        "tagger": {**tagger, "name": without_folders(record.tagger.name)},
+        "base": {
+            "name": without_folders(record.base_name),
+            "revision": record.base_revision,
+            "family": record.base_family,
+            "fingerprint": record.base_fingerprint,
+        },
+        "train": record.train,
+        "prompt": record.prompt,
+        "text_layer": record.text_layer,
+        "uncond": record.uncond,
+        "prediction_type": record.prediction_type,
+        "resolution": record.resolution,
+        "images": record.trained_count,
+        "step": plan.step,
+        "average": plan.is_average,
+        "pfg": installed_versions(["pfg"])["pfg"],
+    }
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` for people and programs."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _use(plan: ExportPlan) -> list[str]:
+    """How to use the files, a line a program."""
+    record = plan.record
+    file, count = plan.names_of("adapter")[0], record.num_tokens
+    model = {
+        "unet": "the model trained with it",
+        "lora": f"{without_folders(record.base_name)} with the LoRA trained with it",
+        "adapter": without_folders(record.base_name),
+    }[record.train]
+    return [
+        f"A1111: {file} into the models folder of the extension pfg-webui; {count} tokens; on {model}",
+        f"ComfyUI: {file} into the models folder of pfg-ComfyUI; on {model}",
+        f"pfgtrain generate --adapter {file} --base BASE GUIDE.png --uncond {record.uncond}",
+        f"the prompt was: {record.prompt}",
+    ]

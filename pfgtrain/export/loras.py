@@ -1,0 +1,57 @@
+"""A run's LoRA in the names of other programs: diffusers, and kohya's sd-scripts (A1111, ComfyUI, Forge).
+
+Both scale what the layers add by alpha / r. kohya's files hold alpha beside each layer; diffusers' hold it in
+the header alone, and a reader that skips the header takes alpha to be r.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from torch import Tensor
+
+from pfgtrain.lora import LoraFile
+
+__all__ = ["diffusers_lora", "kohya_lora"]
+
+_KOHYA = {"lora_A": "lora_down", "lora_B": "lora_up"}
+
+
+def diffusers_lora(lora: LoraFile) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header that `pipeline.load_lora_weights` reads."""
+    config = {"unet.r": lora.r, "unet.lora_alpha": lora.lora_alpha, "unet.target_modules": lora.modules}
+    header = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(config, sort_keys=True)}
+    return {f"unet.{key}": tensor for key, tensor in lora.state.items()}, header
+
+
+def kohya_lora(
+    lora: LoraFile, *, name: str, family: Literal["sd1", "sd2"], architecture: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of `lora_unet_*` keys, an alpha for each layer, and the header that web UIs show.
+
+    `architecture` is the base's in Stability's ModelSpec. A1111 takes a file for one of SD2 only where its
+    header says `ss_v2`.
+    """
+    state = {f"{_layer(module)}.alpha": torch.tensor(lora.lora_alpha) for module in lora.modules}
+    for key, tensor in lora.state.items():
+        module, part, leaf = key.rsplit(".", 2)
+        state[f"{_layer(module)}.{_KOHYA[part]}.{leaf}"] = tensor
+    header = {
+        "format": "pt",
+        "modelspec.architecture": f"{architecture}/lora",
+        "ss_base_model_version": f"sd_v{family[-1]}",
+        "ss_network_alpha": str(lora.lora_alpha),
+        "ss_network_dim": str(lora.r),
+        "ss_network_module": "networks.lora",
+        "ss_output_name": name,
+        "ss_v2": str(family == "sd2"),
+    }
+    return state, header
+
+
+def _layer(module: str) -> str:
+    """A layer of the UNet by kohya's name."""
+    return f"lora_unet_{module.replace('.', '_')}"

@@ -1,0 +1,199 @@
+"""Whole models: one checkpoint in LDM keys, the UNet of it alone, a diffusers folder.
+
+`dtype` is of the UNet, and of all of a checkpoint. In a diffusers folder VAE and text encoder stay float32:
+the digest that ties latents to a VAE is of float32, and diffusers 0.42 loads a float16 text encoder as it is
+beside a UNet that it makes float32, which then cannot be called (tried, transformers 5.23).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pfgdata.errors import RunError
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import ADAPTER_FILE
+from pfgtrain.export.adapters import adapter_facts, write_json
+from pfgtrain.export.ldm import text_encoder_to_ldm, unet_to_ldm, vae_to_ldm
+from pfgtrain.export.ldm_config import ldm_config, yaml_text
+from pfgtrain.export.plan import ExportPlan
+from pfgtrain.export.staging import settle_header
+
+__all__ = ["Model", "limits", "write_checkpoint", "write_diffusers", "write_tensors_file", "write_unet"]
+
+State = dict[str, Tensor]
+
+_CLASSES = {  # of the parts, as plain diffusers imports them
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+}
+_SD_CHANNELS = [320, 640, 1280, 1280]  # of the UNet of SD1 and SD2, the only ones that web UIs know
+_MARKER = "UNTRAINED"  # in the folder of a base whose weights are from a fixed seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A run's base with what the run has learned of the UNet in place, in `dtype`."""
+
+    base: Base
+    unet: State
+    unet_config: dict[str, Any]
+    dtype: torch.dtype
+
+    @classmethod
+    def load(cls, base: Base, plan: ExportPlan, *, dtype: torch.dtype) -> Model:
+        """Lay the checkpoint's weights over the base's in float32, then cast. Raises RunError on overflow."""
+        unet = base.load_unet(weights=plan.weights, dtype=torch.float32)
+        state = _cast(unet, dtype, what="UNet")
+        return cls(base=base, unet=state, unet_config=_portable(unet.config), dtype=dtype)
+
+    def ldm_unet(self) -> State:
+        """The UNet in LDM keys."""
+        return unet_to_ldm(self.unet, config=self.unet_config)
+
+
+def limits(model: Model, plan: ExportPlan) -> Iterator[str]:
+    """What a reader of the files cannot know of this model, or must be told, a line each."""
+    record, scheduler = plan.record, model.base.scheduler_config
+    layers = model.base.text_layers
+    skip = layers + 1 - record.text_layer
+    if skip > 1 and "diffusers" in plan.formats:
+        yield (
+            f"{plan.name}-diffusers: its text encoder ends after layer {record.text_layer} of {layers},"
+            " where the run read it"
+        )
+    if not set(plan.formats) & {"checkpoint", "unet"}:
+        return
+    if model.unet_config["block_out_channels"] != _SD_CHANNELS:
+        yield "web UIs know no UNet of this size; diffusers reads it by from_single_file(..., config=BASE)"
+    if skip > 1:
+        is_sd2 = record.base_family == "sd2"  # A1111's sd_hijack_open_clip.py reads one fixed layer
+        advice = "A1111 cannot for SD2" if is_sd2 else f"set Clip skip to {skip} in web UIs"
+        yield f"texts were read at layer {record.text_layer} of {layers}: {advice}"
+    if record.prediction_type == "v_prediction":
+        if "checkpoint" in plan.formats:
+            yield "v-prediction: keep the .yaml beside the checkpoint, A1111 reads it"
+        yield "v-prediction: in ComfyUI put the node ModelSamplingDiscrete, v_prediction, behind the loader"
+    if scheduler.get("rescale_betas_zero_snr"):
+        yield "the base's noise ends at zero SNR: choose that noise schedule in the web UI"
+
+
+def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
+    """Write UNet, VAE and text encoder as one file, and the .yaml beside it where one is needed."""
+    base = model.base
+    vae, text_encoder = base.load_vae(digest=plan.record.vae_digest), base.load_text_encoder()
+    state = {
+        **model.ldm_unet(),
+        **vae_to_ldm(_cast(vae, model.dtype, what="VAE"), config=vae.config),
+        **text_encoder_to_ldm(_cast(text_encoder, model.dtype, what="text encoder"), family=base.family),
+    }
+    file, *more = plan.names_of("checkpoint")
+    write_tensors_file(folder / file, state, header=_header(plan))
+    for name in more:
+        config = ldm_config(
+            unet=model.unet_config,
+            vae=vae.config,
+            scheduler=base.scheduler_config,
+            family=base.family,
+            prediction_type=plan.record.prediction_type,
+            scaling_factor=plan.record.scaling_factor,
+        )
+        (folder / name).write_text(yaml_text(config), encoding="utf-8")
+
+
+def write_unet(folder: Path, plan: ExportPlan, model: Model) -> None:
+    """Write the UNet alone in LDM keys, under the prefix that ComfyUI takes off and diffusers asks for."""
+    (name,) = plan.names_of("unet")
+    write_tensors_file(folder / name, model.ldm_unet(), header=_header(plan))
+
+
+def write_diffusers(folder: Path, plan: ExportPlan, model: Model) -> None:
+    """Write all parts as a folder for plain diffusers, which is a base for pfgtrain too; `adapter/` beside.
+
+    The index does not name the adapter: a class that diffusers cannot import would stop it from loading. A
+    text encoder is cut behind the layer that the run read.
+    """
+    (name,) = plan.names_of("diffusers")
+    base, top = model.base, folder / name
+    top.mkdir()
+    vae, text_encoder = base.load_vae(digest=plan.record.vae_digest), base.load_text_encoder()
+    _write_part(top / "unet", model.unet, model.unet_config)
+    _write_part(top / "vae", vae.state_dict(), _portable(vae.config))
+    _write_text_encoder(top / "text_encoder", text_encoder, layers=plan.record.text_layer)
+    shutil.copytree(base.folder / "tokenizer", top / "tokenizer")
+    (top / "scheduler").mkdir()
+    scheduler = _portable(base.scheduler_config)
+    write_json(top / "scheduler" / "scheduler_config.json", scheduler)
+    classes = {**_CLASSES, "scheduler": ["diffusers", scheduler["_class_name"]]}
+    index = {"_class_name": "StableDiffusionPipeline", **classes, "requires_safety_checker": False}
+    write_json(top / "model_index.json", index)
+    if base.untrained:
+        (top / _MARKER).write_text((base.folder / _MARKER).read_text())
+    if plan.record.num_tokens:
+        (top / "adapter").mkdir()
+        shutil.copyfile(plan.weights / ADAPTER_FILE, top / "adapter" / ADAPTER_FILE)
+        write_json(top / "adapter" / "config.json", adapter_facts(plan))
+
+
+def write_tensors_file(path: Path, state: Mapping[str, Tensor], *, header: Mapping[str, str]) -> None:
+    """Write `state` to the .safetensors file `path`; equal tensors and header give equal bytes."""
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, path, metadata=dict(header))
+    settle_header(path)
+
+
+def _header(plan: ExportPlan) -> dict[str, str]:
+    is_v = plan.record.prediction_type == "v_prediction"
+    return {
+        "format": "pt",
+        "modelspec.architecture": plan.architecture,
+        "modelspec.prediction_type": "v" if is_v else "epsilon",
+        "modelspec.title": plan.name,
+    }
+
+
+def _write_part(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    folder.mkdir()
+    write_tensors_file(folder / "diffusion_pytorch_model.safetensors", state, header={"format": "pt"})
+    write_json(folder / "config.json", config)
+
+
+def _write_text_encoder(folder: Path, text_encoder: Any, *, layers: int) -> None:
+    """Write the first `layers` layers, with the `text_model.` that transformers before 5.6 asks for."""
+    folder.mkdir()
+    behind = tuple(f"encoder.layers.{n}." for n in range(layers, text_encoder.config.num_hidden_layers))
+    bare = {key.removeprefix("text_model."): tensor for key, tensor in text_encoder.state_dict().items()}
+    state = {f"text_model.{key}": tensor for key, tensor in bare.items() if not key.startswith(behind)}
+    write_tensors_file(folder / "model.safetensors", state, header={"format": "pt"})
+    config = {**_portable(text_encoder.config.to_dict()), "num_hidden_layers": layers, "dtype": "float32"}
+    write_json(folder / "config.json", {**config, "architectures": ["CLIPTextModel"]})
+
+
+def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's config as JSON holds it, without the folder that it was loaded from."""
+    return json.loads(json.dumps({key: value for key, value in config.items() if key != "_name_or_path"}))
+
+
+def _cast(part: Any, dtype: torch.dtype, *, what: str) -> State:
+    """The weights of `part` in `dtype`, cast one by one in place. Raises RunError if one is not finite."""
+    for parameter in part.parameters():
+        parameter.data = parameter.data.to(dtype)
+    state = part.state_dict()
+    for key, tensor in state.items():
+        if not tensor.isfinite().all():
+            advice = "export with --dtype float32" if dtype == torch.float16 else "take another checkpoint"
+            kind = str(dtype).removeprefix("torch.")
+            raise RunError(f"the {what}'s {key} is not finite in {kind}; {advice}")
+    return state

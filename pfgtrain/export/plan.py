@@ -1,0 +1,166 @@
+"""What an export will write, decided from the run's record alone: names, refusals, what a user must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pfgdata.errors import ConfigError
+from pfgdata.taggers import DEFAULT_TAGGER
+from pfgdata.vaes import SCALING_FACTOR
+from pfgtrain.checkpoint import RunRecord, find_checkpoint, read_state, weights_folder
+from pfgtrain.generate import without_folders
+
+__all__ = ["FORMATS", "ExportOptions", "ExportPlan", "Format", "plan_export"]
+
+Format = Literal["adapter", "checkpoint", "unet", "diffusers", "lora"]
+FORMATS: tuple[Format, ...] = ("adapter", "checkpoint", "unet", "diffusers", "lora")
+
+WEB_UI_TOKENS = 20  # where the slider of pfg-webui ends
+WEB_UI_RECIPE = "webui"  # how pfg-webui and pfg-ComfyUI make a guide image square
+WEB_UI_UNCOND = "zeros"  # since 2023-03-26
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What to export of a run. Raises ConfigError for a format or dtype there is none of."""
+
+    formats: tuple[str, ...] = ()  # of FORMATS; none: what the run trained
+    checkpoint: str = "latest"  # latest, best, or a checkpoint's name
+    use_ema: bool = True  # the moving average where the run kept one
+    dtype: Literal["float16", "float32"] = "float16"  # of whole models; adapters and LoRAs stay float32
+    force: bool = False  # replace files that are there with other content
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise ConfigError(f"--as {name}: no such format; there are {', '.join(FORMATS)}")
+        if self.dtype not in ("float16", "float32"):
+            raise ConfigError(f"--dtype {self.dtype}: must be float16 or float32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPlan:
+    """What will be written, and of what."""
+
+    name: str  # of the run's folder; every file's name begins with it
+    record: RunRecord
+    step: int
+    weights: Path  # the folder of the checkpoint's weights, or of their moving average
+    is_average: bool
+    formats: tuple[Format, ...]
+    notes: tuple[str, ...]  # what a user of the files should know, a line each
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files and folders that will be there, all directly in the target folder."""
+        return tuple(name for kind in self.formats for name in self.names_of(kind))
+
+    def names_of(self, kind: Format) -> tuple[str, ...]:
+        """The names of one format's files."""
+        name, numbered = self.name, f"{self.name}-n{self.record.num_tokens}"
+        checkpoint = [f"{name}.safetensors", *([f"{name}.yaml"] if self.needs_yaml else [])]
+        return {
+            "adapter": (f"{numbered}.pt", f"{numbered}.safetensors", f"{numbered}.json"),
+            "checkpoint": tuple(checkpoint),
+            "unet": (f"{name}-unet.safetensors",),
+            "diffusers": (f"{name}-diffusers",),
+            "lora": (f"{name}-lora.safetensors", f"{name}-lora-diffusers.safetensors"),
+        }[kind]
+
+    @property
+    def needs_yaml(self) -> bool:
+        """Whether a checkpoint means something that its file alone does not say."""
+        record = self.record
+        return record.prediction_type == "v_prediction" or record.scaling_factor != SCALING_FACTOR
+
+    @property
+    def architecture(self) -> str:
+        """The model by its name in Stability's ModelSpec."""
+        if self.record.base_family == "sd1":
+            return "stable-diffusion-v1"
+        is_v = self.record.prediction_type == "v_prediction"
+        return "stable-diffusion-v2-768-v" if is_v else "stable-diffusion-v2-512"
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for --json."""
+        return {
+            "step": self.step,
+            "average": self.is_average,
+            "formats": list(self.formats),
+            "names": list(self.names),
+            "notes": list(self.notes),
+        }
+
+
+def plan_export(run_dir: Path, options: ExportOptions) -> ExportPlan:
+    """What `options` ask of the run in `run_dir`; no weight is read.
+
+    Raises ConfigError, naming it, for a format that cannot hold this run, RunError for a run without weights.
+    """
+    record = RunRecord.read(run_dir)
+    checkpoint = find_checkpoint(run_dir, options.checkpoint)
+    weights = weights_folder(checkpoint, ema=options.use_ema, record=record)
+    formats = _formats(record, options.formats)
+    for kind in formats:
+        _require_possible(kind, record, run_dir)
+    return ExportPlan(
+        name=run_dir.resolve().name or "run",
+        record=record,
+        step=read_state(checkpoint).step,
+        weights=weights,
+        is_average=weights != checkpoint,
+        formats=formats,
+        notes=tuple(_notes(record, formats)),
+    )
+
+
+def _formats(record: RunRecord, asked: tuple[str, ...]) -> tuple[Format, ...]:
+    """The formats asked for, each once, in the order of FORMATS; or what holds all that the run trained."""
+    if asked:
+        return tuple(kind for kind in FORMATS if kind in asked)
+    wanted: set[Format] = set()
+    if record.num_tokens:
+        wanted.add("adapter" if record.adapter_kind == "linear" else "diffusers")
+    if record.train == "unet":
+        wanted.add("checkpoint")
+    if record.train == "lora":
+        wanted.add("lora")
+    return tuple(kind for kind in FORMATS if kind in wanted)
+
+
+def _require_possible(kind: Format, record: RunRecord, run_dir: Path) -> None:
+    if kind == "adapter" and not record.num_tokens:
+        raise ConfigError(f"{run_dir}: has no adapter (num_tokens = 0); leave out --as adapter")
+    if kind == "adapter" and record.adapter_kind != "linear":
+        raise ConfigError(
+            f"{run_dir}: its adapter is of kind {record.adapter_kind}, which the two-key file of web UIs"
+            " cannot hold; --as diffusers can"
+        )
+    if kind == "lora" and record.train != "lora":
+        raise ConfigError(f'{run_dir}: trained no LoRA (train = "{record.train}"); leave out --as lora')
+
+
+def _notes(record: RunRecord, formats: tuple[Format, ...]) -> Iterator[str]:
+    if "adapter" not in formats:
+        return
+    if record.num_tokens > WEB_UI_TOKENS:
+        yield (f"{record.num_tokens} tokens: the slider of pfg-webui ends at {WEB_UI_TOKENS}")
+    tagger = record.tagger
+    if without_folders(tagger.name).rpartition("/")[2] != DEFAULT_TAGGER:
+        yield (
+            f"the adapter reads features of {without_folders(tagger.name)}, web UIs take them from"
+            f" {DEFAULT_TAGGER}: only pfgtrain can use it"
+        )
+    elif tagger.recipe != WEB_UI_RECIPE:
+        yield (
+            f"web UIs make guide images square as recipe {WEB_UI_RECIPE} does, the run was trained on"
+            f" {tagger.recipe}: pictures there will differ a little"
+        )
+    if record.uncond != WEB_UI_UNCOND:
+        yield (
+            f"web UIs fill the unconditional side with {WEB_UI_UNCOND}, the run learned {record.uncond}:"
+            " guidance there will differ"
+        )

@@ -1,0 +1,64 @@
+"""Tiny bases with every part that an LDM file maps by a rule of its own: mid attention, merged heads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from tests.pfgtrain.tiny_base import BLOCKS, WIDTH, build_tiny_base, tiny_tokenizer
+
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+}
+
+
+def build_whole_base(folder: Path, *, linear: bool, prediction_type: str = "epsilon") -> Path:
+    """A tiny base of SD1's kind, or with `linear` of SD2's; its VAE attends in the middle."""
+    build_tiny_base(folder, linear=linear, prediction_type=prediction_type)
+    whole_vae().save_pretrained(folder / "vae")
+    text_encoder(act="gelu" if linear else "quick_gelu").save_pretrained(folder / "text_encoder")
+    (folder / "model_index.json").write_text(json.dumps(INDEX))
+    return folder
+
+
+def whole_vae() -> AutoencoderKL:
+    """A tiny AutoencoderKL, 2 layers a block."""
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        block_out_channels=(*BLOCKS[:2], 16, 16),  # a shortcut convolution where the width changes
+        down_block_types=("DownEncoderBlock2D",) * len(BLOCKS),
+        up_block_types=("UpDecoderBlock2D",) * len(BLOCKS),
+        layers_per_block=2,
+        norm_num_groups=4,
+    ).eval()
+
+
+def text_encoder(*, act: str, layers: int = 3) -> CLIPTextModel:
+    """A tiny CLIPTextModel of SD1's (quick_gelu) or SD2's (gelu) activation."""
+    torch.manual_seed(2)
+    vocabulary = len(tiny_tokenizer())
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        hidden_act=act,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
+    return CLIPTextModel(config).eval()
