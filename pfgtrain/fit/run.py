@@ -99,9 +99,6 @@ def fit(
             disk.make_folder(run_dir)
             held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
             require_run(run_dir, record, config, resume=resume)  # again: now nobody else begins one here
-            if not resume:
-                disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
-                record.write(run_dir, disk=disk)
         weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
         start = read_state(weights) if weights else None
         trainer = Trainer(
@@ -118,6 +115,9 @@ def fit(
             steps_done=start.step if start else 0,
             progress=progress,
         )
+        if accelerator.is_main_process and not resume:  # only now, so that a fit that cannot be leaves no run
+            disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
+            record.write(run_dir, disk=disk)
         _announce(plan, trainer.trainable, base, config, progress)
         if resume:
             progress.say(_resumes(start, config))

@@ -205,19 +205,19 @@ class Trainer:
         return sorted({row for row in found if row >= 0})
 
     @torch.no_grad()
-    def probe(self, batch: Batch, *, quantiles: npt.NDArray[np.float64]) -> float:
-        """The sum of the row losses of `batch`, all rows conditioned, at timesteps `quantiles` (0..1) [B].
+    def probe(self, batch: Batch, *, quantiles: npt.NDArray[np.float64]) -> list[float]:
+        """The row losses of `batch`, all rows conditioned, at timesteps `quantiles` (0..1) [B].
 
         Equal weights give an equal answer: nothing but `batch.index` and the seed decides the noise, for it
         is drawn for all rows before they are cut into forward passes of train_batch_size.
         """
         timesteps = torch.from_numpy(quantiles * len(self._alphas_cumprod_N)).long()
         chance = replace(self._draw(batch, rows=len(quantiles), dropout=Dropout()), timesteps_B=timesteps)
-        total, size = 0.0, self._config.train_batch_size
+        losses, size = list[float](), self._config.train_batch_size
         for part in (slice(first, first + size) for first in range(0, len(quantiles), size)):
             with self._accelerator.autocast():
-                total += float(self._row_losses(self._trainee, batch.part(part), chance.rows(part)).sum())
-        return total
+                losses += self._row_losses(self._trainee, batch.part(part), chance.rows(part)).tolist()
+        return losses
 
     def averaged(self) -> Any:
         """A context in which the moving average, if there is one, stands where the weights do."""

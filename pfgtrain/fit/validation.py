@@ -18,14 +18,16 @@ VALIDATION_ROWS = 256  # a minute on an 8 GB card; the loss's own noise is the s
 def fixed_loss(trainer: Trainer, batches: Batches, *, most: int) -> float:
     """Mean loss over up to `most` images spread over `batches`, all conditioned, at timesteps spread evenly.
 
-    A function of the weights alone.
+    A function of the weights alone. An image whose loss is not finite (its latent has gone bad) is left out;
+    NaN where that is so of all.
     """
     count = min(len(batches.rows), most)
     rows = np.linspace(0, len(batches.rows) - 1, count).round().astype(np.int64)
     quantiles = (np.random.default_rng(0).permutation(count) + 0.5) / count
-    buckets, total = batches.rows.bucket[rows], 0.0
+    buckets, losses = batches.rows.bucket[rows], list[float]()
     for number, bucket in enumerate(np.unique(buckets)):
         mine = np.flatnonzero(buckets == bucket)
         batch = batches.probe(rows[mine], index=-1 - number)
-        total += trainer.probe(batch, quantiles=quantiles[mine])
-    return total / count if math.isfinite(total) else math.nan
+        losses += trainer.probe(batch, quantiles=quantiles[mine])
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else math.nan

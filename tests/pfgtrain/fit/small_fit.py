@@ -16,7 +16,7 @@ from pfgtrain.checkpoint import checkpoints, read_metrics
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import FitData
 from tests.doubles import CheapTagger
-from tests.pfgtrain.small_store import build_latents, build_store
+from tests.pfgtrain.small_store import FEATURE_DIM, build_latents, build_store
 
 NUMBERS = list(range(30))
 
@@ -33,8 +33,15 @@ SMALL = FitConfig(
 )
 
 
-def make_data(path: Path, base: Base, *, shard_rows: int = 8, tagger: CheapTagger | None = None) -> FitData:
-    store = build_store(path, NUMBERS, shard_rows=shard_rows, tagger=tagger)
+def make_data(
+    path: Path,
+    base: Base,
+    *,
+    shard_rows: int = 8,
+    tagger: CheapTagger | None = None,
+    feature_dim: int = FEATURE_DIM,
+) -> FitData:
+    store = build_store(path, NUMBERS, shard_rows=shard_rows, tagger=tagger, feature_dim=feature_dim)
     digest = Vae.load(str(base.folder)).digest
     build_latents(store, NUMBERS, vae_digest=digest, shard_rows=shard_rows, base_name=base.name)
     return data_of(store)

@@ -1,0 +1,101 @@
+"""Steps without a finite gradient: left out on the device, named by their images, and not for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pfgdata.errors import RunError
+from pfgdata.records import ids_as_keys
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import checkpoints, read_metrics
+from pfgtrain.fit import FitData, fit
+from tests.pfgtrain.fit.small_fit import (
+    SMALL,
+    Said,
+    assert_all_finite,
+    assert_same_run,
+    make_data,
+    weights_of,
+)
+from tests.pfgtrain.small_store import content_of
+
+
+@pytest.fixture
+def spoilt(base: Base, tmp_path: Path) -> FitData:
+    """A store with the latent of image 3 gone bad on disk, after it was written."""
+    data = make_data(tmp_path / "feats", base)
+    latent_set = data.latent_set
+    index = latent_set.index()
+    (at,) = np.flatnonzero(ids_as_keys(index.content_ids) == ids_as_keys(_row(content_of(3))))
+    good = latent_set.latent_map(index.shards[index.shard_index[at]])
+    assert isinstance(good, np.memmap) and good.filename
+    bad = np.memmap(good.filename, good.dtype, "r+", offset=good.offset, shape=good.shape)
+    bad[index.rows[at]] = np.nan
+    bad.flush()
+    return data
+
+
+def _row(content_id: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    return np.frombuffer(content_id, np.uint8)[None]
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+def test_a_step_with_a_bad_image_is_skipped_and_the_image_named(
+    max_grad_norm: float, spoilt: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(
+        SMALL, max_train_steps=10, checkpointing_steps=1, max_grad_norm=max_grad_norm, use_ema=True
+    )
+    said = Said()
+    report = fit(spoilt, base, config, run_dir=tmp_path / "run", progress=said)
+    lines = read_metrics(tmp_path / "run")
+    skipped = [line["step"] for line in lines if line.get("skipped")]
+    assert 1 <= len(skipped) == report.skipped_steps < 10
+    assert all(line["content_ids"] == [content_of(3).hex()] for line in lines if line.get("skipped"))
+    assert all(np.isfinite(line["loss"]) for line in lines if not line.get("skipped"))
+    assert any(f"step {skipped[0]} was skipped: the loss of {content_of(3).hex()}" in s for s in said.lines)
+    assert_all_finite(tmp_path / "run")
+    saved = checkpoints(tmp_path / "run")
+    for step in [step for step in skipped if step > 1]:
+        for file in ("adapter.safetensors", "unet.safetensors"):
+            before, after = (load_file(saved[step - 2] / file), load_file(saved[step - 1] / file))
+            assert all(torch.equal(before[name], after[name]) for name in before)
+        states = [
+            torch.load(saved[at] / "optimizer.pt", weights_only=True)["optimizer"]["state"]
+            for at in (step - 2, step - 1)
+        ]
+        for index, state in states[0].items():
+            assert all(torch.equal(state[key], states[1][index][key]) for key in state)
+
+
+def test_skipped_steps_resume_to_the_bit_too(spoilt: FitData, base: Base, tmp_path: Path) -> None:
+    config = replace(SMALL, max_train_steps=8, use_ema=True, logging_steps=1)
+    fit(spoilt, base, config, run_dir=tmp_path / "whole")
+    skips = [line["step"] for line in read_metrics(tmp_path / "whole") if line.get("skipped")]
+    for steps in range(1, 9):
+        part = replace(config, max_train_steps=steps)
+        fit(spoilt, base, part, run_dir=tmp_path / "cut", resume=steps > 1)
+    ours, theirs = weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole")
+    assert skips
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_more_skipped_steps_in_a_row_than_allowed_end_the_run(
+    spoilt: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, train_batch_size=30, gradient_accumulation_steps=3, max_skipped_steps=2)
+    with pytest.raises(RunError, match=r"3 steps in a row, up to step 3, had no finite gradient"):
+        fit(spoilt, base, replace(config, logging_steps=3), run_dir=tmp_path / "run")
+    assert [line["skipped"] for line in read_metrics(tmp_path / "run")] == [True] * 3
+
+
+def test_a_healthy_run_skips_nothing(data: FitData, base: Base, tmp_path: Path) -> None:
+    assert fit(data, base, SMALL, run_dir=tmp_path / "a").skipped_steps == 0
+    fit(data, base, replace(SMALL, max_skipped_steps=0), run_dir=tmp_path / "b")
+    assert_same_run(tmp_path / "a", tmp_path / "b")

@@ -1,0 +1,181 @@
+"""Images held out: which they are, that none is trained on, what they tell of each checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pfgdata.store import FAILURES_SCHEMA, ShardContents, Snapshot, Store, StoreIdentity, images_table
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
+from pfgtrain.fit import FitData, fit, plan_fit
+from pfgtrain.fit.data import sets_of
+from pfgtrain.fit.split import held_out
+from tests.doubles import CheapTagger
+from tests.pfgtrain.fit.small_fit import SMALL, Said, StopAfter, assert_same_run
+from tests.pfgtrain.small_store import FEATURE_DIM, content_of, feature_of
+
+HELD = replace(SMALL, validation_split=0.3, checkpointing_steps=2)
+
+
+def a_store(path: Path, characters: list[tuple[str | None, float]]) -> Snapshot:
+    """The snapshot of a store with one image for each (character, score)."""
+    tagger = CheapTagger()
+    identity = StoreIdentity(
+        tagger=tagger.identity, vocabulary_digest=tagger.vocabulary.digest, feature_dim=FEATURE_DIM
+    )
+    store = Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
+    rows = [
+        {
+            "content_id": content_of(number),
+            "root": "/images",
+            "path": f"{number}.png",
+            "size": 1,
+            "mtime_ns": 1,
+            "width": 64,
+            "height": 64,
+            "format": "png",
+            "frames": 1,
+            "phash": number,
+            "rating": "general",
+            "rating_scores": [0.9, 0.1, 0.0, 0.0],
+            "character": name,
+            "character_score": score if name else None,
+            "tag_ids": [],
+            "tag_scores": [],
+        }
+        for number, (name, score) in enumerate(characters)
+    ]
+    with store.writer() as writer:
+        writer.commit(
+            ShardContents(
+                images=images_table(rows),
+                features=np.stack([feature_of(number) for number in range(len(rows))]),
+                failures=FAILURES_SCHEMA.empty_table(),
+            )
+        )
+    return store.snapshot()
+
+
+def held(snapshot: Snapshot, share: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return held_out(snapshot, snapshot.everything, share=share, character_threshold=0.85)
+
+
+def names_in(snapshot: Snapshot) -> list[str | None]:
+    return pa.table(snapshot.images(["character"]))["character"].to_pylist()
+
+
+def test_whole_characters_are_held_out_about_their_share_of_them(tmp_path: Path) -> None:
+    characters: list[tuple[str | None, float]] = [(f"c{n % 200}", 0.9) for n in range(800)]
+    snapshot = a_store(tmp_path / "feats", characters)
+    chosen, names = held(snapshot, 0.2), names_in(snapshot)
+    out = {name for name, away in zip(names, chosen, strict=True) if away}
+    kept = {name for name, away in zip(names, chosen, strict=True) if not away}
+    assert not out & kept
+    assert 0.1 < len(out) / 200 < 0.3
+    more = held(snapshot, 0.4)
+    assert (more >= chosen).all() and more.sum() > chosen.sum()
+
+
+def test_a_character_is_held_out_whatever_else_is_in_the_store(tmp_path: Path) -> None:
+    first: list[tuple[str | None, float]] = [(f"c{n % 50}", 0.9) for n in range(200)]
+    small = a_store(tmp_path / "small", first)
+    large = a_store(tmp_path / "large", [*first, *[(f"d{n % 60}", 0.9) for n in range(300)]])
+    both = [
+        {name for name, away in zip(names_in(one), held(one, 0.2), strict=True) if away}
+        for one in (small, large)
+    ]
+    assert both[0] == {name for name in both[1] if name and name.startswith("c")}
+
+
+def test_images_without_a_sure_character_are_held_out_one_by_one(tmp_path: Path) -> None:
+    snapshot = a_store(tmp_path / "feats", [(None, 0.0) if n % 2 else ("unsure", 0.5) for n in range(600)])
+    chosen = held(snapshot, 0.2)
+    assert 0.1 < chosen.mean() < 0.3
+    assert 0.1 < chosen[::2].mean() < 0.3
+
+
+def test_of_one_character_some_images_are_held_out_and_never_all_of_a_store(tmp_path: Path) -> None:
+    alone = a_store(tmp_path / "one", [("c1", 0.99)] * 400)
+    assert 0.1 < held(alone, 0.2).mean() < 0.3
+    assert not held(alone, 0.0).any()
+    assert not held(alone, 1.0).any()
+    few = a_store(tmp_path / "few", [("c1", 0.99)])
+    assert not held(few, 0.999).any()
+
+
+def test_no_image_held_out_is_ever_trained_on(data: FitData, base: Base, tmp_path: Path) -> None:
+    sets, plan = sets_of(data, HELD, processes=1), plan_fit(data, base, HELD)
+    assert sets.validation is not None
+    away = {row.tobytes() for row in sets.validation.rows.images.content_ids}
+    seen = {row.tobytes() for row in sets.train.rows.images.content_ids}
+    assert away and not away & seen
+    assert (plan.images, plan.held_out) == (len(seen), len(away))
+    assert plan.images + plan.held_out == 30
+    drawn = set()
+    for index in range(2 * sets.train.per_epoch):
+        batch = sets.train.read(index, part=slice(0, 8))
+        drawn |= {sets.train.rows.images.content_ids[row].tobytes() for row in batch.rows}
+    assert drawn == seen
+
+
+def test_each_checkpoint_is_validated_and_the_best_is_kept(data: FitData, base: Base, tmp_path: Path) -> None:
+    config = replace(HELD, checkpoints_total_limit=1, learning_rate=3e-3, use_ema=True, max_train_steps=12)
+    report = fit(data, base, config, run_dir=tmp_path / "run")
+    found = {path: read_state(path).validation_loss for path in checkpoints(tmp_path / "run")}
+    assert all(loss is not None for loss in found.values())
+    best = find_checkpoint(tmp_path / "run", "best")
+    assert found[best] == min(loss for loss in found.values() if loss is not None)
+    assert report.validation_loss == found[checkpoints(tmp_path / "run")[-1]]
+    assert len(found) == (1 if best == find_checkpoint(tmp_path / "run") else 2)
+    record = RunRecord.read(tmp_path / "run")
+    assert record.trained_count + record.held_out_count == 30
+
+
+def test_validation_is_a_function_of_the_weights_and_moves_nothing(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    quiet = replace(HELD, num_validation_images=0, checkpointing_steps=100)
+    fit(data, base, quiet, run_dir=tmp_path / "quiet")
+    fit(data, base, HELD, run_dir=tmp_path / "often")
+    assert_same_run(tmp_path / "quiet", tmp_path / "often")
+    losses = [read_state(checkpoints(tmp_path / name)[-1]).validation_loss for name in ("quiet", "often")]
+    assert losses[0] == losses[1]
+
+
+def test_a_stop_is_quick_and_its_checkpoint_is_never_the_best(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    report = fit(data, base, HELD, run_dir=tmp_path / "run", stop=StopAfter(3))
+    losses = [read_state(path).validation_loss for path in checkpoints(tmp_path / "run")]
+    assert losses[0] is not None and losses[1] is None
+    assert find_checkpoint(tmp_path / "run", "best").name == "step-00000002"
+    assert report.interrupted
+
+
+def test_pictures_of_held_out_images_are_drawn_with_each_checkpoint(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    fit(data, base, replace(HELD, num_validation_images=2, max_train_steps=2), run_dir=tmp_path / "run")
+    (sheet,) = (tmp_path / "run" / "pictures").iterdir()
+    assert sheet.name == "held-out-step-00000002.png"
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image)
+    assert pixels.shape[1] > pixels.shape[0] / 2  # two columns, two rows
+    assert pixels.std() > 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_without_images_held_out_there_is_no_best_and_it_is_said(
+    share: float, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    said = Said()
+    config = replace(SMALL, validation_split=share, max_train_steps=1)
+    report = fit(data, base, config, run_dir=tmp_path / "run", progress=said)
+    assert report.validation_loss is None
+    assert any("no image is held out" in line for line in said.lines) == (share > 0)
