@@ -6,6 +6,7 @@ What a content's feature and latent are does not depend on how many shards they 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,6 +96,7 @@ def build_latents(
     base_name: str = "demo",
     step: int = 16,
     scaling_factor: float = 0.18215,
+    probe: tuple[Any, ...] = (),
 ) -> LatentSet:
     """Latents for `numbers`, in shards of one bucket each."""
     identity = LatentIdentity(
@@ -114,7 +116,7 @@ def build_latents(
         kind="mean",
     )
     info = LatentInfo(
-        buckets=BUCKETS, base_name=base_name, base_revision=None, scaling_factor=scaling_factor, probe=()
+        buckets=BUCKETS, base_name=base_name, base_revision=None, scaling_factor=scaling_factor, probe=probe
     )
     latent_set = store.latent_set(identity, info)
     with latent_set.writer() as writer:

@@ -68,6 +68,18 @@ def test_the_final_layer_norm_is_applied_to_the_last_layer_the_file_holds() -> N
     torch.testing.assert_close(embedding.var(dim=1, correction=0), torch.ones(77), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("clip_skip", [1, 2, 3])
+def test_clip_skip_reads_a_text_encoder_that_ends_so_many_layers_earlier(clip_skip: int) -> None:
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(1)
+    whole = tiny_text_encoder(len(tokenizer), layers=3)
+    cut = tiny_text_encoder(len(tokenizer), layers=4 - clip_skip)
+    cut.load_state_dict(whole.state_dict(), strict=False)
+    layer = whole.config.num_hidden_layers + 1 - clip_skip
+    ours = encode(["a cat"], tokenizer=tokenizer, text_encoder=whole, text_layer=layer)
+    assert torch.equal(ours, encode(["a cat"], tokenizer=tokenizer, text_encoder=cut))
+
+
 def test_what_is_cut_from_a_long_prompt_is_said(base: Base) -> None:
     progress = SayingProgress()
     encode_prompts(base, ["short", "a" * 75, "b" * 75 + " lost words"], progress=progress)

@@ -12,6 +12,8 @@ from diffusers import DDPMScheduler
 
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, join
+from pfgtrain.fit import FitData
+from pfgtrain.fit.data import sets_of
 from pfgtrain.objective import Dropout, draw
 from pfgtrain.prompts import encode_prompts
 from tests.pfgtrain.fit.test_trainer import NUMBERS, STILL, make_trainer
@@ -61,3 +63,56 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
 
     assert chance.keep_tokens_B.any() and not chance.keep_tokens_B.all()
     assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("uncond", ["zeros", "eos"])
+def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
+    uncond: Any, tmp_path: Path
+) -> None:
+    base = Base.load(str(build_tiny_base(tmp_path / "tiny")))
+    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
+    latent_set, snapshot = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9), store.snapshot()
+    config = replace(
+        STILL,
+        caption="tags",
+        uncond=uncond,
+        condition_dropout=0.3,
+        pfg_dropout=0.3,
+        caption_dropout_rate=0.3,
+        clip_skip=2,
+        validation_split=0.0,
+    )
+    data = FitData(store=store, snapshot=snapshot, latent_set=latent_set, selection=snapshot.everything)
+    batches = sets_of(data, config, processes=1).train
+    trainer = make_trainer(base, latent_set, config, text_layer=1)
+    kinds = set()
+    for index in range(batches.per_epoch):
+        batch = batches.read(index, part=slice(0, 4))
+        if batch.weight < 4:
+            continue
+        assert batch.texts is not None
+        dropout = Dropout(both=0.3, tokens=0.3, text=0.3)
+        chance = draw(
+            seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=dropout
+        )
+        texts = encode_prompts(base, batch.texts, text_layer=1).split(1)
+        (empty,) = encode_prompts(base, [""], text_layer=1).split(1)
+        assert trainer.trainee.adapter is not None
+        with torch.no_grad():
+            tokens = trainer.trainee.adapter(torch.from_numpy(batch.features).float())
+        rows = []
+        for text, own, keep_text, keep_tokens in zip(
+            texts, tokens, chance.keep_text_B.tolist(), chance.keep_tokens_B.tolist(), strict=True
+        ):
+            kinds.add((keep_text, keep_tokens))
+            words = text if keep_text else empty
+            pad = words[:, -1:].expand(1, 2, -1) if uncond == "eos" else torch.zeros(1, 2, words.shape[2])
+            rows.append(torch.cat([words, own[None] if keep_tokens else pad], dim=1))
+        scheduler = DDPMScheduler.from_pretrained(base.folder / "scheduler")
+        latents, t = torch.from_numpy(batch.latents).float() * 0.18215, chance.timesteps_B
+        noisy = scheduler.add_noise(latents, chance.noise_BChw, t)
+        with torch.no_grad():
+            answer = base.load_unet()(noisy, t, encoder_hidden_states=torch.cat(rows)).sample
+        expected = (answer - chance.noise_BChw).square().mean()
+        assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)
+    assert kinds == {(True, True), (True, False), (False, True), (False, False)}

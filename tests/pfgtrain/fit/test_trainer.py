@@ -45,7 +45,9 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, LatentSe
     return Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0), latent_set
 
 
-def make_trainer(base: Base, latent_set: LatentSet, config: FitConfig = STILL) -> Trainer:
+def make_trainer(
+    base: Base, latent_set: LatentSet, config: FitConfig = STILL, *, text_layer: int = 2
+) -> Trainer:
     return Trainer(
         base,
         config,
@@ -54,7 +56,7 @@ def make_trainer(base: Base, latent_set: LatentSet, config: FitConfig = STILL) -
         tagger=CheapTagger().identity,
         feature_dim=FEATURE_DIM,
         total_steps=10,
-        text_layer=base.text_layer,
+        text_layer=text_layer,
     )
 
 
