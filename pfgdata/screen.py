@@ -31,6 +31,7 @@ __all__ = [
     "ScreenProgress",
     "Stop",
     "duration",
+    "make_app",
     "one_line_error",
     "printable",
     "run_app",
@@ -224,6 +225,40 @@ def one_line_error(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the disk"
     return f"error: {printable(text or type(error).__name__)}"
+
+
+def make_app(name: str, *, help: str, example: str) -> typer.Typer:
+    """The app of a cli: the ways that both share, and `--version`; its commands are added to it."""
+    import typer
+
+    app = typer.Typer(
+        name=name,
+        help=help,
+        epilog=(
+            f"Example: {example}. PFG_STORE sets the default store; PFG_DEBUG=1 shows tracebacks. "
+            "Exit codes: 0 done, 1 you can fix it, 2 wrong usage, 130 interrupted."
+        ),
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    def say_version(asked: bool) -> None:
+        if asked:
+            from importlib import metadata
+
+            typer.echo(f"{name} {metadata.version('pfg')}")
+            raise typer.Exit
+
+    version = typer.Option(False, "--version", callback=say_version, is_eager=True, help="Print the version.")
+
+    @app.callback()
+    def options(_: bool = version) -> None:
+        """Hold the options that stand before a command."""
+
+    return app
 
 
 def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
