@@ -6,7 +6,7 @@ What a content's feature and latent are does not depend on how many shards they 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +97,7 @@ def build_latents(
     step: int = 16,
     scaling_factor: float = 0.18215,
     probe: tuple[Any, ...] = (),
+    kind: Literal["mean", "moments"] = "mean",
 ) -> LatentSet:
     """Latents for `numbers`, in shards of one bucket each."""
     identity = LatentIdentity(
@@ -113,7 +114,7 @@ def build_latents(
         crop_rule="centre",
         pixel_recipe="test",
         flip=False,
-        kind="mean",
+        kind=kind,
     )
     info = LatentInfo(
         buckets=BUCKETS, base_name=base_name, base_revision=None, scaling_factor=scaling_factor, probe=probe
@@ -126,13 +127,21 @@ def build_latents(
                 part = mine[first : first + shard_rows]
                 rows = [{"content_id": content_of(number), "flip": False} for number in part]
                 writer.commit(
-                    np.stack([latent_of(number, bucket) for number in part]),
+                    np.stack([_stored(number, bucket, kind) for number in part]),
                     bucket=bucket,
                     rows=pa.Table.from_pylist(rows, schema=LATENTS_SCHEMA),
                     failures=LATENT_FAILURES_SCHEMA.empty_table(),
                     writer={},
                 )
     return latent_set
+
+
+def _stored(
+    number: int, bucket: tuple[int, int], kind: str
+) -> np.ndarray[tuple[int, int, int], np.dtype[np.float16]]:
+    """The latent, or with a log variance of its own beside it."""
+    mean = latent_of(number, bucket)
+    return mean if kind == "mean" else np.concatenate([mean, mean / 4 - 1]).astype(np.float16)
 
 
 def _row(number: int, name: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,16 +91,27 @@ def test_parts_learn_at_rates_of_their_own(data: FitData, base: Base, tmp_path: 
         assert np.isfinite(line["grad_norm"])
 
 
+RISES: dict[str, tuple[dict[str, Any], Callable[[int], float]]] = {
+    "diffusers' default": ({"ema_decay": 0.25}, lambda step: min((1 + step) / (10 + step), 0.25)),
+    "warm-up": (
+        {"ema_decay": 0.5, "use_ema_warmup": True, "ema_inv_gamma": 2.0, "ema_power": 0.75},
+        lambda step: min(1 - (1 + step / 2.0) ** -0.75, 0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("rise", RISES)
 def test_the_average_is_that_of_diffusers_over_all_that_learns(
-    data: FitData, base: Base, tmp_path: Path
+    rise: str, data: FitData, base: Base, tmp_path: Path
 ) -> None:
-    keys = {"use_ema": True, "ema_decay": 0.25, "checkpointing_steps": 1, "max_train_steps": 5}
+    keys, decay_of = RISES[rise]
+    keys = {"use_ema": True, "checkpointing_steps": 1, "max_train_steps": 5, **keys}
     trained(data, base, tmp_path / "run", **keys)
     saved = checkpoints(tmp_path / "run")
     for file in ("adapter.safetensors", "unet.safetensors"):
         average = {name: value.double() for name, value in load_file(saved[0] / "ema" / file).items()}
-        for step, folder in enumerate(saved[1:], start=2):
-            decay = min((1 + step - 1) / (10 + step - 1), 0.25)
+        for step, folder in enumerate(saved[1:], start=1):
+            decay = decay_of(step)
             for name, value in load_file(folder / file).items():
                 average[name] += (1 - decay) * (value.double() - average[name])
             found = load_file(folder / "ema" / file)

@@ -65,6 +65,32 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_of_moments_a_draw_is_trained_on(tmp_path: Path) -> None:
+    base = Base.load(str(build_tiny_base(tmp_path / "tiny")))
+    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
+    latent_set = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9, kind="moments")
+    snapshot = store.snapshot()
+    rows = join(snapshot.everything, latent_set.index())
+    batches = Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0)
+    batch = next(b for i in range(batches.per_epoch) if (b := batches.read(i, part=slice(0, 4))).weight == 4)
+    trainer = make_trainer(base, latent_set, replace(STILL, condition_dropout=1.0))
+    shape = (4, 4, *batch.latents.shape[2:])
+    chance = draw(
+        seed=0, index=batch.index, shape=shape, num_timesteps=1000, dropout=Dropout(both=1.0), posterior=True
+    )
+    assert chance.posterior_BChw is not None
+    mean, logvar = torch.from_numpy(batch.latents).float().chunk(2, dim=1)
+    latents = (mean + (0.5 * logvar).exp() * chance.posterior_BChw) * 0.18215
+    scheduler = DDPMScheduler.from_pretrained(base.folder / "scheduler")
+    noisy = scheduler.add_noise(latents, chance.noise_BChw, chance.timesteps_B)
+    empty = encode_prompts(base, [""])
+    context = torch.cat([empty, torch.zeros(1, 2, empty.shape[2])], dim=1).expand(4, -1, -1)
+    with torch.no_grad():
+        answer = base.load_unet()(noisy, chance.timesteps_B, encoder_hidden_states=context).sample
+    expected = (answer - chance.noise_BChw).square().mean()
+    assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)
+
+
 @pytest.mark.parametrize("uncond", ["zeros", "eos"])
 def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
     uncond: Any, tmp_path: Path
@@ -76,9 +102,9 @@ def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
         STILL,
         caption="tags",
         uncond=uncond,
-        condition_dropout=0.3,
-        pfg_dropout=0.3,
-        caption_dropout_rate=0.3,
+        condition_dropout=0.2,
+        pfg_dropout=0.2,
+        caption_dropout_rate=0.4,
         clip_skip=2,
         validation_split=0.0,
     )
@@ -91,7 +117,7 @@ def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
         if batch.weight < 4:
             continue
         assert batch.texts is not None
-        dropout = Dropout(both=0.3, tokens=0.3, text=0.3)
+        dropout = Dropout(both=0.2, tokens=0.2, text=0.4)
         chance = draw(
             seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=dropout
         )

@@ -16,6 +16,7 @@ from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches, join
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import Trainer, make_accelerator
+from pfgtrain.lora import lora_parameters
 from tests.doubles import CheapTagger
 from tests.pfgtrain.small_store import FEATURE_DIM, build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
@@ -133,6 +134,40 @@ def test_frozen_parts_are_held_in_the_mixed_dtype_and_what_learns_in_float32(
     before = trainee.adapter.pfg_linear.weight.clone()
     assert np.isfinite(trainer.read_losses([trainer.step(epoch(reader)[:1])])[0]).all()
     assert not torch.equal(trainee.adapter.pfg_linear.weight, before)
+
+
+def test_of_a_unet_that_learns_in_part_the_frozen_layers_are_held_in_the_mixed_dtype(
+    base: Base, batches: tuple[Batches, LatentSet]
+) -> None:
+    config = replace(STILL, unet_blocks="cross_attention", mixed_precision="bf16")
+    unet = make_trainer(base, batches[1], config).trainee.unet
+    for name, parameter in unet.named_parameters():
+        learns = ".attn2." in name
+        half = not learns and "norm" not in name
+        assert parameter.requires_grad == learns, name
+        assert parameter.dtype == (torch.bfloat16 if half else torch.float32), name
+
+
+def test_a_lora_begins_from_the_seed_as_nothing(base: Base, batches: tuple[Batches, LatentSet]) -> None:
+    starts = []
+    for seed in (1, 1, 2):
+        config = replace(STILL, train="lora", r=2, seed=seed)
+        starts.append(lora_parameters(make_trainer(base, batches[1], config).trainee.unet))
+    ours, again, other = starts
+    assert all(torch.equal(ours[name], again[name]) for name in ours)
+    assert not any(torch.equal(ours[name], other[name]) for name in ours if name.endswith("lora_A.weight"))
+    assert not any(ours[name].any() for name in ours if name.endswith("lora_B.weight"))
+
+
+def test_a_probe_drops_nothing(base: Base, batches: tuple[Batches, LatentSet]) -> None:
+    batch = batches[0].probe(np.flatnonzero(batches[0].rows.bucket == 0)[:3], index=-1)
+    losses = [
+        make_trainer(base, batches[1], replace(STILL, condition_dropout=share)).probe(
+            batch, quantiles=np.array([0.1, 0.5, 0.9])
+        )
+        for share in (0.0, 1.0)
+    ]
+    assert losses[0] == losses[1]
 
 
 def test_gradient_checkpointing_is_really_on(base: Base, batches: tuple[Batches, LatentSet]) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pfgdata.errors import RunError
 from pfgdata.store import FAILURES_SCHEMA, ShardContents, Snapshot, Store, StoreIdentity, images_table
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
@@ -17,10 +18,10 @@ from pfgtrain.fit import FitData, fit, plan_fit
 from pfgtrain.fit.data import sets_of
 from pfgtrain.fit.split import held_out
 from tests.doubles import CheapTagger
-from tests.pfgtrain.fit.small_fit import SMALL, Said, StopAfter, assert_same_run
+from tests.pfgtrain.fit.small_fit import SMALL, Said, StopAfter, assert_same_run, make_data
 from tests.pfgtrain.small_store import FEATURE_DIM, content_of, feature_of
 
-HELD = replace(SMALL, validation_split=0.3, checkpointing_steps=2)
+HELD = replace(SMALL, validation_split=0.3, checkpointing_steps=2, num_validation_images=1)
 
 
 def a_store(path: Path, characters: list[tuple[str | None, float]]) -> Snapshot:
@@ -146,6 +147,41 @@ def test_validation_is_a_function_of_the_weights_and_moves_nothing(
     assert_same_run(tmp_path / "quiet", tmp_path / "often")
     losses = [read_state(checkpoints(tmp_path / name)[-1]).validation_loss for name in ("quiet", "often")]
     assert losses[0] == losses[1]
+
+
+def test_what_is_validated_and_drawn_is_the_average(data: FitData, base: Base, tmp_path: Path) -> None:
+    one = replace(HELD, max_train_steps=1, num_validation_images=1)
+    fit(data, base, one, run_dir=tmp_path / "one")
+    still = {"use_ema": True, "use_ema_warmup": True, "ema_power": 1e3, "ema_decay": 1.0}  # after step 1
+    config = replace(HELD, max_train_steps=3, checkpointing_steps=9, num_validation_images=1, **still)  # type: ignore[arg-type]
+    fit(data, base, config, run_dir=tmp_path / "three")
+    runs = [tmp_path / "one", tmp_path / "three"]
+    losses = [read_state(checkpoints(run)[-1]).validation_loss for run in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    sheets = []
+    for run in runs:
+        with Image.open(next((run / "pictures").iterdir())) as image:
+            sheets.append(np.asarray(image, np.int16))
+    assert np.abs(sheets[0] - sheets[1]).max() <= 1
+
+
+def test_images_held_out_have_the_captions_of_their_own(base: Base, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "feats", base)
+    said = {content_of(number): f"picture, number {number}" for number in range(29)}
+    table = pa.table({"content_id": pa.array(list(said), pa.binary(16)), "value": list(said.values())})
+    data.store.write_column("told", table)
+    config = replace(HELD, caption="told", shuffle_caption=True)
+    sets = sets_of(data, config, processes=1)
+    assert sets.validation is not None
+    for batches in (sets.train, sets.validation):
+        ids = [row.tobytes() for row in batches.rows.images.content_ids]
+        for row, content_id in enumerate(ids):
+            assert batches.probe(np.array([row]), index=-1).texts == [said.get(content_id, "")]
+    report = fit(data, base, config, run_dir=tmp_path / "run", progress=(heard := Said()))
+    missing = report.plan.missing_captions
+    assert any("1 of" in line and "empty caption" in line for line in heard.lines) == (missing == 1)
+    with pytest.raises(RunError, match="told"):
+        fit(data, base, replace(HELD, caption="tolt"), run_dir=tmp_path / "other")
 
 
 def test_a_stop_is_quick_and_its_checkpoint_is_never_the_best(

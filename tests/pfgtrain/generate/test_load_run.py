@@ -14,11 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pfgdata.errors import ConfigError, IdentityError, RunError
+from pfgdata.records import NoProgress
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import CheckpointState, RunRecord, save_checkpoint
 from pfgtrain.generate import GenerateOptions, generate, load_run
+from pfgtrain.prompts import encode_prompts
 from tests.doubles import CheapTagger
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
@@ -105,6 +107,14 @@ def test_a_run_brings_its_own_unet_prompt_pad_and_prediction_type(
         settings = json.loads(image.info["pfg"])
     assert (settings["prompt"], settings["uncond"]) == ("illustration of *", "eos")
     assert settings["weights"] == "step-00000050"
+
+
+def test_a_run_s_text_layer_is_read(make_run: Callable[..., Path], base: Base) -> None:
+    tagger = CheapTagger()
+    model = load_run(make_run(tagger=tagger, text_layer=1), tagger=tagger, device="cpu")
+    (ours,) = model.texts("a cat", progress=NoProgress())
+    assert torch.equal(ours, encode_prompts(base, ["a cat"], text_layer=1))
+    assert not torch.equal(ours, encode_prompts(base, ["a cat"]))
 
 
 def test_a_run_of_another_tagger_or_recipe_is_refused_naming_both(make_run: Callable[..., Path]) -> None:
