@@ -79,6 +79,7 @@ class RunRecord:
     resolution: int  # pixels
     prompt: str
     caption: str | None  # whose texts it learned with; None: the prompt's alone
+    captions_digest: str | None  # of those of a column
     text_layer: int  # hidden layer of the text encoder that is read, from 0, the embedded words
     uncond: Literal["zeros", "eos"]
     num_tokens: int  # 0: no adapter

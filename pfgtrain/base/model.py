@@ -207,7 +207,7 @@ class Base:
 
         Of the weights that any fine-tune moves, for reading all 3.4 GB of a UNet would take seconds.
         """
-        return fingerprint(self.folder, self.overlays)
+        return fingerprint(self.folder, read_config(self.folder, "scheduler"), self.overlays)
 
     @property
     def scaling_factor(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,34 @@ from pfgtrain.adapter import read_tensors
 from pfgtrain.checkpoint import LORA_FILE, UNET_FILE
 from pfgtrain.lora import merge_lora
 
+_SCHEDULE = (  # what of a scheduler's config the noise of training follows from
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
+
 __all__ = ["fingerprint", "lay_over", "or_model_error"]
 
 _TELLING = {  # weights that a fine-tune of the part moves, by the ends of their names
-    "unet": ("conv_in.weight", "conv_out.weight", "attn2.to_k.weight"),
-    "text_encoder": ("final_layer_norm.weight", "layers.0.self_attn.q_proj.weight"),
+    "unet": ("conv_in.weight", "conv_out.weight", "attn1.to_q.weight", "attn2.to_k.weight"),
+    "text_encoder": ("final_layer_norm.weight", "self_attn.q_proj.weight"),
 }
 
 
-def fingerprint(folder: Path, overlays: Sequence[Path] = ()) -> str:
-    """Twelve hex digits that tell bases apart: of `folder`'s telling weights, and all of the `overlays`'.
+def fingerprint(folder: Path, schedule: Mapping[str, Any], overlays: Sequence[Path] = ()) -> str:
+    """Twelve hex digits that tell bases apart: of telling weights, the noise schedule, all of `overlays`.
 
     A float16 copy has those of the original.
     """
-    hasher = blake3()
+    hasher = blake3(repr([(key, schedule.get(key)) for key in _SCHEDULE]).encode())
     for part, ends in _TELLING.items():
         for name, values in _telling(folder / part, ends):
-            hasher.update(name.encode() + values.half().contiguous().numpy().tobytes())
+            hasher.update(
+                name.removeprefix("text_model.").encode() + values.half().contiguous().numpy().tobytes()
+            )
     for overlay in overlays:
         for path in sorted(overlay.glob("*.safetensors")):
             hasher.update_mmap(path)

@@ -23,6 +23,8 @@ LR_SCHEDULERS = (  # diffusers.optimization.SchedulerType, less piecewise_consta
 )
 _FREE_ON_RESUME = frozenset(  # what may change between the parts of one run without changing its steps so far
     {
+        "base",  # it may have moved; its fingerprint is on record
+        "base_config",
         "checkpointing_steps",
         "checkpoints_total_limit",
         "logging_steps",
@@ -167,8 +169,8 @@ class FitConfig:
     validation_split: float = 0.02
     """Share of the characters, 0..1, whose images are never trained on but tell the best checkpoint; 0: none.
 
-    Whether a character is held out follows from its name alone, so all runs hold out the same. An image
-    without a character is held out by its content_id."""
+    Whether a character is held out follows from its name alone, so that runs hold out the same; a character
+    with over a tenth of the images, and images without one, are split by their content_id."""
     num_validation_images: int = 4
     """Held-out images that each checkpoint is shown to draw, into the run's pictures/; 0: none."""
 

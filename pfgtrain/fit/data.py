@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from blake3 import blake3
 
 from pfgdata.errors import ConfigError, RunError
 from pfgdata.query import Thresholds, select
@@ -43,6 +44,7 @@ class Sets:
     train: Batches
     validation: Batches | None
     missing_captions: int  # images trained on whose caption is empty
+    captions_digest: str | None  # of the texts of a column; tags follow from images and tagger
 
 
 def data_of(store: Store, config: FitConfig) -> FitData:
@@ -98,13 +100,24 @@ def sets_of(data: FitData, config: FitConfig, *, processes: int) -> Sets:
     )
     training, validation = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))
     texts, missing = _texts(data, training, config)
+    column = texts is not None and config.caption != TAGS
     return Sets(
         train=_batches(data, training, texts, config, processes),
         validation=_batches(data, validation, _texts(data, validation, config)[0], config, processes)
         if len(validation)
         else None,
         missing_captions=missing,
+        captions_digest=_digest(texts, len(training)) if texts and column else None,
     )
+
+
+def _digest(texts: Texts, count: int) -> str:
+    """BLAKE3 of all texts in their order."""
+    hasher = blake3()
+    for first in range(0, count, 4096):
+        for text in texts(np.arange(first, min(first + 4096, count)), None):
+            hasher.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return hasher.hexdigest()
 
 
 def _batches(data: FitData, rows: Rows, texts: Texts | None, config: FitConfig, processes: int) -> Batches:

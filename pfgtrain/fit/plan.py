@@ -116,6 +116,7 @@ def record_of(
         resolution=latent_set.identity.resolution,
         prompt=config.prompt,
         caption=config.caption,
+        captions_digest=sets.captions_digest,
         text_layer=text_layer_of(base, config),
         uncond=config.uncond,
         num_tokens=config.num_tokens,

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pfgdata.errors import RunError
+from pfgdata.errors import PfgError, RunError
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import Disk, exclusive
 from pfgtrain.base import Base
-from pfgtrain.batches import Batch
+from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import CheckpointState, checkpoints, read_state, save_checkpoint, trim_metrics
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Sets, sets_of
+from pfgtrain.fit.guards import memory_is_short, processes_together
 from pfgtrain.fit.ledger import Ledger, not_finite
 from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
@@ -37,7 +36,6 @@ __all__ = ["FitReport", "fit"]
 
 _STOP_STEPS = 20  # several processes agree on a stop at least this often: seconds on a GPU
 _MOST_TOKENS = 20  # where the slider of A1111's extension stops
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA, Linux, Windows and macOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +86,14 @@ def fit(
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
-    sets = sets_of(data, config, processes=accelerator.num_processes)
+    with memory_is_short(run_dir, config):
+        sets = sets_of(data, config, processes=accelerator.num_processes)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
     digest = require_same_vae(data, base, progress=progress)
     record = record_of(data, base, config, plan, sets, vae_digest=digest)
     require_run(run_dir, record, config, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before one writes
-    with ExitStack() as held, _memory_is_short(run_dir, config):
+    with ExitStack() as held, memory_is_short(run_dir, config), processes_together(run_dir, plan.processes):
         if accelerator.is_main_process:
             disk.make_folder(run_dir)
             held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
@@ -230,10 +229,16 @@ class _Run:
             limit = self._config.checkpoints_total_limit
             save_checkpoint(self._dir, state, write=self._trainer.write, limit=limit, disk=self._disk)
             if not quickly and self._sets.validation:
-                draw_held_out(
-                    self._trainer, self._base, self._config, self._sets.validation, self._dir, step=self._step
-                )
+                self._draw(self._sets.validation)
         self._trainer.wait()
+
+    def _draw(self, held_out: Batches) -> None:
+        """Draw images held out. A picture that cannot be drawn is said, and is not the end of a training."""
+        try:
+            draw_held_out(self._trainer, self._base, self._config, held_out, self._dir, step=self._step)
+        except (PfgError, OSError, RuntimeError, MemoryError) as problem:
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+            self._progress.say(f"no picture of the images held out at step {self._step}: {reason}")
 
     def _probe(self) -> float:
         """The loss of fixed rows that are trained on."""
@@ -273,31 +278,6 @@ class _Run:
             images_per_second=ledger.images / ledger.seconds if ledger.seconds else 0.0,
             interrupted=interrupted,
         )
-
-
-@contextmanager
-def _memory_is_short(run_dir: Path, config: FitConfig) -> Iterator[None]:
-    """Turn a device's want of memory into one line that says what to lower."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is a RuntimeError
-        if not isinstance(problem, MemoryError) and not any(w in str(problem).lower() for w in _NO_MEMORY):
-            raise
-        where = "the GPU's" if isinstance(problem, torch.OutOfMemoryError) else "main"
-        batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
-        ways = [
-            f"train_batch_size {batch} -> {max(1, batch // 2)} with gradient_accumulation_steps"
-            f" {accumulation} -> {accumulation * 2}"
-            if batch > 1
-            else "a smaller --resolution of latents",
-            *([] if config.gradient_checkpointing else ["gradient_checkpointing = true"]),
-            *(['train = "lora" or "adapter"'] if config.train == "unet" else []),
-            *(["offload_ema = true"] if config.use_ema and not config.offload_ema else []),
-        ]
-        raise RunError(
-            f"{run_dir}: {where} memory is too small for this fit; try {'; '.join(ways)} (a resumed run"
-            " cannot change its batch: start a new one, or free memory)"
-        ) from problem
 
 
 def _resumes(start: CheckpointState | None, config: FitConfig) -> str:

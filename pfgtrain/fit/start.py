@@ -17,6 +17,7 @@ from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
 from pfgtrain.batches import Batches
 from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, is_run, weights_folder
 from pfgtrain.config import FitConfig
+from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 
 __all__ = ["standardization_of", "take_init"]
@@ -61,6 +62,8 @@ def take_init(
                 _take_adapter(source, adapter)
                 taken.append(part.name)
         elif folder is not None and (folder / part.file).exists():
+            if part.name == "lora":
+                _require_scale(folder / part.file, config)
             part.read(folder)
             taken.append(part.name)
     fresh = ", ".join(part.name for part in parts if part.name not in taken)
@@ -80,6 +83,16 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity) -> Path:
             " on with; name the run by --base as well, or instead"
         )
     return weights_folder(checkpoint, record=record)
+
+
+def _require_scale(path: Path, config: FitConfig) -> None:
+    """Raise ConfigError if the LoRA in `path` is of another scale: its weights would mean more or less."""
+    lora = read_lora(path)
+    if (lora.r, lora.lora_alpha) != (config.r, config.lora_alpha):
+        raise ConfigError(
+            f"{path}: has r = {lora.r} and lora_alpha = {lora.lora_alpha:g}, this fit r = {config.r} and"
+            f" lora_alpha = {config.lora_alpha:g}; set both as they were there"
+        )
 
 
 def _take_adapter(path: Path, adapter: PFGAdapter) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
@@ -69,6 +69,7 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     return Accelerator(
         mixed_precision=config.mixed_precision,
         gradient_accumulation_plugin=plugin,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
         cpu=not torch.accelerator.is_available(),  # else processes on a CPU would not know of each other
     )
 
@@ -164,7 +165,7 @@ class Trainer:
         return {self._config.peak_rate(g["name"])[0]: g["lr"] for g in self._optimizer.param_groups}
 
     def step(self, batches: Sequence[Batch]) -> Outcome:
-        """One optimizer step over the global `batches`; without a finite gradient, nothing moves."""
+        """One optimizer step over global `batches`; without a finite gradient, weights and moments stay."""
         weight = sum(batch.weight for batch in batches)
         loss, rows = torch.zeros((), device=self._accelerator.device), []
         for batch in batches:

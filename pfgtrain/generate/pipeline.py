@@ -91,7 +91,8 @@ class PFGPipeline(StableDiffusionPipeline):
         """
         _require_finite(latents_BChw, of="the UNet")
         unscaled_BChw = latents_BChw.to(self.vae.dtype) / self.vae.config.scaling_factor
-        pixels_BRHW = self.vae.decode(unscaled_BChw, return_dict=False)[0]
+        with torch.autocast(self.vae.device.type, enabled=False):  # also where a fit draws
+            pixels_BRHW = self.vae.decode(unscaled_BChw, return_dict=False)[0]
         _require_finite(pixels_BRHW, of="the VAE")
         return self.image_processor.postprocess(pixels_BRHW, output_type="pil")
 

@@ -43,6 +43,7 @@ RECORD = RunRecord(
     resolution=128,
     prompt="illustration of 猫",
     caption=None,
+    captions_digest=None,
     text_layer=12,
     uncond="zeros",
     num_tokens=5,

@@ -66,6 +66,7 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
         "resolution": 64,
         "prompt": "illustration of *",
         "caption": None,
+        "captions_digest": None,
         "text_layer": base.text_layer,
         "uncond": "zeros",
         "num_tokens": TOKENS,

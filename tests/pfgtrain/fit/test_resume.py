@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -30,6 +31,7 @@ from tests.pfgtrain.fit.small_fit import (
     losses_of,
     make_data,
 )
+from tests.pfgtrain.small_store import content_of
 
 pytestmark = pytest.mark.resume
 MODES: dict[str, dict[str, Any]] = {
@@ -200,6 +202,31 @@ def test_the_base_is_taken_at_the_revision_the_run_was_begun_with(
         check=False,
     )
     assert done.stdout.split() == ["b" * 40, "a" * 40], done.stderr
+
+
+def test_a_run_goes_on_with_its_base_where_that_is_now(data: FitData, base: Base, tmp_path: Path) -> None:
+    moved = Base.load(str(shutil.copytree(base.folder, tmp_path / "moved")))
+    fit(data, base, SMALL, run_dir=tmp_path / "whole")
+    fit(data, base, SMALL, run_dir=tmp_path / "cut", stop=StopAfter(2))
+    fit(data, moved, SMALL, run_dir=tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    scheduler = tmp_path / "moved" / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
+    with pytest.raises(RunError, match="another base_fingerprint"):
+        fit(data, Base.load(moved.name), SMALL, run_dir=tmp_path / "cut", resume=True)
+
+
+def test_a_caption_column_that_has_changed_is_another_run(base: Base, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "feats", base)
+    config = replace(SMALL, caption="told", max_train_steps=1)
+    for text, resume in (("one", False), ("another", True)):
+        ids = [content_of(number) for number in range(30)]
+        table = pa.table({"content_id": pa.array(ids, pa.binary(16)), "value": [text] * 30})
+        data.store.write_column("told", table, replace=resume)
+        if not resume:
+            fit(data, base, config, run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match="cannot go on with another captions_digest"):
+        fit(data, base, config, run_dir=tmp_path / "run", resume=True)
 
 
 def refuse_taken(data: FitData, base: Base, run: Path) -> None:

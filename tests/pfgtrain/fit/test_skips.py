@@ -50,13 +50,18 @@ def test_a_step_with_a_bad_image_is_skipped_and_the_image_named(
     max_grad_norm: float, spoilt: FitData, base: Base, tmp_path: Path
 ) -> None:
     config = replace(
-        SMALL, max_train_steps=10, checkpointing_steps=1, max_grad_norm=max_grad_norm, use_ema=True
+        SMALL,
+        max_train_steps=10,
+        checkpointing_steps=1,
+        max_grad_norm=max_grad_norm,
+        max_skipped_steps=1,  # in a row: once an epoch is not
+        use_ema=True,
     )
     said = Said()
     report = fit(spoilt, base, config, run_dir=tmp_path / "run", progress=said)
     lines = read_metrics(tmp_path / "run")
     skipped = [line["step"] for line in lines if line.get("skipped")]
-    assert 1 <= len(skipped) == report.skipped_steps < 10
+    assert 2 <= len(skipped) == report.skipped_steps < 10
     assert all(line["content_ids"] == [content_of(3).hex()] for line in lines if line.get("skipped"))
     assert all(np.isfinite(line["loss"]) for line in lines if not line.get("skipped"))
     assert any(f"step {skipped[0]} was skipped: the loss of {content_of(3).hex()}" in s for s in said.lines)
@@ -93,6 +98,17 @@ def test_more_skipped_steps_in_a_row_than_allowed_end_the_run(
     with pytest.raises(RunError, match=r"3 steps in a row, up to step 3, had no finite gradient"):
         fit(spoilt, base, replace(config, logging_steps=3), run_dir=tmp_path / "run")
     assert [line["skipped"] for line in read_metrics(tmp_path / "run")] == [True] * 3
+
+
+def test_a_picture_that_cannot_be_drawn_is_said_and_training_goes_on(
+    spoilt: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, validation_split=0.9, num_validation_images=30, max_train_steps=2)
+    said = Said()
+    report = fit(spoilt, base, config, run_dir=tmp_path / "run", progress=said)
+    assert report.last_step == 2
+    assert report.validation_loss is not None  # of the other images
+    assert any("no picture of the images held out at step 2" in line for line in said.lines)
 
 
 def test_a_healthy_run_skips_nothing(data: FitData, base: Base, tmp_path: Path) -> None:

@@ -159,6 +159,11 @@ def of_a_unet_that_is_held_still(data: FitData, base: Base, tmp: Path) -> FitCon
     return replace(SMALL, train="adapter", init=str(tmp / "one"))
 
 
+def of_a_lora_of_another_scale(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    fit(data, base, replace(SMALL, train="lora", r=2, max_train_steps=1), run_dir=tmp / "one")
+    return replace(SMALL, train="lora", r=2, lora_alpha=8.0, init=str(tmp / "one"))
+
+
 def of_no_file(data: FitData, base: Base, tmp: Path) -> FitConfig:
     return replace(SMALL, init=str(tmp / "none.pt"))
 
@@ -172,6 +177,7 @@ def of_no_file(data: FitData, base: Base, tmp: Path) -> FitConfig:
         (of_another_width, "the run says 2 tokens"),
         (of_nothing_that_learns, r"has nothing of what learns here \(unet\)"),
         (of_a_unet_that_is_held_still, 'trained its unet, which train = "adapter" does not go on with'),
+        (of_a_lora_of_another_scale, "has r = 2 and lora_alpha = 16, this fit r = 2 and lora_alpha = 8; set"),
         (of_no_file, "no such file of weights"),
     ],
 )

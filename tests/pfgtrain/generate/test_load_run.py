@@ -50,6 +50,7 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
             "resolution": 64,
             "prompt": "illustration of *",
             "caption": None,
+            "captions_digest": None,
             "text_layer": base.text_layer,
             "uncond": "eos",
             "num_tokens": TOKENS,

@@ -1,0 +1,58 @@
+"""What a machine does to a fit, as one line each: memory that is too small, a process that has stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from pfgdata.errors import RunError
+from pfgtrain.config import FitConfig
+
+__all__ = ["memory_is_short", "processes_together"]
+
+_NO_MEMORY = (  # in the words of CUDA, torch on Linux, on Windows, of oneDNN
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+)
+
+
+@contextmanager
+def memory_is_short(run_dir: Path, config: FitConfig) -> Iterator[None]:
+    """Turn a device's want of memory into one line that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is a RuntimeError
+        if not isinstance(problem, MemoryError) and not any(w in str(problem).lower() for w in _NO_MEMORY):
+            raise
+        where = "the GPU's" if isinstance(problem, torch.OutOfMemoryError) else "main"
+        batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
+        ways = [
+            f"train_batch_size {batch} -> {max(1, batch // 2)} with gradient_accumulation_steps"
+            f" {accumulation} -> {accumulation * 2}"
+            if batch > 1
+            else "a smaller --resolution of latents",
+            *([] if config.gradient_checkpointing else ["gradient_checkpointing = true"]),
+            *(['train = "lora" or "adapter"'] if config.train == "unet" else []),
+            *(["offload_ema = true"] if config.use_ema and not config.offload_ema else []),
+        ]
+        raise RunError(
+            f"{run_dir}: {where} memory is too small for this fit; try {'; '.join(ways)} (a resumed run"
+            " cannot change its batch: start a new one, or free memory)"
+        ) from problem
+
+
+@contextmanager
+def processes_together(run_dir: Path, processes: int) -> Iterator[None]:
+    """Turn the loss of another process into one line: its own message says what happened."""
+    try:
+        yield
+    except RuntimeError as problem:
+        lost = isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
+        if processes == 1 or not lost:
+            raise
+        raise RunError(f"{run_dir}: another process has stopped; its own message says why") from problem
