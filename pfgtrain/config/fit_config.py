@@ -177,6 +177,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name in _UNIT_INTERVAL:
             _require(0.0 <= getattr(self, name) <= 1.0, self, name, "0 to 1")
+        for name in _BELOW_ONE:
+            _require(getattr(self, name) < 1.0, self, name, "below 1")
         for name in _POSITIVE:
             value = getattr(self, name)
             _require(value is None or (math.isfinite(value) and value > 0), self, name, "above 0")
@@ -262,6 +264,7 @@ _UNIT_INTERVAL = (
     "ema_decay",
     "validation_split",
 )
+_BELOW_ONE = ("adam_beta1", "adam_beta2", "validation_split")
 _POSITIVE = (
     "resolution",
     "r",

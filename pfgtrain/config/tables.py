@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 
 from pfgdata.errors import ConfigError
 from pfgdata.records import nearest
-from pfgtrain.config.words import FLAGS_ONLY, SYNONYMS
+from pfgtrain.config.words import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -58,10 +58,12 @@ def _toml_value(value: str | bool | float | list[Any]) -> str:
 
 def _advice(key: str, known: tuple[str, ...]) -> str:
     ours = SYNONYMS.get(key)
-    if ours and ours.split()[0] in known:
+    if ours and ours.split()[0].rstrip(",") in known:
         return f"; here it is {ours}"
     if key in FLAGS_ONLY and "max_train_steps" in known:
         return f"; that is {FLAGS_ONLY[key]}"
+    if key in UNSUPPORTED and "max_train_steps" in known:
+        return "; pfgtrain has no such thing; leave it out"
     close = nearest(key, known)
     return f"; did you mean {' or '.join(close)}?" if close else f"; known are {', '.join(known)}"
 

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["FLAGS_ONLY", "SYNONYMS"]
+__all__ = ["FLAGS_ONLY", "SYNONYMS", "UNSUPPORTED"]
 
+UNSUPPORTED = (  # what others have and pfgtrain has not
+    "ema_update_after_step",
+    "enable_bucket",
+    "network_arguments",
+    "network_args",
+    "network_module",
+    "noise_offset",
+    "optimizer_args",
+    "optimizer_type",
+    "sample_every_n_steps",
+    "sample_prompts",
+    "save_model_as",
+)
 SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "batch_size": "train_batch_size",
     "caption_dropout": "caption_dropout_rate",
@@ -11,6 +24,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "caption_tag_dropout_rate": "caption_dropout_rate (of whole captions)",
     "cond_dropout": "condition_dropout",
     "dropout": "condition_dropout",
+    "dim": "r",
     "ema": "use_ema",
     "epoch": "num_train_epochs",
     "epochs": "num_train_epochs",
@@ -24,6 +38,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "network_alpha": "lora_alpha",
     "network_dim": "r",
     "network_lr": "lora_learning_rate",
+    "network_train_unet_only": 'train = "lora"',
     "network_weights": "init",
     "pfg_num_tokens": "num_tokens",
     "pfg_token_num": "num_tokens",
@@ -33,7 +48,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "save_last_n_steps": "checkpoints_total_limit",
     "steps": "max_train_steps",
     "tokens": "num_tokens",
-    "unet_lr": "learning_rate",
+    "unet_lr": 'learning_rate, or lora_learning_rate with train = "lora"',
     "v_parameterization": 'prediction_type = "v_prediction"',
 }
 FLAGS_ONLY = {  # words for what is no key of a config
@@ -42,5 +57,7 @@ FLAGS_ONLY = {  # words for what is no key of a config
     "shards": "the option --shards",
     "store": "the option --shards",
     "out": "the option --out",
+    "output_name": "the option --out",
     "resume": "the option --resume",
+    "resume_from_checkpoint": "the option --resume",
 }

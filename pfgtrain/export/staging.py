@@ -29,8 +29,8 @@ def publish(
 ) -> list[Path]:
     """The paths of `names` in `to`, files or folders, after `write` has made them in the folder it is given.
 
-    Raises RunError if one of them exists with other content, unless `force`, or cannot be written; nothing
-    that was there is then changed.
+    Raises RunError if one of them exists with other content, unless `force`, holds what no export wrote, or
+    cannot be written; nothing that was there is then changed.
     """
     disk = disk or Disk()
     try:
@@ -40,6 +40,7 @@ def publish(
             write(fresh)
             changed = [name for name in names if not _same(fresh / name, to / name)]
             _require_free(to, changed, force=force)
+            _require_ours(fresh, to, changed)
             for name in changed:
                 _move(fresh / name, to / name, disk=disk)
         finally:
@@ -71,6 +72,23 @@ def _require_free(to: Path, names: Sequence[str], *, force: bool) -> None:
         raise RunError(
             f"{to / taken[0]}{more}: there already, and other; choose another --to, or add --force"
         )
+
+
+def _require_ours(fresh: Path, to: Path, names: Sequence[str]) -> None:
+    """Raise RunError rather than replace what no export wrote: `--force` is for an export's own files."""
+    for name in names:
+        ours, theirs = fresh / name, to / name
+        if theirs.exists() and ours.is_dir() != theirs.is_dir():
+            kind = "folder" if theirs.is_dir() else "file"
+            raise RunError(f"{theirs}: is a {kind} of yours in the place of what is exported; move it away")
+        if theirs.is_dir():
+            foreign = {p.relative_to(theirs) for p in theirs.rglob("*")} - {
+                p.relative_to(ours) for p in ours.rglob("*")
+            }
+            if foreign:
+                raise RunError(
+                    f"{theirs / min(foreign)}: is no file of an export; move it away, it would be lost"
+                )
 
 
 def _move(fresh: Path, final: Path, *, disk: Disk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import torch
 
 from pfgdata.errors import RunError
+from pfgtrain.checkpoint import checkpoints
 from pfgtrain.config import FitConfig
 
-__all__ = ["memory_is_short", "processes_together"]
+__all__ = ["disk_is_full", "memory_is_short", "processes_together"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _NO_MEMORY = (  # in the words of CUDA, torch on Linux, on Windows, of oneDNN
     "out of memory",
@@ -43,6 +47,21 @@ def memory_is_short(run_dir: Path, config: FitConfig) -> Iterator[None]:
         raise RunError(
             f"{run_dir}: {where} memory is too small for this fit; try {'; '.join(ways)} (a resumed run"
             " cannot change its batch: start a new one, or free memory)"
+        ) from problem
+
+
+@contextmanager
+def disk_is_full(run_dir: Path) -> Iterator[None]:
+    """Turn a run folder that cannot be written into one line that says what is left."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in _NO_ROOM:
+            raise
+        saved = checkpoints(run_dir)
+        newest = f"the newest checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
+        raise RunError(
+            f"{run_dir}: cannot be written ({problem.strerror}); {newest}; free the disk, go on by --resume"
         ) from problem
 
 

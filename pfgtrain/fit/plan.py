@@ -124,6 +124,7 @@ def record_of(
         cross_attention_dim=base.cross_attention_dim,
         prediction_type=base.prediction_type,
         train=config.train,
+        use_ema=config.use_ema,
         store=str(data.path.resolve()),
         selection_digest=selection.digest,
         selection_count=plan.distinct,

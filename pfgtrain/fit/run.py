@@ -20,11 +20,20 @@ from pfgdata.records import NoProgress, Progress
 from pfgdata.store import Disk, exclusive
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
-from pfgtrain.checkpoint import CheckpointState, checkpoints, read_state, save_checkpoint, trim_metrics
+from pfgtrain.checkpoint import (
+    EMA_FOLDER,
+    CheckpointState,
+    checkpoints,
+    keep_for,
+    read_state,
+    require_undamaged,
+    save_checkpoint,
+    trim_metrics,
+)
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Sets, sets_of
-from pfgtrain.fit.guards import memory_is_short, processes_together
+from pfgtrain.fit.guards import disk_is_full, memory_is_short, processes_together
 from pfgtrain.fit.ledger import Ledger, not_finite
 from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
@@ -93,13 +102,20 @@ def fit(
     record = record_of(data, base, config, plan, sets, vae_digest=digest)
     require_run(run_dir, record, config, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before one writes
-    with ExitStack() as held, memory_is_short(run_dir, config), processes_together(run_dir, plan.processes):
+    with (
+        ExitStack() as held,
+        disk_is_full(run_dir),
+        memory_is_short(run_dir, config),
+        processes_together(run_dir, plan.processes),
+    ):
         if accelerator.is_main_process:
             disk.make_folder(run_dir)
             held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
             require_run(run_dir, record, config, resume=resume)  # again: now nobody else begins one here
         weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
         start = read_state(weights) if weights else None
+        if weights:
+            require_undamaged(weights)
         trainer = Trainer(
             base,
             config,
@@ -117,6 +133,7 @@ def fit(
         if accelerator.is_main_process and not resume:  # only now, so that a fit that cannot be leaves no run
             disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
             record.write(run_dir, disk=disk)
+            _keep_base(base, run_dir, disk=disk, progress=progress)
         _announce(plan, trainer.trainable, base, config, progress)
         if resume:
             progress.say(_resumes(start, config))
@@ -278,6 +295,18 @@ class _Run:
             images_per_second=ledger.images / ledger.seconds if ledger.seconds else 0.0,
             interrupted=interrupted,
         )
+
+
+def _keep_base(base: Base, run_dir: Path, *, disk: Disk, progress: Progress) -> None:
+    """Note at the checkpoints that this run stands on that they are needed, or they would be pruned."""
+    for folder in base.overlays:
+        checkpoint = folder.parent if folder.name == EMA_FOLDER else folder
+        try:
+            keep_for(checkpoint, run_dir, disk=disk)
+        except OSError as problem:
+            progress.say(
+                f"{checkpoint}: keep it, {run_dir} stands on it ({problem.strerror}: no note was left)"
+            )
 
 
 def _resumes(start: CheckpointState | None, config: FitConfig) -> str:

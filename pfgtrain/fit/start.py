@@ -80,7 +80,7 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity) -> Path:
     if record.train not in (config.train, "adapter"):
         raise ConfigError(
             f'init = {config.init!r} trained its {record.train}, which train = "{config.train}" does not go'
-            " on with; name the run by --base as well, or instead"
+            " on with; name the run by --base, and its exported adapter by --init"
         )
     return weights_folder(checkpoint, record=record)
 

@@ -51,6 +51,7 @@ RECORD = RunRecord(
     cross_attention_dim=128,
     prediction_type="v_prediction",
     train="unet",
+    use_ema=False,
     store="feats",
     selection_digest="s",
     selection_count=3,
@@ -148,8 +149,10 @@ def test_a_checkpoint_is_found_by_name_and_what_is_not_there_is_said(tmp_path: P
 
 def test_a_checkpoint_of_another_version_or_without_its_weights_is_one_line(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, state(1), write=write_weights)
-    with pytest.raises(RunError, match=r"lacks adapter\.safetensors; take another checkpoint"):
+    with pytest.raises(RunError, match=r"lacks adapter\.safetensors; copy it back, or take another"):
         weights_folder(folder, record=RECORD)
+    with pytest.raises(RunError, match=r"ema: lacks adapter\.safetensors; copy it back, use --no-ema, or"):
+        weights_folder(folder, record=replace(RECORD, use_ema=True))
     value = {"format": 1, "step": 1, "epoch": 0, "position": 1, "probe_start": 0.5}
     (folder / "state.json").write_bytes(canonical_json(value))
     with pytest.raises(RunError, match=f"another version of pfgtrain.*delete {folder}"):

@@ -74,6 +74,7 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
         "cross_attention_dim": WIDTH,
         "prediction_type": base.prediction_type,
         "train": "unet",
+        "use_ema": True,
         "store": "/home/someone/feats",
         "selection_digest": "x",
         "selection_count": 1,

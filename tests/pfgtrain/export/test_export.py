@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pfgdata.records import TaggerIdentity
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import ADAPTER_KEYS, load_adapter
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import RunRecord
+from pfgtrain.checkpoint import RunRecord, read_state, save_checkpoint
 from pfgtrain.export import ExportOptions, ExportReport, export, plan_export
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import FEATURE_DIM, TOKENS, make_run
@@ -236,11 +237,35 @@ def test_files_of_other_content_are_kept_unless_forced(run: Path, tmp_path: Path
     assert (tmp_path / "out" / "my run-diffusers" / "model_index.json").exists()
 
 
+def test_force_replaces_an_export_s_own_files_and_no_others(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    exported(run, out, "adapter", "diffusers")
+    (out / "my run-diffusers" / "notes.txt").write_text("precious")
+    (out / "my run-n3.pt").write_text("mine")
+    with pytest.raises(RunError, match=r"notes\.txt: is no file of an export; move it away"):
+        exported(run, out, "adapter", "diffusers", force=True)
+    assert (out / "my run-diffusers" / "notes.txt").read_text() == "precious"
+    assert (out / "my run-n3.pt").read_text() == "mine"
+    (out / "my run-diffusers" / "notes.txt").unlink()
+    (out / "my run-n3.safetensors").unlink()
+    (out / "my run-n3.safetensors").mkdir()
+    with pytest.raises(RunError, match="is a folder of yours in the place of what is exported"):
+        exported(run, out, "adapter", force=True)
+    assert (out / "my run-n3.pt").read_text() == "mine"
+
+
 def test_weights_too_large_for_float16_are_refused_and_leave_nothing(base: Base, tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", base)
-    weights = run / "checkpoints" / "step-00000050" / "ema" / "unet.safetensors"
-    state = load_file(weights)
-    save_file({**state, "conv_out.bias": torch.full((4,), 1e6)}, weights)
+    saved = (run / "checkpoints" / "step-00000050").rename(tmp_path / "saved")
+    weights = saved / "ema" / "unet.safetensors"
+    save_file({**load_file(weights), "conv_out.bias": torch.full((4,), 1e6)}, weights)
+    where = read_state(saved)
+    (saved / "state.json").unlink()
+
+    def write(folder: Path) -> None:
+        shutil.copytree(saved, folder, dirs_exist_ok=True)
+
+    save_checkpoint(run, where, write=write)
     with pytest.raises(RunError, match=r"UNet's conv_out\.bias is not finite in float16; .* float32"):
         exported(run, tmp_path / "out", "checkpoint")
     assert list((tmp_path / "out").iterdir()) == []

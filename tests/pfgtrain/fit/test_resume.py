@@ -19,7 +19,7 @@ import torch
 from pfgdata.errors import ConfigError, IdentityError, RunError, StoreLockedError
 from pfgdata.store import exclusive
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import RunRecord, checkpoints
+from pfgtrain.checkpoint import RunRecord, checkpoints, read_state, save_checkpoint
 from pfgtrain.fit import FitData, fit, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import (
@@ -124,6 +124,10 @@ def test_a_resumed_run_reports_the_start_of_the_whole_run(data: FitData, base: B
     assert longer.last_step == 7
 
 
+def _copied(saved: Path, folder: Path) -> None:
+    shutil.copytree(saved, folder, dirs_exist_ok=True)
+
+
 @pytest.mark.parametrize("rate", [1e38, 1e30])  # past the largest float32, and before it
 def test_weights_gone_wrong_do_not_push_out_the_last_good_checkpoint(
     rate: float, data: FitData, base: Base, tmp_path: Path
@@ -132,11 +136,15 @@ def test_weights_gone_wrong_do_not_push_out_the_last_good_checkpoint(
     fit(data, base, replace(SMALL, max_train_steps=1, checkpoints_total_limit=1), run_dir=run)
     text = (run / "config.toml").read_text().replace("learning_rate = 0.001", f"learning_rate = {rate}")
     (run / "config.toml").write_text(text)
-    state = torch.load(checkpoints(run)[-1] / "optimizer.pt", weights_only=True)
+    saved = checkpoints(run)[-1].rename(tmp_path / "saved")
+    state = torch.load(saved / "optimizer.pt", weights_only=True)
     for group in state["optimizer"]["param_groups"]:
         group["lr"] = rate
     state["lr_scheduler"]["base_lrs"] = [rate, rate]
-    torch.save(state, checkpoints(run)[-1] / "optimizer.pt")
+    torch.save(state, saved / "optimizer.pt")
+    where = read_state(saved)
+    (saved / "state.json").unlink()
+    save_checkpoint(run, where, write=lambda folder: _copied(saved, folder))
     worse = replace(SMALL, max_train_steps=2, checkpoints_total_limit=1, learning_rate=rate)
     with pytest.raises(RunError, match=r"after step 2 is .*the newest checkpoint is step-00000001"):
         fit(data, base, worse, run_dir=run, resume=True)
@@ -214,6 +222,19 @@ def test_a_run_goes_on_with_its_base_where_that_is_now(data: FitData, base: Base
     scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
     with pytest.raises(RunError, match="another base_fingerprint"):
         fit(data, Base.load(moved.name), SMALL, run_dir=tmp_path / "cut", resume=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter.safetensors", "unet.safetensors", "ema/unet.safetensors", "optimizer.pt"]
+)
+def test_a_flipped_bit_in_a_checkpoint_is_found(name: str, data: FitData, base: Base, tmp_path: Path) -> None:
+    config = replace(SMALL, max_train_steps=1, use_ema=True)
+    file = Path(fit(data, base, config, run_dir=tmp_path / "run").checkpoint) / name
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) * 3 // 4] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(RunError, match=f"{name}: missing, or not as it was saved; copy it back, or delete"):
+        fit(data, base, replace(config, max_train_steps=2), run_dir=tmp_path / "run", resume=True)
 
 
 def test_a_caption_column_that_has_changed_is_another_run(base: Base, tmp_path: Path) -> None:

@@ -53,7 +53,10 @@ def test_a_run_is_its_base_as_it_was_then(data: FitData, base: Base, tmp_path: P
     fit(data, base, STAGE_1, run_dir=tmp_path / "one")
     config = replace(SMALL, base=str(tmp_path / "one"), max_train_steps=1, train="adapter")
     fit(data, base_of(data, config), config, run_dir=tmp_path / "two")
-    fit(data, base, replace(STAGE_1, max_train_steps=4), run_dir=tmp_path / "one", resume=True)
+    on = replace(STAGE_1, max_train_steps=4, checkpoints_total_limit=1)
+    fit(data, base, on, run_dir=tmp_path / "one", resume=True)
+    kept = tmp_path / "one" / "checkpoints" / "step-00000002" / "kept-for.txt"
+    assert kept.read_text() == f"{tmp_path / 'two'}\n"  # or the limit would have taken it
     again = base_of(data, config, run_dir=tmp_path / "two")
     assert again.revision == "step-00000002"
     longer = replace(config, max_train_steps=2)

@@ -58,6 +58,7 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
             "cross_attention_dim": WIDTH,
             "prediction_type": "v_prediction",
             "train": "unet",
+            "use_ema": False,
             "store": "feats",
             "selection_digest": "x",
             "selection_count": 1,

@@ -1,25 +1,21 @@
-"""A run on disk: its record (run.json), its metrics.jsonl, its checkpoints.
-
-A checkpoint is a folder that appears by one rename, so the newest is always complete; a disk that fills up
-while saving costs the checkpoint being written and nothing else.
-"""
+"""Checkpoints on disk: made by one rename, found by step or as the best, their files known by digest."""
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
+from blake3 import blake3
 from safetensors import SafetensorError
 
 from pfgdata.errors import RunError, StoreError, StoreFormatError
-from pfgdata.records import TaggerIdentity
 from pfgdata.store import Disk, canonical_json, read_json
+from pfgtrain.checkpoint.record import RUN_FORMAT, RunRecord
 
 __all__ = [
     "ADAPTER_FILE",
@@ -27,30 +23,31 @@ __all__ = [
     "LORA_FILE",
     "UNET_FILE",
     "CheckpointState",
-    "RunRecord",
     "Stateful",
-    "append_metrics",
     "checkpoints",
     "find_checkpoint",
-    "is_run",
+    "keep_for",
     "load_training_state",
-    "read_metrics",
     "read_state",
+    "require_undamaged",
     "save_checkpoint",
     "save_training_state",
-    "trim_metrics",
     "weights_folder",
 ]
 
-RUN_FORMAT = 2  # of run.json and the checkpoint folder; a reader refuses any other
 ADAPTER_FILE = "adapter.safetensors"
+
 UNET_FILE = "unet.safetensors"  # the parameters that learned, by diffusers' names
+
 LORA_FILE = "lora.safetensors"
+
 EMA_FOLDER = "ema"  # holds the same files of the moving average
+
 _OPTIMIZER_FILE = "optimizer.pt"
+
 _STATE_FILE = "state.json"
-_RECORD_FILE = "run.json"
-_METRICS_FILE = "metrics.jsonl"
+
+_KEPT_FILE = "kept-for.txt"  # the run that stands on a checkpoint, which is then never pruned
 _UNREADABLE = (
     OSError,
     RuntimeError,
@@ -60,81 +57,8 @@ _UNREADABLE = (
     pickle.UnpicklingError,
     StoreError,
 )  # of torch.load and of load_state_dict
+
 _CHECKPOINT = re.compile(r"step-\d{8,}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """What a run was made with, and so what its weights mean: generate and resume hold on to it."""
-
-    tagger: TaggerIdentity
-    feature_dim: int
-    base_name: str  # `demo`, an absolute folder or file, a run's folder, or a hub id
-    base_revision: str | None  # the hub's commit, or a run's checkpoint
-    base_fingerprint: str  # tells two bases of one name apart
-    base_family: Literal["sd1", "sd2"]
-    latents_id: str
-    vae_digest: str
-    scaling_factor: float  # of the VAE: what stored latents are multiplied by
-    resolution: int  # pixels
-    prompt: str
-    caption: str | None  # whose texts it learned with; None: the prompt's alone
-    captions_digest: str | None  # of those of a column
-    text_layer: int  # hidden layer of the text encoder that is read, from 0, the embedded words
-    uncond: Literal["zeros", "eos"]
-    num_tokens: int  # 0: no adapter
-    adapter_kind: Literal["linear", "mlp"]
-    cross_attention_dim: int
-    prediction_type: Literal["epsilon", "v_prediction"]
-    train: Literal["unet", "adapter", "lora"]
-    store: str  # its path, absolute
-    selection_digest: str  # of the images selected
-    selection_count: int  # distinct images
-    selection_expression: str | None
-    thresholds: dict[str, float]
-    trained_digest: str  # of those among them that have latents and are not held out
-    trained_count: int
-    held_out_count: int
-    versions: dict[str, str | None]  # None: not installed, as pfg run from a checkout
-    created: str  # ISO, UTC
-    processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
-
-    def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
-        """Write run.json; a folder with one is a run."""
-        data = canonical_json({"format": RUN_FORMAT, **asdict(self)})
-        (disk or Disk()).replace_file(run_dir / _RECORD_FILE, data)
-
-    @classmethod
-    def read(cls, run_dir: Path) -> RunRecord:
-        """Read run.json. Raises RunError when there is none, or it is damaged or of another version."""
-        path = run_dir / _RECORD_FILE
-        try:
-            value = read_json(path, error=StoreFormatError, advice="restore it from a backup")
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{run_dir}: no run here; make one with: pfgtrain fit --out {run_dir}") from None
-        except StoreError as problem:
-            raise RunError(str(problem)) from problem
-        found = value.pop("format", None)
-        if found != RUN_FORMAT:
-            newer = isinstance(found, int) and found > RUN_FORMAT
-            advice = "upgrade pfg" if newer else "use the pfg it was made with, or start a new run"
-            raise RunError(f"{path}: of format {found}, this pfgtrain reads {RUN_FORMAT}; {advice}")
-        try:
-            return cls(**{**value, "tagger": TaggerIdentity(**value["tagger"])})
-        except (TypeError, KeyError) as problem:
-            raise RunError(f"{path}: not a record of this version ({problem}); start a new run") from problem
-
-    def differs_from(self, other: RunRecord) -> list[str]:
-        """Names of the fields that decide what the weights mean and are not equal."""
-        mine, theirs = asdict(self), asdict(other)
-        for record, side in ((self, mine), (other, theirs)):
-            side["tagger"] = record.tagger.decisive
-        return [name for name in mine if name not in _FOR_PEOPLE and mine[name] != theirs[name]]
-
-
-_FOR_PEOPLE = frozenset(
-    {"store", "versions", "created", "selection_expression", "thresholds", "base_name", "base_revision"}
-)  # the base is held on to by its VAE, family, width and prediction type; it may have moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +92,7 @@ def save_checkpoint(
 ) -> Path:
     """Make `checkpoints/step-NNNNNNNN` of what `write` puts into the folder it is given.
 
-    Beside the `limit` newest only the best by validation loss is kept.
+    Beside the `limit` newest only the best by validation loss is kept, and those that other runs stand on.
 
     Raises RunError when it cannot be written; the earlier checkpoints are then as they were.
     """
@@ -183,7 +107,8 @@ def save_checkpoint(
         fresh = disk.temporary(folder)
         try:
             write(fresh)
-            (fresh / _STATE_FILE).write_bytes(canonical_json({"format": RUN_FORMAT, **asdict(state)}))
+            value = {"format": RUN_FORMAT, **asdict(state), "files": _digests(fresh)}
+            (fresh / _STATE_FILE).write_bytes(canonical_json(value))
             disk.commit_folder(fresh, final)
         except BaseException:
             disk.discard(fresh)
@@ -195,7 +120,7 @@ def save_checkpoint(
         ) from problem
     kept = _best(run_dir) if limit else None
     for old in checkpoints(run_dir)[:-limit] if limit else []:
-        if old != kept:
+        if old != kept and not (old / _KEPT_FILE).exists():
             disk.remove_folder(old)
     return final
 
@@ -232,21 +157,50 @@ def find_checkpoint(run_dir: Path, which: str = "latest") -> Path:
 def weights_folder(checkpoint: Path, *, ema: bool = True, record: RunRecord | None = None) -> Path:
     """Where the weights of a checkpoint stand: its moving average, if there is one and `ema` asks for it.
 
-    Raises RunError if `record` says that it holds a file which is not there.
+    Raises RunError if `record` says that it holds what is not there, or what is there is damaged.
     """
     average = checkpoint / EMA_FOLDER
-    folder = average if ema and average.is_dir() else checkpoint
+    folder = average if ema and (record.use_ema if record else average.is_dir()) else checkpoint
     if record is not None:
         trained = {"unet": [UNET_FILE], "lora": [LORA_FILE], "adapter": []}[record.train]
-        for file in [*([ADAPTER_FILE] if record.num_tokens else []), *trained]:
+        files = [*([ADAPTER_FILE] if record.num_tokens else []), *trained]
+        for file in files:
             if not (folder / file).is_file():
-                raise RunError(f"{folder}: lacks {file}; take another checkpoint, or copy it back")
+                other = ", use --no-ema" if folder == average else ""
+                raise RunError(f"{folder}: lacks {file}; copy it back{other}, or take another checkpoint")
+        require_undamaged(checkpoint, [(folder / file).relative_to(checkpoint).as_posix() for file in files])
     return folder
 
 
-def is_run(folder: Path) -> bool:
-    """Whether `folder` holds a run."""
-    return (folder / _RECORD_FILE).is_file()
+def require_undamaged(checkpoint: Path, files: Sequence[str] | None = None) -> None:
+    """Raise RunError unless `files` of a checkpoint (all that it was saved with) are as they were saved."""
+    known = _read(checkpoint).get("files", {})
+    for name in known if files is None else files:
+        path = checkpoint / name
+        if not path.is_file() or _digest(path) != known.get(name):
+            raise RunError(
+                f"{path}: missing, or not as it was saved; copy it back, or delete {checkpoint} to go on from"
+                " the checkpoint before it"
+            )
+
+
+def keep_for(checkpoint: Path, run_dir: Path, *, disk: Disk | None = None) -> None:
+    """Note that the run in `run_dir` stands on `checkpoint`: however many its own run keeps, it stays."""
+    path = checkpoint / _KEPT_FILE
+    told = path.read_text("utf-8") if path.exists() else ""
+    (disk or Disk()).replace_file(path, f"{told}{run_dir.absolute()}\n".encode())
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The files below `folder` and their BLAKE3."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    hasher = blake3(max_threads=blake3.AUTO)
+    hasher.update_mmap(path)
+    return hasher.hexdigest()
 
 
 def _best(run_dir: Path) -> Path | None:
@@ -264,17 +218,30 @@ def _best(run_dir: Path) -> Path | None:
 
 def read_state(checkpoint: Path) -> CheckpointState:
     """Where in its run a checkpoint stands. Raises RunError if it does not say, or is of another version."""
+    value = _read(checkpoint)
+    value.pop("files", None)
+    try:
+        return CheckpointState(**value)
+    except TypeError as problem:
+        raise _cannot_go_on(checkpoint, checkpoint / _STATE_FILE, problem) from problem
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / _STATE_FILE
     try:
         value = read_json(path, error=StoreFormatError, advice="the checkpoint is damaged")
         if value.pop("format", None) != RUN_FORMAT:
             raise StoreFormatError("of another version of pfgtrain")
-        return CheckpointState(**value)
     except _UNREADABLE as problem:
-        raise RunError(
-            f"{path}: cannot be gone on from ({_line(problem)}); "
-            f"delete {checkpoint} to go on from the checkpoint before it"
-        ) from problem
+        raise _cannot_go_on(checkpoint, path, problem) from problem
+    return value
+
+
+def _cannot_go_on(checkpoint: Path, path: Path, problem: Exception) -> RunError:
+    return RunError(
+        f"{path}: cannot be gone on from ({_line(problem)[:160]}); delete {checkpoint} to go on from the"
+        " checkpoint before it"
+    )
 
 
 def save_training_state(folder: Path, parts: Mapping[str, Stateful]) -> None:
@@ -293,38 +260,7 @@ def load_training_state(folder: Path, parts: Mapping[str, Stateful]) -> None:
         for name, part in parts.items():
             part.load_state_dict(states[name])
     except _UNREADABLE as problem:
-        raise RunError(
-            f"{path}: cannot be gone on from ({_line(problem)}); "
-            f"delete {folder} to go on from the checkpoint before it"
-        ) from problem
-
-
-def append_metrics(run_dir: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Add lines to metrics.jsonl, one an optimizer step; its `step` counts from 1."""
-    with (run_dir / _METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(line)}\n" for line in lines)
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, up to the first that a crash cut short or filled with zeros."""
-    path = run_dir / _METRICS_FILE
-    lines: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
-        try:
-            value = json.loads(line)
-        except ValueError:  # JSONDecodeError, and bytes that are no text
-            break
-        if not isinstance(value, dict) or "step" not in value:
-            break
-        lines.append(value)
-    return lines
-
-
-def trim_metrics(run_dir: Path, *, step: int, disk: Disk | None = None) -> None:
-    """Drop the lines after `step`: a resumed run trains those steps again."""
-    kept = [line for line in read_metrics(run_dir) if line["step"] <= step]
-    data = "".join(f"{json.dumps(line)}\n" for line in kept)
-    (disk or Disk()).replace_file(run_dir / _METRICS_FILE, data.encode())
+        raise _cannot_go_on(folder, path, problem) from problem
 
 
 def _newest_is(run_dir: Path) -> str:

@@ -1,0 +1,50 @@
+"""A run on disk: its record (run.json), its metrics.jsonl, its checkpoints.
+
+A checkpoint is a folder that appears by one rename, so the newest is always complete; a disk that fills up
+while saving costs the checkpoint being written and nothing else.
+"""
+
+from __future__ import annotations
+
+from pfgtrain.checkpoint.folders import (
+    ADAPTER_FILE,
+    EMA_FOLDER,
+    LORA_FILE,
+    UNET_FILE,
+    CheckpointState,
+    Stateful,
+    checkpoints,
+    find_checkpoint,
+    keep_for,
+    load_training_state,
+    read_state,
+    require_undamaged,
+    save_checkpoint,
+    save_training_state,
+    weights_folder,
+)
+from pfgtrain.checkpoint.metrics import append_metrics, read_metrics, trim_metrics
+from pfgtrain.checkpoint.record import RunRecord, is_run
+
+__all__ = [
+    "ADAPTER_FILE",
+    "EMA_FOLDER",
+    "LORA_FILE",
+    "UNET_FILE",
+    "CheckpointState",
+    "RunRecord",
+    "Stateful",
+    "append_metrics",
+    "checkpoints",
+    "find_checkpoint",
+    "is_run",
+    "keep_for",
+    "load_training_state",
+    "read_metrics",
+    "read_state",
+    "require_undamaged",
+    "save_checkpoint",
+    "save_training_state",
+    "trim_metrics",
+    "weights_folder",
+]

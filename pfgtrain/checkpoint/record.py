@@ -1,0 +1,97 @@
+"""run.json: what a run was made with, and so what its weights mean. A folder with one is a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pfgdata.errors import RunError, StoreError, StoreFormatError
+from pfgdata.records import TaggerIdentity
+from pfgdata.store import Disk, canonical_json, read_json
+
+__all__ = ["RUN_FORMAT", "RunRecord", "is_run"]
+
+RUN_FORMAT = 2  # of run.json and the checkpoint folder; a reader refuses any other
+
+_RECORD_FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What a run was made with, and so what its weights mean: generate and resume hold on to it."""
+
+    tagger: TaggerIdentity
+    feature_dim: int
+    base_name: str  # `demo`, an absolute folder or file, a run's folder, or a hub id
+    base_revision: str | None  # the hub's commit, or a run's checkpoint
+    base_fingerprint: str  # tells two bases of one name apart
+    base_family: Literal["sd1", "sd2"]
+    latents_id: str
+    vae_digest: str
+    scaling_factor: float  # of the VAE: what stored latents are multiplied by
+    resolution: int  # pixels
+    prompt: str
+    caption: str | None  # whose texts it learned with; None: the prompt's alone
+    captions_digest: str | None  # of those of a column
+    text_layer: int  # hidden layer of the text encoder that is read, from 0, the embedded words
+    uncond: Literal["zeros", "eos"]
+    num_tokens: int  # 0: no adapter
+    adapter_kind: Literal["linear", "mlp"]
+    cross_attention_dim: int
+    prediction_type: Literal["epsilon", "v_prediction"]
+    train: Literal["unet", "adapter", "lora"]
+    store: str  # its path, absolute
+    selection_digest: str  # of the images selected
+    selection_count: int  # distinct images
+    selection_expression: str | None
+    thresholds: dict[str, float]
+    trained_digest: str  # of those among them that have latents and are not held out
+    trained_count: int
+    held_out_count: int
+    versions: dict[str, str | None]  # None: not installed, as pfg run from a checkout
+    created: str  # ISO, UTC
+    use_ema: bool  # each checkpoint holds a moving average too
+    processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
+
+    def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
+        """Write run.json; a folder with one is a run."""
+        data = canonical_json({"format": RUN_FORMAT, **asdict(self)})
+        (disk or Disk()).replace_file(run_dir / _RECORD_FILE, data)
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunRecord:
+        """Read run.json. Raises RunError when there is none, or it is damaged or of another version."""
+        path = run_dir / _RECORD_FILE
+        try:
+            value = read_json(path, error=StoreFormatError, advice="restore it from a backup")
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{run_dir}: no run here; make one with: pfgtrain fit --out {run_dir}") from None
+        except StoreError as problem:
+            raise RunError(str(problem)) from problem
+        found = value.pop("format", None)
+        if found != RUN_FORMAT:
+            newer = isinstance(found, int) and found > RUN_FORMAT
+            advice = "upgrade pfg" if newer else "use the pfg it was made with, or start a new run"
+            raise RunError(f"{path}: of format {found}, this pfgtrain reads {RUN_FORMAT}; {advice}")
+        try:
+            return cls(**{**value, "tagger": TaggerIdentity(**value["tagger"])})
+        except (TypeError, KeyError) as problem:
+            raise RunError(f"{path}: not a record of this version ({problem}); start a new run") from problem
+
+    def differs_from(self, other: RunRecord) -> list[str]:
+        """Names of the fields that decide what the weights mean and are not equal."""
+        mine, theirs = asdict(self), asdict(other)
+        for record, side in ((self, mine), (other, theirs)):
+            side["tagger"] = record.tagger.decisive
+        return [name for name in mine if name not in _FOR_PEOPLE and mine[name] != theirs[name]]
+
+
+_FOR_PEOPLE = frozenset(
+    {"store", "versions", "created", "selection_expression", "thresholds", "base_name", "base_revision"}
+)  # the base is held on to by its VAE, family, width and prediction type; it may have moved
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds a run."""
+    return (folder / _RECORD_FILE).is_file()
