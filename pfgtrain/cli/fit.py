@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -261,8 +262,9 @@ def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
             f"{report.skipped_steps:,} steps without a finite gradient; metrics.jsonl names them"
         )
     facts["took"] = f"{duration(report.seconds)}, {report.images_per_second:.3g} images/s"
-    facts["next"] = f"pfgtrain generate {report.run} GUIDE.png"
+    run = shlex.quote(report.run)
+    facts["next"] = f"pfgtrain generate {run} GUIDE.png"
     if report.interrupted:
-        facts["next"] = f"pfgtrain fit --shards {shards} --out {report.run} --resume"
+        facts["next"] = f"pfgtrain fit --shards {shlex.quote(str(shards))} --out {run} --resume"
     show_facts(facts)
     print(json.dumps(report.as_dict()) if as_json else report.run)

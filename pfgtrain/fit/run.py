@@ -130,10 +130,13 @@ def fit(
             steps_done=start.step if start else 0,
             progress=progress,
         )
-        if accelerator.is_main_process and not resume:  # only now, so that a fit that cannot be leaves no run
-            disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())
-            record.write(run_dir, disk=disk)
-            _keep_base(base, run_dir, disk=disk, progress=progress)
+        if accelerator.is_main_process:  # only now, so that a fit that cannot be leaves no run
+            disk.replace_file(
+                run_dir / CONFIG_FILE, config.to_toml().encode()
+            )  # a resume may go on for longer
+            if not resume:
+                record.write(run_dir, disk=disk)
+                _keep_base(base, run_dir, disk=disk, progress=progress)
         _announce(plan, trainer.trainable, base, config, progress)
         if resume:
             progress.say(_resumes(start, config))

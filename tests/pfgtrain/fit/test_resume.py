@@ -20,6 +20,7 @@ from pfgdata.errors import ConfigError, IdentityError, RunError, StoreLockedErro
 from pfgdata.store import exclusive
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_state, save_checkpoint
+from pfgtrain.config import load_config
 from pfgtrain.fit import FitData, fit, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import (
@@ -122,6 +123,7 @@ def test_a_resumed_run_reports_the_start_of_the_whole_run(data: FitData, base: B
     assert (third.first_step, third.last_step, third.last_loss) == (6, 6, None)
     longer = fit(data, base, replace(SMALL, max_train_steps=7), run_dir=tmp_path / "run", resume=True)
     assert longer.last_step == 7
+    assert load_config(tmp_path / "run" / "config.toml", {}).max_train_steps == 7
 
 
 def _copied(saved: Path, folder: Path) -> None:
