@@ -91,7 +91,8 @@ def fit(
     another fit works in the folder.
     """
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
-    config = replace(with_precision(config), base=base.name, latents=data.latent_set.id)
+    init = str(Path(config.init).expanduser().absolute()) if config.init else None
+    config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
@@ -130,13 +131,6 @@ def fit(
             steps_done=start.step if start else 0,
             progress=progress,
         )
-        if accelerator.is_main_process:  # only now, so that a fit that cannot be leaves no run
-            disk.replace_file(
-                run_dir / CONFIG_FILE, config.to_toml().encode()
-            )  # a resume may go on for longer
-            if not resume:
-                record.write(run_dir, disk=disk)
-                _keep_base(base, run_dir, disk=disk, progress=progress)
         _announce(plan, trainer.trainable, base, config, progress)
         if resume:
             progress.say(_resumes(start, config))
@@ -149,6 +143,11 @@ def fit(
                 batches=plan.batches,
                 accumulation=config.gradient_accumulation_steps,
             )
+        if accelerator.is_main_process:  # only now, so that a fit that cannot be leaves no run
+            disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())  # with a resume's new length
+            if not resume:
+                record.write(run_dir, disk=disk)
+                _keep_base(base, run_dir, disk=disk, progress=progress)
         run = _Run(run_dir, base, config, plan, sets, trainer, progress, disk, start)
         return run.go(stop, begun=begun)
 
