@@ -43,6 +43,9 @@ class Captions(Protocol):
     def of(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """The texts of `rows`, in their order."""
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Captions:
+        """The captions of `rows` alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagCaptions:
@@ -68,13 +71,23 @@ class TagCaptions:
             SEPARATOR.join([texts[number] for number in self.ids[start:end].tolist()]) for start, end in parts
         ]
 
+    def take(self, rows: npt.NDArray[np.int64]) -> TagCaptions:
+        """The captions of `rows` alone."""
+        counts = np.diff(self.starts)[rows]
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        return TagCaptions(texts=self.texts, ids=self.ids[_spread(self.starts[rows], counts)], starts=starts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnCaptions:
     """Captions as they stand in a column."""
 
     texts: pa.LargeStringArray  # [N], null where the column has none
-    missing: int
+
+    @property
+    def missing(self) -> int:
+        """Rows whose text is empty, or that have none."""
+        return self.texts.null_count + int(pc.sum(pc.equal(pc.binary_length(self.texts), 0)).as_py() or 0)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -82,6 +95,10 @@ class ColumnCaptions:
     def of(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """The texts of `rows`, in their order."""
         return [text or "" for text in self.texts.take(pa.array(rows)).to_pylist()]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> ColumnCaptions:
+        """The captions of `rows` alone."""
+        return ColumnCaptions(texts=self.texts.take(pa.array(rows)))
 
 
 def tag_captions(
@@ -131,8 +148,7 @@ def column_captions(store: Store, snapshot: Snapshot, images: Selection, *, name
             f"{store.path}: column {name} holds {values.type}, a caption is text; name another column"
         )
     texts = pc.cast(values, pa.large_string()).combine_chunks()  # 64-bit offsets: 2 GB and more may be there
-    empty = pc.sum(pc.equal(pc.binary_length(texts), 0)).as_py() or 0
-    return ColumnCaptions(texts=texts, missing=texts.null_count + int(empty))
+    return ColumnCaptions(texts=texts)
 
 
 def shuffled(caption: str, *, keep_tokens: int, separator: str, seed: int) -> str:

@@ -51,9 +51,9 @@ _DPM_2M = {  # DPM++ 2M as A1111 means it, whatever the base's own scheduler is
 class Base:
     """A checkpoint whose parts load from `folder` and nowhere else, to `device`."""
 
-    name: str  # an absolute folder, a hub id, or 'demo': finds it again from anywhere
+    name: str  # an absolute folder, file or run, a hub id, or 'demo': finds it again from anywhere
     folder: Path
-    revision: str | None  # the hub's commit; None for a folder
+    revision: str | None  # the hub's commit, a run's checkpoint; None for a folder or file
     family: Family
     cross_attention_dim: int  # width of the context: 768 for SD1, 1024 for SD2
     latent_channels: int
@@ -141,7 +141,7 @@ class Base:
             name=str(run),
             revision=weights.name,
             text_layer=record.text_layer,
-            overlays=(*below.overlays, weights_folder(weights, record=record)),
+            overlays=(*below.overlays, weights_folder(weights, record)),
             untrained=below.untrained and record.train == "adapter",
         )
 

@@ -13,8 +13,10 @@ from blake3 import blake3
 from pfgdata.errors import ModelError, RunError
 from pfgdata.vaes import weights_variant
 from pfgtrain.adapter import read_tensors
-from pfgtrain.checkpoint import LORA_FILE, UNET_FILE
+from pfgtrain.checkpoint import LORA_FILE, UNET_FILE, saved_digests
 from pfgtrain.lora import merge_lora
+
+__all__ = ["fingerprint", "lay_over", "or_model_error"]
 
 _SCHEDULE = (  # what of a scheduler's config the noise of training follows from
     "num_train_timesteps",
@@ -24,9 +26,6 @@ _SCHEDULE = (  # what of a scheduler's config the noise of training follows from
     "trained_betas",
     "rescale_betas_zero_snr",
 )
-
-__all__ = ["fingerprint", "lay_over", "or_model_error"]
-
 _TELLING = {  # weights that a fine-tune of the part moves, by the ends of their names
     "unet": ("conv_in.weight", "conv_out.weight", "attn1.to_q.weight", "attn2.to_k.weight"),
     "text_encoder": ("final_layer_norm.weight", "self_attn.q_proj.weight"),
@@ -45,8 +44,7 @@ def fingerprint(folder: Path, schedule: Mapping[str, Any], overlays: Sequence[Pa
                 name.removeprefix("text_model.").encode() + values.half().contiguous().numpy().tobytes()
             )
     for overlay in overlays:
-        for path in sorted(overlay.glob("*.safetensors")):
-            hasher.update_mmap(path)
+        hasher.update(" ".join(saved_digests(overlay)).encode())
     return hasher.hexdigest()[:12]
 
 

@@ -24,29 +24,26 @@ __all__ = [
     "UNET_FILE",
     "CheckpointState",
     "Stateful",
+    "checkpoint_of",
     "checkpoints",
     "find_checkpoint",
     "keep_for",
     "load_training_state",
+    "newest_is",
     "read_state",
     "require_undamaged",
     "save_checkpoint",
     "save_training_state",
+    "saved_digests",
     "weights_folder",
 ]
 
 ADAPTER_FILE = "adapter.safetensors"
-
 UNET_FILE = "unet.safetensors"  # the parameters that learned, by diffusers' names
-
 LORA_FILE = "lora.safetensors"
-
 EMA_FOLDER = "ema"  # holds the same files of the moving average
-
 _OPTIMIZER_FILE = "optimizer.pt"
-
 _STATE_FILE = "state.json"
-
 _KEPT_FILE = "kept-for.txt"  # the run that stands on a checkpoint, which is then never pruned
 _UNREADABLE = (
     OSError,
@@ -57,7 +54,6 @@ _UNREADABLE = (
     pickle.UnpicklingError,
     StoreError,
 )  # of torch.load and of load_state_dict
-
 _CHECKPOINT = re.compile(r"step-\d{8,}")
 
 
@@ -154,22 +150,41 @@ def find_checkpoint(run_dir: Path, which: str = "latest") -> Path:
     raise RunError(f"{run_dir}: no checkpoint {which}; there are latest, best, {names}")
 
 
-def weights_folder(checkpoint: Path, *, ema: bool = True, record: RunRecord | None = None) -> Path:
-    """Where the weights of a checkpoint stand: its moving average, if there is one and `ema` asks for it.
+def weights_folder(checkpoint: Path, record: RunRecord, *, ema: bool = True) -> Path:
+    """Where the weights of a checkpoint of the run of `record` stand: its average, if it has one and `ema`.
 
-    Raises RunError if `record` says that it holds what is not there, or what is there is damaged.
+    Raises RunError if what the run trained is not there, or is damaged.
     """
-    average = checkpoint / EMA_FOLDER
-    folder = average if ema and (record.use_ema if record else average.is_dir()) else checkpoint
-    if record is not None:
-        trained = {"unet": [UNET_FILE], "lora": [LORA_FILE], "adapter": []}[record.train]
-        files = [*([ADAPTER_FILE] if record.num_tokens else []), *trained]
-        for file in files:
-            if not (folder / file).is_file():
-                other = ", use --no-ema" if folder == average else ""
-                raise RunError(f"{folder}: lacks {file}; copy it back{other}, or take another checkpoint")
-        require_undamaged(checkpoint, [(folder / file).relative_to(checkpoint).as_posix() for file in files])
+    averaged = ema and record.use_ema
+    folder = checkpoint / EMA_FOLDER if averaged else checkpoint
+    trained = {"unet": [UNET_FILE], "lora": [LORA_FILE], "adapter": []}[record.train]
+    files = [*([ADAPTER_FILE] if record.num_tokens else []), *trained]
+    for file in files:
+        if not (folder / file).is_file():
+            other = ", use --no-ema" if averaged else ""
+            raise RunError(f"{folder}: lacks {file}; copy it back{other}, or take another checkpoint")
+    require_undamaged(checkpoint, [(folder / file).relative_to(checkpoint).as_posix() for file in files])
     return folder
+
+
+def checkpoint_of(weights: Path) -> Path:
+    """The checkpoint whose `weights_folder` this is."""
+    return weights.parent if weights.name == EMA_FOLDER else weights
+
+
+def saved_digests(weights: Path) -> list[str]:
+    """The BLAKE3 of the weights in such a folder, as they were saved; no weight is read."""
+    known = _read(checkpoint_of(weights))["files"]
+    names = [
+        path.relative_to(checkpoint_of(weights)).as_posix() for path in sorted(weights.glob("*.safetensors"))
+    ]
+    return [str(known[name]) for name in names]
+
+
+def newest_is(run_dir: Path) -> str:
+    """Which checkpoint is the newest, in the words of an error."""
+    saved = checkpoints(run_dir)
+    return f"the newest checkpoint is {saved[-1].name}" if saved else "no checkpoint was made yet"
 
 
 def require_undamaged(checkpoint: Path, files: Sequence[str] | None = None) -> None:

@@ -102,7 +102,7 @@ def plan_export(run_dir: Path, options: ExportOptions) -> ExportPlan:
     """
     record = RunRecord.read(run_dir)
     checkpoint = find_checkpoint(run_dir, options.checkpoint)
-    weights = weights_folder(checkpoint, ema=options.use_ema, record=record)
+    weights = weights_folder(checkpoint, record, ema=options.use_ema)
     formats = _formats(record, options.formats)
     for kind in formats:
         _require_possible(kind, record, run_dir)

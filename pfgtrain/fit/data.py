@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from pfgdata.errors import ConfigError, RunError
@@ -14,7 +15,7 @@ from pfgdata.records import Progress, Selection
 from pfgdata.store import LatentSet, Snapshot, Store
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, Rows, Texts, join
-from pfgtrain.captions import TAGS, column_captions, shuffled, tag_captions
+from pfgtrain.captions import TAGS, Captions, column_captions, shuffled, tag_captions
 from pfgtrain.checkpoint import RunRecord, is_run
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.split import held_out
@@ -98,24 +99,27 @@ def sets_of(data: FitData, config: FitConfig, *, processes: int) -> Sets:
         share=config.validation_split,
         character_threshold=config.character_threshold,
     )
-    training, validation = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))
-    texts, missing = _texts(data, training, config)
-    column = texts is not None and config.caption != TAGS
+    captions = _captions(data, rows, config)
+
+    def part(numbers: npt.NDArray[np.int64]) -> tuple[Batches, Captions | None]:
+        own = captions.take(numbers) if captions else None
+        texts = _texts(own, config) if own else None
+        return _batches(data, rows.take(numbers), texts, config, processes), own
+
+    train, told = part(np.flatnonzero(~held))
     return Sets(
-        train=_batches(data, training, texts, config, processes),
-        validation=_batches(data, validation, _texts(data, validation, config)[0], config, processes)
-        if len(validation)
-        else None,
-        missing_captions=missing,
-        captions_digest=_digest(texts, len(training)) if texts and column else None,
+        train=train,
+        validation=part(np.flatnonzero(held))[0] if held.any() else None,
+        missing_captions=told.missing if told else 0,
+        captions_digest=_digest(told) if told and config.caption != TAGS else None,
     )
 
 
-def _digest(texts: Texts, count: int) -> str:
+def _digest(captions: Captions) -> str:
     """BLAKE3 of all texts in their order."""
     hasher = blake3()
-    for first in range(0, count, 4096):
-        for text in texts(np.arange(first, min(first + 4096, count)), None):
+    for first in range(0, len(captions), 4096):
+        for text in captions.of(np.arange(first, min(first + 4096, len(captions)))):
             hasher.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return hasher.hexdigest()
 
@@ -131,33 +135,35 @@ def _batches(data: FitData, rows: Rows, texts: Texts | None, config: FitConfig, 
     )
 
 
-def _texts(data: FitData, rows: Rows, config: FitConfig) -> tuple[Texts | None, int]:
-    """How to get the texts of rows, and how many have none; None where all share the prompt."""
+def _captions(data: FitData, rows: Rows, config: FitConfig) -> Captions | None:
+    """The texts of all `rows`, read once; None where they share the prompt."""
     if config.caption is None:
-        return None, 0
-    if config.caption == TAGS:
-        captions = tag_captions(
-            data.snapshot,
-            data.store.vocabulary,
-            rows.images,
-            threshold=config.threshold,
-            character_threshold=config.character_threshold,
-        )
-    else:
-        captions = column_captions(data.store, data.snapshot, rows.images, name=config.caption)
-    shuffle = config.shuffle_caption
+        return None
+    if config.caption != TAGS:
+        return column_captions(data.store, data.snapshot, rows.images, name=config.caption)
+    return tag_captions(
+        data.snapshot,
+        data.store.vocabulary,
+        rows.images,
+        threshold=config.threshold,
+        character_threshold=config.character_threshold,
+    )
+
+
+def _texts(captions: Captions, config: FitConfig) -> Texts:
+    """How batches get the texts of their rows."""
     keep, separator = config.keep_tokens, config.caption_separator
 
-    def texts(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], seeds: list[int] | None) -> list[str]:
+    def texts(numbers: npt.NDArray[np.int64], seeds: list[int] | None) -> list[str]:
         told = captions.of(numbers)
-        if not shuffle or seeds is None:
+        if not config.shuffle_caption or seeds is None:
             return told
         return [
             shuffled(text, keep_tokens=keep, separator=separator, seed=seed)
             for text, seed in zip(told, seeds, strict=True)
         ]
 
-    return texts, captions.missing
+    return texts
 
 
 def _latent_set(store: Store, config: FitConfig) -> LatentSet:

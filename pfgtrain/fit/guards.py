@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pfgdata.errors import RunError
-from pfgtrain.checkpoint import checkpoints
+from pfgtrain.checkpoint import newest_is
 from pfgtrain.config import FitConfig
 
 __all__ = ["disk_is_full", "memory_is_short", "processes_together"]
@@ -58,10 +58,9 @@ def disk_is_full(run_dir: Path) -> Iterator[None]:
     except OSError as problem:
         if problem.errno not in _NO_ROOM:
             raise
-        saved = checkpoints(run_dir)
-        newest = f"the newest checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
         raise RunError(
-            f"{run_dir}: cannot be written ({problem.strerror}); {newest}; free the disk, go on by --resume"
+            f"{run_dir}: cannot be written ({problem.strerror}); {newest_is(run_dir)}; free the disk and go"
+            " on with --resume"
         ) from problem
 
 

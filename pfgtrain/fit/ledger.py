@@ -14,7 +14,7 @@ from typing import Any
 from pfgdata.errors import RunError
 from pfgdata.records import Progress
 from pfgtrain.batches import Batches
-from pfgtrain.checkpoint import append_metrics, checkpoints
+from pfgtrain.checkpoint import append_metrics, newest_is
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.trainer import Outcome, Trainer
 
@@ -98,9 +98,7 @@ class Ledger:
 
 def not_finite(run_dir: Path, what: str) -> str:
     """The error of a run that has gone wrong: what, where it was still well, what to do."""
-    saved = checkpoints(run_dir)
-    newest = f"the newest checkpoint is {saved[-1].name}" if saved else "no checkpoint was made yet"
     return (
-        f"{run_dir}: {what}; {newest}; start anew with a lower learning_rate or adapter_learning_rate,"
-        " or mixed_precision other than fp16"
+        f"{run_dir}: {what}; {newest_is(run_dir)}; start anew with a lower learning_rate or"
+        " adapter_learning_rate, or mixed_precision other than fp16"
     )

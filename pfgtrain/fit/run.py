@@ -21,8 +21,8 @@ from pfgdata.store import Disk, exclusive
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (
-    EMA_FOLDER,
     CheckpointState,
+    checkpoint_of,
     checkpoints,
     keep_for,
     read_state,
@@ -302,7 +302,7 @@ class _Run:
 def _keep_base(base: Base, run_dir: Path, *, disk: Disk, progress: Progress) -> None:
     """Note at the checkpoints that this run stands on that they are needed, or they would be pruned."""
     for folder in base.overlays:
-        checkpoint = folder.parent if folder.name == EMA_FOLDER else folder
+        checkpoint = checkpoint_of(folder)
         try:
             keep_for(checkpoint, run_dir, disk=disk)
         except OSError as problem:

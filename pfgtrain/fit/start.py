@@ -82,7 +82,7 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity) -> Path:
             f'init = {config.init!r} trained its {record.train}, which train = "{config.train}" does not go'
             " on with; name the run by --base, and its exported adapter by --init"
         )
-    return weights_folder(checkpoint, record=record)
+    return weights_folder(checkpoint, record)
 
 
 def _require_scale(path: Path, config: FitConfig) -> None:

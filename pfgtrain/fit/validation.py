@@ -9,10 +9,10 @@ import numpy as np
 from pfgtrain.batches import Batches
 from pfgtrain.fit.trainer import Trainer
 
-__all__ = ["fixed_loss"]
+__all__ = ["PROBE_ROWS", "VALIDATION_ROWS", "fixed_loss"]
 
 PROBE_ROWS = 32  # enough: the same rows, noise and timesteps are used at the start and at the end
-VALIDATION_ROWS = 256  # a minute on an 8 GB card; the loss's own noise is the same each time
+VALIDATION_ROWS = 256  # forward passes alone, with each checkpoint
 
 
 def fixed_loss(trainer: Trainer, batches: Batches, *, most: int) -> float:

@@ -130,7 +130,7 @@ def load_run(
     """
     where, dtype = placement(device)
     record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, checkpoint)
-    weights = weights_folder(chosen, ema=ema, record=record)
+    weights = weights_folder(chosen, record, ema=ema)
     known = record.tagger
     tagger = tagger or OnnxTagger.load(
         known.name, recipe=known.recipe, revision=known.revision, device=onnx_device(device)
@@ -227,7 +227,7 @@ def _assemble(
             "adapter": blake3(adapter_file.read_bytes()).hexdigest()[:12] if adapter_file else None,
             "num_tokens": adapter.num_tokens if adapter else 0,
             "unet": replace(base, overlays=(*base.overlays, *([weights] if weights else []))).fingerprint,
-            "vae": state_digest(vae.state_dict())[:12],
+            "vae": (vae_digest or state_digest(vae.state_dict()))[:12],
             **origin,
         },
     )

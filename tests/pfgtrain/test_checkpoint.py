@@ -150,9 +150,9 @@ def test_a_checkpoint_is_found_by_name_and_what_is_not_there_is_said(tmp_path: P
 def test_a_checkpoint_of_another_version_or_without_its_weights_is_one_line(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, state(1), write=write_weights)
     with pytest.raises(RunError, match=r"lacks adapter\.safetensors; copy it back, or take another"):
-        weights_folder(folder, record=RECORD)
+        weights_folder(folder, RECORD)
     with pytest.raises(RunError, match=r"ema: lacks adapter\.safetensors; copy it back, use --no-ema, or"):
-        weights_folder(folder, record=replace(RECORD, use_ema=True))
+        weights_folder(folder, replace(RECORD, use_ema=True))
     value = {"format": 1, "step": 1, "epoch": 0, "position": 1, "probe_start": 0.5}
     (folder / "state.json").write_bytes(canonical_json(value))
     with pytest.raises(RunError, match=f"another version of pfgtrain.*delete {folder}"):
@@ -161,8 +161,9 @@ def test_a_checkpoint_of_another_version_or_without_its_weights_is_one_line(tmp_
 
 def test_the_moving_average_is_what_is_used_unless_it_is_not_asked_for(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, state(1), write=lambda path: (path / "ema").mkdir())
-    assert weights_folder(folder) == folder / "ema"
-    assert weights_folder(folder, ema=False) == folder
+    record = replace(RECORD, use_ema=True, num_tokens=0, train="adapter")  # whose checkpoints need no file
+    assert weights_folder(folder, record) == folder / "ema"
+    assert weights_folder(folder, record, ema=False) == folder
 
 
 def test_a_record_of_an_older_format_says_so(tmp_path: Path) -> None:
