@@ -77,7 +77,9 @@ def add_images(store: Store, numbers: list[int], *, shard_rows: int, start: int 
     with store.writer() as writer:
         for first in range(0, len(numbers), shard_rows):
             part = numbers[first : first + shard_rows]
-            rows = [_row(number, f"{start + first + place:05d}.png") for place, number in enumerate(part)]
+            rows = [
+                image_row(number, f"{start + first + place:05d}.png") for place, number in enumerate(part)
+            ]
             writer.commit(
                 ShardContents(
                     images=images_table(rows),
@@ -144,7 +146,7 @@ def _stored(
     return mean if kind == "mean" else np.concatenate([mean, mean / 4 - 1]).astype(np.float16)
 
 
-def _row(number: int, name: str) -> dict[str, object]:
+def image_row(number: int, name: str) -> dict[str, object]:
     is_hers = number % 3 == 0
     return {
         "content_id": content_of(number),

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +18,20 @@ import pytest
 import torch
 from PIL import Image
 
-from pfgdata.screen import run_app
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
-from pfgtrain.cli import app
 from pfgtrain.cli import fit as fit_cli
 from pfgtrain.cli import generate as generate_cli
 from pfgtrain.config import FitConfig, load_config
 from pfgtrain.generate import GenerateOptions
+from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
 NUMBERS = list(range(24))
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +53,6 @@ def feats(tmp_path_factory: pytest.TempPathFactory, base: Path, digest: str) -> 
     return path
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run pfgtrain here: exit code, stdout, stderr."""
-
-    def call(*args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run_app(app, args=[str(arg) for arg in args], name="pfgtrain")
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return call
-
-
 def test_help_of_every_command_comes_without_torch() -> None:
     script = (
         "import sys; from pfgtrain.cli import app; from pfgdata.screen import run_app\n"
@@ -90,10 +72,10 @@ def test_help_of_every_command_comes_without_torch() -> None:
 
 
 def test_fit_with_nothing_but_a_store_takes_the_base_its_latents_are_of(
-    run: Run, feats: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, feats: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = run("fit", "--shards", feats, "--steps", 2)
+    code, out, err = call("fit", "--shards", feats, "--steps", 2)
     assert code == 0, err
     made = Path(out.strip())
     assert made.parent == Path("runs")
@@ -109,14 +91,14 @@ def test_fit_with_nothing_but_a_store_takes_the_base_its_latents_are_of(
         assert word in err
 
 
-def test_a_run_made_and_pictures_of_it(run: Run, feats: Path, tmp_path: Path) -> None:
-    code, out, err = run("fit", "--shards", feats, "--steps", 2, "--out", tmp_path / "a", "--json")
+def test_a_run_made_and_pictures_of_it(call: Call, feats: Path, tmp_path: Path) -> None:
+    code, out, err = call("fit", "--shards", feats, "--steps", 2, "--out", tmp_path / "a", "--json")
     assert code == 0, err
     report = json.loads(out)
     assert (report["run"], report["last_step"]) == (str(tmp_path / "a"), 2)
     assert report["plan"]["without_latent"] == 0
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "guide.png")
-    code, out, err = run(
+    code, out, err = call(
         "generate", tmp_path / "a", tmp_path / "guide.png", "-n", 2, "--steps", 1, "--size", "16x32"
     )
     assert code == 0, err
@@ -127,21 +109,21 @@ def test_a_run_made_and_pictures_of_it(run: Run, feats: Path, tmp_path: Path) ->
         assert picture.size == (16, 32)
 
 
-def test_published_weights_on_a_base(run: Run, base: Path, tmp_path: Path) -> None:
+def test_published_weights_on_a_base(call: Call, base: Path, tmp_path: Path) -> None:
     adapter = PFGLinear(768, 2, WIDTH, generator=torch.Generator().manual_seed(0))
     save_adapter(adapter, tmp_path / "x-n2.pt")
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "guide.png")
     args = ["generate", "--adapter", tmp_path / "x-n2.pt", "--tagger", "demo", tmp_path / "guide.png"]
     out = ["--out", tmp_path / "made", "--json", "-n", 1, "--steps", 1, "--size", 16]
-    code, text, err = run(*args, *out, "--base", base)
+    code, text, err = call(*args, *out, "--base", base)
     assert code == 0, err
     assert len(json.loads(text)["pictures"]) == 1
     assert "webui" in err
-    assert run(*args, *out)[0] == 2  # without a base
+    assert call(*args, *out)[0] == 2  # without a base
 
 
 def test_every_flag_reaches_the_config_above_the_file(
-    run: Run, feats: Path, base: Path, tmp_path: Path
+    call: Call, feats: Path, base: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "fit.toml").write_text("seed = 5\nadam_beta2 = 0.99\nmax_train_steps = 9\n")
     flags = {
@@ -179,7 +161,7 @@ def test_every_flag_reaches_the_config_above_the_file(
     }
     words = [word for pair in flags.values() for word in pair if word is not True]
     words += ["--set", "max_grad_norm=0.5", "--set", "lr_scheduler=linear", "--set", "seed=7"]
-    code, _, err = run(
+    code, _, err = call(
         "fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", tmp_path / "a", *words
     )
     assert code == 0, err
@@ -202,8 +184,10 @@ def test_generate_s_defaults_are_the_library_s() -> None:
             assert parameters[field.name].default == field.default
 
 
-def test_a_dry_run_says_what_would_be_done_and_writes_nothing(run: Run, feats: Path, tmp_path: Path) -> None:
-    code, out, err = run(
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    call: Call, feats: Path, tmp_path: Path
+) -> None:
+    code, out, err = call(
         "fit",
         "--shards",
         feats,
@@ -240,41 +224,41 @@ def stop_when_training(run_dir: Path, number: int) -> threading.Thread:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_and_resume_goes_on(
-    number: int, run: Run, feats: Path, tmp_path: Path
+    number: int, call: Call, feats: Path, tmp_path: Path
 ) -> None:
     made = tmp_path / "a"
     (tmp_path / "fit.toml").write_text("logging_steps = 1\nmax_train_steps = 100_000\n")
     thread = stop_when_training(made, number)
-    code, _, err = run("fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", made)
+    code, _, err = call("fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", made)
     thread.join()
     assert code == 130, err
     (saved,) = checkpoints(made)
     step = int(saved.name.removeprefix("step-"))
     assert f"pfgtrain fit --shards {feats} --out {made} --resume" in err
-    code, _, err = run("fit", "--out", made, "--resume", "--steps", step + 2)  # the store is on record
+    code, _, err = call("fit", "--out", made, "--resume", "--steps", step + 2)  # the store is on record
     assert code == 0, err
     assert [line["step"] for line in read_metrics(made)] == list(range(1, step + 3))
 
 
 def test_several_latent_sets_are_listed_and_one_must_be_named(
-    run: Run, base: Path, digest: str, tmp_path: Path
+    call: Call, base: Path, digest: str, tmp_path: Path
 ) -> None:
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=30)
     first = build_latents(store, NUMBERS, vae_digest=digest, shard_rows=30, base_name=str(base))
     other = build_latents(store, NUMBERS, vae_digest="another", shard_rows=30, base_name="org/other")
     fit = ["fit", "--shards", tmp_path / "feats", "--dry-run"]
-    code, _, err = run(*fit)
+    code, _, err = call(*fit)
     assert code == 1
     assert all(word in err for word in (first.id, other.id, "org/other", "name one by --latents"))
-    assert run(*fit, "--latents", first.id[:6])[0] == 0
-    assert run(*fit, "--base", base)[0] == 0
-    code, _, err = run(*fit, "--latents", "zzz")
+    assert call(*fit, "--latents", first.id[:6])[0] == 0
+    assert call(*fit, "--base", base)[0] == 0
+    code, _, err = call(*fit, "--latents", "zzz")
     assert (code, "no latent set fits" in err) == (1, True)
 
 
-def test_a_store_without_latents_names_the_command_that_makes_them(run: Run, tmp_path: Path) -> None:
+def test_a_store_without_latents_names_the_command_that_makes_them(call: Call, tmp_path: Path) -> None:
     build_store(tmp_path / "feats", NUMBERS, shard_rows=30)
-    code, _, err = run("fit", "--shards", tmp_path / "feats", "--base", "demo")
+    code, _, err = call("fit", "--shards", tmp_path / "feats", "--base", "demo")
     assert code == 1
     assert err.splitlines() == [
         f"error: {tmp_path / 'feats'}: has no latents; "
@@ -302,14 +286,14 @@ def test_what_a_user_can_fix_is_one_line(
     args: list[str],
     code: int,
     said: str,
-    run: Run,
+    call: Call,
     feats: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PFG_STORE", str(feats))
-    ended, out, err = run("fit", *args)
+    ended, out, err = call("fit", *args)
     assert (ended, out) == (code, "")
     assert said in err
     assert len(err.splitlines()) == 1
@@ -325,16 +309,16 @@ def test_what_a_user_can_fix_is_one_line(
         (["run", "guide.png", "--uncond", "none"], 1, "must be zeros or eos"),
     ],
 )
-def test_generate_refuses_in_one_line(args: list[str], code: int, said: str, run: Run) -> None:
-    ended, out, err = run("generate", *args)
+def test_generate_refuses_in_one_line(args: list[str], code: int, said: str, call: Call) -> None:
+    ended, out, err = call("generate", *args)
     assert (ended, out) == (code, "")
     assert said in err
     assert len(err.splitlines()) == 1
 
 
 def test_several_processes_need_a_folder_to_agree_on(
-    run: Run, feats: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, feats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, err = run("fit", "--shards", feats)
+    code, _, err = call("fit", "--shards", feats)
     assert (code, "need --out" in err) == (2, True)

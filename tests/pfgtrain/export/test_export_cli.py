@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pfgdata.screen import run_app
 from pfgtrain.base import Base
-from pfgtrain.cli import app
+from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import make_run
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +18,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     base = Base.load(str(build_whole_base(folder / "base", linear=False)))
     return make_run(folder / "a", base, uncond="eos")
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run pfgtrain here: exit code, stdout, stderr."""
-
-    def run_it(*args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run_app(app, args=[str(arg) for arg in args], name="pfgtrain")
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return run_it
 
 
 def test_export_prints_the_paths_and_says_what_to_know(run: Path, tmp_path: Path, call: Call) -> None:

@@ -19,7 +19,7 @@ from pfgtrain.fit.data import sets_of
 from pfgtrain.fit.split import held_out
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import SMALL, Said, StopAfter, assert_same_run, make_data
-from tests.pfgtrain.small_store import FEATURE_DIM, content_of, feature_of
+from tests.pfgtrain.small_store import FEATURE_DIM, content_of, feature_of, image_row
 
 HELD = replace(SMALL, validation_split=0.3, checkpointing_steps=2, num_validation_images=1)
 
@@ -33,22 +33,9 @@ def a_store(path: Path, characters: list[tuple[str | None, float]]) -> Snapshot:
     store = Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
     rows = [
         {
-            "content_id": content_of(number),
-            "root": "/images",
-            "path": f"{number}.png",
-            "size": 1,
-            "mtime_ns": 1,
-            "width": 64,
-            "height": 64,
-            "format": "png",
-            "frames": 1,
-            "phash": number,
-            "rating": "general",
-            "rating_scores": [0.9, 0.1, 0.0, 0.0],
+            **image_row(number, f"{number}.png"),
             "character": name,
             "character_score": score if name else None,
-            "tag_ids": [],
-            "tag_scores": [],
         }
         for number, (name, score) in enumerate(characters)
     ]
