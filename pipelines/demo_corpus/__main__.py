@@ -1,0 +1,36 @@
+"""`python -m pipelines.demo_corpus NAME ... --out DIR`: draw corpora and say whether each is the original."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pfgdata.errors import PfgError
+from pipelines.demo_corpus import digest, draw, load_corpora
+
+
+def main() -> int:
+    """Parse, draw, print a line a corpus; 0 done, 1 a user can fix it, 130 interrupted."""
+    corpora = load_corpora()
+    parser = argparse.ArgumentParser(prog="python -m pipelines.demo_corpus", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=list(corpora), metavar="NAME", help=", ".join(corpora))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="what --corpus is elsewhere")
+    options = parser.parse_args()
+    try:
+        for name in options.names:
+            corpus = corpora[name]
+            folder = draw(name, corpus, out=options.out)
+            same = digest(folder) == corpus.blake3
+            verdict = "byte for byte the original" if same else "not byte for byte the original"
+            print(f"{folder}: {corpus.pictures:,} pictures, {verdict}")
+    except PfgError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
