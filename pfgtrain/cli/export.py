@@ -32,7 +32,7 @@ def export(
             _FILES,
             "--as",
             metavar="FORMAT",
-            help="adapter, checkpoint (A1111), unet (ComfyUI), diffusers, lora; repeat it for several.",
+            help="adapter, checkpoint (A1111), unet (ComfyUI), diffusers, lora, run; repeat it for several.",
             show_default="what the run trained",
         ),
     ] = None,
@@ -54,7 +54,8 @@ def export(
 
     Prints a path a line. An adapter becomes the two-key .pt and .safetensors of pfg-webui and pfg-ComfyUI,
     and a .json that says what it needs; a UNet one checkpoint with VAE and text encoder; a LoRA the files of
-    kohya and of diffusers. Nothing that is there is replaced without --force.
+    kohya and of diffusers. `--as run` writes the run itself, to give away: without what only training needs.
+    Nothing that is there is replaced without --force.
     """
     from pfgtrain.base import Base
     from pfgtrain.export import ExportOptions, plan_export

@@ -15,8 +15,8 @@ from pfgtrain.generate import without_folders
 
 __all__ = ["FORMATS", "ExportOptions", "ExportPlan", "Format", "plan_export"]
 
-Format = Literal["adapter", "checkpoint", "unet", "diffusers", "lora"]
-FORMATS: tuple[Format, ...] = ("adapter", "checkpoint", "unet", "diffusers", "lora")
+Format = Literal["adapter", "checkpoint", "unet", "diffusers", "lora", "run"]
+FORMATS: tuple[Format, ...] = ("adapter", "checkpoint", "unet", "diffusers", "lora", "run")
 
 WEB_UI_TOKENS = 20  # where the slider of pfg-webui ends
 WEB_UI_RECIPE = "webui"  # how pfg-webui and pfg-ComfyUI make a guide image square
@@ -68,6 +68,7 @@ class ExportPlan:
             "unet": (f"{name}-unet.safetensors",),
             "diffusers": (f"{name}-diffusers",),
             "lora": (f"{name}-lora.safetensors", f"{name}-lora-diffusers.safetensors"),
+            "run": (f"{name}-run",),
         }[kind]
 
     @property

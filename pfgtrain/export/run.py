@@ -22,6 +22,7 @@ from pfgtrain.export.models import (
     write_unet,
 )
 from pfgtrain.export.plan import ExportOptions, ExportPlan, Format, plan_export
+from pfgtrain.export.runs import write_run
 from pfgtrain.export.staging import publish
 from pfgtrain.lora import read_lora
 
@@ -94,6 +95,8 @@ def _write(
             write_adapter(folder, plan)
         elif kind == "lora":
             _write_loras(folder, plan)
+        elif kind == "run":
+            write_run(folder, plan, dtype=dtype)
         else:
             assert base is not None
             if model is None:

@@ -21,6 +21,8 @@ from pfgtrain.adapter import ADAPTER_KEYS, load_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, read_state, save_checkpoint
 from pfgtrain.export import ExportOptions, ExportReport, export, plan_export
+from pfgtrain.generate import load_run
+from tests.doubles import CheapTagger
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import FEATURE_DIM, TOKENS, make_run
 from tests.pfgtrain.fit.small_fit import Said
@@ -179,6 +181,39 @@ def test_the_text_encoder_of_a_diffusers_folder_ends_where_the_run_read_it(
         hidden = whole(ids, output_hidden_states=True).hidden_states[2]
         assert torch.equal(pipeline.text_encoder(ids)[0], whole.final_layer_norm(hidden))
     assert Base.load(str(folder)).text_layer == 2
+
+
+@pytest.mark.parametrize("kind", ["unet", "lora", "adapter"])
+def test_a_run_to_give_away_generates_the_same_and_holds_no_folder_of_ours(
+    kind: str, base: Base, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "a", base, train=kind)
+    (given,) = exported(run, tmp_path / "out", "run", dtype="float32").files
+    assert given.name == "a-run"
+    assert sorted(path.name for path in given.rglob("*") if path.is_file()) == sorted(
+        {
+            "unet": ["adapter.safetensors", "run.json", "state.json", "unet.safetensors"],
+            "lora": ["adapter.safetensors", "lora.safetensors", "run.json", "state.json"],
+            "adapter": ["adapter.safetensors", "run.json", "state.json"],
+        }[kind]
+    )
+    assert str(tmp_path) not in (given / "run.json").read_text()
+    assert "/home/someone" not in (given / "run.json").read_text()
+    ours, theirs = (load_run(folder, base=base, tagger=CheapTagger()) for folder in (run, given))
+    for one, other in (
+        (ours.pipeline.unet, theirs.pipeline.unet),
+        (ours.pipeline.adapter, theirs.pipeline.adapter),
+    ):
+        state = other.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+
+
+def test_the_unet_of_a_run_to_give_away_is_float16_by_default(run: Path, tmp_path: Path) -> None:
+    (given,) = exported(run, tmp_path / "out", "run").files
+    (unet,) = given.rglob("unet.safetensors")
+    (adapter,) = given.rglob("adapter.safetensors")
+    assert {tensor.dtype for tensor in load_file(unet).values()} == {torch.float16}
+    assert {tensor.dtype for tensor in load_file(adapter).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""A run to give away: its record and the weights of one checkpoint, nothing that only training needs.
+
+generate, evaluate, export and `--base` take it as they take the run itself; `fit --resume` cannot.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from pfgdata.errors import RunError
+from pfgtrain.checkpoint import (
+    ADAPTER_FILE,
+    LORA_FILE,
+    UNET_FILE,
+    checkpoint_of,
+    read_state,
+    save_checkpoint,
+)
+from pfgtrain.export.models import write_tensors_file
+from pfgtrain.export.plan import ExportPlan
+from pfgtrain.generate import without_folders
+
+__all__ = ["write_run"]
+
+
+def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
+    """Write the run with the plan's weights as its only ones; the UNet's in `dtype`, all others as they are.
+
+    No folder of this machine stays in its record: base and store are there by their last name.
+    """
+    (name,) = plan.names_of("run")
+    base, store = without_folders(plan.record.base_name), without_folders(plan.record.store)
+    record = replace(plan.record, base_name=base, store=store, use_ema=False, processes=1)
+    (folder / name).mkdir()
+    record.write(folder / name)
+
+    def write(checkpoint: Path) -> None:
+        for file in (ADAPTER_FILE, LORA_FILE):
+            if (plan.weights / file).is_file():
+                shutil.copyfile(plan.weights / file, checkpoint / file)
+        if (plan.weights / UNET_FILE).is_file():
+            _write_unet(plan.weights / UNET_FILE, checkpoint / UNET_FILE, dtype=dtype)
+
+    save_checkpoint(folder / name, read_state(checkpoint_of(plan.weights)), write=write)
+
+
+def _write_unet(source: Path, target: Path, *, dtype: torch.dtype) -> None:
+    state = {key: tensor.to(dtype) for key, tensor in load_file(source).items()}
+    for key, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise RunError(f"the UNet's {key} is not finite in {dtype}; export with --dtype float32")
+    write_tensors_file(target, state, header={"format": "pt"})
