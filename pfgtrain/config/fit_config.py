@@ -25,6 +25,7 @@ _FREE_ON_RESUME = frozenset(  # what may change between the parts of one run wit
     {
         "base",  # it may have moved; its fingerprint is on record
         "base_config",
+        "checkpoint_at_start",
         "checkpointing_steps",
         "checkpoints_total_limit",
         "logging_steps",
@@ -162,6 +163,8 @@ class FitConfig:
 
     checkpointing_steps: int = 500
     """Optimizer steps between checkpoints; the end of the run always makes one."""
+    checkpoint_at_start: bool = False
+    """Make a checkpoint before the first step too: what the run's pictures are to be compared with."""
     checkpoints_total_limit: int | None = None
     """Checkpoints to keep, newest first, and the best by validation loss beside them; default: all."""
     logging_steps: int = 10

@@ -182,6 +182,8 @@ class _Run:
         """Train to the end, or until `stop`."""
         if self._step >= self._plan.steps:
             self._progress.say(f"{self._dir} is at step {self._step} already, of {self._plan.steps}")
+        if self._step == 0 and self._config.checkpoint_at_start:
+            self._save(quickly=False)
         accumulation = self._config.gradient_accumulation_steps
         first = min(self._step * accumulation, self._plan.batches)
         left = self._batches.images_between(first, max(first, self._plan.batches))

@@ -9,12 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pfgdata.errors import IdentityError, RunError
 from pfgdata.store import Store
 from pfgdata.vaes import Vae
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
+from pfgtrain.checkpoint import (
+    ADAPTER_FILE,
+    EMA_FOLDER,
+    UNET_FILE,
+    RunRecord,
+    checkpoints,
+    read_metrics,
+    read_state,
+)
 from pfgtrain.config import load_config
 from pfgtrain.fit import FitData, FitReport, base_of, fit, plan_fit
 from tests.pfgtrain.fit.small_fit import (
@@ -125,6 +134,25 @@ def test_checkpoints_fall_at_their_steps_and_the_limit_holds(
     config = replace(SMALL, checkpointing_steps=2, checkpoints_total_limit=2)
     fit(data, base, config, run_dir=tmp_path / "run", stop=StopAfter(5))
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000004", "step-00000005"]
+
+
+def test_a_checkpoint_before_the_first_step_holds_the_start_and_changes_no_step(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, checkpoint_at_start=True, use_ema=True, validation_split=0.2)
+    report = fit(data, base, config, run_dir=tmp_path / "run")
+    start, end = checkpoints(tmp_path / "run")
+    assert (start.name, end.name) == ("step-00000000", "step-00000006")
+    state = base.load_unet().state_dict()
+    for folder in (start, start / EMA_FOLDER):
+        kept = load_file(folder / UNET_FILE)
+        assert kept.keys() == state.keys()
+        assert all(torch.equal(kept[name], state[name]) for name in state)
+        assert (folder / ADAPTER_FILE).is_file()
+    assert read_state(start).validation_loss is not None
+    assert read_state(start).probe_start == report.probe_start
+    fit(data, base, replace(config, checkpoint_at_start=False), run_dir=tmp_path / "without")
+    assert_same_run(tmp_path / "run", tmp_path / "without")
 
 
 def test_too_many_steps_without_a_finite_gradient_end_the_run(

@@ -73,6 +73,21 @@ def test_a_fit_cut_twice_and_resumed_equals_the_uncut_one(
     assert [step for step, _ in losses_of(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_fit_killed_after_the_checkpoint_of_its_start_goes_on_from_it(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, checkpoint_at_start=True, checkpointing_steps=3, use_ema=True)
+    fit(data, base, config, run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "killed", stop=StopAfter(2))
+    lost = checkpoints(tmp_path / "killed")[-1]
+    lost.rename(lost.with_name(".tmp-gone"))  # as if killed before it was saved
+    assert fit(data, base, config, run_dir=tmp_path / "killed", resume=True).first_step == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert [path.name for path in checkpoints(tmp_path / "killed")] == [
+        f"step-0000000{step}" for step in (0, 3, 6)
+    ]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7])
 def test_it_may_be_cut_at_any_step_of_an_epoch(cut: int, data: FitData, base: Base, tmp_path: Path) -> None:
     config = replace(
