@@ -1,7 +1,7 @@
 """pfgtrain: a feature store to a Prompt Free Generation model, and guide images to pictures.
 
-What `import pfgtrain` offers, loaded when first asked for. The functions `fit` and `generate` stand in the
-modules of their names:
+What `import pfgtrain` offers, loaded when first asked for. The functions `fit`, `generate` and `evaluate`
+stand in the modules of their names:
 
     from pfgdata import Store
     from pfgtrain import Base, FitConfig, data_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pfgtrain.base import Base
     from pfgtrain.checkpoint import RunRecord
     from pfgtrain.config import FitConfig
+    from pfgtrain.evaluate import EvaluateOptions, EvaluateReport, Guide
     from pfgtrain.fit import FitData, FitPlan, FitReport, data_of, plan_fit
     from pfgtrain.generate import (
         GenerateOptions,
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Base",
+    "EvaluateOptions",
+    "EvaluateReport",
     "FitConfig",
     "FitData",
     "FitPlan",
     "FitReport",
     "GenerateOptions",
     "GenerateReport",
+    "Guide",
     "PFGLinear",
     "PFGModel",
     "PFGPipeline",
@@ -50,12 +54,15 @@ __all__ = [
 
 _LAZY = {
     "Base": "pfgtrain.base",
+    "EvaluateOptions": "pfgtrain.evaluate",
+    "EvaluateReport": "pfgtrain.evaluate",
     "FitConfig": "pfgtrain.config",
     "FitData": "pfgtrain.fit",
     "FitPlan": "pfgtrain.fit",
     "FitReport": "pfgtrain.fit",
     "GenerateOptions": "pfgtrain.generate",
     "GenerateReport": "pfgtrain.generate",
+    "Guide": "pfgtrain.evaluate",
     "PFGLinear": "pfgtrain.adapter",
     "PFGModel": "pfgtrain.generate",
     "PFGPipeline": "pfgtrain.generate",

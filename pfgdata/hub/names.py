@@ -23,6 +23,7 @@ _ASSETS = Path(__file__).parent.parent / "assets"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _BY_HAND = {
     "tagger": "put model.onnx and selected_tags.csv in a folder and pass --tagger FOLDER",
+    "judge": "put model.onnx and selected_tags.csv in a folder and pass --judge FOLDER",
     "base": "put its diffusers folder here and pass --base FOLDER",
 }
 
@@ -51,7 +52,7 @@ def resolve(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Resolved:
-    """Find the model called `name`; `what` is `tagger` or `base`.
+    """Find the model called `name`; `what` is `tagger`, `base`, `judge` (a second tagger), or `run` (`demo`).
 
     A name that is a folder here is that folder, also if it looks like a hub id. Of a hub id the files that
     match `patterns` are fetched (those of `what` by default), at `revision` (branch, tag, commit; main by

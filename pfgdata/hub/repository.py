@@ -20,8 +20,10 @@ _CONFIG = (
     "tokenizer/*",  # and what else is there: tokenizer.json
     *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")),
 )
+_TAGGER = ("model.onnx", "model.onnx?data", "selected_tags.csv")
 PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-file checkpoints
-    "tagger": ("model.onnx", "model.onnx?data", "selected_tags.csv"),
+    "tagger": _TAGGER,
+    "judge": _TAGGER,
     "config": _CONFIG,  # of a base whose weights are in a single file
     "base": (*_CONFIG, *(f"{weights}.safetensors" for weights in _WEIGHTS)),
 }

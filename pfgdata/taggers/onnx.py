@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,20 +84,20 @@ class OnnxTagger:
         revision: str | None = None,
         device: Device = "auto",
         threads: int | None = None,
+        what: Literal["tagger", "judge"] = "tagger",
     ) -> OnnxTagger:
         """Load a tagger by catalog name, hub id, folder, .onnx file, or `demo`, and prove its feature.
 
         The graph is taken to want BGR 0..255. One that wants normalised RGB, as timm's own NCHW exports do,
         says so nowhere and gives wrong scores here without an error: use the author's own model.onnx.
 
-
         `recipe` names the square its images will be; it becomes part of the identity. `threads` is per
-        operator, all cores by default. Raises ModelNotFoundError, GraphError, VocabularyError, ModelError
-        (no cuda), ConfigError (no such recipe).
+        operator, all cores by default. `what` tells apart the two that `demo` names. Raises
+        ModelNotFoundError, GraphError, VocabularyError, ModelError (no cuda), ConfigError (no such recipe).
         """
         if recipe not in RECIPES:
             raise ConfigError(f"no recipe {recipe!r}; it is one of {', '.join(RECIPES)}")
-        found = resolve(repository(name), what="tagger", revision=revision)
+        found = resolve(repository(name), what=what, revision=revision)
         path = found.file or found.folder / "model.onnx"
         if not path.exists():
             raise ModelNotFoundError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from pfgdata.screen import make_app, run_app
+from pfgtrain.cli.evaluate import EXAMPLE as EVALUATE_EXAMPLE
+from pfgtrain.cli.evaluate import evaluate
 from pfgtrain.cli.export import EXAMPLE as EXPORT_EXAMPLE
 from pfgtrain.cli.export import export
 from pfgtrain.cli.fit import EXAMPLE as FIT_EXAMPLE
@@ -21,6 +23,7 @@ app = make_app(
 )
 app.command("fit", epilog=FIT_EXAMPLE)(fit)
 app.command("generate", epilog=GENERATE_EXAMPLE)(generate)
+app.command("evaluate", epilog=EVALUATE_EXAMPLE)(evaluate)
 app.command("export", epilog=EXPORT_EXAMPLE)(export)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts
-from pfgtrain.cli.options import Json, option
+from pfgtrain.cli.options import Json, folder_for, option, run_folder
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "generate"]
 
 EXAMPLE = (
-    "Examples: pfgtrain generate runs/a guide.png more.png -n 4; "
+    "Examples: pfgtrain generate demo guide.png; pfgtrain generate runs/a guide.png more.png -n 4; "
     "pfgtrain generate --adapter pfg-n5.pt --base BASE guide.png"
 )
 _PICTURE, _MODEL = "The pictures", "The model"
@@ -30,7 +30,7 @@ def generate(
     context: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH", help="A run, then guide images; with --adapter only those."),
+        typer.Argument(metavar="PATH", help="A run (or demo), then guide images; with --adapter only those."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder.", show_default="pictures/ in RUN, or here")
@@ -85,11 +85,13 @@ def generate(
     options = GenerateOptions(**given, width=width, height=height)
     with ScreenProgress() as progress:
         if run is not None:
-            model = _run_model(run, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
+            model = _run_model(
+                run_folder(run), checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device
+            )
         else:
             assert adapter is not None and base is not None
             model = _adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)
-        folder = out or (run or Path()) / "pictures"
+        folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["DryRun", "Json", "option"]
+from pfgdata.hub import DEMO, resolve
+
+__all__ = ["DryRun", "Json", "folder_for", "option", "run_folder"]
 
 _OUTPUT = "Output"
 
@@ -18,3 +21,13 @@ def option(panel: str, *flags: str, help: str, **more: Any) -> Any:
 
 DryRun = Annotated[bool, option(_OUTPUT, "--dry-run", help="Say what would be done, and do nothing.")]
 Json = Annotated[bool, option(_OUTPUT, "--json", help="Print the result as JSON on stdout.")]
+
+
+def run_folder(run: Path) -> Path:
+    """The folder of the run called `run`: `demo` is the one that travels inside the package."""
+    return resolve(DEMO, what="run").folder if run == Path(DEMO) else run
+
+
+def folder_for(what: str, run: Path | None) -> Path:
+    """Where `what` is made of a run goes by default: into its folder, of the package's own run here."""
+    return run / what if run and run != Path(DEMO) else Path(what)

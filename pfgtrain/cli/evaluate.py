@@ -1,0 +1,200 @@
+"""`pfgtrain evaluate`: how far a run's pictures show the guide's character."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pfgdata.screen import ScreenProgress, duration, show_facts, show_table
+from pfgtrain.cli.options import DryRun, Json, folder_for, option, run_folder
+
+if TYPE_CHECKING:
+    from pfgdata.store import Store
+    from pfgdata.taggers import Tagger
+    from pfgtrain.checkpoint import RunRecord
+    from pfgtrain.evaluate import EvaluateReport, Guide, TrainingImages
+    from pfgtrain.generate import PFGModel
+
+__all__ = ["EXAMPLE", "evaluate"]
+
+EXAMPLE = (
+    "Examples: pfgtrain evaluate runs/a --guides guides/; "
+    "pfgtrain evaluate runs/a --guides guides/ --tune others/ --judge wd-vit-tagger-v3; "
+    "pfgtrain evaluate runs/a --where \"path like 'held-out/%'\" --limit 50"
+)
+_GUIDES, _PICTURE, _MODEL = "The guides", "The pictures", "The model and who looks"
+
+
+def evaluate(
+    context: typer.Context,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The run's folder, or demo.", show_default=False)
+    ],
+    guides: Annotated[
+        Path | None,
+        option(_GUIDES, "--guides", metavar="FOLDER", help="Images, and guides.jsonl if there is one."),
+    ] = None,
+    where: Annotated[
+        str | None, option(_GUIDES, metavar="EXPR", help="Or images of the store, as in pfgdata query.")
+    ] = None,
+    shards: Annotated[
+        Path | None,
+        option(_GUIDES, "--shards", metavar="STORE", help="The store.", show_default="the run's"),
+    ] = None,
+    limit: Annotated[
+        int | None, option(_GUIDES, min=2, help="Guides at most, the first ones.", show_default="all")
+    ] = None,
+    tuned_on: Annotated[
+        Path | None,
+        option(_GUIDES, "--tune", metavar="FOLDER", help="Other guides, to choose guidance on first."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report.", show_default="evaluation/ in RUN")
+    ] = None,
+    images_per_guide: Annotated[int, option(_PICTURE, "-n", help="Pictures a guide.")] = 4,
+    guidance_scale: Annotated[float, option(_PICTURE, "--guidance", help="1 or less: none.")] = 3.0,
+    pfg_scale: Annotated[float, option(_PICTURE, "--pfg-scale", help="Multiplies the guide's tokens.")] = 1.0,
+    num_inference_steps: Annotated[int, option(_PICTURE, "--steps", help="Of the sampler.")] = 20,
+    seed: Annotated[int, option(_PICTURE, help="Of the first picture of each guide and row.")] = 0,
+    batch_size: Annotated[int, option(_PICTURE, help="Pictures at once.")] = 16,
+    judge: Annotated[
+        str | None,
+        option(
+            _MODEL, help="A second tagger that looks.", show_default="demo for the demo tagger, else none"
+        ),
+    ] = None,
+    threshold: Annotated[float, option(_MODEL, help="A tag counts from this score on.")] = 0.35,
+    checkpoint: Annotated[str, option(_MODEL, help="latest, best, or a name, step-00000500.")] = "latest",
+    no_ema: Annotated[bool, option(_MODEL, "--no-ema", help="Not the moving average.")] = False,
+    device: Annotated[
+        str | None, option(_MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how far a run's pictures show the guide's character, beside rows that bound it.
+
+    Prints a table of rows (the run, no guide, another guide, what knows style and hair alone, a copier, the
+    guide itself) and writes report.json and index.html with all guides and results. Guides are characters:
+    guides.jsonl beside the images names them (path, character, style, view, tags_coarse).
+    """
+    if (guides is None) == (where is None):
+        raise typer.BadParameter("name the guides: --guides FOLDER, or --where EXPR")
+
+    from pfgtrain.checkpoint import RunRecord
+    from pfgtrain.evaluate import EvaluateOptions, guides_of_folder, tune
+    from pfgtrain.evaluate import evaluate as run_evaluate
+    from pfgtrain.generate import load_run
+
+    names = {field.name for field in dataclasses.fields(EvaluateOptions)}
+    options = EvaluateOptions(**{key: value for key, value in context.params.items() if key in names})
+    folder, notes = run_folder(run), list[str]()
+    record = RunRecord.read(folder)
+    store = _store(shards, record, notes, needed=where is not None)
+    every = guides_of_folder(guides) if guides else _selected(store, where, record)
+    chosen = every[:limit]
+    if len(chosen) < len(every):
+        notes.append(f"the first {len(chosen)} of {len(every)} guides, as asked")
+    if dry_run:
+        _show_plan(chosen, options.images_per_guide)
+        return
+    place = out or folder_for("evaluation", run)
+    with ScreenProgress() as progress:
+        model = load_run(folder, device=device, checkpoint=checkpoint, ema=not no_ema)
+        looks, trained = _judge(judge, model, device), _training(store, record, model, notes)
+        tuning = None
+        if tuned_on:
+            others = guides_of_folder(tuned_on)
+            tuning = tune(model, others, reported=chosen, options=options, progress=progress)
+            options = tuning.applied(options)
+        report = run_evaluate(
+            model,
+            chosen,
+            judge=looks,
+            training=trained,
+            options=options,
+            tuning=tuning,
+            notes=notes,
+            out_dir=place,
+            progress=progress,
+        )
+    _show(report, place, as_json=as_json)
+
+
+def _store(shards: Path | None, record: RunRecord, notes: list[str], *, needed: bool) -> Store | None:
+    """The store named, or the run's own; without it `notes` say so, unless it is `needed` for the guides."""
+    from pfgdata.errors import NoStoreError
+    from pfgdata.store import Store
+
+    try:
+        return Store.open(shards or Path(record.store))
+    except NoStoreError:
+        if shards or needed:
+            raise
+        notes.append(f"the run's store, {Path(record.store).name}, is not here; name it by --shards")
+        return None
+
+
+def _selected(store: Store | None, where: str | None, record: RunRecord) -> list[Guide]:
+    from pfgdata.query import Thresholds, select
+    from pfgtrain.evaluate import guides_of_selection
+
+    assert store is not None
+    known = {name: record.thresholds[name] for name in ("general", "character") if name in record.thresholds}
+    snapshot = store.snapshot()
+    thresholds = Thresholds(**known, floor=store.identity.score_floor)
+    return guides_of_selection(store, snapshot, select(snapshot, store.vocabulary, where, thresholds))
+
+
+def _training(
+    store: Store | None, record: RunRecord, model: PFGModel, notes: list[str]
+) -> TrainingImages | None:
+    from pfgtrain.evaluate import training_images
+
+    if store is None:
+        return None
+    found = training_images(store, record, tagger=model.tagger.identity)
+    if found is None:
+        notes.append(f"store {store.path.name} holds none of the images that the run selected")
+    return found
+
+
+def _judge(name: str | None, model: PFGModel, device: str | None) -> Tagger | None:
+    from pfgdata.hub import DEMO
+    from pfgdata.taggers import OnnxTagger
+    from pfgtrain.base import onnx_device
+
+    name = name or (DEMO if model.tagger.identity.name == DEMO else None)
+    return OnnxTagger.load(name, what="judge", device=onnx_device(device)) if name else None
+
+
+def _show_plan(guides: list[Guide], images_per_guide: int) -> None:
+    viewed = sum(len(guide.views) > 1 for guide in guides)
+    show_facts(
+        {
+            "guides": f"{len(guides)}, {viewed} with another view",
+            "pictures": f"{(len(guides) + 1) * images_per_guide:,}",
+            "dry run": "nothing was written",
+        }
+    )
+
+
+def _show(report: EvaluateReport, folder: Path, *, as_json: bool) -> None:
+    from pfgtrain.evaluate import report_tables, verdict
+
+    if as_json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        for table in report_tables(report):
+            print(table.title)
+            show_table(table.columns, table.rows)
+            print()
+    facts: dict[str, object] = {f"note {number}": note for number, note in enumerate(report.notes, 1)}
+    if report.flagged:
+        facts["in the selection"] = f"{len(report.flagged)} guides: {', '.join(report.flagged)}"
+    show_facts({**facts, "page": folder / "index.html", "took": duration(report.seconds)})
+    typer.echo(verdict(report), err=True)

@@ -1,0 +1,73 @@
+"""Guide fidelity: how far a run's pictures show the character of the guide, beside rows that bound it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgtrain.evaluate.guides import Guide, guides_of_folder, guides_of_selection
+    from pfgtrain.evaluate.options import EvaluateOptions
+    from pfgtrain.evaluate.report import (
+        EvaluateReport,
+        Figure,
+        Retrieval,
+        RowReport,
+        Trial,
+        Tuning,
+        ViewerReport,
+    )
+    from pfgtrain.evaluate.run import evaluate
+    from pfgtrain.evaluate.tables import Table, report_tables, verdict
+    from pfgtrain.evaluate.training import TrainingImages, training_images
+    from pfgtrain.evaluate.tuning import tune
+
+__all__ = [
+    "EvaluateOptions",
+    "EvaluateReport",
+    "Figure",
+    "Guide",
+    "Retrieval",
+    "RowReport",
+    "Table",
+    "TrainingImages",
+    "Trial",
+    "Tuning",
+    "ViewerReport",
+    "evaluate",
+    "guides_of_folder",
+    "guides_of_selection",
+    "report_tables",
+    "training_images",
+    "tune",
+    "verdict",
+]
+
+_LAZY = {
+    "EvaluateOptions": "pfgtrain.evaluate.options",
+    "EvaluateReport": "pfgtrain.evaluate.report",
+    "Figure": "pfgtrain.evaluate.report",
+    "Guide": "pfgtrain.evaluate.guides",
+    "Retrieval": "pfgtrain.evaluate.report",
+    "RowReport": "pfgtrain.evaluate.report",
+    "Table": "pfgtrain.evaluate.tables",
+    "TrainingImages": "pfgtrain.evaluate.training",
+    "Trial": "pfgtrain.evaluate.report",
+    "Tuning": "pfgtrain.evaluate.report",
+    "ViewerReport": "pfgtrain.evaluate.report",
+    "evaluate": "pfgtrain.evaluate.run",
+    "guides_of_folder": "pfgtrain.evaluate.guides",
+    "guides_of_selection": "pfgtrain.evaluate.guides",
+    "report_tables": "pfgtrain.evaluate.tables",
+    "training_images": "pfgtrain.evaluate.training",
+    "tune": "pfgtrain.evaluate.tuning",
+    "verdict": "pfgtrain.evaluate.tables",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

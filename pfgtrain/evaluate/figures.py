@@ -1,0 +1,188 @@
+"""From what a viewer saw to its figures: cosines, F1 of attributes, retrieval, diversity, row by row.
+
+Shapes: M pictures of a pool, K guides, G gallery entries, T tags, F feature width, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgtrain.evaluate.attributes import GROUPS, HAIR_COLOUR, group_of
+from pfgtrain.evaluate.guides import Guide
+from pfgtrain.evaluate.measures import Floats, Ints, cosines, pair_distance, ranks, ratio, resamples
+from pfgtrain.evaluate.options import EvaluateOptions
+from pfgtrain.evaluate.report import Diversity, Figure, Retrieval, RowReport, ViewerReport
+from pfgtrain.evaluate.rows import Row, Seen, rows_of
+from pfgtrain.evaluate.viewers import Pool, Viewer
+
+__all__ = ["Gallery", "measure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """Images to find a guide among; `parts` are the entries of each search: all, or those of a style."""
+
+    pool: Pool
+    parts: Sequence[Ints]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Truth:
+    """What guides have: the tags [K, T] of those that count, and of which group each is."""
+
+    present_KT: npt.NDArray[np.bool_]
+    groups: dict[str, Ints]  # group -> tags, of those that a guide has
+
+
+def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: EvaluateOptions) -> ViewerReport:
+    """All figures of one viewer."""
+    count = len(guides)
+    truth = _truth(viewer, seen, guides)
+    styles_K = _labels([guide.style for guide in guides])
+    hair_KT = truth.present_KT[:, [group_of(tag) == HAIR_COLOUR for tag in viewer.tags]]
+    rows = rows_of(
+        seen, styles_K=styles_K, hair_K=_labels([row.tobytes() for row in hair_KT]), seed=options.seed
+    )
+    mean_F = seen.raw.sight.features_MF.mean(axis=0, dtype=np.float64)
+    cosine_K = {name: _cosine(row, seen.raw, mean_F) for name, row in rows.items()}
+    galleries = _galleries(seen, styles_K)
+    drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
+    low_K, high_K = cosine_K["shuffled"], cosine_K["ceiling"]
+    return ViewerReport(
+        name=viewer.tagger.identity.name,
+        weights_sha256=viewer.tagger.identity.weights_sha256,
+        recipe=viewer.tagger.identity.recipe,
+        tags={name: len(columns) for name, columns in truth.groups.items()},
+        chance={name: _chance(gallery) for name, gallery in galleries.items()},
+        rows={
+            name: RowReport(
+                cosine=_mean(cosine_K[name], drawn_RK),
+                scaled=ratio(cosine_K[name] - low_K, high_K - low_K, drawn_RK),
+                attributes=_attributes(row, truth, drawn_RK),
+                retrieval={
+                    place: _retrieval(row, gallery, count, drawn_RK) for place, gallery in galleries.items()
+                },
+                cosines=[float(value) if np.isfinite(value) else None for value in cosine_K[name]],
+            )
+            for name, row in rows.items()
+        },
+        diversity=Diversity(
+            results=_distance(seen.results, count, mean_F, drawn_RK),
+            views=_distance(seen.views, count, mean_F, drawn_RK),
+        ),
+    )
+
+
+def _truth(viewer: Viewer, seen: Seen, guides: Sequence[Guide]) -> _Truth:
+    """The guides' true tags, of a guide without them what the viewer sees in it.
+
+    A tag that no guide has does not count: those who wrote the true tags may not know it.
+    """
+    present_KT = seen.raw.sight.present_MT.copy()
+    for k, guide in enumerate(guides):
+        if guide.tags is not None:
+            present_KT[k] = [tag in guide.tags for tag in viewer.tags]
+    counted = {
+        name: np.array([t for t, tag in enumerate(viewer.tags) if group_of(tag) == name], np.int64)
+        for name in GROUPS
+    }
+    return _Truth(
+        present_KT=present_KT,
+        groups={
+            name: columns[present_KT[:, columns].any(axis=0)]
+            for name, columns in counted.items()
+            if present_KT[:, columns].any()
+        },
+    )
+
+
+def _labels(values: Sequence[object]) -> Ints:
+    """A number for each value, equal for equal ones; -1 for None."""
+    known = {value: number for number, value in enumerate(dict.fromkeys(v for v in values if v is not None))}
+    return np.array([-1 if value is None else known[value] for value in values], np.int64)
+
+
+def _cosine(row: Row, raw: Pool, mean_F: Floats) -> Floats:
+    """Each guide's mean cosine to the pictures that stand for it [K]; nan where there is none."""
+    all_MK = cosines(row.pool.sight.features_MF, raw.sight.features_MF, mean_F=mean_F)
+    return _averaged(row, all_MK)
+
+
+def _averaged(row: Row, values_MK: Floats) -> Floats:
+    return np.array(
+        [values_MK[mine, k].mean() if len(mine) else np.nan for k, mine in enumerate(row.members)]
+    )
+
+
+def _attributes(row: Row, truth: _Truth, drawn_RK: Ints) -> dict[str, Figure | None]:
+    """F1 over (guide, tag) pairs by group; of several pictures of a guide each counts its share."""
+    figures = {}
+    for name, columns in truth.groups.items():
+        true_KT = truth.present_KT[:, columns].astype(np.float64)
+        seen_MT = row.pool.sight.present_MT[:, columns].astype(np.float64)
+        hits_K = _averaged(row, seen_MT @ true_KT.T)
+        both_K = _averaged(row, seen_MT.sum(axis=1)[:, None] + true_KT.sum(axis=1)[None])
+        figures[name] = ratio(2 * hits_K, both_K, drawn_RK)
+    return figures
+
+
+def _galleries(seen: Seen, styles_K: Ints) -> dict[str, Gallery]:
+    """Those in which at least one search has two entries."""
+    galleries = {}
+    for name, pool in (("guide", seen.ceiling), ("view", seen.others)):
+        style_G = styles_K[pool.owners_M]
+        parts = {
+            name: [np.arange(len(pool.owners_M))],
+            f"{name}_in_style": [np.flatnonzero(style_G == one) for one in np.unique(style_G[style_G >= 0])],
+        }
+        for place, searches in parts.items():
+            if large := [part for part in searches if len(part) > 1]:
+                galleries[place] = Gallery(pool=pool, parts=large)
+    return galleries
+
+
+def _chance(gallery: Gallery) -> tuple[float, float]:
+    """Top-1 and top-5 of blind guessing, over the guides that are looked for."""
+    sizes = np.array([len(part) for part in gallery.parts for _ in part])
+    return float(np.mean(1 / sizes)), float(np.mean(np.minimum(5, sizes) / sizes))
+
+
+def _retrieval(row: Row, gallery: Gallery, count: int, drawn_RK: Ints) -> Retrieval:
+    top_K = {1: np.full(count, np.nan), 5: np.full(count, np.nan)}
+    found: list[list[int] | None] = [None] * count
+    for part in gallery.parts:
+        owners = gallery.pool.owners_M[part]
+        if row.groups_K is not None:
+            known = row.groups_K[owners]
+            for k in owners[known >= 0]:
+                size = int(np.sum(known == row.groups_K[k]))
+                for first, values_K in top_K.items():
+                    values_K[k] = min(first, size) / size
+            continue
+        assert row.lookups is not None
+        features_GF = gallery.pool.sight.features_MF[part]
+        near_MG = cosines(
+            row.pool.sight.features_MF, features_GF, mean_F=features_GF.mean(axis=0, dtype=np.float64)
+        )
+        for own, k in enumerate(owners):
+            if len(mine := row.lookups[k]):
+                rank = ranks(near_MG[mine], own=own)
+                found[k] = rank.tolist()
+                for first, values_K in top_K.items():
+                    values_K[k] = np.mean(rank <= first)
+    return Retrieval(top1=_mean(top_K[1], drawn_RK), top5=_mean(top_K[5], drawn_RK), ranks=found)
+
+
+def _distance(pool: Pool, count: int, mean_F: Floats, drawn_RK: Ints) -> Figure | None:
+    features = pool.sight.features_MF
+    return _mean(
+        np.array([pair_distance(features[pool.of(k)], mean_F=mean_F) for k in range(count)]), drawn_RK
+    )
+
+
+def _mean(values_K: Floats, drawn_RK: Ints) -> Figure | None:
+    return ratio(values_K, np.where(np.isfinite(values_K), 1.0, np.nan), drawn_RK)

@@ -1,0 +1,219 @@
+"""One evaluation: the pictures of all rows, what the viewers see in them, the report and its page.
+
+All rows that are painted begin from the same noise, picture i of each from seed + i.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from pfgdata.errors import ConfigError, RunError
+from pfgdata.records import NoProgress, Progress
+from pfgdata.store import Disk, canonical_json
+from pfgdata.taggers import Tagger
+from pfgtrain.evaluate.figures import measure
+from pfgtrain.evaluate.guides import Guide, read_view
+from pfgtrain.evaluate.measures import ratio, resamples
+from pfgtrain.evaluate.options import EvaluateOptions
+from pfgtrain.evaluate.page import page
+from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, Tuning, report_json
+from pfgtrain.evaluate.studio import Real, Studio
+from pfgtrain.evaluate.training import TrainingImages
+from pfgtrain.evaluate.tuning import require_guides, seen_by
+from pfgtrain.evaluate.viewers import JUDGE, TAGGER, Pool, Viewer
+from pfgtrain.generate import PFGModel, without_folders
+
+__all__ = ["evaluate"]
+
+REPORT_FILE, PAGE_FILE = "report.json", "index.html"
+
+
+def evaluate(
+    model: PFGModel,
+    guides: Sequence[Guide],
+    *,
+    judge: Tagger | None = None,
+    training: TrainingImages | None = None,
+    options: EvaluateOptions | None = None,
+    tuning: Tuning | None = None,
+    notes: Sequence[str] = (),
+    out_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> EvaluateReport:
+    """Paint, look and measure; with `out_dir` write report.json, index.html and pictures/ there, whole.
+
+    `notes` are lines of the caller's that belong to the report. Nothing is written without `out_dir`.
+    Raises ConfigError where nothing can be told (one guide, no tokens, the run's tagger as its own judge),
+    AccessError or ContentError for a guide, before anything is painted.
+    """
+    options, progress, started = options or EvaluateOptions(), progress or NoProgress(), time.perf_counter()
+    require_guides(model, guides)
+    _require_other(judge, model.tagger)
+    model.size(options.pictures())  # raises before anything is read
+    ids = [read_view(guide.views[0]).content_id for guide in guides]
+    about, taggers = _about(model), {TAGGER: model.tagger, **({JUDGE: judge} if judge else {})}
+    viewers = [
+        Viewer(role=role, tagger=tagger, threshold=options.threshold) for role, tagger in taggers.items()
+    ]
+    studio = Studio(
+        model=model,
+        viewers=viewers,
+        options=options,
+        progress=progress,
+        folder=out_dir / "pictures" / _digest(about, options, ids) if out_dir else None,
+    )
+    real = studio.real(guides)
+    results, no_pfg = _paint(studio, real, guides)
+    copies, nearest, more = _trained(studio, real, results[TAGGER], training, guides)
+    report = EvaluateReport(
+        model=about,
+        options=options,
+        guides=_guide_reports(studio, guides, ids, training=training, out_dir=out_dir),
+        viewers={
+            viewer.role: measure(
+                viewer,
+                seen_by(viewer.role, real, results=results, no_pfg=no_pfg, copies=copies),
+                guides,
+                options=options,
+            )
+            for viewer in viewers
+        },
+        nearest_training=nearest,
+        tuning=tuning,
+        no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
+        notes=[*notes, *_untrained(model), *more],
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    if out_dir:
+        _write(report, out_dir)
+    return report
+
+
+def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:
+    """The run's pictures of the guides, and those of the prompt alone."""
+    pictures = (len(guides) + 1) * studio.options.images_per_guide
+    total = pictures * studio.options.num_inference_steps
+    studio.progress.start("generate", total=total, unit="steps")
+    results = studio.results(real.features_KF, [guide.name for guide in guides])
+    no_pfg = studio.without_guide()
+    studio.progress.finish()
+    return results, no_pfg
+
+
+def _trained(
+    studio: Studio,
+    real: Real,
+    results: Pool,
+    training: TrainingImages | None,
+    guides: Sequence[Guide],
+) -> tuple[dict[str, Pool] | None, NearestTraining | None, list[str]]:
+    """What the training images are needed for, and what there is to say of them."""
+    if training is None:
+        return (
+            None,
+            None,
+            ["the images trained on are not here: no row copier, no distance to them, guides unchecked"],
+        )
+    names, count = [guide.name for guide in guides], len(guides)
+    row_K, guide_K = training.nearest(real.raw[TAGGER].sight.features_MF)
+    _, result_M = training.nearest(results.sight.features_MF)
+    copies = studio.copies(training, row_K.tolist(), names)
+    drawn_RK = resamples(count, count=studio.options.resamples, seed=studio.options.seed)
+    per_result = [result_M[results.of(k)] for k in range(count)]
+    result_K = np.array([values.mean() for values in per_result])
+    ours, theirs = (ratio(values_K, np.ones(count), drawn_RK) for values_K in (result_K, guide_K))
+    assert ours is not None and theirs is not None
+    nearest = NearestTraining(
+        images=len(training),
+        results=ours,
+        results_max=float(result_M.max()),
+        guides=theirs,
+        guides_max=float(guide_K.max()),
+        per_guide=guide_K.tolist(),
+        per_result=[values.tolist() for values in per_result],
+    )
+    here = len(copies[TAGGER].owners_M) if copies else 0
+    said = []
+    if training.changed:
+        said.append("the store has changed since: the run's selection is now another than it was trained on")
+    if here < count:
+        said.append(f"row copier: {count - here} of {count} nearest training images are not here")
+    return copies or None, nearest, said
+
+
+def _guide_reports(
+    studio: Studio,
+    guides: Sequence[Guide],
+    ids: Sequence[bytes],
+    *,
+    training: TrainingImages | None,
+    out_dir: Path | None,
+) -> list[GuideReport]:
+    return [
+        GuideReport(
+            name=guide.name,
+            character=guide.character,
+            style=guide.style,
+            content_id=image.hex(),
+            in_selection=training.holds(image) if training else None,
+            pictures={
+                kind: _relative(paths, out_dir) for (owner, kind), paths in studio.files.items() if owner == k
+            },
+        )
+        for k, (guide, image) in enumerate(zip(guides, ids, strict=True))
+    ]
+
+
+def _relative(paths: Sequence[Path], out_dir: Path | None) -> list[str]:
+    return [path.relative_to(out_dir).as_posix() for path in paths] if out_dir else []
+
+
+def _untrained(model: PFGModel) -> list[str]:
+    return [
+        f"{part} is untrained (weights from a fixed seed): nothing here means much"
+        for part in model.untrained
+    ]
+
+
+def _require_other(judge: Tagger | None, tagger: Tagger) -> None:
+    if judge is not None and judge.identity.weights_sha256 == tagger.identity.weights_sha256:
+        raise ConfigError(
+            f"judge {judge.identity.name} is the run's own tagger, whose features it follows; name another"
+        )
+
+
+def _about(model: PFGModel) -> dict[str, Any]:
+    """Which model it is, without the paths of this machine."""
+    identity = model.tagger.identity
+    return {
+        "base": without_folders(model.base.name),
+        "base_revision": model.base.revision,
+        "prediction_type": model.base.prediction_type,
+        "tagger": {**asdict(identity), "name": without_folders(identity.name)},
+        "prompt": model.prompt,
+        "uncond": model.uncond,
+        "resolution": model.resolution,
+        **model.origin,
+    }
+
+
+def _digest(about: dict[str, Any], options: EvaluateOptions, guides: Sequence[bytes]) -> str:
+    """Eight hex digits that stand for all that decides the pictures."""
+    value = {"of": about, "options": asdict(options), "guides": [image.hex() for image in guides]}
+    return blake3(canonical_json(value)).hexdigest()[:8]
+
+
+def _write(report: EvaluateReport, out_dir: Path) -> None:
+    try:
+        Disk().make_folder(out_dir)
+        Disk().replace_file(out_dir / PAGE_FILE, page(report).encode())
+        Disk().replace_file(out_dir / REPORT_FILE, report_json(report).encode())
+    except OSError as error:
+        raise RunError(f"{out_dir}: cannot be written ({error.strerror}); choose another --out") from error

@@ -1,0 +1,161 @@
+"""Makes the pictures of an evaluation and shows them to the viewers, a batch in memory at a time.
+
+What is real goes through the run's own VAE first, in the bucket of its ratio, as a fit sees it: no row can be
+nearer to a guide than what the VAE leaves of it.
+
+Shapes: K guides, F feature width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, nearest_buckets, on_white
+from pfgdata.records import Progress
+from pfgdata.vaes import base_geometry
+from pfgtrain.evaluate.guides import Guide, read_view
+from pfgtrain.evaluate.measures import Ints
+from pfgtrain.evaluate.options import EvaluateOptions
+from pfgtrain.evaluate.training import TrainingImages
+from pfgtrain.evaluate.viewers import TAGGER, Pixels, Pool, Viewer, look
+from pfgtrain.generate import PFGModel, write_png
+
+__all__ = ["Real", "Studio"]
+
+_STEM = 40  # letters of a guide's name in the names of its pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Real:
+    """All real images as each viewer sees them, by its role.
+
+    `raw` are the guides as they are, seen one by one as generate does; `views` all images of all characters
+    through the VAE, of which `view_M` counts each character's from 0, the guide.
+    """
+
+    raw: dict[str, Pool]
+    views: dict[str, Pool]
+    view_M: Ints
+
+    @property
+    def features_KF(self) -> Tensor:
+        """What tokens are made of: the guides as the run's tagger sees them."""
+        return torch.from_numpy(self.raw[TAGGER].sight.features_MF)
+
+
+@dataclass(kw_only=True)
+class Studio:
+    """A model, its viewers, and where pictures are kept: `folder`, or nowhere."""
+
+    model: PFGModel
+    viewers: Sequence[Viewer]
+    options: EvaluateOptions
+    progress: Progress
+    folder: Path | None = None
+    files: dict[tuple[int, str], list[Path]] = field(default_factory=dict)  # (guide, kind) -> its pictures
+
+    def real(self, guides: Sequence[Guide]) -> Real:
+        """Look at the guides and all their views; raises as `read_view` does."""
+        raw: list[dict[str, Pool]] = []
+        view_M = [view for guide in guides for view in range(len(guide.views))]
+        owners = [number for number, guide in enumerate(guides) for _ in guide.views]
+
+        def through_vae() -> Iterator[Pixels]:
+            for number, guide in enumerate(guides):
+                for view, path in enumerate(guide.views):
+                    pixels = read_view(path).pixels
+                    if not view:
+                        raw.append(self._look([pixels], [number]))
+                        self._keep(Image.fromarray(on_white(pixels)), number, guide.name, "guide")
+                    kind = ("vae", "view")[view] if view < 2 else None
+                    yield self._seen(pixels, number, guide.name, kind)
+                    self.progress.advance()
+
+        self.progress.start("guides", total=len(owners))
+        views = self._look(through_vae(), owners)
+        self.progress.finish()
+        joined = {viewer.role: _joined([one[viewer.role] for one in raw]) for viewer in self.viewers}
+        return Real(raw=joined, views=views, view_M=np.array(view_M, np.int64))
+
+    def results(self, features_KF: Tensor, names: Sequence[str]) -> dict[str, Pool]:
+        """Paint `images_per_guide` pictures of each guide, picture i from the noise of seed + i, and look."""
+        jobs = [(k, i) for k in range(len(features_KF)) for i in range(self.options.images_per_guide)]
+        return self._look(self._painted(features_KF, jobs, names), [guide for guide, _ in jobs])
+
+    def without_guide(self) -> dict[str, Pool]:
+        """Paint the pictures of the prompt alone, from the same noise, and look: they are of no guide."""
+        jobs = [(-1, index) for index in range(self.options.images_per_guide)]
+        return self._look(self._painted(None, jobs, ()), [-1] * len(jobs))
+
+    def copies(self, training: TrainingImages, rows: Sequence[int], names: Sequence[str]) -> dict[str, Pool]:
+        """Look at the training image `rows[k]` of each guide, through the VAE; those whose file is here."""
+        found = [(number, training.pixels(row)) for number, row in enumerate(rows)]
+        here = [(number, pixels) for number, pixels in found if pixels is not None]
+        if not here:
+            return {}
+        images = (self._seen(pixels, number, names[number], "copy") for number, pixels in here)
+        return self._look(images, [number for number, _ in here])
+
+    def _painted(
+        self, features_KF: Tensor | None, jobs: Sequence[tuple[int, int]], names: Sequence[str]
+    ) -> Iterator[Pixels]:
+        size = self.options.batch_size
+        options = self.options.pictures()
+        for start in range(0, len(jobs), size):
+            batch = jobs[start : start + size]
+            features_BF = None if features_KF is None else features_KF[[guide for guide, _ in batch]]
+            seeds = [options.seed + index for _, index in batch]
+            images = self.model.paint(features_BF, seeds=seeds, options=options, progress=self.progress)
+            for (guide, _), image in zip(batch, images, strict=True):
+                self._keep(image, guide, names[guide] if guide >= 0 else "no-pfg", "results")
+                yield np.asarray(image)
+
+    def _seen(self, pixels: Pixels, guide: int, name: str, kind: str | None) -> Pixels:
+        """A real image as the VAE gives it back, kept as a picture of that kind."""
+        image = self._through_vae(pixels)
+        if kind:
+            self._keep(image, guide, name, kind)
+        return np.asarray(image)
+
+    @torch.no_grad()
+    def _through_vae(self, pixels: Pixels) -> Image.Image:
+        pipeline, resolution = self.model.pipeline, self.model.resolution
+        step = base_geometry(self.model.base.folder).step
+        sizes = bucket_sizes(BucketPolicy.derive(resolution, step))
+        height, width = pixels.shape[:2]
+        cropped, _ = crop_to_bucket(pixels, sizes[int(nearest_buckets([width], [height], sizes)[0])])
+        x = torch.from_numpy(cropped.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+        mean = pipeline.vae.encode(x.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist.mean
+        return pipeline.decode(mean * pipeline.vae.config.scaling_factor)[0]
+
+    def _look(self, images: Iterable[Pixels], owners: Sequence[int]) -> dict[str, Pool]:
+        return look(self.viewers, images, owners=owners, batch_size=self.options.batch_size)
+
+    def _keep(self, image: Image.Image, guide: int, name: str, kind: str) -> None:
+        if self.folder is None:
+            return
+        known = self.files.setdefault((guide, kind), [])
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(name).stem)[:_STEM]
+        number = f"{guide:04d}-" if guide >= 0 else ""
+        count = f"{len(known):02d}" if kind == "results" else kind
+        path = self.folder / f"{number}{stem}-{count}.png"
+        write_png(path, image)
+        known.append(path)
+
+
+def _joined(pools: Sequence[Pool]) -> Pool:
+    """Pools of one viewer, one after the other."""
+    first = pools[0]
+    sight = type(first.sight)(
+        features_MF=np.concatenate([pool.sight.features_MF for pool in pools]),
+        present_MT=np.concatenate([pool.sight.present_MT for pool in pools]),
+    )
+    return Pool(sight=sight, owners_M=np.concatenate([pool.owners_M for pool in pools]))

@@ -1,0 +1,104 @@
+"""The report for people: tables of rows and figures, and one line that says how it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pfgtrain.evaluate.report import EvaluateReport, Figure, ViewerReport
+from pfgtrain.evaluate.viewers import JUDGE, TAGGER
+
+__all__ = ["Table", "report_tables", "verdict"]
+
+_NONE = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A title, the names of the columns, and rows of text."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def report_tables(report: EvaluateReport) -> list[Table]:
+    """For each viewer what rows come to, then its attributes; what else was measured; what was tried."""
+    tables = []
+    for role, viewer in report.viewers.items():
+        tables += [_fidelity(role, viewer), _attributes(role, viewer)]
+    tables.append(_spread(report))
+    if report.tuning:
+        best = report.tuning.best
+        rows = [
+            [
+                f"{trial.guidance_scale:g}",
+                f"{trial.pfg_scale:g}",
+                _text(trial.scaled),
+                _text(trial.top1),
+                "used" if index == best else "",
+            ]
+            for index, trial in enumerate(report.tuning.trials)
+        ]
+        title = f"tried on {len(report.tuning.guides)} other guides"
+        tables.append(Table(title=title, columns=["guidance", "pfg scale", "scaled", "top-1", ""], rows=rows))
+    return tables
+
+
+def verdict(report: EvaluateReport) -> str:
+    """One line: top-1 among the guides by each viewer, the judge first, beside what bounds it."""
+    viewers = [report.viewers[role] for role in (JUDGE, TAGGER) if role in report.viewers]
+    first, rows = viewers[0], viewers[0].rows
+    bounds = [f"chance {first.chance['guide'][0]:.2f}"]
+    for name, words in (("no_pfg", "no PFG"), ("style", "style-only"), ("ceiling", "ceiling")):
+        figure = rows[name].retrieval["guide"].top1 if name in rows else None
+        if figure:
+            bounds.append(f"{words} {figure.value:.2f}")
+    line = f"top-1 {rows['pfg'].retrieval['guide'].top1} of {len(report.guides)} guides ({', '.join(bounds)})"
+    if len(viewers) == 1:
+        return line
+    return f"{line} by the judge; {viewers[1].rows['pfg'].retrieval['guide'].top1} by the run's tagger"
+
+
+def _fidelity(role: str, viewer: ViewerReport) -> Table:
+    galleries = list(viewer.chance)
+    columns = [role, "cosine", "scaled"]
+    for gallery in galleries:
+        columns += [f"top-1 {_words(gallery)}", f"top-5 {_words(gallery)}"]
+    rows = [
+        [
+            name,
+            _text(row.cosine),
+            _text(row.scaled),
+            *(_text(f) for g in galleries for f in (row.retrieval[g].top1, row.retrieval[g].top5)),
+        ]
+        for name, row in viewer.rows.items()
+    ]
+    rows.append(["chance", _NONE, _NONE, *(f"{value:.2f}" for g in galleries for value in viewer.chance[g])])
+    return Table(title=f"{role} {viewer.name}: who is it", columns=columns, rows=rows)
+
+
+def _attributes(role: str, viewer: ViewerReport) -> Table:
+    rows = [
+        [name, *(_text(row.attributes[group]) for group in viewer.tags)] for name, row in viewer.rows.items()
+    ]
+    columns = [role, *(f"{_words(group)} ({count})" for group, count in viewer.tags.items())]
+    return Table(title=f"{role} {viewer.name}: F1 of the guide's tags", columns=columns, rows=rows)
+
+
+def _spread(report: EvaluateReport) -> Table:
+    rows = []
+    for role, viewer in report.viewers.items():
+        rows.append([f"diversity, {role}", _text(viewer.diversity.results), _text(viewer.diversity.views)])
+    near = report.nearest_training
+    if near:
+        rows.append(["nearest training image, mean cosine", _text(near.results), _text(near.guides)])
+        rows.append(["nearest training image, highest", f"{near.results_max:.2f}", f"{near.guides_max:.2f}"])
+    return Table(title="beside real images", columns=["", "results", "real"], rows=rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _text(figure: Figure | None) -> str:
+    return str(figure) if figure else _NONE

@@ -1,0 +1,125 @@
+"""What a run was trained on, asked again: the nearest of its images to a feature, and whether it had one.
+
+Features stay on disk and pass through memory a chunk at a time: 600,000 of 768 are 0.9 GB as float16.
+
+Shapes: M features asked about, N training images, F feature width, C rows of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.corpus import read
+from pfgdata.errors import ContentError, ImageError
+from pfgdata.images import decode
+from pfgdata.query import Thresholds, select
+from pfgdata.records import Selection, TaggerIdentity, content_id
+from pfgdata.store import Snapshot, Store, key_of, require_same_tagger
+from pfgtrain.checkpoint import RunRecord
+from pfgtrain.evaluate.measures import Floats, Ints
+
+__all__ = ["TrainingImages", "training_images"]
+
+_CHUNK = 8192  # rows: 25 MB as float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingImages:
+    """The distinct images of a run's selection; `changed`: it is no longer what was trained on."""
+
+    store: Store
+    snapshot: Snapshot
+    selection: Selection
+    changed: bool = False
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    def holds(self, image: bytes) -> bool:
+        """Whether the image of that content_id is among them."""
+        return image in self._ids
+
+    def nearest(self, features_MF: npt.ArrayLike) -> tuple[Ints, Floats]:
+        """The nearest image to each feature, a row of the selection [M], and its centred cosine [M]."""
+        asked_MF = _unit(np.asarray(features_MF, np.float32) - self.mean_F)
+        best_M, row_M = np.full(len(asked_MF), -np.inf, np.float32), np.zeros(len(asked_MF), np.int64)
+        for rows_C, features_CF in self._chunks():
+            near_MC = asked_MF @ _unit(features_CF - self.mean_F).T
+            place_M = near_MC.argmax(axis=1)
+            value_M = near_MC[np.arange(len(asked_MF)), place_M]
+            better_M = value_M > best_M
+            best_M[better_M], row_M[better_M] = value_M[better_M], rows_C[place_M[better_M]]
+        return row_M, best_M.astype(np.float64)
+
+    def pixels(self, row: int) -> npt.NDArray[np.uint8] | None:
+        """The pixels of one of them, or None if its file is not here as it was."""
+        selection = self.selection
+        shard = selection.shards[selection.shard_index[row]]
+        (record,) = self.snapshot.rows(shard, selection.rows[row : row + 1]).to_pylist()
+        key = key_of(record)
+        try:
+            data = read(Path(self._roots.get(key.root, key.root)), key).data
+            if content_id(data) != selection.content_ids[row].tobytes():
+                raise ContentError("changed")
+            return decode(data).array
+        except ImageError:
+            return None
+
+    @cached_property
+    def mean_F(self) -> npt.NDArray[np.float32]:
+        """The mean of their features."""
+        total_F = np.zeros(self.snapshot.feature_dim, np.float64)
+        for _, features_CF in self._chunks():
+            total_F += features_CF.sum(axis=0, dtype=np.float64)
+        return (total_F / len(self)).astype(np.float32)
+
+    @cached_property
+    def _ids(self) -> frozenset[bytes]:
+        return frozenset(row.tobytes() for row in self.selection.content_ids)
+
+    @cached_property
+    def _roots(self) -> dict[str, str]:
+        return self.store.roots()
+
+    def _chunks(self) -> Iterator[tuple[Ints, npt.NDArray[np.float32]]]:
+        """Rows of the selection [C] and their features [C, F], a shard at a time."""
+        for index, shard in enumerate(self.selection.shards):
+            mine = np.flatnonzero(self.selection.shard_index == index)
+            features = self.snapshot.feature_map(shard) if len(mine) else None
+            for start in range(0, len(mine), _CHUNK):
+                rows_C = mine[start : start + _CHUNK]
+                assert features is not None
+                yield rows_C, features[self.selection.rows[rows_C]].astype(np.float32)
+
+
+def training_images(store: Store, record: RunRecord, *, tagger: TaggerIdentity) -> TrainingImages | None:
+    """What the run of `record` selects in `store` now, held-out images too; None if that is nothing.
+
+    Raises IdentityError for a store of another tagger than the run's, QueryError if it cannot be asked.
+    """
+    require_same_tagger(store.identity.tagger, tagger, where=f"store {store.path}")
+    known, snapshot = record.thresholds, store.snapshot()
+    thresholds = Thresholds(
+        **{name: known[name] for name in ("general", "character") if name in known},
+        floor=store.identity.score_floor,
+    )
+    selection = select(snapshot, store.vocabulary, record.selection_expression, thresholds).distinct()
+    if not len(selection):
+        return None
+    return TrainingImages(
+        store=store,
+        snapshot=snapshot,
+        selection=selection,
+        changed=selection.digest != record.selection_digest,
+    )
+
+
+def _unit(features_MF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    length_M1 = np.linalg.norm(features_MF, axis=1, keepdims=True)
+    return np.divide(features_MF, np.where(length_M1 > 0, length_M1, 1), dtype=np.float32)

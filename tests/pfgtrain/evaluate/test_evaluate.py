@@ -1,0 +1,304 @@
+"""A whole evaluation of a tiny run: rows that bound it, flags, files, what is said of what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfgdata.corpus import plan_segments
+from pfgdata.errors import ConfigError, ContentError
+from pfgdata.ingest import ingest
+from pfgdata.store import Store
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import RunRecord
+from pfgtrain.evaluate import (
+    EvaluateOptions,
+    EvaluateReport,
+    Guide,
+    TrainingImages,
+    Tuning,
+    evaluate,
+    guides_of_folder,
+    training_images,
+    tune,
+    verdict,
+)
+from pfgtrain.generate import GenerateOptions, PFGModel, generate, load_run
+from tests.conftest import make_images, new_store
+from tests.doubles import CheapTagger
+from tests.pfgtrain.evaluate.small_evaluation import HairTagger, write_guides
+from tests.pfgtrain.export.small_run import make_run
+from tests.pfgtrain.tiny_base import build_tiny_base
+
+OPTIONS = EvaluateOptions(images_per_guide=2, num_inference_steps=1, batch_size=3, seed=5, resamples=50)
+COUNT = 4
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Guides, and a store of six other images and of the first guide's."""
+    place = tmp_path_factory.mktemp("evaluation")
+    write_guides(place / "guides", characters=COUNT)
+    make_images(place / "corpus", 6, size=(64, 64), seed=9)
+    shutil.copy(place / "guides" / "images" / "0000.png", place / "corpus" / "known.png")
+    ingest(plan_segments(place / "corpus", {}), new_store(place / "feats"), CheapTagger())
+    base = Base.load(str(build_tiny_base(place / "base")))
+    make_run(place / "run", base, store=str(place / "feats"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(place: Path) -> PFGModel:
+    return load_run(place / "run", tagger=CheapTagger(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def guides(place: Path) -> list[Guide]:
+    return guides_of_folder(place / "guides")
+
+
+@pytest.fixture(scope="module")
+def training(place: Path) -> TrainingImages:
+    store, record = Store.open(place / "feats"), RunRecord.read(place / "run")
+    found = training_images(store, record, tagger=CheapTagger().identity)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def report(model: PFGModel, guides: list[Guide], training: TrainingImages, place: Path) -> EvaluateReport:
+    return evaluate(
+        model, guides, judge=HairTagger(), training=training, options=OPTIONS, out_dir=place / "out"
+    )
+
+
+def test_every_row_is_measured_by_both_viewers(report: EvaluateReport) -> None:
+    assert list(report.viewers) == ["tagger", "judge"]
+    for viewer in report.viewers.values():
+        assert set(viewer.rows) == {
+            "pfg",
+            "no_pfg",
+            "shuffled",
+            "style",
+            "style_hair",
+            "copier",
+            "ceiling",
+        }
+        assert list(viewer.chance) == ["guide", "guide_in_style", "view", "view_in_style"]
+        assert len(viewer.rows["pfg"].cosines) == COUNT
+    assert report.viewers["judge"].recipe == "webui"
+
+
+def test_the_guide_through_the_vae_is_first_among_the_guides(report: EvaluateReport) -> None:
+    for viewer in report.viewers.values():
+        found = viewer.rows["ceiling"].retrieval["guide"]
+        assert found.ranks == [[1]] * COUNT
+        assert found.top1 is not None
+        assert (found.top1.value, found.top1.low) == (1, 1)
+
+
+def test_a_guide_that_was_in_the_runs_selection_is_flagged(report: EvaluateReport, place: Path) -> None:
+    assert [guide.in_selection for guide in report.guides] == [True, False, False, False]
+    assert report.flagged == ["images/0000.png"]
+    assert (place / "out" / "index.html").read_text().count("<mark>") == 1
+
+
+def test_the_copier_shows_the_nearest_training_image(report: EvaluateReport) -> None:
+    """The first guide is itself among them, so what is copied is the ceiling."""
+    rows, near = report.viewers["tagger"].rows, report.nearest_training
+    assert rows["copier"].cosines[0] == pytest.approx(rows["ceiling"].cosines[0])
+    assert rows["copier"].cosines[1] != pytest.approx(rows["ceiling"].cosines[1])
+    assert near is not None
+    assert near.images == 7
+    assert near.per_guide[0] == pytest.approx(1, abs=1e-3)  # stored as float16
+    assert near.guides_max == max(near.per_guide)
+    assert max(near.per_guide[1:]) < 0.99
+    assert [len(values) for values in near.per_result] == [2] * COUNT
+
+
+def test_pictures_are_those_of_generate_and_rows_share_their_noise(
+    report: EvaluateReport, model: PFGModel, guides: list[Guide], place: Path
+) -> None:
+    options = GenerateOptions(
+        images_per_guide=2, guidance_scale=3.0, num_inference_steps=1, seed=5, batch_size=1
+    )
+    made = generate(model, [guides[1].views[0]], place / "made", options=options)
+    ours = [place / "out" / path for path in report.guides[1].pictures["results"]]
+    for own, picture in zip(ours, made.pictures, strict=True):
+        assert nearly_equal(own, picture.path)
+    alone = generate(model, [guides[0].views[0]], place / "alone", options=replace(options, no_pfg=True))
+    ours = [place / "out" / path for path in report.no_pfg_pictures]
+    for own, picture in zip(ours, alone.pictures, strict=True):
+        assert nearly_equal(own, picture.path)
+
+
+def test_the_report_on_disk_is_the_report(report: EvaluateReport, place: Path) -> None:
+    text = (place / "out" / "report.json").read_text()
+    assert json.loads(text) == report.as_dict()
+    assert report.as_dict()["options"]["seed"] == 5
+    assert report.as_dict()["viewers"]["judge"]["rows"]["pfg"]["retrieval"]["guide"]["ranks"]
+    assert str(place) not in text
+
+
+def test_the_page_shows_every_guide_and_all_its_results_from_files_beside_it(
+    report: EvaluateReport, place: Path
+) -> None:
+    page = (place / "out" / "index.html").read_text()
+    shown = sources(page)
+    assert all((place / "out" / path).is_file() for path in shown)
+    order = [page.index(f"<h3>{guide.name}") for guide in report.guides]
+    assert order == sorted(order)
+    for guide in report.guides:
+        assert [kind for kind in guide.pictures if guide.pictures[kind]] != []
+        assert {kind: len(paths) for kind, paths in guide.pictures.items()} == {
+            "guide": 1,
+            "vae": 1,
+            "view": 1,
+            "results": 2,
+            "copy": 1,
+        }
+        assert all(path in shown for paths in guide.pictures.values() for path in paths)
+    assert all(path in shown for path in report.no_pfg_pictures)
+    assert not re.search(r"<script|https?://", page)
+    assert "rank among guides" in page
+
+
+def test_without_the_training_images_the_report_says_so_and_lacks_only_them(
+    model: PFGModel, guides: list[Guide], tmp_path: Path
+) -> None:
+    found = evaluate(model, guides, options=OPTIONS, notes=["as asked"])
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert found.notes[0] == "as asked"
+    assert any("trained on are not here" in note for note in found.notes)
+    assert "copier" not in found.viewers["tagger"].rows
+    assert found.nearest_training is None
+    assert [guide.in_selection for guide in found.guides] == [None] * COUNT
+    assert list(found.viewers) == ["tagger"]
+    assert found.guides[0].pictures == {}  # nothing is written without a folder
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_and_files_change_no_figure(
+    report: EvaluateReport, model: PFGModel, guides: list[Guide], training: TrainingImages
+) -> None:
+    alone = evaluate(
+        model, guides, judge=HairTagger(), training=training, options=replace(OPTIONS, batch_size=8)
+    )
+    for role, viewer in report.viewers.items():
+        for name, row in viewer.rows.items():
+            other = alone.viewers[role].rows[name]
+            assert row.cosines == pytest.approx(other.cosines, abs=0.02)
+
+
+def test_guides_without_views_styles_and_tags_are_measured_by_what_there_is(
+    model: PFGModel, guides: list[Guide], place: Path
+) -> None:
+    plain = guides_of_folder(place / "guides" / "images")[:3]
+    found = evaluate(model, plain, options=OPTIONS)
+    assert set(found.viewers["tagger"].rows) == {"pfg", "no_pfg", "shuffled", "ceiling"}
+    assert list(found.viewers["tagger"].chance) == ["guide"]
+    assert found.viewers["tagger"].diversity.views is None
+    assert found.guides[0].character is None
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_verdict_names_the_bounds(report: EvaluateReport) -> None:
+    line = verdict(report)
+    assert re.match(r"top-1 \d\.\d\d \[\d\.\d\d, \d\.\d\d\] of 4 guides \(chance 0\.25, no PFG ", line)
+    assert "ceiling 1.00" in line
+    assert "by the judge" in line
+    assert "by the run's tagger" in line
+
+
+def test_what_cannot_be_told_is_refused(model: PFGModel, guides: list[Guide], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1 guide: name at least two"):
+        evaluate(model, guides[:1])
+    with pytest.raises(ConfigError, match="the run's own tagger"):
+        evaluate(model, guides, judge=CheapTagger())
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    bad = Guide(name="bad.png", character="x", views=(tmp_path / "bad.png",))
+    with pytest.raises(ContentError, match=r"bad\.png"):
+        evaluate(model, [*guides, bad], out_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_tokens_is_refused(place: Path, guides: list[Guide], tmp_path: Path) -> None:
+    make_run(tmp_path / "run", Base.load(str(place / "base")), num_tokens=0)
+    with pytest.raises(ConfigError, match="has no tokens"):
+        evaluate(load_run(tmp_path / "run", tagger=CheapTagger(), device="cpu"), guides)
+
+
+@pytest.mark.parametrize("changes", [{"threshold": 0.0}, {"resamples": 0}, {"images_per_guide": 0}])
+def test_options_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(changes))} is 0"):
+        EvaluateOptions(**changes)
+
+
+def test_the_best_setting_on_other_guides_is_reported_with_all_that_was_tried(
+    model: PFGModel, guides: list[Guide], tmp_path: Path
+) -> None:
+    write_guides(tmp_path / "others", characters=3, seed=1)
+    others = guides_of_folder(tmp_path / "others")
+    grid = [(1.0, 1.0), (4.0, 2.0)]
+    found = tune(model, others, reported=guides, options=OPTIONS, grid=grid)
+    assert [(trial.guidance_scale, trial.pfg_scale) for trial in found.trials] == grid
+    values = [trial.scaled.value for trial in found.trials if trial.scaled]
+    assert values[found.best] == max(values)
+    assert found.trials[0] != found.trials[1]
+    options = found.applied(OPTIONS)
+    assert (options.guidance_scale, options.pfg_scale) == grid[found.best]
+    alone = evaluate(model, others, options=replace(OPTIONS, guidance_scale=4.0, pfg_scale=2.0))
+    assert found.trials[1].scaled == alone.viewers["tagger"].rows["pfg"].scaled
+    report = evaluate(model, guides, options=options, tuning=found)
+    assert report.as_dict()["tuning"]["best"] == found.best
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["by name", "by image"])
+def test_tuning_on_a_reported_character_is_refused(
+    model: PFGModel, guides: list[Guide], hidden: bool
+) -> None:
+    others = [replace(guide, character=None) if hidden else guide for guide in guides[1:3]]
+    with pytest.raises(ConfigError, match="tuned on and reported"):
+        tune(model, others, reported=guides, options=OPTIONS)
+
+
+def test_the_best_trial_is_applied_whichever_it_is(
+    model: PFGModel, guides: list[Guide], tmp_path: Path
+) -> None:
+    write_guides(tmp_path / "others", characters=2, seed=2)
+    pick: Callable[[list[tuple[float, float]]], Tuning] = lambda grid: tune(  # noqa: E731
+        model, guides_of_folder(tmp_path / "others"), reported=guides, options=OPTIONS, grid=grid
+    )
+    one, other = pick([(1.0, 1.0), (6.0, 3.0)]), pick([(6.0, 3.0), (1.0, 1.0)])
+    assert one.applied(OPTIONS) == other.applied(OPTIONS)
+    assert one.best == 1 - other.best
+
+
+def nearly_equal(one: Path, other: Path) -> bool:
+    """Whether two pictures are the same but for what kernels round by batch shape."""
+    arrays = [np.asarray(Image.open(path).convert("RGB"), np.int16) for path in (one, other)]
+    return bool(np.abs(arrays[0] - arrays[1]).max() <= 1)
+
+
+def sources(page: str) -> list[str]:
+    """The pictures of a page."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "img":
+                found.append(unquote(dict(attrs)["src"] or ""))
+
+    Reader().feed(page)
+    return found

@@ -1,0 +1,145 @@
+"""`pfgtrain evaluate`: names to objects, tables on stdout, the verdict for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pfgdata.corpus import plan_segments
+from pfgdata.ingest import ingest
+from pfgdata.store import Store, StoreIdentity
+from pfgdata.taggers import OnnxTagger
+from pfgtrain.base import Base
+from tests.conftest import make_images
+from tests.pfgtrain.conftest import Call
+from tests.pfgtrain.evaluate.small_evaluation import write_guides
+from tests.pfgtrain.export.small_run import make_run
+from tests.pfgtrain.tiny_base import build_tiny_base
+
+FAST = ["-n", 1, "--steps", 1, "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Guides, and a run of the demo tagger whose store is there."""
+    place = tmp_path_factory.mktemp("evaluation")
+    write_guides(place / "guides", characters=3)
+    tagger = OnnxTagger.load("demo")
+    identity = StoreIdentity(
+        tagger=tagger.identity, vocabulary_digest=tagger.vocabulary.digest, feature_dim=tagger.feature_dim
+    )
+    store = Store.create(place / "feats", identity=identity, vocabulary=tagger.vocabulary)
+    make_images(place / "corpus", 4, seed=9)
+    ingest(plan_segments(place / "corpus", {}), store, tagger)
+    base = Base.load(str(build_tiny_base(place / "base")))
+    make_run(place / "run", base, tagger=tagger.identity, store=str(place / "feats"))
+    make_run(place / "moved", base, tagger=tagger.identity, store=str(place / "gone"))
+    return place
+
+
+def test_a_run_is_measured_by_its_tagger_and_the_demo_judge(call: Call, place: Path) -> None:
+    code, out, err = call("evaluate", place / "run", "--guides", place / "guides", *FAST)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == "tagger demo: who is it"
+    assert lines[1].startswith("tagger\tcosine\tscaled\ttop-1 guide\ttop-5 guide")
+    assert [line.split("\t")[0] for line in lines[2:10]] == [
+        "pfg",
+        "no_pfg",
+        "shuffled",
+        "style",
+        "style_hair",
+        "copier",
+        "ceiling",
+        "chance",
+    ]
+    assert "judge demo: who is it" in lines
+    assert err.splitlines()[-1].startswith("top-1 ")
+    assert "by the judge" in err
+    page = place / "run" / "evaluation" / "index.html"
+    assert page.is_file()
+    assert str(page) in err
+
+
+def test_json_is_the_report_and_a_store_that_is_not_here_is_said(
+    call: Call, place: Path, tmp_path: Path
+) -> None:
+    args = [
+        "--guides",
+        place / "guides",
+        "--limit",
+        2,
+        "--out",
+        tmp_path / "out",
+        "--json",
+        "--judge",
+        "demo",
+    ]
+    code, out, err = call("evaluate", place / "moved", *args, *FAST)
+    assert code == 0, err
+    assert json.loads(out) == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert json.loads(out)["notes"][:2] == [
+        "the run's store, gone, is not here; name it by --shards",
+        "the first 2 of 3 guides, as asked",
+    ]
+    code, _, err = call("evaluate", place / "moved", "--where", "width > 0", *args[2:], *FAST)
+    assert code == 1
+    assert "gone" in err
+
+
+def test_images_of_the_store_guide_and_are_flagged(call: Call, place: Path, tmp_path: Path) -> None:
+    args = ["--where", "width > 0", "--shards", place / "feats", "--out", tmp_path / "out", "--json"]
+    code, out, err = call("evaluate", place / "moved", *args, *FAST)
+    assert code == 0, err
+    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [True] * 4
+    assert "in the selection  4 guides" in err
+
+
+def test_tuning_comes_first_and_is_shown(call: Call, place: Path, tmp_path: Path) -> None:
+    write_guides(tmp_path / "others", characters=2, seed=1)
+    args = ["--guides", place / "guides", "--tune", tmp_path / "others", "--out", tmp_path / "out"]
+    code, out, err = call("evaluate", place / "run", *args, *FAST)
+    assert code == 0, err
+    assert "tried on 2 other guides" in out
+    assert out.count("\tused") == 1
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    best = report["tuning"]["trials"][report["tuning"]["best"]]
+    assert report["options"]["guidance_scale"] == best["guidance_scale"]
+    assert len(report["tuning"]["trials"]) == 5
+
+
+def test_a_dry_run_says_what_would_be_made(call: Call, place: Path, tmp_path: Path) -> None:
+    args = ["--guides", place / "guides", "-n", 5, "--out", tmp_path / "out", "--dry-run"]
+    code, _, err = call("evaluate", place / "run", *args)
+    assert code == 0, err
+    assert "3, 3 with another view" in err
+    assert "20" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        ([], 2, "name the guides"),
+        (["--guides", "guides", "--where", "width > 0"], 2, "name the guides"),
+        (["--guides", "absent"], 1, "absent: no such folder"),
+        (["--guides", "guides", "--judge", "base"], 1, r"model.onnx is missing"),
+        (["--guides", "guides", "--judge", "no-such"], 1, "judge no-such: no such folder"),
+        (["--guides", "guides", "--threshold", "2"], 1, "threshold is 2"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    call: Call,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(place)
+    found, _, err = call("evaluate", "run", *more, *FAST)
+    assert found == code
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

@@ -1,0 +1,101 @@
+"""Who the guides are: characters of guides.jsonl, images of a folder, a selection of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pfgdata.errors import AccessError, ConfigError, ContentError
+from pfgdata.query import Thresholds, select
+from pfgdata.records import Selection
+from pfgdata.store import Store
+from pfgtrain.evaluate import Guide, guides_of_folder, guides_of_selection
+from pfgtrain.evaluate.guides import read_view
+from tests.conftest import make_images
+from tests.pfgtrain.evaluate.small_evaluation import write_guides, write_lines
+from tests.pfgtrain.small_store import build_store
+
+
+def test_every_image_of_a_plain_folder_guides_in_the_order_of_names(tmp_path: Path) -> None:
+    make_images(tmp_path / "b", 2)
+    (path,) = make_images(tmp_path / "a", 1)
+    found = guides_of_folder(tmp_path)
+    assert [guide.name for guide in found] == ["a/0000.png", "b/0000.png", "b/0001.png"]
+    assert found[0] == Guide(name="a/0000.png", character=None, views=(path,))
+
+
+def test_lines_name_characters_whose_first_view_guides_whatever_their_order(tmp_path: Path) -> None:
+    rows = write_guides(tmp_path, characters=2, views=3)
+    write_lines(tmp_path, [rows[5], rows[1], rows[0], rows[4], rows[2], rows[3]])
+    one, other = guides_of_folder(tmp_path)
+    assert (one.character, other.character) == ("char-0-1", "char-0-0")
+    assert one.views == tuple(tmp_path / f"images/000{number}.png" for number in (3, 4, 5))
+    assert (one.name, one.style, one.tags) == ("images/0003.png", "b", frozenset({"glasses", "solo"}))
+
+
+def test_the_number_of_a_view_decides_and_not_its_name(tmp_path: Path) -> None:
+    rows = write_guides(tmp_path, characters=1, views=2)
+    write_lines(tmp_path, [{**rows[0], "view": 1}, {**rows[1], "view": 0}])
+    (guide,) = guides_of_folder(tmp_path)
+    assert [path.name for path in guide.views] == ["0001.png", "0000.png"]
+
+
+def test_a_line_needs_only_path_and_character(tmp_path: Path) -> None:
+    write_lines(tmp_path, [{"path": "x.png", "character": "x"}])
+    assert guides_of_folder(tmp_path) == [Guide(name="x.png", character="x", views=(tmp_path / "x.png",))]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"guides\.jsonl, line 2: no JSON"),
+        ("[1]", "line 2: no object"),
+        ('{"character": "x"}', "line 2: path is None, must be a text"),
+        ('{"path": "x.png", "character": 3}', "line 2: character is 3, must be a text"),
+        ('{"path": "x.png", "character": "x", "view": "0"}', "line 2: view is '0', must be a whole number"),
+        ('{"path": "x.png", "character": "x", "tags_coarse": "hat"}', "tags_coarse is 'hat', must be a list"),
+        ('{"path": "x.png", "character": "x", "tags_coarse": [1]}', "tags_coarse must be a list of texts"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "guides.jsonl").write_text(f'{{"path": "a.png", "character": "a"}}\n{line}\n')
+    with pytest.raises(ConfigError, match=message):
+        guides_of_folder(tmp_path)
+
+
+def test_a_folder_that_is_not_there_or_holds_no_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        guides_of_folder(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="holds no image"):
+        guides_of_folder(tmp_path)
+
+
+def test_a_guide_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match=r"absent\.png: guide cannot be read"):
+        read_view(tmp_path / "absent.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ContentError, match=r"bad\.png: no guide that can be used"):
+        read_view(tmp_path / "bad.png")
+
+
+def test_characters_of_a_selection_guide_once_with_four_views_at_most(tmp_path: Path) -> None:
+    store = build_store(tmp_path / "feats", [*range(18), 0], shard_rows=7)
+    found = guides_of_selection(store, store.snapshot(), everything_of(store, character=0.85))
+    hers, *rest = found
+    assert hers.character == "special_week"
+    assert [path.name for path in hers.views] == ["00000.png", "00003.png", "00006.png", "00009.png"]
+    assert len(rest) == 12
+    assert {guide.character for guide in rest} == {None}
+    assert rest[0].views == (Path("/images/00001.png"),)
+
+
+def test_below_the_selections_threshold_an_image_has_no_character(tmp_path: Path) -> None:
+    store = build_store(tmp_path / "feats", list(range(6)), shard_rows=7)
+    found = guides_of_selection(store, store.snapshot(), everything_of(store, character=0.99))
+    assert [len(guide.views) for guide in found] == [1] * 6
+
+
+def everything_of(store: Store, *, character: float) -> Selection:
+    thresholds = Thresholds(character=character)
+    return select(store.snapshot(), store.vocabulary, None, thresholds)

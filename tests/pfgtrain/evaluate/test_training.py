@@ -1,0 +1,80 @@
+"""What a run was trained on, asked again: nearest images by brute force, membership, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pfgdata.errors import IdentityError
+from pfgdata.store import Store
+from pfgtrain.base import Base
+from pfgtrain.evaluate import TrainingImages, training_images
+from pfgtrain.evaluate.measures import cosines
+from tests.doubles import CheapTagger
+from tests.pfgtrain.export.small_run import record_of
+from tests.pfgtrain.small_store import FEATURE_DIM, build_store, content_of, feature_of
+from tests.pfgtrain.tiny_base import build_tiny_base
+
+NUMBERS = [*range(30), 3, 4]  # two images twice
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return Base.load(str(build_tiny_base(tmp_path_factory.mktemp("base") / "tiny")))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return build_store(tmp_path / "feats", NUMBERS, shard_rows=7)
+
+
+def trained(store: Store, base: Base, **changes: object) -> TrainingImages:
+    found = training_images(store, record_of(base, **changes), tagger=CheapTagger().identity)
+    assert found is not None
+    return found
+
+
+def test_the_nearest_image_is_that_of_a_search_through_all(store: Store, base: Base) -> None:
+    training = trained(store, base)
+    features = np.stack([feature_of(number) for number in range(30)]).astype(np.float64)
+    asked = np.random.default_rng(0).normal(size=(9, FEATURE_DIM))
+    all_of_them = cosines(asked, features, mean_F=features.mean(axis=0))
+    rows, found = training.nearest(asked)
+    assert found == pytest.approx(all_of_them.max(axis=1), abs=1e-5)
+    ids = [training.selection.content_ids[row].tobytes() for row in rows]
+    assert ids == [content_of(int(number)) for number in all_of_them.argmax(axis=1)]
+
+
+def test_an_image_is_its_own_nearest(store: Store, base: Base) -> None:
+    _, found = trained(store, base).nearest(feature_of(5)[None])
+    assert found == pytest.approx([1])
+
+
+def test_an_image_stands_once_however_many_rows_it_has(store: Store, base: Base) -> None:
+    assert len(trained(store, base)) == 30
+
+
+def test_only_the_runs_own_selection_counts(store: Store, base: Base) -> None:
+    hers = trained(store, base, selection_expression="character = 'special_week'")
+    assert len(hers) == 10
+    assert hers.holds(content_of(3))
+    assert not hers.holds(content_of(4))
+    none = record_of(base, selection_expression="character = 'special_week'", thresholds={"character": 0.99})
+    assert training_images(store, none, tagger=CheapTagger().identity) is None
+
+
+def test_a_selection_that_is_no_longer_the_runs_is_known(store: Store, base: Base) -> None:
+    now = trained(store, base)
+    assert now.changed
+    assert not trained(store, base, selection_digest=now.selection.digest).changed
+
+
+def test_a_file_that_is_not_here_has_no_pixels(store: Store, base: Base) -> None:
+    assert trained(store, base).pixels(0) is None
+
+
+def test_a_store_of_another_tagger_is_refused(store: Store, base: Base) -> None:
+    with pytest.raises(IdentityError, match="cheap"):
+        training_images(store, record_of(base), tagger=CheapTagger(recipe="webui").identity)
