@@ -1,7 +1,7 @@
 """`python -m pipelines RECIPE`: run a recipe from images to pictures, and say what each step did.
 
-Everything it makes goes below one folder (feats/, runs/NAME/, pictures/); recipes run with the same folder
-share its store. Each step skips what is done, so the same command goes on after a stop.
+Everything it makes goes below one folder (feats/, runs/NAME/, evaluation/, pictures/); recipes run with the
+same folder share its store. Each step skips what is done, so the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ def main(
     out: Annotated[
         Path | None, typer.Option(help="The folder for what is made.", show_default="NAME-out")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The folder of images.", show_default="the recipe's")
+    ] = None,
 ) -> None:
-    """Run a recipe: ingest, query, latents, fit, generate."""
+    """Run a recipe: ingest, query, latents, fit, evaluate, generate."""
     from pipelines.recipe import find_recipe, read_recipe
     from pipelines.steps import run_steps
 
@@ -33,7 +36,7 @@ def main(
     place = out or Path(f"{read.name}-out")
     rows = []
     with ScreenProgress() as progress, stop_on_interrupt() as stop:
-        for step in run_steps(read, place, progress=progress, stop=stop):
+        for step in run_steps(read, place, images=images, progress=progress, stop=stop):
             rows.append((step.name, step.result, f"{step.seconds:.1f} s"))
     show_table(("step", "result", "took"), rows)
     if stop():

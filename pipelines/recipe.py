@@ -1,4 +1,4 @@
-"""A recipe: one TOML file with the tables [ingest] [query] [latents] [fit] [generate], of which
+"""A recipe: one TOML file with the tables [ingest] [query] [latents] [fit] [evaluate] [generate], of which
 [ingest] must be there.
 
 Paths in it are relative to the recipe's own folder, so that a recipe runs from anywhere. A key that no step
@@ -17,10 +17,12 @@ from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestOptions
 from pfgdata.latents import LatentOptions
 from pfgtrain.config import FitConfig, read_table
+from pfgtrain.evaluate import EvaluateOptions
 from pfgtrain.generate import GenerateOptions
 
 __all__ = [
     "RECIPES",
+    "EvaluateTable",
     "GenerateTable",
     "IngestTable",
     "LatentsTable",
@@ -64,10 +66,19 @@ class LatentsTable(LatentOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateTable(EvaluateOptions):
+    """[evaluate]: a folder of guides that the run never saw, who looks beside its tagger, and how."""
+
+    guides: str
+    judge: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateTable(GenerateOptions):
-    """[generate]: the guide images, and what to make of them."""
+    """[generate]: the guide images, what to make of them, and a run to show beside, `demo` for one."""
 
     guides: list[str] = field(default_factory=list)
+    beside: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,7 @@ class Recipe:
     query: QueryTable | None
     latents: LatentsTable | None
     fit: FitConfig | None
+    evaluate: EvaluateTable | None
     generate: GenerateTable | None
 
     def place(self, name: str) -> str:
@@ -110,6 +122,7 @@ def read_recipe(path: Path) -> Recipe:
         "query": QueryTable,
         "latents": LatentsTable,
         "fit": FitConfig,
+        "evaluate": EvaluateTable,
         "generate": GenerateTable,
     }
     for table in content:

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.corpus import plan_segments
+from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest, open_or_create, open_or_none, tagger_for
 from pfgdata.latents import LatentOptions, encode_latents
 from pfgdata.query import Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
+from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae, base_geometry
-from pfgtrain.checkpoint import is_run
+from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
+from pfgtrain.evaluate import EvaluateOptions, evaluate, guides_of_folder, training_images
 from pfgtrain.fit import base_of, data_of, fit
 from pfgtrain.generate import GenerateOptions, generate, load_run
-from pipelines.recipe import GenerateTable, IngestTable, LatentsTable, QueryTable, Recipe
+from pipelines.fidelity import retrieval_lines, top1_words
+from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, LatentsTable, QueryTable, Recipe
 
 __all__ = ["Step", "run_steps"]
 
@@ -38,11 +42,16 @@ class Step:
     seconds: float
 
 
-def run_steps(recipe: Recipe, out: Path, *, progress: Progress, stop: Stop) -> Iterator[Step]:
-    """Run the steps of `recipe` into `out`, yielding each when it has ended; a stop ends after its step."""
+def run_steps(
+    recipe: Recipe, out: Path, *, images: Path | None = None, progress: Progress, stop: Stop
+) -> Iterator[Step]:
+    """Run the steps of `recipe` into `out`, yielding each when it has ended; a stop ends after its step.
+
+    `images` stands above the folder that the recipe names.
+    """
     work: list[tuple[str, Callable[[], str]]] = []
-    run = _Run(recipe, out, progress, stop)
-    for name in ("ingest", "query", "latents", "fit", "generate"):
+    run = _Run(recipe, out, images, progress, stop)
+    for name in ("ingest", "query", "latents", "fit", "evaluate", "generate"):
         table = getattr(recipe, name)
         if table is not None:
             work.append((name, partial(getattr(run, name), table)))
@@ -57,8 +66,11 @@ def run_steps(recipe: Recipe, out: Path, *, progress: Progress, stop: Stop) -> I
 class _Run:
     """One run of a recipe: what a step leaves for the next."""
 
-    def __init__(self, recipe: Recipe, out: Path, progress: Progress, stop: Stop) -> None:
-        self._recipe, self._out, self._progress, self._stop = recipe, out, progress, stop
+    def __init__(
+        self, recipe: Recipe, out: Path, images: Path | None, progress: Progress, stop: Stop
+    ) -> None:
+        self._recipe, self._out, self._images = recipe, out, images
+        self._progress, self._stop = progress, stop
         self._run_dir = out / "runs" / recipe.name
         self._latents_id: str | None = None
 
@@ -73,7 +85,7 @@ class _Run:
         options = _options(IngestOptions, table)
         if tagger.batch_size:  # fixed by its graph
             options = replace(options, batch_size=tagger.batch_size)
-        segments = plan_segments(self._recipe.folder / table.images, store.roots())
+        segments = plan_segments(self._images or self._recipe.folder / table.images, store.roots())
         report = ingest(
             segments,
             store,
@@ -108,7 +120,7 @@ class _Run:
 
     def latents(self, table: LatentsTable) -> str:
         """Encode the selected images."""
-        store, vae = self._store, Vae.load(self._recipe.place(table.base))
+        store, vae = self._store, Vae.load(self._place(table.base))
         geometry = base_geometry(vae.folder)
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
@@ -131,10 +143,8 @@ class _Run:
 
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
-        if config.base:
-            made = self._out / config.base  # a run that another recipe left in the same folder
-            name = str(made.absolute()) if is_run(made) else self._recipe.place(config.base)
-            config = replace(config, base=name)
+        named, init = (name and self._place(name) for name in (config.base, config.init))
+        config = replace(config, base=named, init=init)
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
@@ -156,17 +166,58 @@ class _Run:
             return losses
         return f"{losses}, {report.validation_loss:.3f} on {report.plan.held_out} images held out"
 
+    def evaluate(self, table: EvaluateTable) -> str:
+        """Measure guide fidelity, before the fit too where the run kept a checkpoint of its start."""
+        guides = guides_of_folder(self._recipe.folder / table.guides)
+        judge = OnnxTagger.load(table.judge, what="judge") if table.judge else None
+        options = _options(EvaluateOptions, table)
+        places = {"fit": find_checkpoint(self._run_dir)}
+        start = checkpoints(self._run_dir)[0]
+        if read_state(start).step == 0:
+            places = {"start": start, **places}
+        record = RunRecord.read(self._run_dir)
+        training = training_images(self._store, record, tagger=self._store.identity.tagger)
+        reports = {
+            name: evaluate(
+                load_run(self._run_dir, checkpoint=checkpoint.name),
+                guides,
+                judge=judge,
+                training=training,
+                options=options,
+                out_dir=self._out / "evaluation" / name,
+                progress=self._progress,
+            )
+            for name, checkpoint in places.items()
+        }
+        for line in retrieval_lines(reports):
+            self._progress.say(line)
+        page = self._out / "evaluation" / "fit" / "index.html"
+        return f"top-1 of {len(guides)} unseen guides: {top1_words(reports)}; page: {page}"
+
     def generate(self, table: GenerateTable) -> str:
-        """Make pictures of the guides."""
+        """Make pictures of the guides, and with a run to show beside its too."""
         guides = [self._recipe.folder / guide for guide in table.guides]
-        report = generate(
-            load_run(self._run_dir),
-            guides,
-            self._out / "pictures",
-            options=_options(GenerateOptions, table),
-            progress=self._progress,
-        )
-        return f"{len(report.pictures)} pictures of {len(guides)} guides; sheet: {report.contact_sheet}"
+        runs = {"pictures": self._run_dir}
+        if table.beside:
+            runs[f"pictures-{table.beside}"] = resolve(table.beside, what="run").folder
+        reports = [
+            generate(
+                load_run(run),
+                guides,
+                self._out / folder,
+                options=_options(GenerateOptions, table),
+                progress=self._progress,
+            )
+            for folder, run in runs.items()
+        ]
+        made = sum(len(report.pictures) for report in reports)
+        sheets = " and ".join(str(report.contact_sheet) for report in reports)
+        return f"{made} pictures of {len(guides)} guides; sheet: {sheets}"
+
+    def _place(self, name: str) -> str:
+        """A model by name: what stands under it in the folder of what is made, or as the recipe means it."""
+        made = self._out / name
+        return str(made.absolute()) if name != DEMO and made.exists() else self._recipe.place(name)
 
     @property
     def _store(self) -> Store:

@@ -25,6 +25,7 @@ _BY_HAND = {
     "tagger": "put model.onnx and selected_tags.csv in a folder and pass --tagger FOLDER",
     "judge": "put model.onnx and selected_tags.csv in a folder and pass --judge FOLDER",
     "base": "put its diffusers folder here and pass --base FOLDER",
+    "run": "name the folder of a run",
 }
 
 
@@ -52,7 +53,7 @@ def resolve(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Resolved:
-    """Find the model called `name`; `what` is `tagger`, `base`, `judge` (a second tagger), or `run` (`demo`).
+    """Find the model called `name`; `what` is `tagger`, `base`, `judge` (a second tagger) or `run`.
 
     A name that is a folder here is that folder, also if it looks like a hub id. Of a hub id the files that
     match `patterns` are fetched (those of `what` by default), at `revision` (branch, tag, commit; main by
@@ -87,4 +88,5 @@ def resolve(
 
 
 def _not_found(name: str, what: str, reason: str) -> ModelNotFoundError:
-    return ModelNotFoundError(f"{what} {name}: {reason}; {_BY_HAND[what]}, or try --{what} demo")
+    flag = "" if what == "run" else f"--{what} "
+    return ModelNotFoundError(f"{what} {name}: {reason}; {_BY_HAND[what]}, or try {flag}demo")

@@ -26,6 +26,7 @@ PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-fil
     "judge": _TAGGER,
     "config": _CONFIG,  # of a base whose weights are in a single file
     "base": (*_CONFIG, *(f"{weights}.safetensors" for weights in _WEIGHTS)),
+    "run": ("run.json", "checkpoints/*"),  # as `pfgtrain export --as run` writes it
 }
 
 

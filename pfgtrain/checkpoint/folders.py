@@ -54,6 +54,7 @@ _UNREADABLE = (
     pickle.UnpicklingError,
     StoreError,
 )  # of torch.load and of load_state_dict
+_START = "step-00000000"  # made on request alone, to compare with
 _CHECKPOINT = re.compile(r"step-\d{8,}")
 
 
@@ -88,7 +89,8 @@ def save_checkpoint(
 ) -> Path:
     """Make `checkpoints/step-NNNNNNNN` of what `write` puts into the folder it is given.
 
-    Beside the `limit` newest only the best by validation loss is kept, and those that other runs stand on.
+    Beside the `limit` newest only the best by validation loss is kept, that of the start, and those that
+    other runs stand on.
 
     Raises RunError when it cannot be written; the earlier checkpoints are then as they were.
     """
@@ -114,9 +116,9 @@ def save_checkpoint(
             f"{final}: not saved ({_line(problem)}); "
             f"{_newest_is(run_dir)}; free the disk and go on with --resume"
         ) from problem
-    kept = _best(run_dir) if limit else None
+    kept = {_best(run_dir), folder / _START} if limit else set()
     for old in checkpoints(run_dir)[:-limit] if limit else []:
-        if old != kept and not (old / _KEPT_FILE).exists():
+        if old not in kept and not (old / _KEPT_FILE).exists():
             disk.remove_folder(old)
     return final
 

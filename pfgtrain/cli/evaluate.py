@@ -46,7 +46,7 @@ def evaluate(
         option(_GUIDES, "--shards", metavar="STORE", help="The store.", show_default="the run's"),
     ] = None,
     limit: Annotated[
-        int | None, option(_GUIDES, min=2, help="Guides at most, the first ones.", show_default="all")
+        int | None, option(_GUIDES, min=2, help="Guides at most, evenly spread.", show_default="all")
     ] = None,
     tuned_on: Annotated[
         Path | None,
@@ -96,9 +96,9 @@ def evaluate(
     record = RunRecord.read(folder)
     store = _store(shards, record, notes, needed=where is not None)
     every = guides_of_folder(guides) if guides else _selected(store, where, record)
-    chosen = every[:limit]
+    chosen = _spread(every, limit)
     if len(chosen) < len(every):
-        notes.append(f"the first {len(chosen)} of {len(every)} guides, as asked")
+        notes.append(f"{len(chosen)} of {len(every)} guides, evenly spread over their order, as asked")
     if dry_run:
         _show_plan(chosen, options.images_per_guide)
         return
@@ -123,6 +123,12 @@ def evaluate(
             progress=progress,
         )
     _show(report, place, as_json=as_json)
+
+
+def _spread(guides: list[Guide], limit: int | None) -> list[Guide]:
+    """At most `limit` of the guides: the first of a file that is sorted by style would be of one style."""
+    count = min(limit or len(guides), len(guides))
+    return [guides[number * len(guides) // count] for number in range(count)]
 
 
 def _store(shards: Path | None, record: RunRecord, notes: list[str], *, needed: bool) -> Store | None:

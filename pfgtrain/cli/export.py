@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pfgdata.screen import ScreenProgress, show_facts
-from pfgtrain.cli.options import DryRun, Json, option
+from pfgtrain.cli.options import DryRun, Json, option, run_folder
 
 if TYPE_CHECKING:
     from pfgtrain.export import ExportPlan
@@ -68,6 +68,7 @@ def export(
         dtype=cast(Any, dtype),  # checked there
         force=force,
     )
+    run = run_folder(run)
     if dry_run:
         plan = plan_export(run, options)
         for note in plan.notes:

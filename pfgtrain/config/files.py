@@ -13,7 +13,7 @@ from pfgtrain.config.fit_config import FitConfig
 __all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table"]
 
 CONFIG_FILE = "config.toml"  # in a run's folder
-RECIPE_TABLES = ("ingest", "query", "latents", "fit", "generate")
+RECIPE_TABLES = ("ingest", "query", "latents", "fit", "evaluate", "generate")
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> FitConfig:

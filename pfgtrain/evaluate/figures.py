@@ -15,7 +15,7 @@ from pfgtrain.evaluate.attributes import GROUPS, HAIR_COLOUR, group_of
 from pfgtrain.evaluate.guides import Guide
 from pfgtrain.evaluate.measures import Floats, Ints, cosines, pair_distance, ranks, ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
-from pfgtrain.evaluate.report import Diversity, Figure, Retrieval, RowReport, ViewerReport
+from pfgtrain.evaluate.report import IN_STYLE, Diversity, Figure, Retrieval, RowReport, ViewerReport
 from pfgtrain.evaluate.rows import Row, Seen, rows_of
 from pfgtrain.evaluate.viewers import Pool, Viewer
 
@@ -137,7 +137,7 @@ def _galleries(seen: Seen, styles_K: Ints) -> dict[str, Gallery]:
         style_G = styles_K[pool.owners_M]
         parts = {
             name: [np.arange(len(pool.owners_M))],
-            f"{name}_in_style": [np.flatnonzero(style_G == one) for one in np.unique(style_G[style_G >= 0])],
+            name + IN_STYLE: [np.flatnonzero(style_G == one) for one in np.unique(style_G[style_G >= 0])],
         }
         for place, searches in parts.items():
             if large := [part for part in searches if len(part) > 1]:

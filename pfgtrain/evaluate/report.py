@@ -12,6 +12,7 @@ from typing import Any
 from pfgtrain.evaluate.options import EvaluateOptions
 
 __all__ = [
+    "IN_STYLE",
     "Diversity",
     "EvaluateReport",
     "Figure",
@@ -24,6 +25,8 @@ __all__ = [
     "ViewerReport",
     "report_json",
 ]
+
+IN_STYLE = "_in_style"  # ends the name of a gallery that is searched one style at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

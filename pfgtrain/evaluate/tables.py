@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pfgtrain.evaluate.report import EvaluateReport, Figure, ViewerReport
+from pfgtrain.evaluate.report import IN_STYLE, EvaluateReport, Figure, ViewerReport
 from pfgtrain.evaluate.viewers import JUDGE, TAGGER
 
 __all__ = ["Table", "report_tables", "verdict"]
@@ -25,7 +25,7 @@ def report_tables(report: EvaluateReport) -> list[Table]:
     """For each viewer what rows come to, then its attributes; what else was measured; what was tried."""
     tables = []
     for role, viewer in report.viewers.items():
-        tables += [_fidelity(role, viewer), _attributes(role, viewer)]
+        tables += [*_fidelity(role, viewer), _attributes(role, viewer)]
     tables.append(_spread(report))
     if report.tuning:
         best = report.tuning.best
@@ -59,22 +59,26 @@ def verdict(report: EvaluateReport) -> str:
     return f"{line} by the judge; {viewers[1].rows['pfg'].retrieval['guide'].top1} by the run's tagger"
 
 
-def _fidelity(role: str, viewer: ViewerReport) -> Table:
-    galleries = list(viewer.chance)
-    columns = [role, "cosine", "scaled"]
-    for gallery in galleries:
-        columns += [f"top-1 {_words(gallery)}", f"top-5 {_words(gallery)}"]
-    rows = [
-        [
-            name,
-            _text(row.cosine),
-            _text(row.scaled),
-            *(_text(f) for g in galleries for f in (row.retrieval[g].top1, row.retrieval[g].top5)),
+def _fidelity(role: str, viewer: ViewerReport) -> list[Table]:
+    """Who it is, among all guides and within one style: two tables, for one would be wider than a screen."""
+    tables = []
+    for words, within in (("who is it", False), ("who is it, within one style", True)):
+        galleries = [gallery for gallery in viewer.chance if gallery.endswith(IN_STYLE) == within]
+        columns = [role] if within else [role, "scaled"]
+        columns += [f"{top} {_words(gallery)}" for gallery in galleries for top in ("top-1", "top-5")]
+        rows = [
+            [
+                name,
+                *([] if within else [_text(row.scaled)]),
+                *(_text(f) for g in galleries for f in (row.retrieval[g].top1, row.retrieval[g].top5)),
+            ]
+            for name, row in viewer.rows.items()
         ]
-        for name, row in viewer.rows.items()
-    ]
-    rows.append(["chance", _NONE, _NONE, *(f"{value:.2f}" for g in galleries for value in viewer.chance[g])])
-    return Table(title=f"{role} {viewer.name}: who is it", columns=columns, rows=rows)
+        chance = [f"{value:.2f}" for g in galleries for value in viewer.chance[g]]
+        rows.append(["chance", *([] if within else [_NONE]), *chance])
+        if galleries:
+            tables.append(Table(title=f"{role} {viewer.name}: {words}", columns=columns, rows=rows))
+    return tables
 
 
 def _attributes(role: str, viewer: ViewerReport) -> Table:

@@ -1,6 +1,7 @@
 """A run to give away: its record and the weights of one checkpoint, nothing that only training needs.
 
-generate, evaluate, export and `--base` take it as they take the run itself; `fit --resume` cannot.
+generate, evaluate, export and `--base` take it as they take the run itself, if its base and tagger are known
+by a name that travels (`demo`, a hub id) or are named again; `fit --resume` cannot.
 """
 
 from __future__ import annotations
@@ -31,11 +32,18 @@ __all__ = ["write_run"]
 def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
     """Write the run with the plan's weights as its only ones; the UNet's in `dtype`, all others as they are.
 
-    No folder of this machine stays in its record: base and store are there by their last name.
+    Base, tagger and store that were folders of this machine are in its record by their last name.
     """
     (name,) = plan.names_of("run")
-    base, store = without_folders(plan.record.base_name), without_folders(plan.record.store)
-    record = replace(plan.record, base_name=base, store=store, use_ema=False, processes=1)
+    known = plan.record
+    record = replace(
+        known,
+        base_name=without_folders(known.base_name),
+        tagger=replace(known.tagger, name=without_folders(known.tagger.name)),
+        store=without_folders(known.store),
+        use_ema=False,
+        processes=1,
+    )
     (folder / name).mkdir()
     record.write(folder / name)
 

@@ -21,8 +21,8 @@ STAGES = ("tagger", "judge", "vae", "text")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m pipelines.demo_models", description=__doc__)
-    made.add_argument("stage", choices=[*STAGES, "export"], help="what to train; or export")
-    made.add_argument("name", nargs="?", choices=STAGES, help="what to export")
+    made.add_argument("stage", choices=[*STAGES, "start", "export"], help="what to train; start; or export")
+    made.add_argument("name", nargs="?", choices=[*STAGES, "base", "run"], help="what to export")
     made.add_argument("--corpus", type=Path, required=True, help="holds portraits/, chars/ and their .jsonl")
     made.add_argument("--out", type=Path, required=True, help="checkpoints, logs, caches, exports")
     made.add_argument("--recipe", type=Path, help="another recipe than pipelines/demo_models/recipe.toml")
@@ -43,6 +43,8 @@ def main() -> int:
     try:
         if options.stage == "export":
             stages.export(options)
+        elif options.stage == "start":
+            stages.start(options)
         else:
             stages.train(options)
     except PfgError as error:

@@ -6,10 +6,9 @@ VAE, on characters nothing here was trained on: not on the network in memory.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pfgdata.images import decode, square
 from pfgdata.taggers import OnnxTagger
 from pipelines.demo_models import cards, scores
 from pipelines.demo_models.data import Row
+from pipelines.demo_models.files import fresh, write_json, write_weights
 from pipelines.demo_models.loop import Trainer
 from pipelines.demo_models.nets import JudgeNet, TaggerNet
 from pipelines.demo_models.onnx_graph import classifier_onnx
@@ -43,7 +43,7 @@ def export_classifier(trainer: Trainer, rows: Sequence[Row], folder: Path) -> di
     (folder / "model.onnx").write_bytes(data)
     (folder / "selected_tags.csv").write_text(task.tags.csv(), encoding="utf-8")
     numbers, by_tag = measure_classifier(folder, rows, task)
-    _write_json(folder / "average_precision.json", by_tag)
+    write_json(folder / "average_precision.json", by_tag)
     numbers["parameters"] = sum(
         p.numel() for name, p in net.named_parameters() if not name.startswith("head.")
     )
@@ -117,7 +117,7 @@ def export_vae(trainer: Trainer, folder: Path) -> dict[str, float]:
     state = {key: value.half().contiguous().cpu() for key, value in codec.vae.state_dict().items()}
     config = {"_class_name": "AutoencoderKL", "in_channels": 3, "out_channels": 3} | task.recipe.config()
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     write_weights(folder / "diffusion_pytorch_model.safetensors", state)
     numbers = measure_vae(folder, task) | _training(trainer)
     numbers["parameters"] = sum(value.numel() for value in state.values())
@@ -128,7 +128,7 @@ def export_vae(trainer: Trainer, folder: Path) -> dict[str, float]:
 def normalise_latents(codec: Codec, task: VaeTask) -> None:
     """Fold mean and deviation of each latent channel over training pictures into the quant convolutions.
 
-    The log variance becomes that of the noise the decoder was trained with, the same everywhere.
+    The log variance becomes that of the least noise the decoder was trained with, the same everywhere.
     """
     seen = task.learn[:: max(1, len(task.learn) // MOMENTS_OF)]
     latents = [codec.encode(task.truth(part)) for part in np.array_split(seen, max(1, len(seen) // 16))]
@@ -182,7 +182,7 @@ def export_text(trainer: Trainer, base: Path, *, tokenizer: Path) -> dict[str, f
     assert isinstance(model, Pairing)
     folder = fresh(base / "text_encoder")
     shutil.copytree(tokenizer, fresh(base / "tokenizer"), dirs_exist_ok=True)
-    _write_json(folder / "config.json", task.recipe.config(task.num_tokens))
+    write_json(folder / "config.json", task.recipe.config(task.num_tokens))
     state = {
         f"text_model.{key.removeprefix('text_model.')}": value.half().contiguous().cpu()
         for key, value in model.clip.state_dict().items()
@@ -194,13 +194,6 @@ def export_text(trainer: Trainer, base: Path, *, tokenizer: Path) -> dict[str, f
     numbers |= {"parameters": sum(value.numel() for value in state.values()), "tokens": task.num_tokens}
     (folder / "README.md").write_text(cards.text_card(numbers), encoding="utf-8")
     return numbers
-
-
-def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Safetensors as diffusers and transformers read them."""
-    from safetensors.torch import save
-
-    path.write_bytes(save(dict(state), metadata={"format": "pt"}))
 
 
 def averaged(trainer: Trainer) -> torch.nn.Module:
@@ -217,15 +210,3 @@ def _training(trainer: Trainer) -> dict[str, float]:
         "cpu_minutes": trainer.cpu_seconds / 60,
         "seed": trainer.recipe.seed,
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def fresh(folder: Path) -> Path:
-    """`folder`, emptied: an asset holds nothing of an earlier export."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pfgdata.errors import ConfigError
+from pipelines.demo_models.base import BaseRecipe
 from pipelines.demo_models.loop import LoopRecipe
 from pipelines.demo_models.tagger import ClassifierRecipe
 from pipelines.demo_models.text import TextRecipe
@@ -26,6 +27,7 @@ class Recipe:
     judge: ClassifierRecipe
     vae: VaeRecipe
     text: TextRecipe
+    base: BaseRecipe
 
 
 def load_recipe(path: Path = RECIPE_FILE) -> Recipe:
@@ -37,6 +39,7 @@ def load_recipe(path: Path = RECIPE_FILE) -> Recipe:
             judge=_stage(ClassifierRecipe, tables["judge"]),
             vae=_stage(VaeRecipe, tables["vae"]),
             text=_stage(TextRecipe, tables["text"]),
+            base=BaseRecipe(**_frozen(tables["base"])),
         )
     except KeyError as missing:
         raise ConfigError(f"{path}: the table [{missing.args[0]}] is missing") from None
@@ -45,11 +48,12 @@ def load_recipe(path: Path = RECIPE_FILE) -> Recipe:
 
 
 def _stage(kind: type[_Kind], table: dict[str, Any]) -> _Kind:
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-    }
-    values["loop"] = LoopRecipe(**table["loop"])
-    return kind(**values)
+    return kind(**{**_frozen(table), "loop": LoopRecipe(**table["loop"])})
+
+
+def _frozen(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with tuples for lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def with_steps(recipe: _Kind, steps: int | None) -> _Kind:

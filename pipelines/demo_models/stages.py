@@ -10,11 +10,17 @@ import numpy as np
 import torch
 
 from pfgdata.errors import ConfigError
-from pipelines.demo_models import data, tagger, text, vae
+from pfgdata.screen import ScreenProgress
+from pfgdata.store import Store
+from pipelines.demo_models import base, data, prepare, release, tagger, text, vae
 from pipelines.demo_models import export as assets
+from pipelines.demo_models.files import fresh
 from pipelines.demo_models.loop import LoopRecipe, Task, Trainer
 from pipelines.demo_models.recipe import RECIPE_FILE, Recipe, load_recipe, with_steps
 from pipelines.demo_models.split import load_split
+from pipelines.recipe import read_recipe
+
+RUN_RECIPE = Path(__file__).with_name("demo_run.toml")
 
 
 def device_of(name: str) -> torch.device:
@@ -84,16 +90,48 @@ def train(options: argparse.Namespace) -> None:
     trainer(options, options.stage).run()
 
 
+def start(options: argparse.Namespace) -> None:
+    """Write what the UNet's stages begin with: the base OUT/start, captions in OUT/feats, an adapter.
+
+    The store is that of demo_stage1.toml, whose [ingest] must have run.
+    """
+    recipe, fit = load_recipe(options.recipe or RECIPE_FILE), read_recipe(RUN_RECIPE).fit
+    assert fit is not None and fit.where is not None
+    folder = base.write_start(options.out, recipe=recipe.base, text_width=recipe.text.width)
+    store = Store.open(options.out / "feats")
+    rows = data.portrait_rows(options.corpus, load_split())
+    captions = prepare.write_captions(store, rows, options.corpus / "portraits")
+    held = prepare.write_whitening(
+        store,
+        options.out / prepare.ADAPTER_START,
+        where=fit.where,
+        num_tokens=fit.num_tokens,
+        context_width=recipe.text.width,
+        seed=recipe.base.seed,
+    )
+    print(json.dumps({"base": str(folder), "captions": captions, "variance_held": round(held, 4)}))
+
+
 def export(options: argparse.Namespace) -> None:
     """Write the asset of the stage `options.name` into OUT/export and say what was measured on it."""
     torch.set_num_threads(options.threads)
-    made = trained(options, options.name)
     place = options.out / "export"
+    if options.name == "base":
+        recipe = load_recipe(options.recipe or RECIPE_FILE)
+        print(release.release_base(options.out, recipe=recipe.base, text_width=recipe.text.width))
+        return
+    if options.name == "run":
+        index = options.corpus / "guides.jsonl"
+        rows = data.read_rows(options.corpus / "guides", index, corpus="guides", split=load_split())
+        with ScreenProgress() as progress:
+            print(release.release_run(options.out, rows, progress=progress))
+        return
+    made = trained(options, options.name)
     if options.name == "vae":
-        numbers = assets.export_vae(made, assets.fresh(place / "demo_base" / "vae"))
+        numbers = assets.export_vae(made, fresh(place / "demo_base" / "vae"))
     elif options.name == "text":
         numbers = assets.export_text(made, place / "demo_base", tokenizer=made.folder / "tokenizer")
     else:
         rows = data.training_rows(options.corpus, load_split())
-        numbers = assets.export_classifier(made, rows, assets.fresh(place / f"demo_{options.name}"))
+        numbers = assets.export_classifier(made, rows, fresh(place / f"demo_{options.name}"))
     print(json.dumps({key: round(value, 4) for key, value in numbers.items()}))

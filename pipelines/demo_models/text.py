@@ -126,7 +126,7 @@ class TextTask:
         chosen = self.learn[epoch_indices(step, batch_size=loop.batch_size, weights=weights, seed=loop.seed)]
         dice = np.random.default_rng([loop.seed, 1, step])
         said = [_some(self.rows[n].coarse, dice) for n in chosen]
-        states = model.read(self.ids([_sentence(tags, prefix=dice.random() < 0.5) for tags in said]))
+        states = model.read(self.ids([sentence(tags, prefix=dice.random() < 0.5) for tags in said]))
         likeness = model.likeness(states, self.features[chosen].to(self.device))
         truth = torch.arange(len(chosen), device=self.device)
         pairing = (F.cross_entropy(likeness, truth) + F.cross_entropy(likeness.T, truth)) / 2
@@ -136,7 +136,7 @@ class TextTask:
     def measure(self, model: nn.Module) -> dict[str, float]:
         """How often the text of all tags finds its picture among those of unseen characters."""
         assert isinstance(model, Pairing)
-        states = model.read(self.ids([_sentence(self.rows[n].coarse, prefix=True) for n in self.held]))
+        states = model.read(self.ids([sentence(self.rows[n].coarse, prefix=True) for n in self.held]))
         likeness = model.likeness(states, self.features[self.held].to(self.device))
         rank = (likeness > likeness.diagonal()[:, None]).sum(1)
         return {
@@ -162,5 +162,6 @@ def _some(tags: Sequence[str], dice: np.random.Generator) -> list[str]:
     return [tags[at] for at in dice.permutation(len(tags)) if dice.random() < KEEP]
 
 
-def _sentence(tags: Sequence[str], *, prefix: bool) -> str:
+def sentence(tags: Sequence[str], *, prefix: bool) -> str:
+    """Tags as a text: words for underscores, commas between, the common prompt first if `prefix`."""
     return ", ".join([*([PREFIX] if prefix else []), *(tag.replace("_", " ") for tag in tags)])

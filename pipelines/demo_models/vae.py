@@ -35,6 +35,8 @@ class VaeRecipe:
 
     widths: tuple[int, ...]
     noise: float = 0.02  # of a latent channel's standard deviation
+    most_noise: float = 0.25  # a picture's noise is anything up to this, in place of `noise`, ...
+    most_noise_from: int = 0  # ... from this step on: see `noise_of`
     chroma: float = 2.0  # weight of `chroma_distance` in the loss ...
     chroma_from: int = 0  # ... from this step on
     colour: float = 0.5  # weight of `unexplained_colour` in the loss ...
@@ -98,13 +100,23 @@ class VaeTask:
         spread = latents.detach().std((0, 2, 3), keepdim=True)
         dice = augment.generator(loop.seed, step, self.device)
         noise = torch.randn(latents.shape, generator=dice, device=self.device)
-        drawn = self.model.decode(latents + self.recipe.noise * spread * noise)
+        drawn = self.model.decode(latents + self.noise_of(step, len(chosen), dice) * spread * noise)
         found = distance(drawn, truth)
         if step >= self.recipe.chroma_from:
             found = found + self.recipe.chroma * chroma_distance(drawn, truth)
         if step >= self.recipe.colour_from:
             found = found + self.recipe.colour * unexplained_colour(latents, truth)
         return found
+
+    def noise_of(self, step: int, count: int, dice: torch.Generator) -> Tensor:
+        """Deviation [B, 1, 1, 1] of the noise of each picture's latent, in deviations of its channel.
+
+        A UNet never hits a latent exactly. Trained with 0.02 alone, the decoder made 26.9 dB of clean
+        latents, 23.4 at 0.1 and 19.4 at 0.2: a UNet's pictures were mosaics of wrong 8x8 cells (tried).
+        """
+        if step < self.recipe.most_noise_from:
+            return torch.full((count, 1, 1, 1), self.recipe.noise, device=self.device)
+        return self.recipe.most_noise * torch.rand((count, 1, 1, 1), generator=dice, device=self.device)
 
     def truth(self, which: np.ndarray) -> Tensor:
         """Pictures [n, 3, S, S] in -1..1 by their numbers."""

@@ -54,8 +54,13 @@ def test_a_folder_that_is_a_vae_is_the_same_vae(vae: Vae, tmp_path: Path) -> Non
     shutil.copytree(DEMO / "vae", tmp_path / "mine")
     alone = Vae.load(str(tmp_path / "mine"), device="cpu")
     assert alone.digest == vae.digest
-    assert vae.untrained and not alone.untrained
-    assert (alone.factor, alone.scaling_factor, alone.latent_channels) == (8, 0.5, 4)
+    assert (alone.factor, alone.scaling_factor, alone.latent_channels) == (8, 1.0, 4)
+
+
+def test_the_marker_file_beside_a_vae_says_that_it_is_untrained(vae: Vae, tmp_path: Path) -> None:
+    shutil.copytree(DEMO / "vae", tmp_path / "base" / "vae")
+    (tmp_path / "base" / "UNTRAINED").touch()
+    assert Vae.load(str(tmp_path / "base"), device="cpu").untrained and not vae.untrained
 
 
 def test_the_digest_sees_values_shapes_and_names_not_order_or_dtype() -> None:

@@ -32,7 +32,7 @@ def cached(cache: Path, name: str, *files: str) -> Path:
     return snapshot
 
 
-@pytest.mark.parametrize("what", ["tagger", "base"])
+@pytest.mark.parametrize("what", ["tagger", "base", "judge", "run"])
 def test_demo_models_travel_in_the_package(what: str) -> None:
     found = resolve("demo", what=what)
     assert found.folder.name == f"demo_{what}"
@@ -82,13 +82,18 @@ def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path)
         (tmp_path / "away").rename(snapshot / file)
 
 
-@pytest.mark.parametrize("what", ["tagger", "base"])
+@pytest.mark.parametrize("what", ["tagger", "base", "judge"])
 def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         resolve(NAME, what=what, cache=tmp_path, offline=True)
     text = str(caught.value)
     assert "\n" not in text
     assert NAME in text and f"--{what} FOLDER" in text and f"--{what} demo" in text
+
+
+def test_a_run_that_is_nowhere_is_one_line_too(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=f"run {NAME}: .*; name the folder of a run, or try demo$"):
+        resolve(NAME, what="run", cache=tmp_path, offline=True)
 
 
 def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:

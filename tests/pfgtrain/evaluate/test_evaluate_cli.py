@@ -44,7 +44,7 @@ def test_a_run_is_measured_by_its_tagger_and_the_demo_judge(call: Call, place: P
     assert code == 0, err
     lines = out.splitlines()
     assert lines[0] == "tagger demo: who is it"
-    assert lines[1].startswith("tagger\tcosine\tscaled\ttop-1 guide\ttop-5 guide")
+    assert lines[1].startswith("tagger\tscaled\ttop-1 guide\ttop-5 guide")
     assert [line.split("\t")[0] for line in lines[2:10]] == [
         "pfg",
         "no_pfg",
@@ -82,7 +82,7 @@ def test_json_is_the_report_and_a_store_that_is_not_here_is_said(
     assert json.loads(out) == json.loads((tmp_path / "out" / "report.json").read_text())
     assert json.loads(out)["notes"][:2] == [
         "the run's store, gone, is not here; name it by --shards",
-        "the first 2 of 3 guides, as asked",
+        "2 of 3 guides, evenly spread over their order, as asked",
     ]
     code, _, err = call("evaluate", place / "moved", "--where", "width > 0", *args[2:], *FAST)
     assert code == 1

@@ -136,6 +136,14 @@ def test_checkpoints_fall_at_their_steps_and_the_limit_holds(
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000004", "step-00000005"]
 
 
+def test_the_checkpoint_of_the_start_stays_whatever_the_limit(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SMALL, checkpoint_at_start=True, checkpointing_steps=2, checkpoints_total_limit=1)
+    fit(data, base, config, run_dir=tmp_path / "run")
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000000", "step-00000006"]
+
+
 def test_a_checkpoint_before_the_first_step_holds_the_start_and_changes_no_step(
     data: FitData, base: Base, tmp_path: Path
 ) -> None:
