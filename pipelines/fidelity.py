@@ -20,12 +20,13 @@ _BOUNDS = {
 
 
 def top1_words(reports: Mapping[str, EvaluateReport]) -> str:
-    """Top-1 by the run's tagger of each report, in order, and what a style copier would reach."""
-    found = [_top1(report, "tagger", "pfg", "guide") for report in reports.values()]
-    style = _top1(list(reports.values())[-1], "tagger", "style", "guide")
-    return " -> ".join(str(figure) for figure in found) + (
-        f" (style-only {style.value:.2f})" if style else ""
-    )
+    """Top-1 of each report, in order, and of a style copier; by the judge, if there is one."""
+    last = list(reports.values())[-1]
+    role = "judge" if "judge" in last.viewers else "tagger"
+    found = " -> ".join(str(_top1(report, role, "pfg", "guide")) for report in reports.values())
+    style = _top1(last, role, "style", "guide")
+    beside = f", style-only {style.value:.2f}" if style else ""
+    return f"{found} by the {role}{beside}"
 
 
 def retrieval_lines(reports: Mapping[str, EvaluateReport]) -> Iterator[str]:

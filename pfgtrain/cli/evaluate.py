@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts, show_table
+from pfgtrain.cli.models import run_model
 from pfgtrain.cli.options import DryRun, Json, folder_for, option, run_folder
 
 if TYPE_CHECKING:
@@ -70,6 +73,8 @@ def evaluate(
     threshold: Annotated[float, option(_MODEL, help="A tag counts from this score on.")] = 0.35,
     checkpoint: Annotated[str, option(_MODEL, help="latest, best, or a name, step-00000500.")] = "latest",
     no_ema: Annotated[bool, option(_MODEL, "--no-ema", help="Not the moving average.")] = False,
+    base: Annotated[str | None, option(_MODEL, help="The base.", show_default="the run's")] = None,
+    tagger: Annotated[str | None, option(_MODEL, help="The tagger.", show_default="the run's")] = None,
     device: Annotated[
         str | None, option(_MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")
     ] = None,
@@ -86,9 +91,8 @@ def evaluate(
         raise typer.BadParameter("name the guides: --guides FOLDER, or --where EXPR")
 
     from pfgtrain.checkpoint import RunRecord
-    from pfgtrain.evaluate import EvaluateOptions, guides_of_folder, tune
+    from pfgtrain.evaluate import EvaluateOptions, guides_of_folder, require_possible, tune
     from pfgtrain.evaluate import evaluate as run_evaluate
-    from pfgtrain.generate import load_run
 
     names = {field.name for field in dataclasses.fields(EvaluateOptions)}
     options = EvaluateOptions(**{key: value for key, value in context.params.items() if key in names})
@@ -104,13 +108,18 @@ def evaluate(
         return
     place = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
-        model = load_run(folder, device=device, checkpoint=checkpoint, ema=not no_ema)
-        looks, trained = _judge(judge, model, device), _training(store, record, model, notes)
+        model = run_model(folder, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
+        looks = _judge(judge, model, device)
+        trained = _training(store, record, model, notes, named=shards is not None)
+        require_possible(model, chosen, judge=looks, out_dir=place)  # before an hour of tuning
         tuning = None
         if tuned_on:
             others = guides_of_folder(tuned_on)
             tuning = tune(model, others, reported=chosen, options=options, progress=progress)
             options = tuning.applied(options)
+            notes.append(
+                f"guidance {options.guidance_scale:g} and PFG scale {options.pfg_scale:g} as chosen by --tune"
+            )
         report = run_evaluate(
             model,
             chosen,
@@ -126,22 +135,33 @@ def evaluate(
 
 
 def _spread(guides: list[Guide], limit: int | None) -> list[Guide]:
-    """At most `limit` of the guides: the first of a file that is sorted by style would be of one style."""
+    """At most `limit` of the guides, one by lot of each of as many stretches of their order.
+
+    The first of a file that is sorted by style would be of one style, every fifth where five take turns too.
+    """
     count = min(limit or len(guides), len(guides))
-    return [guides[number * len(guides) // count] for number in range(count)]
+    ends = [number * len(guides) // count for number in range(count + 1)]
+    lot = random.Random(0)  # the same guides in every evaluation
+    return [guides[lot.randrange(first, end)] for first, end in itertools.pairwise(ends)]
 
 
 def _store(shards: Path | None, record: RunRecord, notes: list[str], *, needed: bool) -> Store | None:
-    """The store named, or the run's own; without it `notes` say so, unless it is `needed` for the guides."""
+    """The store named, or the run's own; without it `notes` say so, unless it is `needed` for the guides.
+
+    The store of a run that was given away is on record by its last name: what is called so here is another.
+    """
     from pfgdata.errors import NoStoreError
     from pfgdata.store import Store
 
+    path = shards or Path(record.store)
     try:
-        return Store.open(shards or Path(record.store))
+        if not shards and not path.is_absolute():
+            raise NoStoreError(f"the run's store, {path.name}, did not come with it; name one by --shards")
+        return Store.open(path)
     except NoStoreError:
         if shards or needed:
             raise
-        notes.append(f"the run's store, {Path(record.store).name}, is not here; name it by --shards")
+        notes.append(f"the run's store, {path.name}, is not here; name it by --shards")
         return None
 
 
@@ -157,13 +177,22 @@ def _selected(store: Store | None, where: str | None, record: RunRecord) -> list
 
 
 def _training(
-    store: Store | None, record: RunRecord, model: PFGModel, notes: list[str]
+    store: Store | None, record: RunRecord, model: PFGModel, notes: list[str], *, named: bool
 ) -> TrainingImages | None:
+    """What was trained on; of a store that was not `named` and cannot be asked `notes` say so."""
+    from pfgdata.errors import QueryError, StoreError
     from pfgtrain.evaluate import training_images
 
     if store is None:
         return None
-    found = training_images(store, record, tagger=model.tagger.identity)
+    try:
+        found = training_images(store, record, tagger=model.tagger.identity)
+    except (QueryError, StoreError) as problem:
+        if named:
+            raise
+        words = str(problem).replace(str(store.path), store.path.name)  # the report may travel
+        notes.append(f"the run's store cannot be asked what was trained on ({words})")
+        return None
     if found is None:
         notes.append(f"store {store.path.name} holds none of the images that the run selected")
     return found

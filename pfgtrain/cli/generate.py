@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts
+from pfgtrain.cli.models import adapter_model, run_model
 from pfgtrain.cli.options import Json, folder_for, option, run_folder
 
 if TYPE_CHECKING:
-    from pfgdata.records import Progress
-    from pfgdata.taggers import Tagger
-    from pfgtrain.generate import GenerateReport, PFGModel
+    from pfgtrain.generate import GenerateReport
 
 __all__ = ["EXAMPLE", "generate"]
 
@@ -85,46 +84,15 @@ def generate(
     options = GenerateOptions(**given, width=width, height=height)
     with ScreenProgress() as progress:
         if run is not None:
-            model = _run_model(
+            model = run_model(
                 run_folder(run), checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device
             )
         else:
             assert adapter is not None and base is not None
-            model = _adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)
+            model = adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)
         folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)
-
-
-def _run_model(
-    run: Path, checkpoint: str, *, ema: bool, base: str | None, tagger: str | None, device: str | None
-) -> PFGModel:
-    """The model of a run; `base` and `tagger` stand in for the run's own."""
-    from pfgtrain.base import Base
-    from pfgtrain.checkpoint import RunRecord
-    from pfgtrain.generate import load_run
-
-    loaded = Base.load(base) if base else None
-    model = _tagger(tagger, recipe=RunRecord.read(run).tagger.recipe, device=device)
-    return load_run(run, base=loaded, tagger=model, device=device, checkpoint=checkpoint, ema=ema)
-
-
-def _adapter_model(
-    adapter: Path, base: str, *, tagger: str | None, device: str | None, progress: Progress
-) -> PFGModel:
-    """The model of published weights on a base."""
-    from pfgtrain.base import Base
-    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base
-
-    model = _tagger(tagger, recipe=PUBLISHED_RECIPE, device=device)
-    return load_adapter_on_base(adapter, Base.load(base), tagger=model, device=device, progress=progress)
-
-
-def _tagger(name: str | None, *, recipe: str, device: str | None) -> Tagger | None:
-    from pfgdata.taggers import OnnxTagger
-    from pfgtrain.base import onnx_device
-
-    return OnnxTagger.load(name, recipe=recipe, device=onnx_device(device)) if name else None
 
 
 def _size(text: str | None) -> tuple[int | None, int | None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         Tuning,
         ViewerReport,
     )
-    from pfgtrain.evaluate.run import evaluate
+    from pfgtrain.evaluate.run import evaluate, require_possible
     from pfgtrain.evaluate.tables import Table, report_tables, verdict
     from pfgtrain.evaluate.training import TrainingImages, training_images
     from pfgtrain.evaluate.tuning import tune
@@ -38,6 +38,7 @@ __all__ = [
     "guides_of_folder",
     "guides_of_selection",
     "report_tables",
+    "require_possible",
     "training_images",
     "tune",
     "verdict",
@@ -59,6 +60,7 @@ _LAZY = {
     "guides_of_folder": "pfgtrain.evaluate.guides",
     "guides_of_selection": "pfgtrain.evaluate.guides",
     "report_tables": "pfgtrain.evaluate.tables",
+    "require_possible": "pfgtrain.evaluate.run",
     "training_images": "pfgtrain.evaluate.training",
     "tune": "pfgtrain.evaluate.tuning",
     "verdict": "pfgtrain.evaluate.tables",

@@ -73,7 +73,7 @@ def guides_of_folder(folder: Path) -> list[Guide]:
     line for a file that does not say path and character, and where there is no image at all.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; --guides takes a folder of images")
+        raise ConfigError(f"{folder}: no such folder; guides are a folder of images")
     lines = folder / GUIDES_FILE
     guides = _of_lines(folder, _read_lines(lines)) if lines.is_file() else _of_names(folder)
     if not guides:
@@ -137,14 +137,21 @@ def _of_lines(folder: Path, rows: Iterable[dict[str, Any]]) -> list[Guide]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a JSON text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(
             f"{path} cannot be read ({problem}); write it as UTF-8, one object a line"
         ) from None
+    known = set[str]()
     for number, line in enumerate(lines, 1):
         if line.strip():
-            rows.append(_checked(line, where=f"{path}, line {number}"))
+            row = _checked(line, where=f"{path}, line {number}")
+            if row["path"] in known:
+                raise ConfigError(
+                    f"{path}, line {number}: {row['path']} is named before; name each image once"
+                )
+            known.add(row["path"])
+            rows.append(row)
     return rows
 
 

@@ -27,8 +27,8 @@ def cosines(left_MF: npt.ArrayLike, right_KF: npt.ArrayLike, *, mean_F: npt.Arra
 
 
 def ranks(cosines_MG: Floats, *, own: int) -> Ints:
-    """The rank of gallery entry `own` for each picture, from 1; of equal entries it comes last."""
-    return np.sum(cosines_MG >= cosines_MG[:, own, None] - TIE, axis=1).astype(np.int64)
+    """The rank of gallery entry `own` for each picture, from 1; of equal entries, or with nan, it is last."""
+    return np.sum(~(cosines_MG < cosines_MG[:, own, None] - TIE), axis=1).astype(np.int64)
 
 
 def pair_distance(features_MF: npt.ArrayLike, *, mean_F: npt.ArrayLike) -> float:

@@ -120,4 +120,5 @@ def _figure(path: str, *, caption: str, report: EvaluateReport, result: bool = F
     height = report.model["resolution"]
     kind = " class=result" if result else ""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure{kind}><img src="{quote(path)}" height={height} alt="{escape(caption)}">{words}</figure>'
+    image = f'<img src="{quote(path)}" height={height} loading=lazy alt="{escape(caption)}">'
+    return f"<figure{kind}>{image}{words}</figure>"

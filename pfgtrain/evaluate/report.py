@@ -99,7 +99,7 @@ class NearestTraining:
     results_max: float
     guides: Figure
     guides_max: float
-    per_guide: list[float]  # of the guide itself
+    per_guide: list[float]  # of the guide itself, through the VAE as the results are
     per_result: list[list[float]]  # of each guide's pictures
 
 

@@ -5,7 +5,9 @@ All rows that are painted begin from the same noise, picture i of each from seed
 
 from __future__ import annotations
 
+import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +32,7 @@ from pfgtrain.evaluate.tuning import require_guides, seen_by
 from pfgtrain.evaluate.viewers import JUDGE, TAGGER, Pool, Viewer
 from pfgtrain.generate import PFGModel, without_folders
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "require_possible"]
 
 REPORT_FILE, PAGE_FILE = "report.json", "index.html"
 
@@ -54,8 +56,7 @@ def evaluate(
     AccessError or ContentError for a guide, before anything is painted.
     """
     options, progress, started = options or EvaluateOptions(), progress or NoProgress(), time.perf_counter()
-    require_guides(model, guides)
-    _require_other(judge, model.tagger)
+    require_possible(model, guides, judge=judge, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
     ids = [read_view(guide.views[0]).content_id for guide in guides]
     about, taggers = _about(model), {TAGGER: model.tagger, **({JUDGE: judge} if judge else {})}
@@ -88,7 +89,7 @@ def evaluate(
         nearest_training=nearest,
         tuning=tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
-        notes=[*notes, *_untrained(model), *more],
+        notes=[*notes, *_untrained(model), *_twins(ids), *more],
         seconds=round(time.perf_counter() - started, 3),
     )
     if out_dir:
@@ -122,7 +123,8 @@ def _trained(
             ["the images trained on are not here: no row copier, no distance to them, guides unchecked"],
         )
     names, count = [guide.name for guide in guides], len(guides)
-    row_K, guide_K = training.nearest(real.raw[TAGGER].sight.features_MF)
+    row_K, _ = training.nearest(real.raw[TAGGER].sight.features_MF)
+    _, guide_K = training.nearest(real.views[TAGGER].sight.features_MF[real.view_M == 0])  # as blurred
     _, result_M = training.nearest(results.sight.features_MF)
     copies = studio.copies(training, row_K.tolist(), names)
     drawn_RK = resamples(count, count=studio.options.resamples, seed=studio.options.seed)
@@ -142,7 +144,9 @@ def _trained(
     here = len(copies[TAGGER].owners_M) if copies else 0
     said = []
     if training.changed:
-        said.append("the store has changed since: the run's selection is now another than it was trained on")
+        said.append(
+            "the store has changed or is another: the run's selection in it is not what was trained on"
+        )
     if here < count:
         said.append(f"row copier: {count - here} of {count} nearest training images are not here")
     return copies or None, nearest, said
@@ -180,6 +184,25 @@ def _untrained(model: PFGModel) -> list[str]:
         f"{part} is untrained (weights from a fixed seed): nothing here means much"
         for part in model.untrained
     ]
+
+
+def _twins(ids: Sequence[bytes]) -> list[str]:
+    """What there is to say of guides that are one image: no picture can be told to be of the one."""
+    same = sum(count for count in Counter(ids).values() if count > 1)
+    return [f"{same} guides are the same image as another: each is a miss of the other"] if same else []
+
+
+def require_possible(
+    model: PFGModel, guides: Sequence[Guide], *, judge: Tagger | None, out_dir: Path | None
+) -> None:
+    """Raise what `evaluate` would of these before it reads a guide; RunError: `out_dir` cannot be written."""
+    require_guides(model, guides)
+    _require_other(judge, model.tagger)
+    if out_dir is None:
+        return
+    place = next(folder for folder in (out_dir, *out_dir.parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise RunError(f"{out_dir}: cannot be written; choose another --out")
 
 
 def _require_other(judge: Tagger | None, tagger: Tagger) -> None:

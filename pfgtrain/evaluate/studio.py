@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pfgdata.errors import RunError
 from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, nearest_buckets, on_white
 from pfgdata.records import Progress
 from pfgdata.vaes import base_geometry
@@ -28,7 +30,7 @@ from pfgtrain.evaluate.training import TrainingImages
 from pfgtrain.evaluate.viewers import TAGGER, Pixels, Pool, Viewer, look
 from pfgtrain.generate import PFGModel, write_png
 
-__all__ = ["Real", "Studio"]
+__all__ = ["Real", "Studio", "room_for"]
 
 _STEM = 40  # letters of a guide's name in the names of its pictures
 
@@ -74,7 +76,7 @@ class Studio:
                     pixels = read_view(path).pixels
                     if not view:
                         raw.append(self._look([pixels], [number]))
-                        self._keep(Image.fromarray(on_white(pixels)), number, guide.name, "guide")
+                        self._keep(self._small(pixels), number, guide.name, "guide")
                     kind = ("vae", "view")[view] if view < 2 else None
                     yield self._seen(pixels, number, guide.name, kind)
                     self.progress.advance()
@@ -97,12 +99,16 @@ class Studio:
 
     def copies(self, training: TrainingImages, rows: Sequence[int], names: Sequence[str]) -> dict[str, Pool]:
         """Look at the training image `rows[k]` of each guide, through the VAE; those whose file is here."""
-        found = [(number, training.pixels(row)) for number, row in enumerate(rows)]
-        here = [(number, pixels) for number, pixels in found if pixels is not None]
-        if not here:
-            return {}
-        images = (self._seen(pixels, number, names[number], "copy") for number, pixels in here)
-        return self._look(images, [number for number, _ in here])
+        here: list[int] = []
+
+        def through_vae() -> Iterator[Pixels]:
+            for number, row in enumerate(rows):
+                pixels = training.pixels(row)
+                if pixels is not None:
+                    here.append(number)
+                    yield self._seen(pixels, number, names[number], "copy")
+
+        return self._look(through_vae(), here)
 
     def _painted(
         self, features_KF: Tensor | None, jobs: Sequence[tuple[int, int]], names: Sequence[str]
@@ -113,10 +119,17 @@ class Studio:
             batch = jobs[start : start + size]
             features_BF = None if features_KF is None else features_KF[[guide for guide, _ in batch]]
             seeds = [options.seed + index for _, index in batch]
-            images = self.model.paint(features_BF, seeds=seeds, options=options, progress=self.progress)
+            with room_for(len(batch)):
+                images = self.model.paint(features_BF, seeds=seeds, options=options, progress=self.progress)
             for (guide, _), image in zip(batch, images, strict=True):
                 self._keep(image, guide, names[guide] if guide >= 0 else "no-pfg", "results")
                 yield np.asarray(image)
+
+    def _small(self, pixels: Pixels) -> Image.Image:
+        """The image itself, for the page: a photo of 24 megapixels would be a PNG of 30 MB."""
+        image = Image.fromarray(on_white(pixels))
+        image.thumbnail((2 * self.model.resolution,) * 2)
+        return image
 
     def _seen(self, pixels: Pixels, guide: int, name: str, kind: str | None) -> Pixels:
         """A real image as the VAE gives it back, kept as a picture of that kind."""
@@ -149,6 +162,18 @@ class Studio:
         path = self.folder / f"{number}{stem}-{count}.png"
         write_png(path, image)
         known.append(path)
+
+
+@contextmanager
+def room_for(pictures: int) -> Iterator[None]:
+    """Turn a GPU's want of memory into one line that says what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as problem:
+        advice = f"batch_size {pictures} -> {pictures // 2}" if pictures > 1 else "--device cpu"
+        raise RunError(
+            f"the GPU's memory is too small for {pictures} pictures at once; try {advice}"
+        ) from problem
 
 
 def _joined(pools: Sequence[Pool]) -> Pool:

@@ -81,7 +81,10 @@ class Pool:
 def look(
     viewers: Sequence[Viewer], images: Iterable[Pixels], *, owners: Sequence[int], batch_size: int
 ) -> dict[str, Pool]:
-    """What each viewer sees in the images, by its role; no more than a batch of them is held."""
+    """What each viewer sees in the images, by its role; no more than a batch of them is held.
+
+    `owners` are read last, so they may be added as the images come. Without images there is no pool: {}.
+    """
     seen: dict[str, list[Sight]] = {viewer.role: [] for viewer in viewers}
     for batch in _batches(images, batch_size):
         for viewer in viewers:
@@ -95,6 +98,7 @@ def look(
             owners_M=np.array(owners, np.int64),
         )
         for role, parts in seen.items()
+        if parts
     }
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pfgdata.hub import DEMO
 from pfgdata.records import Progress
+from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, read_state
 from pfgtrain.config import load_config
-from pfgtrain.evaluate import EvaluateOptions, Guide, evaluate, tune
+from pfgtrain.evaluate import EvaluateOptions, Guide, evaluate, training_images, tune
 from pfgtrain.export import ExportOptions, export
 from pfgtrain.generate import load_run
 from pipelines.demo_models import cards
@@ -39,10 +40,10 @@ def release_base(out: Path, *, recipe: BaseRecipe, text_width: int) -> Path:
 def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     """Write OUT/export/demo_run with its card, after an evaluation into OUT/evaluation; `rows` are guides."""
     run = out / "runs" / RUN
-    (made,) = export(run, out / "export" / "given", options=ExportOptions(formats=("run",))).files
+    (made,) = export(run, out / "export" / "given", options=ExportOptions(formats=("run",), force=True)).files
     folder = fresh(out / "export" / RUN)
     shutil.copytree(made, folder, dirs_exist_ok=True)
-    model, options = load_run(folder), EvaluateOptions()
+    model, options, store = load_run(folder), EvaluateOptions(), Store.open(out / "feats")
     few = replace(options, images_per_guide=2)
     guides, others = (guides_of(rows, role) for role in ("report", "tune"))
     tuning = tune(model, others, reported=guides, options=few, progress=progress)
@@ -50,6 +51,7 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
         model,
         guides,
         judge=OnnxTagger.load(DEMO, what="judge"),
+        training=training_images(store, RunRecord.read(run), tagger=store.identity.tagger),
         options=tuning.applied(options),
         tuning=tuning,
         out_dir=out / "evaluation",

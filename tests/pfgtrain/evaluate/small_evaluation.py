@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
+from pfgtrain.evaluate import EvaluateOptions
 from tests.conftest import make_images
 from tests.doubles import CHARACTERS, RATINGS, CheapTagger
 
+OPTIONS = EvaluateOptions(images_per_guide=2, num_inference_steps=1, batch_size=3, seed=5, resamples=50)
+COUNT = 4  # of guides
 TAGS = ("red_hair", "blue_hair", "long_hair", "glasses", "smile", "solo", "sky", "green_eyes")
 
 

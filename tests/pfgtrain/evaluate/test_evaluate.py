@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,12 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfgdata.corpus import plan_segments
-from pfgdata.errors import ConfigError, ContentError
-from pfgdata.ingest import ingest
-from pfgdata.store import Store
+from pfgdata.errors import ConfigError, ContentError, RunError
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import RunRecord
 from pfgtrain.evaluate import (
     EvaluateOptions,
     EvaluateReport,
@@ -30,50 +25,13 @@ from pfgtrain.evaluate import (
     Tuning,
     evaluate,
     guides_of_folder,
-    training_images,
     tune,
     verdict,
 )
 from pfgtrain.generate import GenerateOptions, PFGModel, generate, load_run
-from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
-from tests.pfgtrain.evaluate.small_evaluation import HairTagger, write_guides
+from tests.pfgtrain.evaluate.small_evaluation import COUNT, OPTIONS, HairTagger, write_guides
 from tests.pfgtrain.export.small_run import make_run
-from tests.pfgtrain.tiny_base import build_tiny_base
-
-OPTIONS = EvaluateOptions(images_per_guide=2, num_inference_steps=1, batch_size=3, seed=5, resamples=50)
-COUNT = 4
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Guides, and a store of six other images and of the first guide's."""
-    place = tmp_path_factory.mktemp("evaluation")
-    write_guides(place / "guides", characters=COUNT)
-    make_images(place / "corpus", 6, size=(64, 64), seed=9)
-    shutil.copy(place / "guides" / "images" / "0000.png", place / "corpus" / "known.png")
-    ingest(plan_segments(place / "corpus", {}), new_store(place / "feats"), CheapTagger())
-    base = Base.load(str(build_tiny_base(place / "base")))
-    make_run(place / "run", base, store=str(place / "feats"))
-    return place
-
-
-@pytest.fixture(scope="module")
-def model(place: Path) -> PFGModel:
-    return load_run(place / "run", tagger=CheapTagger(), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def guides(place: Path) -> list[Guide]:
-    return guides_of_folder(place / "guides")
-
-
-@pytest.fixture(scope="module")
-def training(place: Path) -> TrainingImages:
-    store, record = Store.open(place / "feats"), RunRecord.read(place / "run")
-    found = training_images(store, record, tagger=CheapTagger().identity)
-    assert found is not None
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +189,22 @@ def test_what_cannot_be_told_is_refused(model: PFGModel, guides: list[Guide], tm
     with pytest.raises(ContentError, match=r"bad\.png"):
         evaluate(model, [*guides, bad], out_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
+    model: PFGModel, guides: list[Guide], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    gone = [replace(guide, views=(tmp_path / "gone.png",)) for guide in guides]
+    with pytest.raises(RunError, match="file/out: cannot be written; choose another --out"):
+        evaluate(model, gone, options=OPTIONS, out_dir=tmp_path / "file" / "out")
+
+
+def test_guides_of_one_image_are_said_to_miss_each_other(model: PFGModel, guides: list[Guide]) -> None:
+    twins = [guides[0], guides[1], replace(guides[0], character="twin")]
+    found = evaluate(model, twins, options=OPTIONS)
+    assert any(note.startswith("2 guides are the same image") for note in found.notes)
+    assert found.viewers["tagger"].rows["ceiling"].retrieval["guide"].ranks == [[2], [1], [2]]
 
 
 def test_a_run_without_tokens_is_refused(place: Path, guides: list[Guide], tmp_path: Path) -> None:

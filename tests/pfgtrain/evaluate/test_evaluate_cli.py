@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pfgdata import hub
 from pfgdata.corpus import plan_segments
 from pfgdata.ingest import ingest
 from pfgdata.store import Store, StoreIdentity
@@ -89,12 +90,68 @@ def test_json_is_the_report_and_a_store_that_is_not_here_is_said(
     assert "gone" in err
 
 
+def test_a_limit_takes_guides_of_both_styles_where_they_take_turns(
+    call: Call, place: Path, tmp_path: Path
+) -> None:
+    write_guides(tmp_path / "guides", characters=12, views=1)
+    args = ["--guides", tmp_path / "guides", "--out", tmp_path / "out", "--json", "--limit"]
+    code, out, err = call("evaluate", place / "moved", *args, 6, *FAST)
+    assert code == 0, err
+    found = json.loads(out)["guides"]
+    assert {guide["style"] for guide in found} == {"a", "b"}
+    names = [guide["name"] for guide in found]
+    assert names == sorted(set(names))
+    assert len(names) == 6
+
+
 def test_images_of_the_store_guide_and_are_flagged(call: Call, place: Path, tmp_path: Path) -> None:
     args = ["--where", "width > 0", "--shards", place / "feats", "--out", tmp_path / "out", "--json"]
     code, out, err = call("evaluate", place / "moved", *args, *FAST)
     assert code == 0, err
     assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [True] * 4
     assert "in the selection  4 guides" in err
+
+
+def test_a_store_that_only_has_the_name_of_a_given_away_runs_store_is_not_asked(
+    call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Base.load(str(place / "base"))
+    make_run(tmp_path / "given", base, tagger=OnnxTagger.load("demo").identity, store="feats")
+    monkeypatch.chdir(place)  # where another store is called feats
+    args = ["--guides", place / "guides", "--out", tmp_path / "out", "--json"]
+    code, out, err = call("evaluate", tmp_path / "given", *args, *FAST)
+    assert code == 0, err
+    assert json.loads(out)["notes"][0] == "the run's store, feats, is not here; name it by --shards"
+    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [None] * 3
+    code, _, err = call("evaluate", tmp_path / "given", "--where", "width > 0", *FAST)
+    assert code == 1
+    assert "feats, did not come with it; name one by --shards" in err
+
+
+def test_a_store_that_cannot_be_asked_any_more_is_said_unless_it_was_named(
+    call: Call, place: Path, tmp_path: Path
+) -> None:
+    base, tagger = Base.load(str(place / "base")), OnnxTagger.load("demo").identity
+    expression = "mood = 'gone'"
+    make_run(
+        tmp_path / "run", base, tagger=tagger, store=str(place / "feats"), selection_expression=expression
+    )
+    args = ["evaluate", tmp_path / "run", "--guides", place / "guides", "--out", tmp_path / "out", *FAST]
+    code, _, err = call(*args)
+    assert code == 0, err
+    assert "the run's store cannot be asked what was trained on" in err
+    assert str(place) not in (tmp_path / "out" / "report.json").read_text()
+    code, _, err = call(*args, "--shards", place / "feats")
+    assert code == 1
+    assert "mood" in err
+
+
+def test_a_judge_that_cannot_be_is_refused_before_tuning(call: Call, place: Path, tmp_path: Path) -> None:
+    judge = ["--judge", hub.resolve("demo", what="tagger").folder]
+    args = ["--guides", place / "guides", "--tune", tmp_path / "absent", *judge, "--out", tmp_path / "out"]
+    code, _, err = call("evaluate", place / "run", *args, *FAST)
+    assert code == 1
+    assert "the run's own tagger" in err
 
 
 def test_tuning_comes_first_and_is_shown(call: Call, place: Path, tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_a_line_needs_only_path_and_character(tmp_path: Path) -> None:
     assert guides_of_folder(tmp_path) == [Guide(name="x.png", character="x", views=(tmp_path / "x.png",))]
 
 
+def test_a_line_ends_where_json_lines_do(tmp_path: Path) -> None:
+    write = (tmp_path / "guides.jsonl").write_text
+    write('{"path": "x.png", "character": "a\u2028b"}\r\n', encoding="utf-8")
+    (guide,) = guides_of_folder(tmp_path)
+    assert guide.character == "a\u2028b"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -56,6 +63,7 @@ def test_a_line_needs_only_path_and_character(tmp_path: Path) -> None:
         ('{"path": "x.png", "character": "x", "view": "0"}', "line 2: view is '0', must be a whole number"),
         ('{"path": "x.png", "character": "x", "tags_coarse": "hat"}', "tags_coarse is 'hat', must be a list"),
         ('{"path": "x.png", "character": "x", "tags_coarse": [1]}', "tags_coarse must be a list of texts"),
+        ('{"path": "a.png", "character": "a", "view": 1}', r"line 2: a\.png is named before"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -29,6 +29,10 @@ def test_a_zero_vector_finds_nothing() -> None:
     assert ranks(np.zeros((1, 5)), own=2).tolist() == [5]
 
 
+def test_what_is_no_number_finds_nothing() -> None:
+    assert ranks(np.array([[np.nan] * 3, [np.nan, 0.5, 0.1]]), own=1).tolist() == [3, 2]
+
+
 def test_a_resample_draws_as_many_guides_as_there_are() -> None:
     assert DRAWN.shape == (2000, 4)
     assert (DRAWN.sum(axis=1) == 4).all()

@@ -1,0 +1,45 @@
+"""From the names that a user gives to the models that generate and evaluate take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pfgdata.records import Progress
+    from pfgdata.taggers import Tagger
+    from pfgtrain.generate import PFGModel
+
+__all__ = ["adapter_model", "run_model", "tagger_named"]
+
+
+def run_model(
+    run: Path, checkpoint: str, *, ema: bool, base: str | None, tagger: str | None, device: str | None
+) -> PFGModel:
+    """The model of a run; `base` and `tagger` stand in for the run's own."""
+    from pfgtrain.base import Base
+    from pfgtrain.checkpoint import RunRecord
+    from pfgtrain.generate import load_run
+
+    loaded = Base.load(base) if base else None
+    model = tagger_named(tagger, recipe=RunRecord.read(run).tagger.recipe, device=device)
+    return load_run(run, base=loaded, tagger=model, device=device, checkpoint=checkpoint, ema=ema)
+
+
+def adapter_model(
+    adapter: Path, base: str, *, tagger: str | None, device: str | None, progress: Progress
+) -> PFGModel:
+    """The model of published weights on a base."""
+    from pfgtrain.base import Base
+    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base
+
+    model = tagger_named(tagger, recipe=PUBLISHED_RECIPE, device=device)
+    return load_adapter_on_base(adapter, Base.load(base), tagger=model, device=device, progress=progress)
+
+
+def tagger_named(name: str | None, *, recipe: str, device: str | None) -> Tagger | None:
+    """The tagger called `name`; None without a name."""
+    from pfgdata.taggers import OnnxTagger
+    from pfgtrain.base import onnx_device
+
+    return OnnxTagger.load(name, recipe=recipe, device=onnx_device(device)) if name else None
