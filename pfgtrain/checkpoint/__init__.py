@@ -28,14 +28,17 @@ from pfgtrain.checkpoint.folders import (
 )
 from pfgtrain.checkpoint.metrics import append_metrics, read_metrics, trim_metrics
 from pfgtrain.checkpoint.record import RunRecord, is_run
+from pfgtrain.checkpoint.sampling import SAMPLING_FILE, Sampling
 
 __all__ = [
     "ADAPTER_FILE",
     "EMA_FOLDER",
     "LORA_FILE",
+    "SAMPLING_FILE",
     "UNET_FILE",
     "CheckpointState",
     "RunRecord",
+    "Sampling",
     "Stateful",
     "append_metrics",
     "checkpoint_of",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts, show_table
-from pfgtrain.cli.models import run_model
+from pfgtrain.cli.models import run_model, with_sampling
 from pfgtrain.cli.options import DryRun, Json, folder_for, option, run_folder
 
 if TYPE_CHECKING:
@@ -55,12 +55,21 @@ def evaluate(
         Path | None,
         option(_GUIDES, "--tune", metavar="FOLDER", help="Other guides, to choose guidance on first."),
     ] = None,
+    keep: Annotated[
+        bool, option(_GUIDES, "--keep", help="What --tune chose becomes the run's, for generate too.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="evaluation/ in RUN")
     ] = None,
     images_per_guide: Annotated[int, option(_PICTURE, "-n", help="Pictures a guide.")] = 4,
-    guidance_scale: Annotated[float, option(_PICTURE, "--guidance", help="1 or less: none.")] = 3.0,
-    pfg_scale: Annotated[float, option(_PICTURE, "--pfg-scale", help="Multiplies the guide's tokens.")] = 1.0,
+    guidance_scale: Annotated[
+        float | None,
+        option(_PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 3.0"),
+    ] = None,
+    pfg_scale: Annotated[
+        float | None,
+        option(_PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
+    ] = None,
     num_inference_steps: Annotated[int, option(_PICTURE, "--steps", help="Of the sampler.")] = 20,
     seed: Annotated[int, option(_PICTURE, help="Of the first picture of each guide and row.")] = 0,
     batch_size: Annotated[int, option(_PICTURE, help="Pictures at once.")] = 16,
@@ -89,14 +98,17 @@ def evaluate(
     """
     if (guides is None) == (where is None):
         raise typer.BadParameter("name the guides: --guides FOLDER, or --where EXPR")
+    if keep and not tuned_on:
+        raise typer.BadParameter("--keep keeps what --tune chooses; name --tune FOLDER")
 
-    from pfgtrain.checkpoint import RunRecord
+    from pfgtrain.checkpoint import RunRecord, Sampling
     from pfgtrain.evaluate import EvaluateOptions, guides_of_folder, require_possible, tune
     from pfgtrain.evaluate import evaluate as run_evaluate
 
     names = {field.name for field in dataclasses.fields(EvaluateOptions)}
-    options = EvaluateOptions(**{key: value for key, value in context.params.items() if key in names})
     folder, notes = run_folder(run), list[str]()
+    given = {key: value for key, value in context.params.items() if key in names}
+    options = EvaluateOptions(**with_sampling(given, folder))
     record = RunRecord.read(folder)
     store = _store(shards, record, notes, needed=where is not None)
     every = guides_of_folder(guides) if guides else _selected(store, where, record)
@@ -117,6 +129,8 @@ def evaluate(
             others = guides_of_folder(tuned_on)
             tuning = tune(model, others, reported=chosen, options=options, progress=progress)
             options = tuning.applied(options)
+            if keep:
+                Sampling(guidance_scale=options.guidance_scale, pfg_scale=options.pfg_scale).write(folder)
             notes.append(
                 f"guidance {options.guidance_scale:g} and PFG scale {options.pfg_scale:g} as chosen by --tune"
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts
-from pfgtrain.cli.models import adapter_model, run_model
+from pfgtrain.cli.models import adapter_model, run_model, with_sampling
 from pfgtrain.cli.options import Json, folder_for, option, run_folder
 
 if TYPE_CHECKING:
@@ -35,8 +35,14 @@ def generate(
         Path | None, typer.Option(help="Folder.", show_default="pictures/ in RUN, or here")
     ] = None,
     images_per_guide: Annotated[int, option(_PICTURE, "-n", help="Pictures a guide.")] = 4,
-    guidance_scale: Annotated[float, option(_PICTURE, "--guidance", help="1 or less: none.")] = 7.5,
-    pfg_scale: Annotated[float, option(_PICTURE, "--pfg-scale", help="Multiplies the guide's tokens.")] = 1.0,
+    guidance_scale: Annotated[
+        float | None,
+        option(_PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 7.5"),
+    ] = None,
+    pfg_scale: Annotated[
+        float | None,
+        option(_PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
+    ] = None,
     no_pfg: Annotated[
         bool, option(_PICTURE, "--no-pfg", help="Leave the tokens out, on both sides.")
     ] = False,
@@ -81,12 +87,11 @@ def generate(
     width, height = _size(size)
     names = {field.name for field in dataclasses.fields(GenerateOptions)}
     given = {name: value for name, value in context.params.items() if name in names}
-    options = GenerateOptions(**given, width=width, height=height)
+    place = run_folder(run) if run else None
+    options = GenerateOptions(**with_sampling(given, place), width=width, height=height)
     with ScreenProgress() as progress:
-        if run is not None:
-            model = run_model(
-                run_folder(run), checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device
-            )
+        if place:
+            model = run_model(place, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
         else:
             assert adapter is not None and base is not None
             model = adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)

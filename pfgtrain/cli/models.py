@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
     from pfgdata.taggers import Tagger
     from pfgtrain.generate import PFGModel
 
-__all__ = ["adapter_model", "run_model", "tagger_named"]
+__all__ = ["adapter_model", "run_model", "tagger_named", "with_sampling"]
 
 
 def run_model(
@@ -43,3 +43,16 @@ def tagger_named(name: str | None, *, recipe: str, device: str | None) -> Tagger
     from pfgtrain.base import onnx_device
 
     return OnnxTagger.load(name, recipe=recipe, device=onnx_device(device)) if name else None
+
+
+def with_sampling(given: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
+    """The options `given`, those that are None as the run's sampling.json has them, else left out."""
+    from pfgtrain.checkpoint import Sampling
+
+    kept = Sampling.read(run_dir) if run_dir else None
+    for name in ("guidance_scale", "pfg_scale"):
+        if given[name] is None:
+            del given[name]
+            if kept is not None:
+                given[name] = getattr(kept, name)
+    return given

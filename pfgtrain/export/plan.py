@@ -45,6 +45,7 @@ class ExportOptions:
 class ExportPlan:
     """What will be written, and of what."""
 
+    run_dir: Path
     name: str  # of the run's folder; every file's name begins with it
     record: RunRecord
     step: int
@@ -108,6 +109,7 @@ def plan_export(run_dir: Path, options: ExportOptions) -> ExportPlan:
     for kind in formats:
         _require_possible(kind, record, run_dir)
     return ExportPlan(
+        run_dir=run_dir,
         name=run_dir.resolve().name or "run",
         record=record,
         step=read_state(checkpoint).step,

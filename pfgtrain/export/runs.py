@@ -18,6 +18,7 @@ from pfgtrain.checkpoint import (
     ADAPTER_FILE,
     LORA_FILE,
     UNET_FILE,
+    Sampling,
     checkpoint_of,
     read_state,
     save_checkpoint,
@@ -46,6 +47,8 @@ def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
     )
     (folder / name).mkdir()
     record.write(folder / name)
+    if (sampling := Sampling.read(plan.run_dir)) is not None:
+        sampling.write(folder / name)
 
     def write(checkpoint: Path) -> None:
         for file in (ADAPTER_FILE, LORA_FILE):

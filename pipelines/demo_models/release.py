@@ -15,7 +15,7 @@ from pfgdata.hub import DEMO
 from pfgdata.records import Progress
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
-from pfgtrain.checkpoint import RunRecord, find_checkpoint, read_state
+from pfgtrain.checkpoint import RunRecord, Sampling, find_checkpoint, read_state
 from pfgtrain.config import load_config
 from pfgtrain.evaluate import EvaluateOptions, Guide, evaluate, training_images, tune
 from pfgtrain.export import ExportOptions, export
@@ -47,12 +47,14 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     few = replace(options, images_per_guide=2)
     guides, others = (guides_of(rows, role) for role in ("report", "tune"))
     tuning = tune(model, others, reported=guides, options=few, progress=progress)
+    options = tuning.applied(options)
+    Sampling(guidance_scale=options.guidance_scale, pfg_scale=options.pfg_scale).write(folder)
     report = evaluate(
         model,
         guides,
         judge=OnnxTagger.load(DEMO, what="judge"),
         training=training_images(store, RunRecord.read(run), tagger=store.identity.tagger),
-        options=tuning.applied(options),
+        options=options,
         tuning=tuning,
         out_dir=out / "evaluation",
         progress=progress,

@@ -13,8 +13,10 @@ from pfgdata.errors import RunError
 from pfgdata.records import TaggerIdentity
 from pfgdata.store import canonical_json
 from pfgtrain.checkpoint import (
+    SAMPLING_FILE,
     CheckpointState,
     RunRecord,
+    Sampling,
     append_metrics,
     checkpoints,
     find_checkpoint,
@@ -264,3 +266,22 @@ def test_metrics_end_where_a_crash_tore_them(torn: bytes, tmp_path: Path) -> Non
     trim_metrics(tmp_path, step=2)
     append_metrics(tmp_path, [{"step": 3}])
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+def test_the_sampling_of_a_run_reads_back_and_without_one_there_is_none(tmp_path: Path) -> None:
+    assert Sampling.read(tmp_path) is None
+    kept = Sampling(guidance_scale=2.5, pfg_scale=1.25)
+    kept.write(tmp_path)
+    assert Sampling.read(tmp_path) == kept
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"guidance_scale": 2}', '{"guidance_scale": "x", "pfg_scale": 1}']
+)
+def test_a_sampling_that_cannot_be_used_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / SAMPLING_FILE).write_text(text)
+    with pytest.raises(RunError, match=f"{SAMPLING_FILE}: cannot be used .*; mend or delete it$"):
+        Sampling.read(tmp_path)
+    (tmp_path / SAMPLING_FILE).write_text('{"guidance_scale": NaN, "pfg_scale": 1}')
+    with pytest.raises(RunError, match="not finite"):
+        Sampling.read(tmp_path)

@@ -25,6 +25,7 @@ from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.cli import fit as fit_cli
 from pfgtrain.cli import generate as generate_cli
+from pfgtrain.cli.models import with_sampling
 from pfgtrain.config import FitConfig, load_config
 from pfgtrain.generate import GenerateOptions
 from tests.pfgtrain.conftest import Call
@@ -179,9 +180,13 @@ def test_every_flag_reaches_the_config_above_the_file(
 
 def test_generate_s_defaults_are_the_library_s() -> None:
     parameters = inspect.signature(generate_cli.generate).parameters
+    kept = ("guidance_scale", "pfg_scale")  # the run's own, or else the library's
     for field in dataclasses.fields(GenerateOptions):
-        if field.name not in ("width", "height"):  # --size
+        if field.name not in ("width", "height", *kept):  # --size
             assert parameters[field.name].default == field.default
+    assert GenerateOptions(**with_sampling(dict.fromkeys(kept), None)) == GenerateOptions()
+    for name in kept:
+        assert f"the run's, or {getattr(GenerateOptions(), name):g}" in str(parameters[name].annotation)
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(

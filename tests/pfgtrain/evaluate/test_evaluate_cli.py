@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pfgdata import hub
 from pfgdata.corpus import plan_segments
@@ -13,6 +15,7 @@ from pfgdata.ingest import ingest
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.taggers import OnnxTagger
 from pfgtrain.base import Base
+from pfgtrain.checkpoint import Sampling
 from tests.conftest import make_images
 from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.evaluate.small_evaluation import write_guides
@@ -157,7 +160,8 @@ def test_a_judge_that_cannot_be_is_refused_before_tuning(call: Call, place: Path
 def test_tuning_comes_first_and_is_shown(call: Call, place: Path, tmp_path: Path) -> None:
     write_guides(tmp_path / "others", characters=2, seed=1)
     args = ["--guides", place / "guides", "--tune", tmp_path / "others", "--out", tmp_path / "out"]
-    code, out, err = call("evaluate", place / "run", *args, *FAST)
+    run = shutil.copytree(place / "run", tmp_path / "run")
+    code, out, err = call("evaluate", run, *args, *FAST, "--keep")
     assert code == 0, err
     assert "tried on 2 other guides" in out
     assert out.count("\tused") == 1
@@ -165,6 +169,27 @@ def test_tuning_comes_first_and_is_shown(call: Call, place: Path, tmp_path: Path
     best = report["tuning"]["trials"][report["tuning"]["best"]]
     assert report["options"]["guidance_scale"] == best["guidance_scale"]
     assert len(report["tuning"]["trials"]) == 5
+    kept = Sampling.read(run)
+    assert kept is not None and kept.guidance_scale == best["guidance_scale"]
+    assert any("as chosen by --tune" in note for note in report["notes"])
+
+
+def test_what_a_run_keeps_is_what_generate_and_evaluate_draw_with(
+    call: Call, place: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(place / "run", tmp_path / "run")
+    Sampling(guidance_scale=4.25, pfg_scale=0.75).write(run)
+    guide = next((place / "guides" / "images").iterdir())
+    for flags, expected in (([], (4.25, 0.75)), (["--guidance", 2], (2.0, 0.75))):
+        code, out, err = call("generate", run, guide, *FAST, *flags)
+        assert code == 0, err
+        with Image.open(out.splitlines()[0]) as picture:
+            settings = json.loads(picture.info["pfg"])
+        assert (settings["guidance_scale"], settings["pfg_scale"]) == expected
+    code, out, err = call("evaluate", run, "--guides", place / "guides", *FAST, "--json")
+    assert code == 0, err
+    assert json.loads(out)["options"]["guidance_scale"] == 4.25
+    assert call("evaluate", run, "--guides", place / "guides", "--keep")[0] == 2  # nothing is chosen
 
 
 def test_a_dry_run_says_what_would_be_made(call: Call, place: Path, tmp_path: Path) -> None:

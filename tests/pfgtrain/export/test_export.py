@@ -19,7 +19,7 @@ from pfgdata.records import TaggerIdentity
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import ADAPTER_KEYS, load_adapter
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import RunRecord, read_state, save_checkpoint
+from pfgtrain.checkpoint import RunRecord, Sampling, read_state, save_checkpoint
 from pfgtrain.export import ExportOptions, ExportReport, export, plan_export
 from pfgtrain.generate import load_run
 from tests.doubles import CheapTagger
@@ -188,13 +188,14 @@ def test_a_run_to_give_away_generates_the_same_and_holds_no_folder_of_ours(
     kind: str, base: Base, tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "a", base, train=kind)
+    Sampling(guidance_scale=3.5, pfg_scale=1.0).write(run)
     (given,) = exported(run, tmp_path / "out", "run", dtype="float32").files
     assert given.name == "a-run"
     assert sorted(path.name for path in given.rglob("*") if path.is_file()) == sorted(
         {
-            "unet": ["adapter.safetensors", "run.json", "state.json", "unet.safetensors"],
-            "lora": ["adapter.safetensors", "lora.safetensors", "run.json", "state.json"],
-            "adapter": ["adapter.safetensors", "run.json", "state.json"],
+            "unet": ["adapter.safetensors", "run.json", "sampling.json", "state.json", "unet.safetensors"],
+            "lora": ["adapter.safetensors", "lora.safetensors", "run.json", "sampling.json", "state.json"],
+            "adapter": ["adapter.safetensors", "run.json", "sampling.json", "state.json"],
         }[kind]
     )
     assert str(tmp_path) not in (given / "run.json").read_text()

@@ -1,0 +1,46 @@
+"""sampling.json: how a run's pictures are best drawn; generate and evaluate take it where nothing is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pfgdata.errors import RunError
+from pfgdata.store import Disk
+
+__all__ = ["SAMPLING_FILE", "Sampling"]
+
+SAMPLING_FILE = "sampling.json"  # plain, so that a user may write it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """What `evaluate --tune --keep` chose for a run."""
+
+    guidance_scale: float
+    pfg_scale: float
+
+    def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
+        """Keep it in the run's folder. Raises RunError if it cannot be written."""
+        path = run_dir / SAMPLING_FILE
+        try:
+            (disk or Disk()).replace_file(path, f"{json.dumps(asdict(self))}\n".encode())
+        except OSError as error:
+            raise RunError(f"{path}: not written ({error.strerror}); leave out --keep") from error
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Sampling | None:
+        """What the run's folder holds, None if nothing. Raises RunError if it is no such file."""
+        path = run_dir / SAMPLING_FILE
+        try:
+            value = json.loads(path.read_text("utf-8"))
+            found = cls(**{key: float(number) for key, number in value.items()})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError) as problem:
+            raise RunError(f"{path}: cannot be used ({problem}); mend or delete it") from None
+        if not all(math.isfinite(number) for number in (found.guidance_scale, found.pfg_scale)):
+            raise RunError(f"{path}: holds a number that is not finite; mend or delete it")
+        return found
