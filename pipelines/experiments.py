@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mlp adapter": {"adapter_kind": "mlp"},
     "no condition dropout": {"condition_dropout": 0.0},
     "uncond eos": {"uncond": "eos"},
-    "features not standardized": {"standardize_features": False},
+    "features standardized": {"standardize_features": True},
     "cross-attention only": {"unet_blocks": "cross_attention"},
     "LoRA, rank 16": {"train": "lora", "lora_learning_rate": 2e-3},
     "every timestep weighs the same": {"snr_gamma": None},
