@@ -1,7 +1,6 @@
 """The terminal, for both clis: progress with rate and ETA, tables, an error as one line, exit codes.
 
-Results go to stdout and pipe; everything for people goes to stderr. Names of files are shown with control
-characters escaped: a file called `\\x1b[2J` must not clear the screen.
+Results pipe through stdout, words for people go to stderr; control characters in names of files are escaped.
 """
 
 from __future__ import annotations
@@ -262,10 +261,7 @@ def make_app(name: str, *, help: str, example: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
-    """Run a cli and exit: 0 done, 1 a user can fix it (one line on stderr), 2 wrong usage, 130 interrupted.
-
-    `PFG_DEBUG=1` lets the traceback through.
-    """
+    """Run a cli and exit: 0 done, 1 a user's error, 2 wrong usage, 130 stopped; PFG_DEBUG=1 for tracebacks."""
     import typer
 
     debug = os.environ.get("PFG_DEBUG", "") not in ("", "0")
@@ -277,6 +273,8 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
         code = app(args, prog_name=name, standalone_mode=False)
         if sys.stdout is not None:  # None where the shell closed it
             sys.stdout.flush()
+        if code == INTERRUPTED:  # typer makes this of a KeyboardInterrupt, and says nothing
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else DONE)
     except BrokenPipeError:  # the reader of our stdout has seen enough (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain

@@ -18,6 +18,7 @@ from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.report import IN_STYLE, Diversity, Figure, Retrieval, RowReport, ViewerReport
 from pfgtrain.evaluate.rows import Row, Seen, rows_of
 from pfgtrain.evaluate.viewers import Pool, Viewer
+from pfgtrain.generate import without_folders
 
 __all__ = ["Gallery", "measure"]
 
@@ -53,7 +54,7 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
     drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
     low_K, high_K = cosine_K["shuffled"], cosine_K["ceiling"]
     return ViewerReport(
-        name=viewer.tagger.identity.name,
+        name=without_folders(viewer.tagger.identity.name),
         weights_sha256=viewer.tagger.identity.weights_sha256,
         recipe=viewer.tagger.identity.recipe,
         tags={name: len(columns) for name, columns in truth.groups.items()},

@@ -153,9 +153,9 @@ def code_of(command: Callable[..., None], *arguments: str) -> int:
         (QueryError("no column x"), 1, "error: no column x"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: permission denied; check"),
         (MemoryError(), 1, "error: MemoryError"),
-        (KeyboardInterrupt(), 130, ""),
-        (typer.Abort(), 130, ""),
-        (typer.Exit(130), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (typer.Abort(), 130, "interrupted\n"),
+        (typer.Exit(130), 130, "interrupted\n"),
         (typer.BadParameter("not both"), 2, "not both"),
     ],
 )
