@@ -261,7 +261,7 @@ def make_app(name: str, *, help: str, example: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
-    """Run a cli and exit: 0 done, 1 a user's error, 2 wrong usage, 130 stopped; PFG_DEBUG=1 for tracebacks."""
+    """Run a cli and exit: 0 done, 1 a user's error, 2 wrong usage, 130 stopped (PFG_DEBUG=1: tracebacks)."""
     import typer
 
     debug = os.environ.get("PFG_DEBUG", "") not in ("", "0")
