@@ -40,6 +40,7 @@ class CheapTagger:
         self.feature_dim = 768
         self.image_size = 64
         self.provider = "numpy"
+        self.parallel = 1
         self.batches: list[int] = []
         self._head = np.random.default_rng(7).normal(0, 0.3, (768, len(self.vocabulary.names)))
 

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
         crop_to_bucket,
         nearest_buckets,
     )
-    from pfgdata.images.decoding import DECODE_VERSION, MAX_PIXELS, Pixels, decode
+    from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode
     from pfgdata.images.hashes import perceptual_hash
+    from pfgdata.images.limits import Limits
     from pfgdata.images.squares import RECIPES, on_white, square
 
 __all__ = [
     "DECODE_VERSION",
-    "MAX_PIXELS",
     "PIXEL_RECIPE",
     "RECIPES",
     "BucketPolicy",
     "CropBox",
+    "Limits",
     "Pixels",
     "bucket_sizes",
     "crop_to_bucket",
@@ -41,7 +42,7 @@ __all__ = [
 
 _LAZY = {
     "DECODE_VERSION": "pfgdata.images.decoding",
-    "MAX_PIXELS": "pfgdata.images.decoding",
+    "Limits": "pfgdata.images.limits",
     "PIXEL_RECIPE": "pfgdata.images.buckets",
     "RECIPES": "pfgdata.images.squares",
     "BucketPolicy": "pfgdata.images.buckets",

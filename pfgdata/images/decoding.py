@@ -32,11 +32,11 @@ from PIL import (
 )
 
 from pfgdata.errors import ContentError
+from pfgdata.images.limits import Limits
 
-__all__ = ["DECODE_VERSION", "MAX_PIXELS", "Pixels", "decode"]
+__all__ = ["DECODE_VERSION", "Pixels", "decode"]
 
 DECODE_VERSION = "1"  # part of a store's identity: raise it when any image would decode to other pixels
-MAX_PIXELS = 200_000_000
 
 _Array = npt.NDArray[np.uint8]
 
@@ -85,22 +85,17 @@ class Pixels:
         return self.array.shape[0]
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(data: bytes, *, limits: Limits = Limits()) -> Pixels:  # noqa: B008 (a frozen value)
     """The first frame of an image file's bytes as uint8 sRGB, upright.
 
     EXIF orientation is applied, an embedded ICC profile converted, 16 bits divided by 257, CMYK (Adobe's
     inverted too), grey and palettes expanded, alpha kept unless all is opaque. Raises ContentError for
-    whatever is no complete image of a known format or has over `max_pixels`.
+    whatever is no complete image of a known format or does not keep `limits`.
     """
     kind = _kind(data)
     try:
         image = _OPENERS[kind](io.BytesIO(data))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ContentError(
-                f"{width} x {height} is {width * height / 1e6:,.0f} megapixels,"
-                f" over the limit of {max_pixels / 1e6:,.0f}"
-            )
+        limits.require(*image.size)
         _load(image)
         array = _upright(_srgb(image, kind), _orientation(image.info.get("exif", b"")))
         frames = int(getattr(image, "n_frames", 1))  # after the pixels: counting moves a GIF's position

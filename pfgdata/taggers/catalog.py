@@ -41,6 +41,10 @@ class Tagger(Protocol):
     def provider(self) -> str:
         """What it runs on, as the shard's record names it: CPUExecutionProvider."""
 
+    @property
+    def parallel(self) -> int:
+        """How many threads may call `predict` at once with profit: 1 on a CPU, more on GPUs."""
+
     def predict(
         self, images: npt.NDArray[np.uint8], /
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

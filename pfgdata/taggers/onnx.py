@@ -70,6 +70,7 @@ class OnnxTagger:
         self.vocabulary = vocabulary
         self.feature_dim = int(graph.weight.shape[0])
         self.untrained = untrained
+        self.parallel = 1
         self.provider: str = session.get_providers()[0]
         self._session = session
         self._input = _read_input(session)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from pfgdata.errors import ContentError
-from pfgdata.images import decode
+from pfgdata.images import Limits, decode
 
 Array = npt.NDArray[np.uint8]
 
@@ -233,8 +233,8 @@ def test_a_huge_picture_is_refused_by_its_header() -> None:
     with pytest.raises(ContentError, match="2,500 megapixels, over the limit of 200"):
         decode(png(50_000, 50_000, 1, 0, b""))
     with pytest.raises(ContentError, match="megapixels"):
-        decode(encoded(picture(), "jpeg"), max_pixels=1199)
-    assert decode(encoded(picture(), "jpeg"), max_pixels=1200).width == 40
+        decode(encoded(picture(), "jpeg"), limits=Limits(max_pixels=1199))
+    assert decode(encoded(picture(), "jpeg"), limits=Limits(max_pixels=1200)).width == 40
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "gif", "bmp", "avif"])
@@ -281,6 +281,6 @@ def test_flipped_bytes_give_an_image_or_one_line(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 6))):
         image[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
     try:
-        decode(bytes(image), max_pixels=1_000_000)
+        decode(bytes(image), limits=Limits(max_pixels=1_000_000))
     except ContentError as error:
         assert "\n" not in str(error)
