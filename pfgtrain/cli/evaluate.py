@@ -13,7 +13,21 @@ import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts, show_table
 from pfgtrain.cli.models import run_model, with_sampling
-from pfgtrain.cli.options import DryRun, Json, folder_for, option, run_folder
+from pfgtrain.cli.options import (
+    PICTURE,
+    Base,
+    Checkpoint,
+    Device,
+    DryRun,
+    ImagesPerGuide,
+    Json,
+    NoEma,
+    PfgScale,
+    TaggerName,
+    folder_for,
+    option,
+    run_folder,
+)
 
 if TYPE_CHECKING:
     from pfgdata.store import Store
@@ -29,7 +43,7 @@ EXAMPLE = (
     "pfgtrain evaluate runs/a --guides guides/ --tune others/ --judge wd-vit-tagger-v3; "
     "pfgtrain evaluate runs/a --where \"path like 'held-out/%'\" --limit 50"
 )
-_GUIDES, _PICTURE, _MODEL = "The guides", "The pictures", "The model and who looks"
+_GUIDES, _LOOKS = "The guides", "Who looks"
 
 
 def evaluate(
@@ -61,32 +75,27 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="evaluation/ in RUN")
     ] = None,
-    images_per_guide: Annotated[int, option(_PICTURE, "-n", help="Pictures a guide.")] = 4,
+    images_per_guide: ImagesPerGuide = 4,
     guidance_scale: Annotated[
         float | None,
-        option(_PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 3.0"),
+        option(PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 3.0"),
     ] = None,
-    pfg_scale: Annotated[
-        float | None,
-        option(_PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
-    ] = None,
-    num_inference_steps: Annotated[int, option(_PICTURE, "--steps", help="Of the sampler.")] = 20,
-    seed: Annotated[int, option(_PICTURE, help="Of the first picture of each guide and row.")] = 0,
-    batch_size: Annotated[int, option(_PICTURE, help="Pictures at once.")] = 16,
+    pfg_scale: PfgScale = None,
+    num_inference_steps: Annotated[int, option(PICTURE, "--steps", help="Of the sampler.")] = 20,
+    seed: Annotated[int, option(PICTURE, help="Of the first picture of each guide and row.")] = 0,
+    batch_size: Annotated[int, option(PICTURE, help="Pictures at once.")] = 16,
     judge: Annotated[
         str | None,
         option(
-            _MODEL, help="A second tagger that looks.", show_default="demo for the demo tagger, else none"
+            _LOOKS, help="A second tagger that looks.", show_default="demo for the demo tagger, else none"
         ),
     ] = None,
-    threshold: Annotated[float, option(_MODEL, help="A tag counts from this score on.")] = 0.35,
-    checkpoint: Annotated[str, option(_MODEL, help="latest, best, or a name, step-00000500.")] = "latest",
-    no_ema: Annotated[bool, option(_MODEL, "--no-ema", help="Not the moving average.")] = False,
-    base: Annotated[str | None, option(_MODEL, help="The base.", show_default="the run's")] = None,
-    tagger: Annotated[str | None, option(_MODEL, help="The tagger.", show_default="the run's")] = None,
-    device: Annotated[
-        str | None, option(_MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")
-    ] = None,
+    threshold: Annotated[float, option(_LOOKS, help="A tag counts from this score on.")] = 0.35,
+    checkpoint: Checkpoint = "latest",
+    no_ema: NoEma = False,
+    base: Base = None,
+    tagger: TaggerName = None,
+    device: Device = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:

@@ -11,7 +11,21 @@ import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts
 from pfgtrain.cli.models import adapter_model, run_model, with_sampling
-from pfgtrain.cli.options import Json, folder_for, option, run_folder
+from pfgtrain.cli.options import (
+    MODEL,
+    PICTURE,
+    Base,
+    Checkpoint,
+    Device,
+    ImagesPerGuide,
+    Json,
+    NoEma,
+    PfgScale,
+    TaggerName,
+    folder_for,
+    option,
+    run_folder,
+)
 
 if TYPE_CHECKING:
     from pfgtrain.generate import GenerateReport
@@ -22,7 +36,6 @@ EXAMPLE = (
     "Examples: pfgtrain generate demo guide.png; pfgtrain generate runs/a guide.png more.png -n 4; "
     "pfgtrain generate --adapter pfg-n5.pt --base BASE guide.png"
 )
-_PICTURE, _MODEL = "The pictures", "The model"
 
 
 def generate(
@@ -34,40 +47,33 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(help="Folder.", show_default="pictures/ in RUN, or here")
     ] = None,
-    images_per_guide: Annotated[int, option(_PICTURE, "-n", help="Pictures a guide.")] = 4,
+    images_per_guide: ImagesPerGuide = 4,
     guidance_scale: Annotated[
         float | None,
-        option(_PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 7.5"),
+        option(PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 7.5"),
     ] = None,
-    pfg_scale: Annotated[
-        float | None,
-        option(_PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
-    ] = None,
-    no_pfg: Annotated[
-        bool, option(_PICTURE, "--no-pfg", help="Leave the tokens out, on both sides.")
-    ] = False,
-    prompt: Annotated[str | None, option(_PICTURE, help="Text.", show_default="the run's")] = None,
-    negative_prompt: Annotated[str, option(_PICTURE, "--negative", help="What to lead away from.")] = "",
+    pfg_scale: PfgScale = None,
+    no_pfg: Annotated[bool, option(PICTURE, "--no-pfg", help="Leave the tokens out, on both sides.")] = False,
+    prompt: Annotated[str | None, option(PICTURE, help="Text.", show_default="the run's")] = None,
+    negative_prompt: Annotated[str, option(PICTURE, "--negative", help="What to lead away from.")] = "",
     uncond: Annotated[
-        str | None, option(_PICTURE, help="The pad: zeros or eos.", show_default="the run's")
+        str | None, option(PICTURE, help="The pad: zeros or eos.", show_default="the run's")
     ] = None,
-    num_inference_steps: Annotated[int, option(_PICTURE, "--steps", help="Of the sampler.")] = 25,
-    seed: Annotated[int, option(_PICTURE, help="Of the first picture of each guide.")] = 0,
+    num_inference_steps: Annotated[int, option(PICTURE, "--steps", help="Of the sampler.")] = 25,
+    seed: Annotated[int, option(PICTURE, help="Of the first picture of each guide.")] = 0,
     size: Annotated[
-        str | None, option(_PICTURE, metavar="WxH|N", help="Pixels.", show_default="the run's")
+        str | None, option(PICTURE, metavar="WxH|N", help="Pixels.", show_default="the run's")
     ] = None,
-    batch_size: Annotated[int, option(_PICTURE, help="Pictures at once.")] = 4,
+    batch_size: Annotated[int, option(PICTURE, help="Pictures at once.")] = 4,
     adapter: Annotated[
         Path | None,
-        option(_MODEL, help="Published weights, .pt or .safetensors.", show_default="the run's"),
+        option(MODEL, help="Published weights, .pt or .safetensors.", show_default="the run's"),
     ] = None,
-    checkpoint: Annotated[str, option(_MODEL, help="latest, best, or a name, step-00000500.")] = "latest",
-    no_ema: Annotated[bool, option(_MODEL, "--no-ema", help="Not the moving average.")] = False,
-    base: Annotated[str | None, option(_MODEL, help="The base.", show_default="the run's")] = None,
-    tagger: Annotated[str | None, option(_MODEL, help="The tagger.", show_default="the run's")] = None,
-    device: Annotated[
-        str | None, option(_MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")
-    ] = None,
+    checkpoint: Checkpoint = "latest",
+    no_ema: NoEma = False,
+    base: Base = None,
+    tagger: TaggerName = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Make pictures of what guide images show, and a contact sheet with the guides on the left.

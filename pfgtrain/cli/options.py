@@ -9,9 +9,24 @@ import typer
 
 from pfgdata.hub import DEMO, resolve
 
-__all__ = ["DryRun", "Json", "folder_for", "option", "run_folder"]
+__all__ = [
+    "MODEL",
+    "PICTURE",
+    "Base",
+    "Checkpoint",
+    "Device",
+    "DryRun",
+    "ImagesPerGuide",
+    "Json",
+    "NoEma",
+    "PfgScale",
+    "TaggerName",
+    "folder_for",
+    "option",
+    "run_folder",
+]
 
-_OUTPUT = "Output"
+PICTURE, MODEL, _OUTPUT = "The pictures", "The model", "Output"
 
 
 def option(panel: str, *flags: str, help: str, **more: Any) -> Any:
@@ -21,6 +36,17 @@ def option(panel: str, *flags: str, help: str, **more: Any) -> Any:
 
 DryRun = Annotated[bool, option(_OUTPUT, "--dry-run", help="Say what would be done, and do nothing.")]
 Json = Annotated[bool, option(_OUTPUT, "--json", help="Print the result as JSON on stdout.")]
+
+ImagesPerGuide = Annotated[int, option(PICTURE, "-n", help="Pictures a guide.")]
+PfgScale = Annotated[
+    float | None,
+    option(PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
+]
+Checkpoint = Annotated[str, option(MODEL, help="latest, best, or a name, step-00000500.")]
+NoEma = Annotated[bool, option(MODEL, "--no-ema", help="Not the moving average.")]
+Base = Annotated[str | None, option(MODEL, help="The base.", show_default="the run's")]
+TaggerName = Annotated[str | None, option(MODEL, help="The tagger.", show_default="the run's")]
+Device = Annotated[str | None, option(MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")]
 
 
 def run_folder(run: Path) -> Path:
