@@ -10,13 +10,18 @@ from pfgdata.corpus.folders import WalkCounts, walk
 from pfgdata.corpus.pool import ordered_pool
 from pfgdata.corpus.reader import ReadResult, read
 from pfgdata.corpus.segments import Segment, plan_segments
+from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_caption
 
 __all__ = [
     "ReadResult",
     "Segment",
+    "Sidecars",
     "WalkCounts",
+    "caption_text",
+    "list_sidecars",
     "ordered_pool",
     "plan_segments",
     "read",
+    "read_caption",
     "walk",
 ]
