@@ -160,13 +160,7 @@ def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> di
 
 def _segment_of(key: ImageKey, segments: Sequence[Segment]) -> Segment | None:
     """The segment that the image belongs to."""
-    return next((segment for segment in segments if _covers(segment, key)), None)
-
-
-def _covers(segment: Segment, key: ImageKey) -> bool:
-    inside = not segment.prefix or key.path.startswith(segment.prefix + b"/")
-    apart = any(key.path.startswith(folder + b"/") for folder in segment.exclude)
-    return key.root == segment.root and inside and not apart
+    return next((segment for segment in segments if segment.covers(key)), None)
 
 
 def _keys(rows: pa.Table) -> Iterator[ImageKey]:

@@ -19,13 +19,13 @@ from tests.doubles import CheapTagger
 def ingested(folder: Path, store: Store | None = None) -> Store:
     """`folder` in a store, by default a new one beside it."""
     store = store or new_store(folder.parent / "feats")
-    ingest(plan_segments(folder, store.roots()), store, CheapTagger())
+    ingest(plan_segments([folder], store.roots()), store, CheapTagger())
     return store
 
 
 def captioned(folder: Path, store: Store) -> CaptionsReport:
     """What reading the captions in `folder` reports."""
-    return write_captions(store, plan_segments(folder, store.roots()))
+    return write_captions(store, plan_segments([folder], store.roots()))
 
 
 def captions(store: Store) -> dict[str, str]:
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_this_time_keeps_its_caption(closed_to_us: Path) -> 
         path.with_suffix(".txt").write_text("solo")
     store = ingested(corpus)
     captioned(corpus, store)
-    segments = plan_segments(corpus, store.roots())
+    segments = plan_segments([corpus], store.roots())
     (corpus / "0000.txt").chmod(0)
     (corpus / "sub").chmod(0)
     try:

@@ -132,7 +132,7 @@ def test_no_bomb_takes_memory(outcome: Outcome) -> None:
 def test_a_second_run_has_nothing_to_do(outcome: Outcome) -> None:
     folder = outcome.folder / "nasty"
     tagger = tagger_for(outcome.store, name=None, recipe=None)
-    report = ingest(plan_segments(folder, outcome.store.roots()), outcome.store, tagger)
+    report = ingest(plan_segments([folder], outcome.store.roots()), outcome.store, tagger)
     assert (report.tagged, report.copied, report.unchanged) == (0, 0, len(ACCEPTED))
 
 
@@ -204,7 +204,7 @@ def test_one_bad_image_never_changes_its_neighbours(tmp_path: Path) -> None:
         tagger = tagger_for(None, name="demo", recipe=None)
         store = open_or_create(tmp_path / f"{name}_feats", tagger)
         options = IngestOptions(batch_size=4, threads=2)
-        ingest(plan_segments(tmp_path / name, {}), store, tagger, options=options)
+        ingest(plan_segments([tmp_path / name], {}), store, tagger, options=options)
         snapshot = store.snapshot()
         rows = snapshot.images(["path", "tag_ids", "tag_scores", "rating_scores", "phash"]).to_pylist()
         features = snapshot.features(snapshot.everything)
@@ -228,7 +228,7 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_done(closed_to_us: Path) 
     (closed_to_us / "images" / "closed").chmod(0)
     try:
         store = new_store(closed_to_us / "feats")
-        report = ingest(plan_segments(closed_to_us / "images", {}), store, CheapTagger())
+        report = ingest(plan_segments([closed_to_us / "images"], {}), store, CheapTagger())
     finally:
         (closed_to_us / "images" / "closed").chmod(0o755)
     assert (report.tagged, report.failed) == (1, 1)
@@ -252,11 +252,11 @@ def test_a_file_that_grows_while_it_is_read_is_whole_or_not_taken(tmp_path: Path
     try:
         store = new_store(tmp_path / "feats")
         for _ in range(5):
-            report = ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger())
+            report = ingest(plan_segments([tmp_path / "images"], store.roots()), store, CheapTagger())
             assert report.tagged + report.copied + report.failed == 1
             assert {one.reason for one in report.failures} <= {"changed while it was read"}
     finally:
         stop.set()
         writer.join()
-    assert ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger()).failed == 0
+    assert ingest(plan_segments([tmp_path / "images"], store.roots()), store, CheapTagger()).failed == 0
     assert store.snapshot().num_images == 1 and store.snapshot().failures().num_rows == 0
