@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from pfgdata.corpus.names import ArchiveKind, is_image, is_passed_over
+from pfgdata.corpus.names import ArchiveKind, is_image, is_passed_over, is_sidecar
 from pfgdata.errors import ContentError
 
 __all__ = ["Index", "IndexCache", "Member", "index_archive", "member_bytes"]
@@ -52,6 +52,7 @@ class Index:
     """The images of one archive by name; `problem` says why there may be more."""
 
     members: dict[bytes, Member] = field(default_factory=dict)
+    sidecars: dict[bytes, Member] = field(default_factory=dict)  # what may hold captions, ignored by a walk
     ignored: int = 0  # files that are no images by name, links, devices
     problem: str | None = None
 
@@ -90,6 +91,8 @@ def _index_tar(file: BinaryIO, index: Index) -> None:
                 index.members[name] = Member(entry.size, entry.offset_data, entry.size)
             elif not entry.isdir():
                 index.ignored += 1
+                if entry.isreg() and not entry.issparse() and is_sidecar(name):
+                    index.sidecars[name] = Member(entry.size, entry.offset_data, entry.size)
         file.seek(tar.offset)
         if file.read(_BLOCK).strip(b"\0"):  # the module takes whatever is no header for the end
             raise tarfile.ReadError("no header")
@@ -102,13 +105,17 @@ def _index_zip(file: BinaryIO, index: Index) -> None:
             name = entry.orig_filename.encode("utf-8" if flags & _UTF8_NAME else "cp437")  # as it stands
             if entry.is_dir():
                 continue
-            if stat.S_ISLNK(entry.external_attr >> 16) or not is_image(name) or is_passed_over(name):
-                index.ignored += 1
-                continue
-            index.members[name] = Member(
+            is_link = stat.S_ISLNK(entry.external_attr >> 16)
+            member = Member(
                 *(entry.file_size, entry.header_offset, entry.compress_size),
                 *(entry.compress_type, entry.CRC, bool(flags & _ENCRYPTED)),
             )
+            if not is_link and is_image(name) and not is_passed_over(name):
+                index.members[name] = member
+                continue
+            index.ignored += 1
+            if not is_link and is_sidecar(name):
+                index.sidecars[name] = member
 
 
 def _what_is_wrong(file: BinaryIO, kind: str, problem: BaseException) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "archive_kind",
     "is_image",
     "is_passed_over",
+    "is_sidecar",
     "is_wanted_folder",
 ]
 
@@ -23,6 +24,7 @@ ArchiveKind = Literal["tar", "zip", "packed"]  # packed: a compressed tar, which
 _IMAGES = frozenset(b"jpg jpeg jfif png webp gif bmp tif tiff avif jxl heic heif".split())
 _THUMBNAIL_FOLDERS = frozenset([b"@eaDir", b"__MACOSX"])  # of Synology NAS, of zips made on macOS
 CONTROL_ENDINGS = (b".aria2", b".part")  # of aria2, and of Firefox, which makes the empty image at once
+_SIDECARS = (b".txt", b".caption", b".json")
 _ZIPS = (b".zip", b".cbz")
 _PACKINGS = b"gz bz2 xz zst lz4 lzma Z".lower().split()
 _PACKED_TARS = (b".tgz", b".tbz", b".tbz2", b".txz", b".tzst", *(b".tar." + ending for ending in _PACKINGS))
@@ -32,6 +34,11 @@ def is_image(name: bytes) -> bool:
     """Whether a file of this name, or path, is an image by its ending."""
     _, dot, ending = name.rpartition(b".")
     return bool(dot) and ending.lower() in _IMAGES
+
+
+def is_sidecar(name: bytes) -> bool:
+    """Whether a file of this name may hold the caption of an image beside it."""
+    return name.lower().endswith(_SIDECARS) and not is_passed_over(name)
 
 
 def archive_kind(name: bytes) -> ArchiveKind | None:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pfgdata.corpus.archives import IndexCache, index_archive, member_bytes
+from pfgdata.corpus.archives import Index, IndexCache, index_archive, member_bytes
 from pfgdata.corpus.names import ArchiveKind, archive_kind
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_BYTES", "ReadResult", "open_plain", "read"]
+__all__ = ["MAX_BYTES", "ReadResult", "member_names", "open_plain", "read"]
 
 MAX_BYTES = 2 << 30  # 200 megapixels of uncompressed 16-bit RGBA are 1.6 GB
 
@@ -68,6 +68,19 @@ def read(
     return ReadResult(data=data, size=len(data), mtime_ns=before.st_mtime_ns)
 
 
+def member_names(location: Path, path: bytes, *, follow_links: bool = False) -> list[bytes]:
+    """The names of the images and of their sidecars in the archive at `path`. Raises as `read` does."""
+    kind = archive_kind(path)
+    if kind is None:
+        raise AccessError("no archive by its name")
+    try:
+        with open_plain(os.fsencode(location), path, follow_links=follow_links) as (file, state):
+            index = _index(file, state, kind)
+    except OSError as problem:
+        raise AccessError(_reason(problem)) from problem
+    return [*index.members, *index.sidecars]
+
+
 @contextmanager
 def open_plain(base: bytes, path: bytes, *, follow_links: bool) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     """The plain file at `path` below `base`, open, and its stat. Raises AccessError, OSError as `read`."""
@@ -91,13 +104,18 @@ def _member(
 ) -> bytes:
     if kind is None:
         raise AccessError("no archive by its name")
-    version = (kind, state.st_dev, state.st_ino, *_version(state))
-    index = _INDEXES.get(version, lambda: index_archive(file, kind))
+    index = _index(file, state, kind)
     if name is None:
         raise ContentError(index.problem) if index.problem else AccessError("changed since it was listed")
-    if name not in index.members:
+    member = index.members.get(name) or index.sidecars.get(name)
+    if member is None:
         raise AccessError("no longer in its archive")
-    return member_bytes(file.fileno(), index.members[name], max_bytes=max_bytes)
+    return member_bytes(file.fileno(), member, max_bytes=max_bytes)
+
+
+def _index(file: BinaryIO, state: os.stat_result, kind: ArchiveKind) -> Index:
+    version = (kind, state.st_dev, state.st_ino, *_version(state))
+    return _INDEXES.get(version, lambda: index_archive(file, kind))
 
 
 def _target(base: bytes, path: bytes, follow_links: bool) -> bytes:

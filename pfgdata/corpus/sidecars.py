@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pfgdata.corpus.reader import read
-from pfgdata.errors import ContentError
+from pfgdata.corpus.names import is_sidecar
+from pfgdata.corpus.reader import member_names, read
+from pfgdata.errors import AccessError, ContentError
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_SIDECAR_BYTES", "Sidecars", "caption_text", "list_sidecars", "read_caption", "sidecars_among"]
+__all__ = ["MAX_SIDECAR_BYTES", "Sidecars", "caption_text", "list_sidecars", "read_caption"]
 
 MAX_SIDECAR_BYTES = 65_536  # 10,000 words; what is longer is no caption
 
@@ -60,38 +61,41 @@ class Sidecars:
         return sorted(name for (base, _), name in self.names.items() if base not in self.bases)
 
 
-def sidecars_among(names: Iterable[bytes]) -> Sidecars:
+def list_sidecars(location: Path, folder: bytes, *, follow_links: bool = False) -> Sidecars:
+    """The sidecars in `folder` ("" or ending in /), or in an archive, of the corpus root at `location`.
+
+    One listing of a folder, no stat. Raises AccessError where it cannot be listed, ContentError where an
+    archive is broken.
+    """
+    if folder and not folder.endswith(b"/"):
+        return _sidecars_among(member_names(location, folder, follow_links=follow_links))
+    try:
+        with os.scandir(os.fsencode(location) + b"/" + folder) as entries:
+            return _sidecars_among(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
+    except OSError as problem:
+        raise AccessError((problem.strerror or type(problem).__name__).lower()) from problem
+
+
+def _sidecars_among(names: Iterable[bytes]) -> Sidecars:
     """The sidecars among the names of a folder's files; extensions in any case, hidden files left out."""
     found: dict[tuple[bytes, bytes], bytes] = {}
     bases: set[bytes] = set()
     for name in sorted(names):  # x.TXT before x.txt, which stays
         base, dot, extension = name.rpartition(b".")
-        if name.startswith(b"."):
-            continue
-        kind = dot + extension.lower()
-        if kind in (*_TEXTS, _JSON):
-            found[base, kind] = name
+        if is_sidecar(name):
+            found[base, dot + extension.lower()] = name
         else:
             bases |= {name, base}
     return Sidecars(found, frozenset(bases))
 
 
-def list_sidecars(location: Path, folder: bytes) -> Sidecars:
-    """The sidecars in `folder` ("" or ending in /) of the corpus root at `location`: one listing, no stat.
-
-    Raises OSError where the folder cannot be listed.
-    """
-    with os.scandir(os.fsencode(location) + b"/" + folder) as entries:
-        return sidecars_among(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
-
-
-def read_caption(location: Path, key: ImageKey) -> str:
-    """The caption in the sidecar `key` of the corpus root at `location`.
+def read_caption(location: Path, key: ImageKey, *, follow_links: bool = False) -> str:
+    """The caption in the sidecar `key` (a file, or a member) of the corpus root at `location`.
 
     Raises AccessError where it cannot be read this time, ContentError where it holds no caption.
     """
     name = key.path if key.member is None else key.member
-    data = read(location, key, max_bytes=MAX_SIDECAR_BYTES).data
+    data = read(location, key, max_bytes=MAX_SIDECAR_BYTES, follow_links=follow_links).data
     return caption_text(data, is_json=name.lower().endswith(_JSON))
 
 

@@ -102,43 +102,50 @@ class _Before:
 
 @dataclass(slots=True, kw_only=True)
 class _Folder:
-    """The store's images in one folder: their names, and their numbers in the stable order."""
+    """The store's images in one folder or archive: their names, and their numbers in the stable order."""
 
     segment: Segment
-    path: bytes  # "" or ending in /
+    path: bytes  # of a folder "" or ending in /, else of an archive
     images: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def _is_archive(self) -> bool:
+        return bool(self.path) and not self.path.endswith(b"/")
 
     def key(self, name: bytes) -> ImageKey:
         """The key of a file in it."""
+        if self._is_archive:
+            return ImageKey(root=self.segment.root, path=self.path, member=name)
         return ImageKey(root=self.segment.root, path=self.path + name)
 
-    def shown(self, name: bytes) -> str:
-        """Where a file in it is now."""
-        return f"{self.segment.location}/{shown(self.path + name)}"
+    def shown(self, name: bytes | None = None) -> str:
+        """Where it, or a file in it, is now."""
+        place = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
+        return place if name is None else f"{place}{'!' if self._is_archive else '/'}{shown(name)}"
 
 
 def _folders(rows: pa.Table, segments: Sequence[Segment]) -> list[_Folder]:
-    """The folders that hold the images of `rows` under `segments`."""
+    """The folders and archives that hold the images of `rows` under `segments`."""
     folders: dict[tuple[str, bytes], _Folder] = {}
     for number, key in enumerate(_keys(rows)):
         segment = _segment_of(key, segments)
         if segment is None:
             continue
         at = key.path.rfind(b"/") + 1
-        place = key.root, key.path[:at]
-        if place not in folders:
-            folders[place] = _Folder(segment=segment, path=key.path[:at])
-        folders[place].images.append((number, key.path[at:]))
+        path, name = (key.path[:at], key.path[at:]) if key.member is None else (key.path, key.member)
+        if (key.root, path) not in folders:
+            folders[key.root, path] = _Folder(segment=segment, path=path)
+        folders[key.root, path].images.append((number, name))
     return list(folders.values())
 
 
 def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> dict[int, str]:
     """The captions of a folder's images by their number; each file is read once, whoever share it."""
+    location, follow_links = folder.segment.location, folder.segment.options.follow_links
     try:
-        sidecars = list_sidecars(folder.segment.location, folder.path)
-    except OSError as problem:
-        reason = (problem.strerror or type(problem).__name__).lower()
-        report.warnings.append((folder.shown(b"").rstrip("/"), reason))
+        sidecars = list_sidecars(location, folder.path, follow_links=follow_links)
+    except ImageError as problem:
+        report.warnings.append((folder.shown(), str(problem)))
         return before.of(folder, folder.images)
     report.orphans += [folder.shown(name) for name in sidecars.orphans]
     owners: dict[bytes, list[tuple[int, bytes]]] = {}
@@ -149,7 +156,7 @@ def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> di
     texts: dict[int, str] = {}
     for name, images in owners.items():
         try:
-            text = read_caption(folder.segment.location, folder.key(name))
+            text = read_caption(location, folder.key(name), follow_links=follow_links)
             texts |= dict.fromkeys((number for number, _ in images), text)
         except ImageError as problem:
             report.warnings.append((folder.shown(name), str(problem)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from pfgdata.corpus import plan_segments
+from pfgdata.corpus import WalkOptions, plan_segments
 from pfgdata.errors import StoreError, StoreLockedError
 from pfgdata.ingest import CaptionsReport, ingest, write_captions
 from pfgdata.store import Store, verify
@@ -190,3 +193,49 @@ def test_captions_are_not_written_while_another_process_writes(corpus: Path) -> 
     store = ingested(corpus)
     with store.writer(), pytest.raises(StoreLockedError):
         captioned(corpus, Store.open(store.path))
+
+
+def webdataset(path: Path, images: list[Path], captions: dict[str, bytes]) -> None:
+    """A tar of images, each with its caption beside it."""
+    with tarfile.open(path, "w") as tar:
+        for image in images:
+            tar.add(image, f"part/{image.name}")
+        for name, data in captions.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def test_members_of_archives_have_their_captions_beside_them(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "plain", 3)
+    texts = {"part/0000.txt": b"1girl", "part/0001.json": b'{"caption": "a girl"}', "part/0002.txt": b"\x83~"}
+    (tmp_path / "images").mkdir()
+    webdataset(tmp_path / "images" / "0.tar", images, {**texts, "0002.txt": b"elsewhere", "part/9.txt": b""})
+    with zipfile.ZipFile(tmp_path / "images" / "1.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(images[0], "../../0000.png")
+        archive.writestr("../../0000.txt", "solo")
+    (tmp_path / "0000.txt").write_text("never read")
+    store, options = new_store(tmp_path / "feats"), WalkOptions(archives=True)
+    segments = plan_segments([tmp_path / "images"], {}, options=options)
+    ingest(segments, store, CheapTagger())
+    report = write_captions(store, segments)
+    assert (report.captions, report.without) == (3, 1)
+    place = f"{tmp_path}/images/0.tar"
+    assert report.orphans == [f"{place}!0002.txt", f"{place}!part/9.txt"]
+    assert report.warnings == [(f"{place}!part/0002.txt", "a caption that is not UTF-8; save it as UTF-8")]
+    table = store.read_column("captions")
+    assert table["member"].to_pylist() == ["part/0000.png", "part/0001.png", "../../0000.png"]
+    assert table["value"].to_pylist() == ["1girl", "a girl", "solo"]
+    assert write_captions(store, segments) == report
+
+
+def test_an_archive_that_is_gone_keeps_its_captions(tmp_path: Path) -> None:
+    webdataset(tmp_path / "0.tar", make_images(tmp_path / "plain", 1), {"part/0000.txt": b"1girl"})
+    store = new_store(tmp_path / "feats")
+    segments = plan_segments([tmp_path / "0.tar"], {})
+    ingest(segments, store, CheapTagger())
+    write_captions(store, segments)
+    (tmp_path / "0.tar").unlink()
+    report = write_captions(store, segments)
+    assert report.warnings == [(f"{tmp_path}/0.tar", "gone, or a link to nothing")]
+    assert store.read_column("captions")["value"].to_pylist() == ["1girl"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pfgdata.corpus import plan_segments
+from pfgdata.corpus import WalkOptions, plan_segments
 from pfgdata.ingest import IngestOptions, ingest, open_or_create, tagger_for
 from pfgdata.query import Thresholds, run_query
 from pfgdata.records import shown
 from pfgdata.store import Store, key_of, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
-from tests.pfgdata.ingest.nasty_files import FILES, File, Row, build, encoded
+from tests.pfgdata.ingest.nasty_files import FILES, File, Link, Row, build, encoded
 
 BY_PATH = {file.path: file for file in FILES}
 ACCEPTED = [file.path for file in FILES if isinstance(file.expected, Row)]
@@ -260,3 +263,54 @@ def test_a_file_that_grows_while_it_is_read_is_whole_or_not_taken(tmp_path: Path
         writer.join()
     assert ingest(plan_segments([tmp_path / "images"], store.roots()), store, CheapTagger()).failed == 0
     assert store.snapshot().num_images == 1 and store.snapshot().failures().num_rows == 0
+
+
+def hostile_tar(path: Path) -> None:
+    """A tar whose members would leave it, and two of one name."""
+    with tarfile.open(path, "w") as tar:
+        for name in (*ESCAPES, "twice.jpg", "twice.jpg"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(encoded())
+            tar.addfile(entry, io.BytesIO(encoded()))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            entry = tarfile.TarInfo(f"special{kind.decode()}.jpg")
+            entry.type, entry.linkname = kind, "../../outside/private.png"
+            tar.addfile(entry)
+
+
+def hostile_zip(path: Path) -> None:
+    """A zip whose members would leave it, a link, and one that inflates to more than it says."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ESCAPES:
+            archive.writestr(name, encoded())
+        link = zipfile.ZipInfo("link.jpg")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "../../outside/private.png")
+        archive.writestr("bomb.png", bytes(50_000_000))
+    data = path.read_bytes()
+    size = (50_000_000).to_bytes(4, "little")
+    path.write_bytes(data.replace(size, (1_000).to_bytes(4, "little")))
+
+
+ESCAPES = ("../../../escaped.jpg", "/escaped_absolute.jpg", "x\\..\\..\\escaped.jpg", "a/../../escaped.jpg")
+
+
+def test_members_of_archives_never_leave_them(tmp_path: Path) -> None:
+    images = tmp_path / "a" / "b" / "images"
+    images.mkdir(parents=True)
+    (tmp_path / "a" / "outside").mkdir()
+    (tmp_path / "a" / "outside" / "private.png").write_bytes(encoded("png"))
+    hostile_tar(images / "hostile.tar")
+    hostile_zip(images / "hostile.zip")
+    before = sorted(tmp_path.rglob("*"))
+    store = new_store(tmp_path / "feats")
+    segments = plan_segments([images], {}, options=WalkOptions(archives=True))
+    report = ingest(segments, store, CheapTagger())
+    assert [path for path in sorted(tmp_path.rglob("*")) if store.path not in (path, *path.parents)] == before
+    assert not Path("/escaped_absolute.jpg").exists()
+    keys = [key_of(row) for row in store.snapshot().images().to_pylist()]
+    names = sorted(name.encode() for name in ESCAPES)
+    assert [key.member for key in keys if key.path == b"hostile.tar"] == sorted([*names, b"twice.jpg"])
+    assert [key.member for key in keys if key.path == b"hostile.zip"] == names
+    assert [one.kind for one in report.failures] == ["content"]
+    assert "bomb.png" in report.failures[0].file
