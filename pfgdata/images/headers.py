@@ -48,22 +48,20 @@ def _colours(flags: int) -> int:
 
 
 def tiff_frames(data: bytes) -> int:
-    """Directories in a TIFF's chain, at most 65,536; where it leads into rubbish, or into itself, it ends."""
+    """Directories in a TIFF's chain, at most 65,536. ValueError where it leads out of the file: it is cut."""
     order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
     seen: set[int] = set()
     try:
-        big = struct.unpack_from(order + "H", data, 2)[0] == 43
-        count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
         (at,) = struct.unpack_from(order + link, data, 8 if big else 4)
         while at and at not in seen and len(seen) < _MOST_PAGES:
-            (entries,) = struct.unpack_from(order + count, data, at)
-            end = at + struct.calcsize(order + count) + entries * entry
-            (following,) = struct.unpack_from(order + link, data, end)
             seen.add(at)
-            at = following
-    except struct.error:
-        pass
-    return max(len(seen), 1)
+            (entries,) = struct.unpack_from(order + count, data, at)
+            (at,) = struct.unpack_from(order + link, data, at + struct.calcsize(count) + entries * entry)
+    except (struct.error, OverflowError):
+        raise ValueError("its chain of pages leads out of the file") from None
+    return len(seen)
 
 
 def lean_pngs(data: bytes) -> Iterator[bytes]:
