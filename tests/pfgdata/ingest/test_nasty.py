@@ -314,3 +314,29 @@ def test_members_of_archives_never_leave_them(tmp_path: Path) -> None:
     assert [key.member for key in keys if key.path == b"hostile.zip"] == names
     assert [one.kind for one in report.failures] == ["content"]
     assert "bomb.png" in report.failures[0].file
+
+
+def test_links_out_of_the_corpus_are_followed_on_request_and_still_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "private.png").write_bytes(encoded("png"))
+    images = tmp_path / "images"
+    (images / "a").mkdir(parents=True)
+    targets = {
+        "devzero.png": "/dev/zero",  # endless, so its kind is looked at before it is opened
+        "procmem.png": "/proc/self/mem",  # a plain file by its mode, of which every read fails
+        "outside.png": "../outside/private.png",
+        "outside_dir": "../outside",
+        "loop": ".",
+        "a/up": "..",
+    }
+    for name, target in targets.items():
+        (images / name).symlink_to(target)
+    store, options = new_store(tmp_path / "feats"), IngestOptions(follow_links=True)
+    segments = plan_segments([images], {}, options=WalkOptions(follow_links=True))
+    report = ingest(segments, store, CheapTagger(), options=options)
+    assert {Path(one.file).name: one.kind for one in report.failures} == {
+        "devzero.png": "access",
+        "procmem.png": "access",
+    }
+    paths = store.snapshot().images(["path"])["path"].to_pylist()
+    assert paths == ["outside.png", "outside_dir/private.png"]
