@@ -26,7 +26,8 @@ from pfgdata.records import shown
 from pfgdata.store import Store, key_of, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
-from tests.pfgdata.ingest.nasty_files import FILES, File, Link, Row, build, encoded
+from tests.pfgdata.ingest.nasty_bytes import encoded
+from tests.pfgdata.ingest.nasty_files import FILES, File, Link, Row, build
 
 BY_PATH = {file.path: file for file in FILES}
 ACCEPTED = [file.path for file in FILES if isinstance(file.expected, Row)]
@@ -161,6 +162,7 @@ def test_a_name_is_never_sql_a_command_or_a_letter_to_the_terminal(outcome: Outc
     assert found["path"].to_pylist() == list(map(shown, names))
     assert not list(outcome.folder.rglob("pwned*"))
     assert all(line.isprintable() for line in outcome.errors.splitlines())
+    assert "Warning" not in outcome.errors  # of a library
 
 
 def test_a_turned_picture_is_the_upright_one(outcome: Outcome) -> None:
