@@ -1,4 +1,4 @@
-"""A corpus of every kind of file that real downloads hold, made by code, and what an ingest must say of each."""
+"""A corpus of every kind of file that downloads hold, made by code, and what an ingest must say of each."""
 
 from __future__ import annotations
 
