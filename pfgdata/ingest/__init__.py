@@ -6,12 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pfgdata.ingest.captions import CaptionsReport, write_captions
     from pfgdata.ingest.plan import IngestOptions
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
 
 __all__ = [
+    "CaptionsReport",
     "FailedImage",
     "IngestOptions",
     "IngestReport",
@@ -20,9 +22,11 @@ __all__ = [
     "open_or_none",
     "plan_ingest",
     "tagger_for",
+    "write_captions",
 ]
 
 _LAZY = {
+    "CaptionsReport": "pfgdata.ingest.captions",
     "FailedImage": "pfgdata.ingest.report",
     "IngestOptions": "pfgdata.ingest.plan",
     "IngestReport": "pfgdata.ingest.report",
@@ -31,6 +35,7 @@ _LAZY = {
     "open_or_none": "pfgdata.ingest.setup",
     "plan_ingest": "pfgdata.ingest.run",
     "tagger_for": "pfgdata.ingest.setup",
+    "write_captions": "pfgdata.ingest.captions",
 }
 
 if not TYPE_CHECKING:

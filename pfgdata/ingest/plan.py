@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.corpus import Segment, WalkCounts, walk
+from pfgdata.corpus import MAX_BYTES, Segment, WalkCounts, walk
 from pfgdata.errors import AccessError
+from pfgdata.images import Limits
 from pfgdata.ingest.report import IngestReport
 from pfgdata.records import Found, ImageKey, Progress, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, key_bytes, stable_order
@@ -25,13 +26,15 @@ __all__ = ["IngestOptions", "Plan", "Task", "lacks", "make_plan"]
 _CHUNK = 8192  # rows turned into Python objects at a time
 _SHOW_EVERY = 64  # files walked between two movements of the bar: 3 us each, a fifth of what a file costs
 _ASK_EVERY = 4096  # files walked between two questions to `stop`: some 60 ms of a warm local disk
+_SLASH = ord("/")
+_LIMITS = Limits(min_side=16, max_aspect=20.0)  # icons and ruled lines teach nothing
 
 _Place = tuple[str, bytes, tuple[bytes, ...]]  # root, path, and () or (member,); see _place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOptions:
-    """How to ingest; none of it changes what is stored, but for rounding."""
+    """How to ingest. But for `limits`, `max_bytes` and `decode`, none of it changes what is stored."""
 
     batch_size: int = 8  # images a model call; the last batch is padded to it
     threads: int | None = None  # read and decode; None: one for each core
@@ -39,6 +42,11 @@ class IngestOptions:
     shard_seconds: float = 300.0  # ... or at this age, so that a crash costs minutes
     rehash: bool = False  # read every file, also where size and mtime are unchanged
     retry_failed: bool = False  # read files again that were no usable image
+    limits: Limits = _LIMITS  # an image out of them fails
+    max_bytes: int = MAX_BYTES  # of one file or member
+    decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
+    image_seconds: float = 60.0  # one image may take to be read and decoded before it fails
+    follow_links: bool = False  # to folders, and out of the corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +271,17 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
-    """Whether the walk of `segment` would have found the file of `key`: not where a folder was unreadable."""
-    inside = not segment.prefix or key.path.startswith(segment.prefix + b"/")
-    if key.root != segment.root or not inside:
+    """Whether the walk of `segment` shows that the image of `key` is gone.
+
+    Not where it would not have found it, and not at or below what it could not read or did not look into.
+    """
+    if not segment.covers(key):
         return False
-    place = os.fsencode(segment.location) + b"/" + key.path
-    return not any(place.startswith(folder + b"/") for folder in counts.unreadable)
+    place = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
+    if any(place.startswith(folder + b"/") for folder in counts.unreadable):
+        return False
+    above = [place[:at] for at, one in enumerate(place) if one == _SLASH] if counts.passed else []
+    return counts.passed.isdisjoint([place, *above])
 
 
 def _failed_for_good(failure: _Known | None, found: Found) -> bool:

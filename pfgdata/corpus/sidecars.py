@@ -1,0 +1,189 @@
+"""Captions that lie beside images: which file is whose, and its text.
+
+A danbooru-style tag list, a sentence and a downloader's JSON all become one line of text. A caption is
+untrusted like any file: it is read by `read`, so nothing but a plain file inside the corpus is opened.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pfgdata.corpus.names import is_sidecar
+from pfgdata.corpus.reader import member_names, read
+from pfgdata.errors import AccessError, ContentError
+from pfgdata.records import ImageKey
+
+__all__ = ["MAX_SIDECAR_BYTES", "Sidecars", "caption_text", "list_sidecars", "read_caption"]
+
+MAX_SIDECAR_BYTES = 65_536  # 10,000 words; what is longer is no caption
+
+# A text file is nothing but a caption, JSON may hold one among other things: texts come first. Among those
+# the whole name of the image is more specific than its stem, which x.jpg and x.png share.
+_TEXTS, _JSON = (b".txt", b".caption"), b".json"
+_GROUPS = (
+    "character",
+    "copyright",
+    "artist",
+    "species",
+    "general",
+)  # as captions are written, who comes first
+# Words between separators, on average, from which a text is prose: tags have one to three.
+_PROSE, _PROSE_WITH_FULL_STOP = 4, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """The sidecars of one folder (or archive), by what they belong to: (name or stem, extension) -> name."""
+
+    names: dict[tuple[bytes, bytes], bytes]
+    bases: frozenset[bytes]  # names and stems of the other files
+
+    def of(self, image: bytes) -> bytes | None:
+        """The name of the file that holds the caption of the image called `image`, or None.
+
+        For x.jpg the first there is of x.jpg.txt, x.jpg.caption, x.txt, x.caption, x.jpg.json, x.json.
+        """
+        bases = (image, image.rpartition(b".")[0])
+        texts = ((base, extension) for base in bases for extension in _TEXTS)
+        wanted = (*texts, *((base, _JSON) for base in bases))
+        return next((self.names[place] for place in wanted if place in self.names), None)
+
+    @property
+    def orphans(self) -> list[bytes]:
+        """Names that could be of a sidecar where no other file has that name or stem, sorted."""
+        return sorted(name for (base, _), name in self.names.items() if base not in self.bases)
+
+
+def list_sidecars(location: Path, folder: bytes, *, follow_links: bool = False) -> Sidecars:
+    """The sidecars in `folder` ("" or ending in /), or in an archive, of the corpus root at `location`.
+
+    One listing of a folder, no stat. Raises AccessError where it cannot be listed, ContentError where an
+    archive is broken.
+    """
+    if folder and not folder.endswith(b"/"):
+        return _sidecars_among(member_names(location, folder, follow_links=follow_links))
+    try:
+        with os.scandir(os.fsencode(location) + b"/" + folder) as entries:
+            return _sidecars_among(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
+    except OSError as problem:
+        raise AccessError((problem.strerror or type(problem).__name__).lower()) from problem
+
+
+def _sidecars_among(names: Iterable[bytes]) -> Sidecars:
+    """The sidecars among the names of a folder's files; extensions in any case, hidden files left out."""
+    found: dict[tuple[bytes, bytes], bytes] = {}
+    bases: set[bytes] = set()
+    for name in sorted(names):  # x.TXT before x.txt, which stays
+        base, dot, extension = name.rpartition(b".")
+        if is_sidecar(name):
+            found[base, dot + extension.lower()] = name
+        else:
+            bases |= {name, base}
+    return Sidecars(found, frozenset(bases))
+
+
+def read_caption(location: Path, key: ImageKey, *, follow_links: bool = False) -> str:
+    """The caption in the sidecar `key` (a file, or a member) of the corpus root at `location`.
+
+    Raises AccessError where it cannot be read this time, ContentError where it holds no caption.
+    """
+    name = key.path if key.member is None else key.member
+    data = read(location, key, max_bytes=MAX_SIDECAR_BYTES, follow_links=follow_links).data
+    return caption_text(data, is_json=name.lower().endswith(_JSON))
+
+
+def caption_text(data: bytes, *, is_json: bool) -> str:
+    r"""The caption in a sidecar's bytes, one line; "" where it is empty.
+
+    Tags, separated by commas or lines, come out separated by ", ": stripped, underscores kept, `\(` and `\)`
+    as brackets, empty and repeated ones dropped. Prose (four words and more between separators on average,
+    two where a line ends in a full stop) keeps its commas. NUL bytes are dropped. Raises ContentError for
+    what is not UTF-8 (UTF-16 needs its mark) and for JSON that is broken or has neither tags nor a caption.
+    """
+    text = _decoded(data)
+    return _of_json(text) if is_json else _of_text(text)
+
+
+def _decoded(data: bytes) -> str:
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if data.startswith(marks) else "utf-8-sig"
+    try:
+        return data.decode(encoding).replace("\0", "")
+    except UnicodeDecodeError:
+        raise ContentError("a caption that is not UTF-8; save it as UTF-8") from None
+
+
+def _of_text(text: str) -> str:
+    lines = text.splitlines()
+    parts = [part for line in lines for part in map(str.strip, line.split(",")) if part]
+    sentences = any(line.rstrip().endswith(".") for line in lines)
+    words = sum(len(part.split()) for part in parts)
+    if words >= (_PROSE_WITH_FULL_STOP if sentences else _PROSE) * max(1, len(parts)):
+        return _plain_brackets(" ".join(text.split()))
+    return _joined(parts)
+
+
+def _joined(tags: Iterable[str]) -> str:
+    plain = (_plain_brackets(" ".join(tag.split())) for tag in tags)
+    return ", ".join(dict.fromkeys(tag for tag in plain if tag))
+
+
+def _plain_brackets(text: str) -> str:
+    r"""Brackets without the backslash that prompts need, but for one in a face: `\(^o^)/` has but one."""
+    if "\\" not in text or text.count(r"\(") != text.count(r"\)"):
+        return text
+    return re.sub(r"\\([()])", r"\1", text)
+
+
+def _of_json(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise ContentError(f"broken JSON: {problem}") from None
+    caption = _caption_in(value)
+    if caption is None:
+        raise ContentError("JSON without tags and caption")
+    return caption.replace("\0", "").encode(errors="ignore").decode()  # half a surrogate pair is no text
+
+
+def _caption_in(value: Any) -> str | None:
+    """The caption of a JSON value: a text, tags, or an object with `caption`, `tag_string` or `tags`."""
+    if isinstance(value, str):
+        return _of_text(value)
+    if isinstance(value, list):
+        return _joined(_tags(value))
+    if not isinstance(value, dict):
+        return None
+    caption = value.get("caption")
+    if isinstance(caption, str) and caption.strip():
+        return _of_text(caption)
+    for prefix in ("tag_string_", "tags_"):  # Danbooru; gallery-dl for several boorus
+        groups = {group: value[prefix + group] for group in _GROUPS if prefix + group in value}
+        if groups:
+            return _joined(_grouped(groups))
+    tags = value.get("tag_string", value.get("tags"))
+    if tags is None:
+        return "" if caption == "" else None
+    return _joined(_grouped(tags) if isinstance(tags, dict) else _tags(tags))  # e621 has groups in `tags`
+
+
+def _grouped(groups: dict[str, Any]) -> list[str]:
+    """The tags of all groups, who before what; not those of the file (`meta`: highres, commentary)."""
+    return [tag for group in _GROUPS for tag in _tags(groups.get(group))]
+
+
+def _tags(value: Any) -> list[str]:
+    """Tags of a list, or of a string: separated by commas if it has one, else by spaces as boorus do."""
+    if isinstance(value, str):
+        return value.split(",") if "," in value else value.split()
+    if not isinstance(value, list):
+        return []
+    named = (tag.get("name") if isinstance(tag, dict) else tag for tag in value)
+    return [tag for tag in named if isinstance(tag, str)]

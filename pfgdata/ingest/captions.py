@@ -1,0 +1,186 @@
+"""Captions beside images into the store: the column `captions`, one text an image.
+
+They are read again each time, folder by folder: a listing a folder, an open file a caption. Nothing is
+written where nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from pfgdata.corpus import Segment, list_sidecars, read_caption
+from pfgdata.errors import AccessError, ImageError, StoreError
+from pfgdata.records import ImageKey, NoProgress, Progress, shown
+from pfgdata.store import KEY_COLUMNS, Store, key_bytes, stable_order
+
+__all__ = ["CAPTIONS", "CaptionsReport", "write_captions"]
+
+CAPTIONS = "captions"  # the column; its values are text
+
+_VALUE = "value"
+_TEXT, _BYTES = pa.string(), pa.binary()
+_TYPES = {"root": _TEXT, "path": _TEXT, "member": _TEXT, "path_bytes": _BYTES, "member_bytes": _BYTES}
+_SCHEMA = pa.schema([*((name, _TYPES[name]) for name in KEY_COLUMNS), (_VALUE, _TEXT)])  # as a store keeps it
+
+
+@dataclass(slots=True, kw_only=True)
+class CaptionsReport:
+    """What was found beside the images of the store: images looked at = captions + without."""
+
+    captions: int = 0  # images that have one, be it empty, or keep that of an earlier run
+    without: int = 0
+    orphans: list[str] = field(default_factory=list)  # captions of no picture, beside images of the store
+    warnings: list[tuple[str, str]] = field(default_factory=list)  # a file or folder, why it gave none
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def write_captions(
+    store: Store, segments: Sequence[Segment], *, progress: Progress | None = None
+) -> CaptionsReport:
+    """Read the captions beside the store's images under `segments` into the column `captions`.
+
+    Images elsewhere keep the captions they had, and so does one whose caption could not be read this time;
+    one whose caption is gone or unusable has none. Some 300 bytes an image are held, and its text. Raises
+    StoreError where a column of that name was not made here, StoreLockedError while another process writes.
+    """
+    progress, report = progress or NoProgress(), CaptionsReport()
+    before = _Before(store)
+    rows = store.snapshot().images(KEY_COLUMNS).select(list(KEY_COLUMNS))
+    rows = rows.take(stable_order(rows))
+    folders = _folders(rows, segments)
+    texts: dict[int, str] = {}
+    progress.start(CAPTIONS, total=sum(len(folder.images) for folder in folders))
+    for folder in folders:
+        texts |= _read_folder(folder, before, report)
+        progress.advance(len(folder.images))
+    progress.finish()
+    report.captions = len(texts)
+    report.without = sum(len(folder.images) for folder in folders) - len(texts)
+    table = _table(rows, texts, before.elsewhere(segments))
+    if not table.equals(before.table):
+        store.write_column(CAPTIONS, table, replace=True)
+    return report
+
+
+class _Before:
+    """The captions of earlier runs."""
+
+    def __init__(self, store: Store) -> None:
+        self.table = _SCHEMA.empty_table()
+        if CAPTIONS not in store.columns():
+            return
+        table = store.read_column(CAPTIONS)
+        if table.schema.remove_metadata() != _SCHEMA:
+            raise StoreError(
+                f"{store.path}: its column {CAPTIONS} was not made from files beside images; write it under "
+                f"another name and remove {CAPTIONS}.json and {CAPTIONS}.parquet from {store.path}/columns"
+            )
+        self.table = table
+
+    @cached_property
+    def _texts(self) -> dict[ImageKey, str]:
+        return dict(zip(_keys(self.table), self.table[_VALUE].to_pylist(), strict=True))
+
+    def of(self, folder: _Folder, images: Sequence[tuple[int, bytes]]) -> dict[int, str]:
+        """What the images of a folder had, by their number."""
+        texts = {number: self._texts.get(folder.key(name)) for number, name in images}
+        return {number: text for number, text in texts.items() if text is not None}
+
+    def elsewhere(self, segments: Sequence[Segment]) -> pa.Table:
+        """The captions of images that `segments` do not cover."""
+        apart = (_segment_of(key, segments) is None for key in _keys(self.table))
+        return self.table.filter(pa.array(apart, pa.bool_()))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Folder:
+    """The store's images in one folder or archive: their names, and their numbers in the stable order."""
+
+    segment: Segment
+    path: bytes  # of a folder "" or ending in /, else of an archive
+    images: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def _is_archive(self) -> bool:
+        return bool(self.path) and not self.path.endswith(b"/")
+
+    def key(self, name: bytes) -> ImageKey:
+        """The key of a file in it."""
+        if self._is_archive:
+            return ImageKey(root=self.segment.root, path=self.path, member=name)
+        return ImageKey(root=self.segment.root, path=self.path + name)
+
+    def shown(self, name: bytes | None = None) -> str:
+        """Where it, or a file in it, is now."""
+        place = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
+        return place if name is None else f"{place}{'!' if self._is_archive else '/'}{shown(name)}"
+
+
+def _folders(rows: pa.Table, segments: Sequence[Segment]) -> list[_Folder]:
+    """The folders and archives that hold the images of `rows` under `segments`."""
+    folders: dict[tuple[str, bytes], _Folder] = {}
+    for number, key in enumerate(_keys(rows)):
+        segment = _segment_of(key, segments)
+        if segment is None:
+            continue
+        at = key.path.rfind(b"/") + 1
+        path, name = (key.path[:at], key.path[at:]) if key.member is None else (key.path, key.member)
+        if (key.root, path) not in folders:
+            folders[key.root, path] = _Folder(segment=segment, path=path)
+        folders[key.root, path].images.append((number, name))
+    return list(folders.values())
+
+
+def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> dict[int, str]:
+    """The captions of a folder's images by their number; each file is read once, whoever share it."""
+    location, follow_links = folder.segment.location, folder.segment.options.follow_links
+    try:
+        sidecars = list_sidecars(location, folder.path, follow_links=follow_links)
+    except ImageError as problem:
+        report.warnings.append((folder.shown(), str(problem)))
+        return before.of(folder, folder.images)
+    report.orphans += [folder.shown(name) for name in sidecars.orphans]
+    owners: dict[bytes, list[tuple[int, bytes]]] = {}
+    for number, image in folder.images:
+        name = sidecars.of(image)
+        if name is not None:
+            owners.setdefault(name, []).append((number, image))
+    texts: dict[int, str] = {}
+    for name, images in owners.items():
+        try:
+            text = read_caption(location, folder.key(name), follow_links=follow_links)
+            texts |= dict.fromkeys((number for number, _ in images), text)
+        except ImageError as problem:
+            report.warnings.append((folder.shown(name), str(problem)))
+            if isinstance(problem, AccessError):
+                texts |= before.of(folder, images)
+    return texts
+
+
+def _segment_of(key: ImageKey, segments: Sequence[Segment]) -> Segment | None:
+    """The segment that the image belongs to."""
+    return next((segment for segment in segments if segment.covers(key)), None)
+
+
+def _keys(rows: pa.Table) -> Iterator[ImageKey]:
+    """The keys of rows with the key columns."""
+    paths, members = (key_bytes(rows, name).to_numpy().tolist() for name in ("path", "member"))
+    for root, path, member in zip(rows["root"].to_pylist(), paths, members, strict=True):
+        yield ImageKey(root=root, path=path, member=member)
+
+
+def _table(rows: pa.Table, texts: dict[int, str], elsewhere: pa.Table) -> pa.Table:
+    """The column: the rows that have a text, and those of elsewhere, in the stable order."""
+    numbers = sorted(texts)
+    ours = rows.take(pa.array(numbers, pa.int64()))
+    ours = ours.append_column(_VALUE, pa.array([texts[number] for number in numbers], pa.string()))
+    table = pa.concat_tables([ours.cast(_SCHEMA), elsewhere])
+    return table.take(stable_order(table))
