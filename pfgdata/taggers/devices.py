@@ -52,7 +52,7 @@ def places(device: str, machine: Machine | None = None) -> list[Place]:
     if kind == "auto":
         kind = "cpu" if why_not(machine, "cuda") else "cuda"
     if reason := why_not(machine, kind):
-        raise ModelError(reason if kind == "cpu" else f"no {NAMES[kind]} for onnxruntime here: {reason}")
+        raise ModelError(str(reason) if kind == "cpu" else f"no {NAMES[kind]} for onnxruntime here: {reason}")
     if kind == "cpu":
         return [Place("cpu")]
     here = [gpu.index for gpu in machine.gpus]
@@ -64,7 +64,8 @@ def places(device: str, machine: Machine | None = None) -> list[Place]:
 
 def unused_gpu(machine: Machine) -> str | None:
     """Why the NVIDIA GPU of this machine is not used and what to do; None if it is, or there is none."""
-    return why_not(machine, "cuda") if machine.card or machine.gpus else None
+    reason = why_not(machine, "cuda") if machine.card or machine.gpus else None
+    return str(reason) if reason else None
 
 
 def open_session(model: bytes, *, place: Place, threads: int | None, half: bool) -> Any:

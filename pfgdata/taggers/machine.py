@@ -65,6 +65,17 @@ class Machine:
     missing_tensorrt: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why something cannot be used, and what to do."""
+
+    what: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.todo}"
+
+
 def look() -> Machine:
     """The facts of this machine. Loads CUDA's libraries where onnxruntime can use them and there is a GPU."""
     machine = _Driver().seen(Machine(packages=_versions(_BUILDS), card=_has_card()))
@@ -83,8 +94,8 @@ def look() -> Machine:
     return replace(machine, missing=_unloadable(_wanted(build)), missing_tensorrt=tensorrt)
 
 
-def why_not(machine: Machine, kind: str) -> str | None:
-    """Why a session of `kind` (cpu, cuda, tensorrt) cannot run here and what to do; None if it should."""
+def why_not(machine: Machine, kind: str) -> Hindrance | None:
+    """Why a session of `kind` (cpu, cuda, tensorrt) cannot run here; None if it should."""
     if machine.broken or not machine.packages:
         return _no_onnxruntime(machine)
     if kind == "cpu":
@@ -92,45 +103,49 @@ def why_not(machine: Machine, kind: str) -> str | None:
     if PROVIDERS[kind] not in machine.providers:
         installed = " and ".join(f"{name} {version}" for name, version in machine.packages.items())
         remove = "pip uninstall -y " + " ".join(machine.packages)
-        return f"{installed} is a build without {NAMES[kind]}; {remove} && {GPU_PACKAGES}"
+        return Hindrance(f"{installed} is a build without {NAMES[kind]}", f"{remove} && {GPU_PACKAGES}")
     return _no_gpu(machine) or _no_library(machine, kind)
 
 
-def _no_onnxruntime(machine: Machine) -> str:
+def _no_onnxruntime(machine: Machine) -> Hindrance:
     if not machine.packages:
-        return f"onnxruntime is not installed; pip install onnxruntime, or for an NVIDIA GPU {GPU_PACKAGES}"
+        advice = f"pip install onnxruntime, or for an NVIDIA GPU {GPU_PACKAGES}"
+        return Hindrance("onnxruntime is not installed", advice)
     names = " ".join(machine.packages)
     better = GPU_PACKAGES if any("gpu" in name for name in machine.packages) else "pip install onnxruntime"
-    return f"onnxruntime cannot be imported ({machine.broken}); pip uninstall -y {names} && {better}"
+    return Hindrance(
+        f"onnxruntime cannot be imported ({machine.broken})", f"pip uninstall -y {names} && {better}"
+    )
 
 
-def _no_gpu(machine: Machine) -> str | None:
+def _no_gpu(machine: Machine) -> Hindrance | None:
     if machine.driver_problem:
-        advice = "install or update the NVIDIA driver (in a container: start it with --gpus all)"
-        return f"no NVIDIA driver that works: {machine.driver_problem}; {advice}"
+        return Hindrance(
+            f"no NVIDIA driver that works: {machine.driver_problem}",
+            "install or update the NVIDIA driver (in a container: start it with --gpus all)",
+        )
     if not machine.gpus:
-        return "the NVIDIA driver shows no GPU to this process; check CUDA_VISIBLE_DEVICES and nvidia-smi"
+        return Hindrance(
+            "the NVIDIA driver shows no GPU to this process", "check CUDA_VISIBLE_DEVICES and nvidia-smi"
+        )
     major = _major(machine.cuda_build)
-    if machine.driver_cuda and major and machine.driver_cuda[0] < major:
+    if machine.driver_cuda and machine.driver_cuda[0] < major:
         runs = ".".join(map(str, machine.driver_cuda))
-        return (
+        return Hindrance(
             f"the NVIDIA driver {machine.driver or ''} runs CUDA {runs} at most, onnxruntime-gpu was built"
-            f" for CUDA {machine.cuda_build}; update the driver, or install an onnxruntime-gpu built for CUDA"
-            f" {machine.driver_cuda[0]}"
+            f" for CUDA {machine.cuda_build}",
+            f"update the driver, or install an onnxruntime-gpu built for CUDA {machine.driver_cuda[0]}",
         )
     return None
 
 
-def _no_library(machine: Machine, kind: str) -> str | None:
+def _no_library(machine: Machine, kind: str) -> Hindrance | None:
     if machine.missing:
-        names = ", ".join(machine.missing)
         built = f"onnxruntime-gpu was built for CUDA {machine.cuda_build}"
-        return f"cannot load {names} ({built}); {GPU_PACKAGES}"
+        return Hindrance(f"cannot load {', '.join(machine.missing)} ({built})", GPU_PACKAGES)
     if kind == "tensorrt" and machine.missing_tensorrt:
-        return (
-            f"cannot load {', '.join(machine.missing_tensorrt)};"
-            f" pip install 'tensorrt-cu{_major(machine.cuda_build)}<11'"
-        )
+        package = f"tensorrt-cu{_major(machine.cuda_build)}<11"  # the sonames end in .10
+        return Hindrance(f"cannot load {', '.join(machine.missing_tensorrt)}", f"pip install '{package}'")
     return None
 
 
