@@ -1,4 +1,4 @@
-"""How fast a tagger is on each device: precision x batch size, bytes against floats, and what float16 changes.
+"""How fast a tagger is on a device: precision x batch size, bytes against floats, what float16 changes.
 
     python benchmarks/devices.py FOLDER [--device auto] [--batches 16,32,64,128] [--seconds 3]
 
@@ -91,7 +91,6 @@ def drift(name: str, exact: tuple[Floats, Floats], found: tuple[Floats, Floats])
     """How far scores and features are from the CPU's in float32."""
     a, b = (features / np.linalg.norm(features, axis=1, keepdims=True) for features in (exact[1], found[1]))
     cosine = (a * b).sum(1)
-    # float16 is what a store keeps: the share of features that it would store otherwise, and by how much
     largest = np.abs(exact[1] - found[1]).max() / np.abs(exact[1]).max()
     change = np.abs(exact[0] - found[0])
     print(
@@ -123,16 +122,20 @@ def main() -> None:
 
 def measure(name: str, folder: Path, device: str, first: Place, batches: list[int], seconds: float) -> None:
     """The tables of one tagger."""
-    exact: tuple[Floats, Floats] | None = None
+    on_cpu = OnnxTagger.load(name, device="cpu")
+    images = pictures(max(*batches, 8), on_cpu.image_size)
+    exact = on_cpu.predict(images[:8])
     print(f"{'':8} {'batch':>6} {'1 caller':>10} {'all lanes':>10}")
     drifts = []
     for precision in PRECISIONS:
         start = time.perf_counter()
-        tagger = OnnxTagger.load(name, device=device, precision=precision)
+        try:
+            tagger = OnnxTagger.load(name, device=device, precision=precision)
+        except PfgError as problem:
+            print(f"{precision:8} {problem}")
+            continue
         loaded = time.perf_counter() - start
-        images = pictures(max(*batches, 8), tagger.image_size)
-        if exact is None:
-            exact = OnnxTagger.load(name, device="cpu").predict(images[:8])
+        if precision == "float32":
             side_by_side(tagger, plain(folder, first), images, batches, seconds)
         speeds(tagger, batches, images, seconds)
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,10 +76,11 @@ class OnnxTagger:
             lanes_of(session, place, image=graph.image.name, outputs=outputs) for place, session in sessions
         ]
         self.parallel = sum(map(len, ways))
-        self._lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
-        for round_of_all in zip(*ways, strict=True):  # so that two callers meet on two GPUs, not on one
-            for lane in round_of_all:
-                self._lanes.put(lane)
+        self._lane_of_each = [way[0] for way in ways]
+        self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()  # a lone caller keeps to one lane's buffer
+        # Taken from the end: two callers meet on two GPUs, not on one.
+        for lane in reversed([lane for one_of_each in zip(*ways, strict=True) for lane in one_of_each]):
+            self._lanes.put(lane)
 
     @classmethod
     def load(
@@ -164,24 +165,20 @@ class OnnxTagger:
         if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
             raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 [B, {size}, {size}, 3]")
         try:
-            scores, features = self._run(images)
+            scores, features = self._run(images, self._run_once)
         except session_errors() as problem:
             raise ModelError(
                 f"{', '.join(self.devices)} failed while tagging ({one_line(problem)}); see pfgdata doctor"
             ) from problem
         return scores.astype(np.float32, copy=False), features.astype(np.float32, copy=False)
 
-    def _run(self, images: Images) -> Result:
+    def _run(self, images: Images, run: Callable[[Images], Result]) -> Result:
         """Scores and features in the graph's own dtype."""
         if not len(images):
             nothing = np.zeros((0, len(self.vocabulary)), np.float32)
             return nothing, np.zeros((0, self.feature_dim), np.float32)
-        parts = run_in_parts(
-            self._run_once,
-            np.ascontiguousarray(images),
-            limit=self._limit,
-            out_of_memory=is_out_of_memory,
-        )
+        images = np.ascontiguousarray(images)
+        parts = run_in_parts(run, images, limit=self._limit, out_of_memory=is_out_of_memory)
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _run_once(self, images: Images) -> Result:
@@ -193,19 +190,20 @@ class OnnxTagger:
             self._lanes.put(lane)
 
     def _prove(self, graph: TaggerGraph, path: Path) -> None:
-        """Check on two unlike pictures that the graph gives V scores and that the feature is their source."""
+        """Check on two unlike pictures, on each device, that the feature is what its V scores come from."""
         rng = np.random.default_rng(_PROBE_SEED)
         noise = rng.integers(0, 256, (self.image_size, self.image_size, 3), dtype=np.uint8)
         ramp = np.broadcast_to(np.linspace(0, 255, self.image_size)[:, None, None], noise.shape).astype(
             np.uint8
         )
-        scores, features = self._run(np.stack([noise, ramp]))
-        if scores.shape[1] != len(self.vocabulary):
-            raise GraphError(
-                f"{path} gives {scores.shape[1]} scores, selected_tags.csv names {len(self.vocabulary)} tags;"
-                " take both files from the same model"
-            )
-        verify(graph, scores_BV=scores, features_BF=features, where=path)
+        for lane in self._lane_of_each:
+            scores, features = self._run(np.stack([noise, ramp]), lane.run)
+            if scores.shape[1] != len(self.vocabulary):
+                raise GraphError(
+                    f"{path} gives {scores.shape[1]} scores, selected_tags.csv names {len(self.vocabulary)}"
+                    " tags; take both files from the same model"
+                )
+            verify(graph, scores_BV=scores, features_BF=features, where=path)
 
 
 def _unusable(path: Path, problem: Exception) -> GraphError:
