@@ -116,13 +116,7 @@ class OnnxTagger:
         machine = look()
         homes = places(device, machine)
         graph = read_graph(path, num_tags=len(vocabulary), precision=precision)
-        try:
-            sessions = [
-                (place, open_session(graph.model, place=place, threads=threads, half=graph.half))
-                for place in homes
-            ]
-        except session_errors() as problem:
-            raise _unusable(path, problem) from problem
+        sessions = _sessions(graph, homes, threads=threads, path=path)
         identity = TaggerIdentity(
             name=name if found.revision else found.name,
             revision=found.revision,
@@ -204,6 +198,18 @@ class OnnxTagger:
                     " tags; take both files from the same model"
                 )
             verify(graph, scores_BV=scores, features_BF=features, where=path)
+
+
+def _sessions(
+    graph: TaggerGraph, homes: Sequence[Place], *, threads: int | None, path: Path
+) -> list[tuple[Place, Any]]:
+    try:
+        return [
+            (place, open_session(graph.model, place=place, threads=threads, half=graph.half))
+            for place in homes
+        ]
+    except session_errors() as problem:
+        raise _unusable(path, problem) from problem
 
 
 def _unusable(path: Path, problem: Exception) -> GraphError:

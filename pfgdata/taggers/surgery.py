@@ -107,12 +107,18 @@ def _mend_casts(graph: Any) -> None:
             source = casts[rounded].input[0]
             if source == f"{rounded}_cast_to_fp16":
                 exact[name] = source
-    nodes = []
     for node in graph.node:
-        if node.op_type != "Cast" or casts.pop(node.output[0], None) is not None:
-            nodes.append(node)
         for place, name in enumerate(node.input):
             node.input[place] = exact.get(name, name)
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    wanted = {name for name in casts if name in used}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Cast":
+            if node.output[0] not in wanted:
+                continue
+            wanted.remove(node.output[0])
+        nodes.append(node)
     _replace(graph.node, nodes)
 
 
