@@ -107,17 +107,17 @@ def _mend_casts(graph: Any) -> None:
             source = casts[rounded].input[0]
             if source == f"{rounded}_cast_to_fp16":
                 exact[name] = source
-    for node in graph.node:
+    kept = [node for node in graph.node if node.output[0] not in exact]
+    for node in kept:
         for place, name in enumerate(node.input):
             node.input[place] = exact.get(name, name)
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    wanted = {name for name in casts if name in used}
+    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
     nodes = []
-    for node in graph.node:
+    for node in kept:
         if node.op_type == "Cast":
-            if node.output[0] not in wanted:
-                continue
-            wanted.remove(node.output[0])
+            if node.output[0] not in used:
+                continue  # rounded for nobody, or made before under this name
+            used.remove(node.output[0])
         nodes.append(node)
     _replace(graph.node, nodes)
 
