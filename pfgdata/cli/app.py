@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from pfgdata.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
+from pfgdata.cli.doctor import doctor
 from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
 from pfgdata.cli.ingest import ingest
 from pfgdata.cli.latents import EXAMPLE as LATENTS_EXAMPLE
@@ -28,6 +30,7 @@ app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
+app.command("doctor", epilog=DOCTOR_EXAMPLE)(doctor)
 
 
 def main() -> NoReturn:

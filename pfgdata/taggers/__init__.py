@@ -9,14 +9,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__all__ = ["CATALOG", "DEFAULT_TAGGER", "CatalogEntry", "OnnxTagger", "Tagger"]
+__all__ = [
+    "CATALOG",
+    "DEFAULT_TAGGER",
+    "CatalogEntry",
+    "DoctorReport",
+    "Finding",
+    "OnnxTagger",
+    "Precision",
+    "Tagger",
+    "choose_batch_size",
+    "diagnose",
+]
 
 _LAZY = {
     "CATALOG": "pfgdata.taggers.catalog",
     "DEFAULT_TAGGER": "pfgdata.taggers.catalog",
     "CatalogEntry": "pfgdata.taggers.catalog",
+    "DoctorReport": "pfgdata.taggers.doctor",
+    "Finding": "pfgdata.taggers.doctor",
     "OnnxTagger": "pfgdata.taggers.onnx",
+    "Precision": "pfgdata.taggers.graph",
     "Tagger": "pfgdata.taggers.catalog",
+    "choose_batch_size": "pfgdata.taggers.probe",
+    "diagnose": "pfgdata.taggers.doctor",
 }
 
 if TYPE_CHECKING:
@@ -24,7 +40,12 @@ if TYPE_CHECKING:
     from pfgdata.taggers.catalog import DEFAULT_TAGGER as DEFAULT_TAGGER
     from pfgdata.taggers.catalog import CatalogEntry as CatalogEntry
     from pfgdata.taggers.catalog import Tagger as Tagger
+    from pfgdata.taggers.doctor import DoctorReport as DoctorReport
+    from pfgdata.taggers.doctor import Finding as Finding
+    from pfgdata.taggers.doctor import diagnose as diagnose
+    from pfgdata.taggers.graph import Precision as Precision
     from pfgdata.taggers.onnx import OnnxTagger as OnnxTagger
+    from pfgdata.taggers.probe import choose_batch_size as choose_batch_size
 
 if not TYPE_CHECKING:
 

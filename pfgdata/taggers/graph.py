@@ -1,8 +1,7 @@
 """Where in a WD14 graph the feature is: the input of the last dense layer before the sigmoid of the scores.
 
 No table of node names: TensorFlow, timm and converters name things differently. What is found is proven by
-`verify`: sigmoid(W f + b) must give the scores. To make the feature a graph output, a few bytes are appended
-to the file's: protobuf messages merge when concatenated, so a gigabyte of weights is not serialised again.
+`verify`: sigmoid(W f + b) must give the scores.
 
 Shapes: B images, F feature width, V tags.
 """
@@ -12,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import GraphError
+from pfgdata.taggers.surgery import ImageInput, take_bytes, to_float16
 
-__all__ = ["TaggerGraph", "read_graph", "verify"]
+__all__ = ["Precision", "TaggerGraph", "read_graph", "verify"]
+
+Precision = Literal["float32", "float16"]
 
 Array = npt.NDArray[Any]
 
@@ -32,9 +34,10 @@ _TOLERANCE = {False: (2e-2, 1e-5), True: (1e-1, 1e-3)}  # by TaggerGraph.half
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaggerGraph:
-    """A graph as bytes, with the feature among its outputs, and what was found in it."""
+    """A graph as bytes that takes images as bytes and gives the feature too, and what was found in it."""
 
     model: bytes
+    image: ImageInput
     scores: str  # output: sigmoid scores [B, V]
     feature: str  # output: feature [B, F], also with more axes of size 1
     weight: Array  # [F, V], as the graph computes with
@@ -51,32 +54,26 @@ class _Dense:
     half: bool
 
 
-def read_graph(path: Path, *, num_tags: int) -> TaggerGraph:
+def read_graph(path: Path, *, num_tags: int, precision: Precision = "float32") -> TaggerGraph:
     """Find scores, feature and last dense layer of the model at `path`. Raises GraphError.
 
     Of several outputs (files published with embeddings have two) the scores are the one a sigmoid makes, of
-    `num_tags` columns where the file says how many.
+    `num_tags` columns where the file says how many. `precision` float16 converts a graph in float32.
     """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
-
-    data = path.read_bytes()
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as problem:
-        raise GraphError(f"{path} is no ONNX model ({problem}); fetch it again") from problem
+    model = _parsed(path)
     external = _take_in_external(model, path)
     reader = _Reader(model.graph, path)
     scores, sigmoid = reader.scores(num_tags)
     dense = reader.dense_before(sigmoid)
-    if external:
-        data = model.SerializeToString()
-    if dense.feature not in [value.name for value in model.graph.output]:
-        feature = onnx.ValueInfoProto(name=dense.feature)  # no type: onnxruntime infers it
-        data += onnx.ModelProto(graph=onnx.GraphProto(output=[feature])).SerializeToString()
+    _expose(model.graph, dense)
+    if precision == "float16" and not dense.half:
+        model = to_float16(model)
+        reader = _Reader(model.graph, path)
+        dense = replace(reader.dense_before(reader.scores(num_tags)[1]), feature=dense.feature)
+    image = take_bytes(model, path)
     return TaggerGraph(
-        model=data,
+        model=model.SerializeToString(),
+        image=image,
         scores=scores,
         feature=dense.feature,
         weight=dense.weight,
@@ -84,6 +81,27 @@ def read_graph(path: Path, *, num_tags: int) -> TaggerGraph:
         half=dense.half,
         external=external,
     )
+
+
+def _parsed(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError as problem:
+        raise GraphError(f"{path} is no ONNX model ({problem}); fetch it again") from problem
+    return model
+
+
+def _expose(graph: Any, dense: _Dense) -> None:
+    """Make the feature an output of the graph."""
+    from onnx import TensorProto
+
+    if dense.feature not in [value.name for value in graph.output]:
+        output = graph.output.add(name=dense.feature)
+        output.type.tensor_type.elem_type = TensorProto.FLOAT16 if dense.half else TensorProto.FLOAT
 
 
 def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import torch
 
@@ -29,8 +28,11 @@ def placement(device: str | None = None) -> tuple[torch.device, torch.dtype]:
     return chosen, torch.float16 if chosen.type == "cuda" else torch.float32
 
 
-def onnx_device(device: str | None) -> Literal["auto", "cpu", "cuda"]:
+def onnx_device(device: str | None) -> str:
     """Where the tagger beside `placement(device)` runs; auto where none is named. Raises ConfigError."""
     if device is None:
         return "auto"
-    return "cpu" if placement(device)[0].type == "cpu" else "cuda"
+    chosen = placement(device)[0]
+    return (
+        "cpu" if chosen.type == "cpu" else f"cuda:{chosen.index or 0}"
+    )  # cuda alone is every GPU to a tagger

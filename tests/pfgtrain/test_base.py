@@ -243,7 +243,7 @@ def test_cuda_is_a_device_only_where_torch_has_one() -> None:
     assert (onnx_device("cpu"), onnx_device(None)) == ("cpu", "auto")
     if torch.cuda.is_available():
         assert placement("cuda:0") == (torch.device("cuda:0"), torch.float16)
-        assert onnx_device("cuda:0") == "cuda"
+        assert onnx_device("cuda") == onnx_device("cuda:0") == "cuda:0"
     else:
         with pytest.raises(ConfigError, match="a CPU build"):
             placement("cuda")

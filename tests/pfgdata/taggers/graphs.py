@@ -15,6 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 SIDE, FEATURE_DIM = 8, 16
+EPSILON = 1e-3  # the norms' of the v2 taggers
+LOUD = 1000.0  # its square is beyond float16's 65504
 TAGS = ["general", "sensitive", "questionable", "explicit", "1girl", "smile", "someone"]
 CATEGORIES = [9, 9, 9, 9, 0, 0, 4]
 
@@ -30,6 +32,9 @@ class Form:
     dense: str = "matmul"  # matmul | gemm | gemm_transposed | cast | no_bias
     tail: str = "sigmoid"  # sigmoid | logits | scrambled | scaled
     embedding: str | None = None  # name of an output that gives the feature already
+    norm: bool = False  # a layer norm in single operators, over values around LOUD
+    dtype: int | None = None  # of the input, where it is none that a tagger has
+    sides: tuple[int, int] | None = None  # of the input, where they are not SIDE
     num_tags: int = len(TAGS)
 
 
@@ -40,27 +45,33 @@ class Weights:
     hidden: npt.NDArray[np.float32]  # [3, F], of the mean colour, BGR
     head: npt.NDArray[np.float32]  # [F, V]
     bias: npt.NDArray[np.float32]  # [V]
+    norm: bool = False
 
     def expected(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Scores and features of uint8 RGB [B, S, S, 3]."""
         mean = images[..., ::-1].astype(np.float64).mean((1, 2)) / 127.5 - 1
-        features = np.maximum(mean @ self.hidden, 0)
+        hidden = mean @ self.hidden
+        if self.norm:
+            centred = hidden - hidden.mean(1, keepdims=True)
+            hidden = centred / np.sqrt((centred**2).mean(1, keepdims=True) + EPSILON / LOUD**2)
+        features = np.maximum(hidden, 0)
         return 1 / (1 + np.exp(-(features @ self.head + self.bias))), features
 
 
-def weights(num_tags: int = len(TAGS)) -> Weights:
+def weights(num_tags: int = len(TAGS), *, norm: bool = False) -> Weights:
     rng = np.random.default_rng(7)
     return Weights(
         hidden=rng.normal(size=(3, FEATURE_DIM)).astype(np.float32),
         head=rng.normal(size=(FEATURE_DIM, num_tags)).astype(np.float32),
         bias=rng.normal(-1, 1, num_tags).astype(np.float32),
+        norm=norm,
     )
 
 
 def write_tagger(folder: Path, form: Form = Form(), *, external: bool = False) -> Weights:
     """Write model.onnx and selected_tags.csv of `form` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = weights(form.num_tags)
+    numbers = weights(form.num_tags, norm=form.norm)
     model = _Builder(form, numbers).model()
     if external:
         onnx.external_data_helper.convert_model_to_external_data(
@@ -91,6 +102,10 @@ class _Builder:
         x = self._node("Div", [x, self._constant("range", np.array(127.5))], "divided")
         x = self._node("Sub", [x, self._constant("one", np.array(1.0))], "centred")
         x = self._node("MatMul", [x, self._constant("hidden", self._numbers.hidden)], "hidden_product")
+        if form.norm:
+            x = self._layer_norm(
+                self._node("Mul", [x, self._constant("loud", np.array(LOUD))], "loud_hidden")
+            )
         feature = self._node("Relu", [x], form.embedding or "penultimate")
         scores = self._tail(self._dense(feature))
         if inner != io:
@@ -98,10 +113,19 @@ class _Builder:
         outputs = [helper.make_tensor_value_info(scores, io, [form.batch or "N", form.num_tags])]
         if form.embedding:
             outputs.insert(0, helper.make_tensor_value_info(feature, inner, [form.batch or "N", FEATURE_DIM]))
-        sides = [SIDE, SIDE, 3] if form.layout == "NHWC" else [3, SIDE, SIDE]
-        image = helper.make_tensor_value_info("image", io, [form.batch or "N", *sides])
+        height, width = form.sides or (SIDE, SIDE)
+        sides = [height, width, 3] if form.layout == "NHWC" else [3, height, width]
+        image = helper.make_tensor_value_info("image", form.dtype or io, [form.batch or "N", *sides])
         graph = helper.make_graph(self._nodes, "small", [image], outputs, self._stored)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    def _layer_norm(self, x: str) -> str:
+        mean = self._node("ReduceMean", [x], "norm_mean", axes=[1], keepdims=1)
+        centred = self._node("Sub", [x, mean], "norm_centred")
+        square = self._node("Mul", [centred, centred], "norm_square")
+        variance = self._node("ReduceMean", [square], "norm_variance", axes=[1], keepdims=1)
+        shifted = self._node("Add", [variance, self._constant("epsilon", np.array(EPSILON))], "norm_shifted")
+        return self._node("Div", [centred, self._node("Sqrt", [shifted], "norm_root")], "normed")
 
     def _dense(self, feature: str) -> str:
         head, bias = self._numbers.head, self._constant("bias", self._numbers.bias)

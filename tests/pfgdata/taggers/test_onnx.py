@@ -86,7 +86,7 @@ def test_cuda_asked_for_and_not_there_is_an_error() -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime has CUDA here")
-    with pytest.raises(ModelError, match="no CUDA for onnxruntime here"):
+    with pytest.raises(ModelError, match="no CUDA for onnxruntime here: onnxruntime"):
         OnnxTagger.load("demo", device="cuda")
 
 

@@ -1,0 +1,80 @@
+"""Lanes: the ways into a session. One batch at a time goes through each, so each may keep its buffers.
+
+A GPU has two lanes over one session (one copy of the weights): while one computes, the batch of the other is
+on its way through the bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from pfgdata.taggers.batches import Images, Result
+from pfgdata.taggers.devices import Place
+
+__all__ = ["BoundLane", "Lane", "lanes_of"]
+
+_LANES_OF_A_GPU = 2
+
+
+class Lane(Protocol):
+    """A way into a session."""
+
+    def run(self, images: Images) -> Result:
+        """Scores and features, in the graph's own dtype, of contiguous uint8 images."""
+
+
+def lanes_of(session: Any, place: Place, *, image: str, outputs: Sequence[str]) -> list[Lane]:
+    """The lanes of a session at `place`: one of a CPU, which has nothing to overlap; two of a GPU."""
+    if place.kind == "cpu":
+        return [_HostLane(session, image, outputs)]
+    return [BoundLane(session, place, image=image, outputs=outputs) for _ in range(_LANES_OF_A_GPU)]
+
+
+class _HostLane:
+    def __init__(self, session: Any, image: str, outputs: Sequence[str]) -> None:
+        self._session, self._image, self._outputs = session, image, list(outputs)
+
+    def run(self, images: Images) -> Result:
+        scores, features = self._session.run(self._outputs, {self._image: images})
+        return _flat(scores), _flat(features)
+
+
+class BoundLane:
+    """Keeps the images' buffer at its place as long as batches have one size."""
+
+    def __init__(self, session: Any, place: Place, *, image: str, outputs: Sequence[str]) -> None:
+        self._session, self._image, self._outputs = session, image, list(outputs)
+        self._where = ("cpu" if place.kind == "cpu" else "cuda", place.index)
+        self._binding = session.io_binding()
+        self._buffer: Any = None
+        self._shape: tuple[int, ...] | None = None
+
+    def run(self, images: Images) -> Result:
+        """Scores and features; every call has its own arrays."""
+        if self._shape != images.shape:
+            self._make_buffer(images.shape)
+        self._buffer.update_inplace(images)
+        self._binding.synchronize_inputs()
+        self._binding.clear_binding_outputs()  # or the next batch would be written over this one's results
+        for name in self._outputs:
+            self._binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(self._binding)
+        scores, features = self._binding.copy_outputs_to_cpu()
+        return _flat(scores), _flat(features)
+
+    def _make_buffer(self, shape: tuple[int, ...]) -> None:
+        import onnxruntime as ort
+
+        self._shape = self._buffer = None  # the old one is freed before there is a new one
+        self._binding.clear_binding_inputs()
+        self._buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, *self._where)
+        self._binding.bind_ortvalue_input(self._image, self._buffer)
+        self._shape = shape
+
+
+def _flat(values: Any) -> Any:
+    """[B, n] of an output that may have more axes of size 1."""
+    return np.reshape(values, (len(values), -1))
