@@ -2,7 +2,7 @@
 
 Images are the demo's, enlarged four times by Lanczos, with grain so that they have the detail and the bytes
 of a picture that was never small, as JPEG of quality 90. Single steps are timed by the CPU clock of their
-thread, which a busy neighbour moves little; pools by the wall, where only the ratios of one run mean something.
+thread, which a busy neighbour moves little; pools by the wall, where only ratios within one run say anything.
 """
 
 from __future__ import annotations
