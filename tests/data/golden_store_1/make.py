@@ -97,7 +97,7 @@ def write_latents(store: Store) -> None:
     failure = {"content_id": ids[1].as_py().bytes, "kind": "access", "reason": "gone, or a link to nothing"}
     with store.latent_set(identity, info).writer() as writer:
         writer.commit(
-            np.arange(16, dtype=np.float16).reshape(1, 4, 2, 2) / 4,
+            np.arange(16, dtype=np.float16).reshape(1, 4, 2, 2) / np.float16(4),
             bucket=(24, 8),
             rows=pa.Table.from_pylist([one], schema=LATENTS_SCHEMA),
             failures=pa.Table.from_pylist([failure], schema=LATENT_FAILURES_SCHEMA),
