@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgdata.ingest.captions import CaptionsReport, write_captions
     from pfgdata.ingest.plan import IngestOptions
+    from pfgdata.ingest.pruning import PruneReport, prune
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
@@ -17,10 +18,12 @@ __all__ = [
     "FailedImage",
     "IngestOptions",
     "IngestReport",
+    "PruneReport",
     "ingest",
     "open_or_create",
     "open_or_none",
     "plan_ingest",
+    "prune",
     "tagger_for",
     "write_captions",
 ]
@@ -30,10 +33,12 @@ _LAZY = {
     "FailedImage": "pfgdata.ingest.report",
     "IngestOptions": "pfgdata.ingest.plan",
     "IngestReport": "pfgdata.ingest.report",
+    "PruneReport": "pfgdata.ingest.pruning",
     "ingest": "pfgdata.ingest.run",
     "open_or_create": "pfgdata.ingest.setup",
     "open_or_none": "pfgdata.ingest.setup",
     "plan_ingest": "pfgdata.ingest.run",
+    "prune": "pfgdata.ingest.pruning",
     "tagger_for": "pfgdata.ingest.setup",
     "write_captions": "pfgdata.ingest.captions",
 }
