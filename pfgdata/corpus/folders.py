@@ -19,11 +19,12 @@ from pfgdata.corpus.segments import Segment
 from pfgdata.errors import ImageError
 from pfgdata.records import Found, ImageKey
 
-__all__ = ["Entry", "WalkCounts", "walk", "walk_entries"]
+__all__ = ["Chunk", "WalkCounts", "walk", "walk_chunks"]
 
-Entry = tuple[bytes, bytes | None, int, int]  # path, member, size, mtime_ns: what a Found holds
 _Names = list[bytes]  # to visit in one folder, last first, folders with a slash
 _Id = tuple[int, int]  # device and inode of a folder
+_NOTHING = (0, 0)  # size and mtime_ns of what is not there
+_SLASH, _TYPE = ord("/"), 0o170000  # the bits of a mode that say what it is of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +39,43 @@ class WalkCounts:
     passed: set[bytes] = field(default_factory=set)
 
 
+class Chunk:
+    """Some entries of a walk in the stable order, by column."""
+
+    __slots__ = ("_members", "mtimes_ns", "paths", "sizes")
+
+    def __init__(self) -> None:
+        self.paths: list[bytes] = []
+        self.sizes: list[int] = []
+        self.mtimes_ns: list[int] = []
+        self._members: list[tuple[bytes, ...]] = []  # as far as there are any: most chunks have none
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def has_members(self) -> bool:
+        """Whether an entry is a member of an archive."""
+        return bool(self._members)
+
+    @property
+    def insides(self) -> list[tuple[bytes, ...]]:
+        """What stands beside each path, and sorts as the stable order does: no member comes first."""
+        return self._members + [()] * (len(self) - len(self._members))
+
+    def add(self, path: bytes, state: tuple[int, int]) -> None:
+        """Append a file: (size, mtime_ns)."""
+        self.paths.append(path)
+        self.sizes.append(state[0])
+        self.mtimes_ns.append(state[1])
+
+    def add_member(self, path: bytes, member: bytes, state: tuple[int, int]) -> None:
+        """Append a member of the archive at `path`."""
+        self._members = self.insides
+        self._members.append((member,))
+        self.add(path, state)
+
+
 def walk(segment: Segment, *, counts: WalkCounts) -> Iterator[Found]:
     """Yield every file of the segment that is an image by name, and the images of archives, in stable order.
 
@@ -47,30 +85,37 @@ def walk(segment: Segment, *, counts: WalkCounts) -> Iterator[Found]:
     broken or no plain file is yielded too, with what is known of it, and will fail to be read, as does an
     archive that cannot be listed whole: nothing is dropped in silence.
     """
-    for path, member, size, mtime_ns in walk_entries(segment, counts=counts):
-        key = ImageKey(root=segment.root, path=path, member=member)
-        yield Found(key=key, size=size, mtime_ns=mtime_ns)
+    for chunk in walk_chunks(segment, counts=counts, rows=1):
+        for path, inside, size, mtime_ns in zip(
+            chunk.paths, chunk.insides, chunk.sizes, chunk.mtimes_ns, strict=True
+        ):
+            key = ImageKey(root=segment.root, path=path, member=inside[0] if inside else None)
+            yield Found(key=key, size=size, mtime_ns=mtime_ns)
 
 
-def walk_entries(segment: Segment, *, counts: WalkCounts) -> Iterator[Entry]:
-    """What `walk` yields, as plain tuples, which cost a fifth of a Found."""
-    walker = _Walker(segment, counts)
+def walk_chunks(segment: Segment, *, counts: WalkCounts, rows: int) -> Iterator[Chunk]:
+    """What `walk` yields, by column, which costs a third: chunks of `rows`, the last one of less."""
+    walker = _Walker(segment, counts, rows)
     for start in segment.starts:
         if not start or start.endswith(b"/"):
             yield from walker.below(start)
         elif walker.wants(start):
             yield from walker.at(start, opened=True)
+    if len(walker.chunk):
+        yield walker.take()
 
 
 class _Walker:
-    """The walk of one segment."""
+    """The walk of one segment: `chunk` is the one being filled, yielded when it has `rows`."""
 
-    def __init__(self, segment: Segment, counts: WalkCounts) -> None:
+    def __init__(self, segment: Segment, counts: WalkCounts, rows: int) -> None:
         options = segment.options
-        self._segment, self._counts = segment, counts
+        self.chunk = Chunk()
+        self._segment, self._counts, self._rows = segment, counts, rows
         self._base = os.fsencode(segment.location).rstrip(b"/") + b"/"
         self._inside = os.path.realpath(self._base).rstrip(b"/") + b"/"
         self._follow, self._archives = options.follow_links, options.archives
+        self._archives_here = options.archives or bool(segment.named)
         self._patterns = patterns_of(options.include, options.exclude)
 
     def wants(self, path: bytes) -> bool:
@@ -82,36 +127,38 @@ class _Walker:
         self._counts.ignored += not wanted
         return wanted
 
-    def below(self, start: bytes) -> Iterator[Entry]:
-        """All entries below a folder."""
-        lstat, base, counts = os.lstat, self._base, self._counts
-        check_archives = self._archives or bool(self._segment.named)
+    def below(self, start: bytes) -> Iterator[Chunk]:
+        """Fill in all files below a folder."""
+        lstat, base, rows, chunk = os.lstat, self._base, self._rows, self.chunk
         folders = [self._open(start, [])]
         while folders:
             folder, names, _ = folders[-1]
-            if not names:
+            while names:
+                name = names.pop()
+                path = folder + name
+                if name[-1] == _SLASH:
+                    folders.append(self._open(path, [identity for _, _, identity in folders]))
+                    break
+                try:
+                    state = lstat(base + path)
+                    plain = state.st_mode & _TYPE == stat.S_IFREG
+                except OSError:
+                    plain = False
+                if not plain or (self._archives_here and not is_image(name)):
+                    yield from self.at(path, opened=self._archives_here)
+                    chunk = self.chunk
+                    continue
+                chunk.paths.append(path)
+                chunk.sizes.append(state.st_size)
+                chunk.mtimes_ns.append(state.st_mtime_ns)
+                if len(chunk.paths) >= rows:
+                    yield self.take()
+                    chunk = self.chunk
+            else:
                 folders.pop()
-                continue
-            name = names.pop()
-            path = folder + name
-            if name.endswith(b"/"):
-                folders.append(self._open(path, [identity for _, _, identity in folders]))
-                continue
-            if check_archives and not is_image(name):
-                yield from self.at(path, opened=True)
-                continue
-            try:
-                state = lstat(base + path)
-            except OSError:
-                state = None
-            if state is None or not stat.S_ISREG(state.st_mode):
-                yield from self.at(path, opened=False)
-                continue
-            counts.found += 1
-            yield path, None, state.st_size, state.st_mtime_ns
 
-    def at(self, path: bytes, *, opened: bool) -> Iterator[Entry]:
-        """The entry of one file of any kind, or those of the archive it is, where it is to be `opened`."""
+    def at(self, path: bytes, *, opened: bool) -> Iterator[Chunk]:
+        """Fill in a file of any kind, or what is in the archive it is, where it is to be `opened`."""
         state = self._state(path)
         if state is None:
             self._counts.links += 1
@@ -119,23 +166,30 @@ class _Walker:
         elif opened and archive_kind(path):
             yield from self._members(path, state)
         else:
-            self._counts.found += 1
-            yield path, None, *state
+            self.chunk.add(path, state)
+        if len(self.chunk) >= self._rows:
+            yield self.take()
 
-    def _members(self, path: bytes, state: tuple[int, int]) -> Iterator[Entry]:
-        """The images of an archive by name, and the archive itself first if it could not be listed whole."""
+    def take(self) -> Chunk:
+        """The chunk, and a new one begun."""
+        chunk, self.chunk = self.chunk, Chunk()
+        self._counts.found += len(chunk)
+        return chunk
+
+    def _members(self, path: bytes, state: tuple[int, int]) -> Iterator[Chunk]:
+        """Fill in the images of an archive, and the archive itself first if it could not be listed whole."""
         kind = archive_kind(path)
         assert kind is not None
+        index = None
         try:
             with open_plain(self._base, path, follow_links=self._follow) as (file, opened):
                 index, mtime_ns = index_archive(file, kind), opened.st_mtime_ns
         except (ImageError, OSError):
-            index = None
+            pass  # reading it says what is wrong
         if index is None or index.problem:
-            self._counts.found += 1
+            self.chunk.add(path, state)
             if state != _NOTHING:
                 self._counts.passed.add(self._base + path)
-            yield path, None, *state
         if index is None:
             return
         self._counts.ignored += index.ignored
@@ -143,8 +197,9 @@ class _Walker:
             if self._patterns and not self._patterns.takes(path + b"/" + name):
                 self._counts.ignored += 1
                 continue
-            self._counts.found += 1
-            yield path, name, index.members[name].size, mtime_ns
+            self.chunk.add_member(path, name, (index.members[name].size, mtime_ns))
+            if len(self.chunk) >= self._rows:
+                yield self.take()
 
     def _open(self, folder: bytes, above: list[_Id | None]) -> tuple[bytes, _Names, _Id | None]:
         """A folder, its names, its identity where links are followed; one that lies in itself is empty."""
@@ -230,6 +285,3 @@ class _Walker:
         except OSError:
             return _NOTHING
         return state.st_size, state.st_mtime_ns
-
-
-_NOTHING = (0, 0)

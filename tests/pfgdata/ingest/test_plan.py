@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pfgdata.corpus import Segment, plan_segments
@@ -84,6 +85,25 @@ def commit(store: Store, keys: list[ImageKey], *, size: int, mtime_ns: int) -> N
     )
     with store.writer() as writer:
         writer.commit(contents)
+
+
+def batch_of(tasks: list[Task]) -> pa.RecordBatch:
+    """Tasks as a plan holds them."""
+    nothing = (None, None, None)
+    rows = [
+        (
+            task.segment,
+            *(task.found.key.root, task.found.key.path, task.found.key.member),
+            *(task.found.size, task.found.mtime_ns),
+            *((task.old_image.shard, task.old_image.row) if task.old_image else nothing[:2]),
+            *((task.old_failure.shard, task.old_failure.row) if task.old_failure else nothing[:2]),
+            task.old_content,
+            *(task.old_access or nothing),
+        )
+        for task in tasks
+    ]
+    named = [dict(zip(Plan.SCHEMA.names, row, strict=True)) for row in rows]
+    return pa.RecordBatch.from_pylist(named, schema=Plan.SCHEMA)
 
 
 @pytest.fixture
@@ -214,6 +234,6 @@ def test_a_plan_gives_back_what_was_added() -> None:
         )
         for n, member in zip(range(9000), [None, b"", b"x"] * 3000, strict=True)
     ]
-    for task in tasks:
-        plan.add(task)
+    for start in range(0, 9000, 4500):
+        plan.add(batch_of(tasks[start : start + 4500]))
     assert len(plan) == 9000 and list(plan) == tasks
