@@ -7,7 +7,7 @@ in one step; only where names differ are rows looked at one by one.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,9 @@ class KnownRows:
     Rows are int64 numbers in the stable order, -1 for none.
     """
 
-    def __init__(self, snapshot: Snapshot | None, table: str) -> None:
-        """Read the `images` or `failures` of a snapshot; no snapshot has none."""
-        extra = ["content_id"] if table == "images" else ["kind", "reason"]
-        rows = _read(snapshot, table, [*KEY_COLUMNS, "size", "mtime_ns", *extra]) if snapshot else None
+    def __init__(self, snapshot: Snapshot | None, table: str, columns: Sequence[str] = ()) -> None:
+        """Read the `images` or `failures` of a snapshot, `columns` beside the key and stat; None has none."""
+        rows = _read(snapshot, table, [*KEY_COLUMNS, "size", "mtime_ns", *columns]) if snapshot else None
         self._columns: dict[str, Any] = {}
         self._sizes, self._times = np.empty(0, np.uint64), np.empty(0, np.int64)
         self._roots: dict[str, tuple[int, int]] = {}  # root -> its rows, from, to
@@ -45,9 +44,7 @@ class KnownRows:
             self._take(rows)
 
     def _take(self, rows: pa.Table) -> None:
-        order = stable_order(rows)
-        if (order.to_numpy() == np.arange(len(rows))).all():  # a store of one ingest is sorted
-            order = None
+        order = None if _is_sorted(rows) else stable_order(rows)
         runs = pc.run_end_encode(_sorted(pc.cast(rows["root"], pa.string()), order))
         ends = runs.run_ends.to_pylist()
         self._roots = dict(zip(runs.values.to_pylist(), zip([0, *ends], ends, strict=False), strict=True))
@@ -163,6 +160,14 @@ def _read(snapshot: Snapshot, table: str, columns: list[str]) -> pa.Table:
         at = rows.column_names.index("content_id")
         rows = rows.set_column(at, "content_id", pc.cast(rows["content_id"], pa.binary(16)))
     return rows.unify_dictionaries()
+
+
+def _is_sorted(rows: pa.Table) -> bool:
+    """Whether rows without members are of one root and in the stable order, as those of one ingest are."""
+    if rows["member"].null_count < len(rows) or len(pc.unique(rows["root"])) > 1:
+        return False
+    paths = _sorted(pc.cast(key_bytes(rows, "path"), pa.large_binary()), None)
+    return bool(pc.all(pc.less(paths[:-1], paths[1:])).as_py())
 
 
 def _sorted(column: pa.ChunkedArray, order: pa.Array | None) -> pa.Array:

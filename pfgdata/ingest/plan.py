@@ -146,7 +146,9 @@ class _Merge:
 
     def __init__(self, snapshot: Snapshot | None, options: IngestOptions, report: IngestReport) -> None:
         self.plan, self.counts = Plan(), WalkCounts()
-        self._images, self._failures = KnownRows(snapshot, "images"), KnownRows(snapshot, "failures")
+        contents = ["content_id"] if options.rehash else []  # which an untouched row is planned for only then
+        self._images = KnownRows(snapshot, "images", contents)
+        self._failures = KnownRows(snapshot, "failures", ["kind", "reason"])
         self._content = self._failures.is_equal("kind", ContentError.kind)
         self._access = self._failures.is_equal("kind", AccessError.kind)
         self._options, self._report = options, report
