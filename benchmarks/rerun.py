@@ -121,13 +121,15 @@ def child(what: str, place: Path) -> dict[str, float]:
     """One figure, in this process."""
     tree = place / "tree"
     if what == "bare":
-        start = time.perf_counter()
-        return {"files": bare(os.fsencode(tree)), "seconds": time.perf_counter() - start}
+        start, before = time.perf_counter(), time.process_time()
+        files = bare(os.fsencode(tree))
+        cpu = time.process_time() - before
+        return {"files": files, "seconds": time.perf_counter() - start, "cpu": cpu}
     store = Store.open(place / "feats")
     if what == "start":
         return {"seconds": start_seconds(store, place)}
     inputs = [tree] if what == "rerun" else [tree, place / what]
-    before = memory()
+    before, cpu = memory(), time.process_time()
     start = time.perf_counter()
     plan = make_plan(
         plan_segments(inputs, store.roots()),
@@ -136,7 +138,8 @@ def child(what: str, place: Path) -> dict[str, float]:
         report=(report := IngestReport()),
         progress=NoProgress(),
     )
-    figures = {"seconds": time.perf_counter() - start, "mb": memory() - before, "tasks": len(plan)}
+    figures = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+    figures |= {"mb": memory() - before, "tasks": len(plan)}
     assert report.pending == len(plan) and report.gone == 0
     return {**figures, "unchanged": report.unchanged}
 
@@ -192,18 +195,19 @@ def main() -> None:
 def report(place: Path, files: int) -> None:
     """Measure and print each figure; ratios are of medians of runs that took turns."""
     runs = [(measure("bare", place), measure("rerun", place)) for _ in range(RUNS)]
-    base = statistics.median(one["seconds"] for one, _ in runs)
-    again = statistics.median(two["seconds"] for _, two in runs)
+    base, base_cpu = (statistics.median(one[what] for one, _ in runs) for what in ("seconds", "cpu"))
+    again, again_cpu = (statistics.median(two[what] for _, two in runs) for what in ("seconds", "cpu"))
     assert all(one["files"] >= files and two["unchanged"] == files for one, two in runs)
-    print(f"{files:,} files")
-    print(f"{'bare scandir + stat':44} {base:6.2f} s   1.00 x")
-    print(f"{'rerun, nothing new':44} {again:6.2f} s   {again / base:.2f} x   {runs[0][1]['mb']:+.0f} MB")
     start = statistics.median(measure("start", place)["seconds"] for _ in range(RUNS))
-    print(f"{'start to the first batch, one file walked':44} {start:6.2f} s   {start / base:.2f} x")
+    print(f"{f'{files:,} files':42} wall s   cpu s  times bare   held MB")
+    line = "{:42} {:6.2f}  {:6.2f}  {:4.2f} {:4.2f}  {:8.0f}".format
+    print(line("bare scandir + stat", base, base_cpu, 1, 1, 0))
+    print(line("rerun, nothing new", again, again_cpu, again / base, again_cpu / base_cpu, runs[0][1]["mb"]))
+    print(f"{'start to the first batch, 1 file walked':42} {start:6.2f}")
     for new in NEW:
         one = measure(f"new-{new}", place)
         assert one["tasks"] == new
-        print(f"{f'plan of {new:,} new ones':44} {one['seconds']:6.2f} s            {one['mb']:+.0f} MB")
+        print(f"{f'plan of {new:,} new ones':42} {one['seconds']:6.2f}  {one['cpu']:6.2f} {one['mb']:21.0f}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pfgdata.corpus.archives import index_archive
-from pfgdata.corpus.names import CONTROL_ENDINGS, archive_kind, is_image, is_wanted_folder
+from pfgdata.corpus.names import COMMON_ENDINGS, CONTROL_ENDINGS, archive_kind, is_image, is_wanted_folder
 from pfgdata.corpus.patterns import patterns_of
 from pfgdata.corpus.reader import open_plain
 from pfgdata.corpus.segments import Segment
@@ -247,7 +247,7 @@ class _Walker:
                     name = entry.name
                     if entry.is_dir(follow_symlinks=follow):
                         self._add_folder(folder, name, names)
-                    elif name[0] != _DOT and is_image(name):
+                    elif name[0] != _DOT and (name.endswith(COMMON_ENDINGS) or is_image(name)):
                         names.append(name)
                     else:
                         self._add_other(folder, entry, names)

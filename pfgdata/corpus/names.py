@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    "COMMON_ENDINGS",
     "CONTROL_ENDINGS",
     "ArchiveKind",
     "archive_kind",
@@ -21,7 +22,7 @@ __all__ = [
 ArchiveKind = Literal["tar", "zip", "packed"]  # packed: a compressed tar, which has no places to go to
 
 _IMAGES = frozenset(b"jpg jpeg jfif png webp gif bmp tif tiff avif jxl heic heif".split())
-_COMMON = (b".jpg", b".png", b".webp", b".jpeg", b".gif")  # told at a third of the cost
+COMMON_ENDINGS = (b".jpg", b".png", b".webp", b".jpeg", b".gif")  # the walk asks for these first, at a third
 _THUMBNAIL_FOLDERS = frozenset([b"@eaDir", b"__MACOSX"])  # of Synology NAS, of zips made on macOS
 CONTROL_ENDINGS = (b".aria2", b".part")  # of aria2, and of Firefox, which makes the empty image at once
 _ZIPS = (b".zip", b".cbz")
@@ -31,8 +32,6 @@ _PACKED_TARS = (b".tgz", b".tbz", b".tbz2", b".txz", b".tzst", *(b".tar." + endi
 
 def is_image(name: bytes) -> bool:
     """Whether a file of this name, or path, is an image by its ending."""
-    if name.endswith(_COMMON):
-        return True
     _, dot, ending = name.rpartition(b".")
     return bool(dot) and ending.lower() in _IMAGES
 

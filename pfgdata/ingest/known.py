@@ -44,13 +44,15 @@ class KnownRows:
             self._take(rows)
 
     def _take(self, rows: pa.Table) -> None:
-        order = None if _is_sorted(rows) else stable_order(rows)
+        members = key_bytes(rows, "member")
+        paths = _sorted(pc.cast(key_bytes(rows, "path"), pa.large_binary()), None)
+        no_members = members.null_count == len(rows)
+        is_sorted = no_members and len(pc.unique(rows["root"])) == 1 and _rises(paths)
+        order = None if is_sorted else stable_order(rows)
         runs = pc.run_end_encode(_sorted(pc.cast(rows["root"], pa.string()), order))
         ends = runs.run_ends.to_pylist()
         self._roots = dict(zip(runs.values.to_pylist(), zip([0, *ends], ends, strict=False), strict=True))
-        self._columns["path"] = _sorted(pc.cast(key_bytes(rows, "path"), pa.large_binary()), order)
-        members = key_bytes(rows, "member")
-        no_members = members.null_count == len(rows)
+        self._columns["path"] = paths if order is None else paths.take(order)
         self._columns["member"] = None if no_members else _sorted(members, order)
         for name in rows.column_names:
             if name not in KEY_COLUMNS:
@@ -162,12 +164,9 @@ def _read(snapshot: Snapshot, table: str, columns: list[str]) -> pa.Table:
     return rows.unify_dictionaries()
 
 
-def _is_sorted(rows: pa.Table) -> bool:
-    """Whether rows without members are of one root and in the stable order, as those of one ingest are."""
-    if rows["member"].null_count < len(rows) or len(pc.unique(rows["root"])) > 1:
-        return False
-    paths = _sorted(pc.cast(key_bytes(rows, "path"), pa.large_binary()), None)
-    return bool(pc.all(pc.less(paths[:-1], paths[1:])).as_py())
+def _rises(paths: pa.Array) -> bool:
+    """Whether each path sorts after the one before, as those of one ingest do."""
+    return len(paths) < 2 or bool(pc.all(pc.less(paths[:-1], paths[1:])).as_py())
 
 
 def _sorted(column: pa.ChunkedArray, order: pa.Array | None) -> pa.Array:

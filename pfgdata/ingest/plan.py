@@ -25,7 +25,7 @@ from pfgdata.store import Shadow, Snapshot
 
 __all__ = ["IngestOptions", "Plan", "Task", "lacks", "make_plan"]
 
-_CHUNK = 512  # files decided at a time: 2 us each at the best, and the bar moves once a second on a slow disk
+_CHUNK = 2048  # files decided at a time: what a chunk costs is 3 % of their stats (at 512 it was 12 %)
 _ASK_EVERY = 4096  # files walked between two questions to `stop`: some 60 ms of a warm local disk
 _SLASH = ord("/")
 _LIMITS = Limits(min_side=16, max_aspect=20.0)  # icons and ruled lines teach nothing
