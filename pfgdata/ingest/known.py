@@ -28,7 +28,7 @@ _Place = tuple[bytes, tuple[bytes, ...]]  # path, and () or (member,): sorts as 
 
 
 class KnownRows:
-    """The visible rows of one table of a snapshot, held by column: about 60 bytes and the name a row.
+    """The visible rows of one table of a snapshot, held by column: about 40 bytes and the name a row.
 
     Rows are int64 numbers in the stable order, -1 for none.
     """
@@ -95,7 +95,7 @@ class KnownRows:
         out = np.full(count, -1)
         if self._at == self._end or self._place(self._at) > (chunk.paths[-1], chunk.insides[-1]):
             return out
-        if self._at + count <= self._end and not chunk.has_members and self._columns["member"] is None:
+        if self._at + count <= self._end and not chunk.has_members and self._are_files(count):
             paths = self._columns["path"].slice(self._at, count)
             if paths.equals(pa.array(chunk.paths, pa.large_binary())):
                 self._at += count
@@ -137,6 +137,11 @@ class KnownRows:
             return self._end
         target: _Place = (path, ())
         return bisect.bisect_left(range(self._end), target, lo=self._at, key=self._place)
+
+    def _are_files(self, count: int) -> bool:
+        """Whether the next `count` rows are no members of archives."""
+        member = self._columns["member"]
+        return member is None or member.slice(self._at, count).null_count == count
 
     def _place(self, row: int) -> _Place:
         member = self._columns["member"]
