@@ -6,7 +6,7 @@ segments; a walk of any yields `Found` in the stable order, and `read` takes any
 
 from __future__ import annotations
 
-from pfgdata.corpus.folders import Entry, WalkCounts, walk, walk_entries
+from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
 from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.pool import ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, read
@@ -15,7 +15,7 @@ from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_
 
 __all__ = [
     "MAX_BYTES",
-    "Entry",
+    "Chunk",
     "ReadResult",
     "Segment",
     "Sidecars",
@@ -28,5 +28,5 @@ __all__ = [
     "read",
     "read_caption",
     "walk",
-    "walk_entries",
+    "walk_chunks",
 ]

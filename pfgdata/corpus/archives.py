@@ -192,9 +192,10 @@ class IndexCache:
     def get(self, version: tuple[object, ...], build: Callable[[], Index]) -> Index:
         """The index of `version`, built if it is not here."""
         with self._lock:
-            index = self._indexes.get(version) or build()
-            self._indexes[version] = index
-            self._indexes.move_to_end(version)
+            if version in self._indexes:
+                self._indexes.move_to_end(version)
+                return self._indexes[version]
+            index = self._indexes[version] = build()
             held = sum(len(one.members) for one in self._indexes.values())
             while len(self._indexes) > 2 and (held > self._members or len(self._indexes) > self._archives):
                 held -= len(self._indexes.popitem(last=False)[1].members)

@@ -11,7 +11,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pfgdata.corpus import Segment, WalkCounts, walk
+from pfgdata.corpus import Segment, WalkCounts, WalkOptions, read, walk
+from pfgdata.records import ImageKey
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -188,3 +189,30 @@ def test_a_deep_tree_is_walked_to_its_end(tmp_path: Path) -> None:
     deep = "/".join(["d"] * 200) + "/deep.jpg"
     touch(tmp_path, deep)
     assert paths(tmp_path) == [deep.encode()]
+
+
+def test_unfinished_downloads_are_ignored_with_the_image_they_will_be(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.jpg.aria2", "b.png", "b.png.part", "c.jpg", "c.jpg.tmp", "d.jpg.crdownload")
+    touch(tmp_path, "e.jpg.download/e.jpg", "f.download/f.jpg", "a/a.jpg")
+    counts = WalkCounts()
+    assert paths(tmp_path, counts=counts) == [b"a/a.jpg", b"c.jpg", b"f.download/f.jpg"]
+    assert counts.ignored == 7
+    assert counts.passed == {os.fsencode(tmp_path / name) for name in ("a.jpg", "b.png")}
+
+
+def test_links_are_followed_if_asked_for_and_loops_end(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    touch(root, "a/1.jpg")
+    touch(outside, "2.jpg", "deep/3.jpg")
+    (root / "out.jpg").symlink_to(outside / "2.jpg")
+    (root / "out").symlink_to(outside)
+    (root / "a" / "up").symlink_to("..")
+    (outside / "back").symlink_to(root / "a")
+    (outside / "deep" / "up").symlink_to("..")
+    counts = WalkCounts()
+    segment = Segment(root="/r", location=root, options=WalkOptions(follow_links=True))
+    found = [one.key.path for one in walk(segment, counts=counts)]
+    assert found == [b"a/1.jpg", b"out.jpg", b"out/2.jpg", b"out/back/1.jpg", b"out/deep/3.jpg"]
+    assert counts.links == 3
+    for path in found:
+        assert read(root, ImageKey(root="/r", path=path), follow_links=True).data == b"x"

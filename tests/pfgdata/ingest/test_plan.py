@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from pfgdata.corpus import Segment, plan_segments
+from pfgdata.corpus import Segment, WalkOptions, plan_segments
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.ingest.plan import Plan, Task, make_plan
 from pfgdata.records import Found, ImageKey, NoProgress
@@ -74,7 +77,7 @@ def write(folder: Path, names: tuple[bytes, ...]) -> None:
 def commit(store: Store, keys: list[ImageKey], *, size: int, mtime_ns: int) -> None:
     """One shard with a row for each key."""
     rows = [
-        {**key_columns(key), "content_id": bytes([n]) * 16, "size": size, "mtime_ns": mtime_ns}
+        {**key_columns(key), "content_id": n.to_bytes(16, "big"), "size": size, "mtime_ns": mtime_ns}
         for n, key in enumerate(keys)
     ]
     contents = ShardContents(
@@ -84,6 +87,25 @@ def commit(store: Store, keys: list[ImageKey], *, size: int, mtime_ns: int) -> N
     )
     with store.writer() as writer:
         writer.commit(contents)
+
+
+def batch_of(tasks: list[Task]) -> pa.RecordBatch:
+    """Tasks as a plan holds them."""
+    nothing = (None, None, None)
+    rows = [
+        (
+            task.segment,
+            *(task.found.key.root, task.found.key.path, task.found.key.member),
+            *(task.found.size, task.found.mtime_ns),
+            *((task.old_image.shard, task.old_image.row) if task.old_image else nothing[:2]),
+            *((task.old_failure.shard, task.old_failure.row) if task.old_failure else nothing[:2]),
+            task.old_content,
+            *(task.old_access or nothing),
+        )
+        for task in tasks
+    ]
+    named = [dict(zip(Plan.SCHEMA.names, row, strict=True)) for row in rows]
+    return pa.RecordBatch.from_pylist(named, schema=Plan.SCHEMA)
 
 
 @pytest.fixture
@@ -143,6 +165,78 @@ def test_rows_whose_files_are_gone_are_counted_inside_what_was_walked(
     tasks, report = planned(nasty_corpus, store)
     assert (tasks, report.gone, report.unchanged) == ([], 3, len(NASTY) - 3)
     assert planned(nasty_corpus / "a", store)[1].gone == 1
+
+
+def test_only_what_a_walk_would_have_found_counts_as_gone(tmp_path: Path) -> None:
+    folder, store = tmp_path / "images", new_store(tmp_path / "feats")
+    write(folder, (b"a.png", b"b/c.png", b"b/d.png"))
+    with tarfile.open(folder / "t.tar", "w") as tar:
+        tar.add(folder / "a.png", "m.png")
+    archives = WalkOptions(archives=True)
+
+    def gone(*inputs: str, options: WalkOptions | None = None) -> int:
+        segments = plan_segments([folder / name for name in inputs], store.roots(), options=options)
+        report = IngestReport()
+        make_plan(segments, store.snapshot(), options=IngestOptions(), report=report, progress=NoProgress())
+        return report.gone
+
+    ingest(plan_segments([folder], {}, options=archives), store, CheapTagger())
+    assert store.snapshot().num_images == 4
+    (folder / "list.txt").write_text("a.png\n")
+    for name in ("b/c.png", "b/d.png"):
+        (folder / name).unlink()
+    assert (gone("."), gone(".", options=archives), gone("b")) == (2, 2, 2)
+    assert (gone("list.txt"), gone("t.tar"), gone("a.png")) == (0, 0, 0)
+    assert gone(".", options=WalkOptions(exclude=("c.png",))) == 1
+    (folder / "t.tar").write_bytes(b"broken")
+    assert gone(".", options=archives) == 2  # its members may be there
+    (folder / "t.tar").unlink()
+    assert (gone("."), gone(".", options=archives)) == (2, 3)
+
+
+def test_members_of_archives_are_ingested_once_and_their_failures_named(tmp_path: Path) -> None:
+    folder, store = tmp_path / "images", new_store(tmp_path / "feats")
+    write(folder, (b"a.png", b"b.png", b"c.png"))
+    with tarfile.open(folder / "t.tar", "w") as tar, zipfile.ZipFile(folder / "z.cbz", "w") as archive:
+        for name in ("a.png", "b.png"):
+            tar.add(folder / name, f"in/{name}")
+        archive.write(folder / "c.png", "c.png")
+        archive.writestr("no.png", b"no image")
+    (folder / "broken.zip").write_bytes(b"PK")
+    segments = plan_segments([folder / name for name in ("t.tar", "z.cbz", "broken.zip")], {})
+    report = ingest(segments, store, CheapTagger())
+    assert (report.found, report.tagged, report.failed) == (5, 3, 2)
+    rows = store.snapshot().images(["path", "member"]).to_pylist()
+    keys = [(row["path"], row["member"]) for row in rows]
+    assert keys == [("t.tar", "in/a.png"), ("t.tar", "in/b.png"), ("z.cbz", "c.png")]
+    failures = store.snapshot().failures().to_pylist()
+    named = [(row["path"], row["member"], row["kind"]) for row in failures]
+    assert named == [("broken.zip", None, "content"), ("z.cbz", "no.png", "content")]
+    again = ingest(segments, store, CheapTagger())
+    assert (again.found, again.unchanged, again.failed, again.failures) == (5, 3, 2, [])
+    os.utime(folder / "t.tar", ns=(1, 1))
+    touched = ingest(segments, store, CheapTagger())
+    assert (touched.copied, touched.unchanged, touched.gone) == (2, 1, 0)
+
+
+def test_rows_are_met_where_many_are_new_gone_and_of_other_roots(tmp_path: Path) -> None:
+    folder, store = tmp_path / "images", new_store(tmp_path / "feats")
+    folder.mkdir()
+    root = os.path.realpath(folder)
+    for number in range(3000):
+        if number % 7:
+            (folder / f"{number:04}.png").touch()
+            os.utime(folder / f"{number:04}.png", ns=(1, 1))
+    known = [ImageKey(root=root, path=b"%04d.png" % n) for n in range(3000) if n % 5]
+    other = [ImageKey(root=place, path=b"x.png") for place in (root + "2", root[:-1])]
+    commit(store, [*known[1000:], *other, *known[:1000]], size=0, mtime_ns=1)
+    tasks, report = planned(folder, store)
+    numbers = range(3000)
+    assert [task.found.key.path for task in tasks] == [
+        b"%04d.png" % n for n in numbers if n % 7 and not n % 5
+    ]
+    assert report.gone == sum(1 for n in numbers if n % 5 and not n % 7)
+    assert report.unchanged == sum(1 for n in numbers if n % 5 and n % 7)
 
 
 def test_a_member_with_an_empty_name_is_not_the_file_itself(tmp_path: Path) -> None:
@@ -214,6 +308,6 @@ def test_a_plan_gives_back_what_was_added() -> None:
         )
         for n, member in zip(range(9000), [None, b"", b"x"] * 3000, strict=True)
     ]
-    for task in tasks:
-        plan.add(task)
+    for start in range(0, 9000, 4500):
+        plan.add(batch_of(tasks[start : start + 4500]))
     assert len(plan) == 9000 and list(plan) == tasks
