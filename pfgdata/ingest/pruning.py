@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import pyarrow as pa
 
+from pfgdata.corpus import Segment, WalkCounts, WalkOptions, walk
 from pfgdata.errors import StoreError
 from pfgdata.records import ImageKey, NoProgress, Progress, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, key_bytes
 
 __all__ = ["PruneReport", "prune"]
 
+_COLUMNS = (*KEY_COLUMNS, "mtime_ns")
 _MUCH = 0.2  # of a root's rows: more are gone at once when a disk is than when a person tidies up
 
 
@@ -63,9 +67,9 @@ def prune(
     """Drop the images and failures whose file is gone; only those of `roots` (names on record), if given.
 
     A file is gone where the system says that there is none; one that cannot be looked at stays. Members go
-    with their archive. Raises StoreError, unless `yes`, where the place of a root is missing, no folder, not
-    to be listed or empty, or where over a fifth of a root's rows would go; StoreLockedError while another
-    process writes.
+    with their archive, and where it has changed since and lists whole without them. Raises StoreError, unless
+    `yes`, where the place of a root is missing, no folder, not to be listed or empty, or where over a fifth
+    of a root's rows would go; StoreLockedError while another process writes.
     """
     progress = progress or NoProgress()
     if dry_run:
@@ -103,9 +107,9 @@ def _look(store: Store, snapshot: Snapshot, roots: Collection[str] | None, progr
         )
     progress.start("prune", total=snapshot.num_images, unit="images")
     for view in snapshot.shards:
-        images = snapshot.images(KEY_COLUMNS, shards=[view.id])
+        images = snapshot.images(_COLUMNS, shards=[view.id])
         _look_at("images", images, places, roots, findings)
-        _look_at("failures", snapshot.failures(KEY_COLUMNS, shards=[view.id]), places, roots, findings)
+        _look_at("failures", snapshot.failures(_COLUMNS, shards=[view.id]), places, roots, findings)
         progress.advance(len(images))
     progress.finish()
     for name, root in findings.roots.items():
@@ -117,18 +121,18 @@ def _look(store: Store, snapshot: Snapshot, roots: Collection[str] | None, progr
 def _look_at(
     name: str, table: pa.Table, places: dict[str, str], roots: Collection[str] | None, findings: _Findings
 ) -> None:
-    shards, rows = table["shard"].to_pylist(), table["row"].to_pylist()
-    before, gone = (b"", b""), False
-    for shard, row, key in zip(shards, rows, _keys(table), strict=True):
+    places_of_rows = (table[column].to_pylist() for column in ("shard", "row", "mtime_ns"))
+    file: _File | None = None
+    for shard, row, mtime_ns, key in zip(*places_of_rows, _keys(table), strict=True):
         if roots is not None and key.root not in roots:
             continue
         root = findings.roots.get(key.root)
         if root is None:  # a root that roots.json lacks is where its name says
             root = findings.roots[key.root] = _root(places.get(key.root, key.root))
-        if (root.place, key.path) != before:  # the members of an archive stand together
-            before, gone = (root.place, key.path), _is_gone(root.place + b"/" + key.path)
+        if file is None or (file.place, file.path) != (root.place, key.path):
+            file = _File(root.place, key.path)  # the members of an archive stand together
         root.rows += 1
-        if gone:
+        if file.lacks(key.member, mtime_ns):
             root.gone += 1
             findings.shadows.append(Shadow(shard, name, row))
             inside = f"!{shown(key.member)}" if key.member is not None else ""
@@ -142,15 +146,36 @@ def _keys(table: pa.Table) -> Iterator[ImageKey]:
         yield ImageKey(root=root, path=path, member=member)
 
 
-def _is_gone(path: bytes) -> bool:
-    """Whether the system says that there is no such file; another error says nothing of it."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+class _File:
+    """What the system says of one file of a root: asked once, and an archive listed once if at all."""
+
+    def __init__(self, place: bytes, path: bytes) -> None:
+        self.place, self.path = place, path
+        self._mtime_ns: int | None = None
+        self._gone = False
+        try:
+            self._mtime_ns = os.lstat(place + b"/" + path).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            self._gone = True
+        except OSError:  # which says nothing of whether it is there
+            pass
+
+    def lacks(self, member: bytes | None, mtime_ns: int) -> bool:
+        """Whether it, or the `member` that it had at `mtime_ns`, is gone."""
+        if member is None or self._gone or self._mtime_ns in (None, mtime_ns):
+            return self._gone
+        return self._members is not None and member not in self._members
+
+    @cached_property
+    def _members(self) -> set[bytes] | None:
+        """The images of the archive, None where they cannot all be told."""
+        location, counts = Path(os.fsdecode(self.place)), WalkCounts()
+        options = WalkOptions(follow_links=True)
+        archive = Segment(root="", location=location, starts=(self.path,), options=options)
+        members = {found.key.member for found in walk(archive, counts=counts)}
+        if None in members or counts.links:
+            return None
+        return {member for member in members if member is not None}
 
 
 def _root(place: str) -> _Root:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from pfgdata.corpus import plan_segments
+from pfgdata.corpus import WalkOptions, plan_segments
 from pfgdata.errors import StoreError, StoreLockedError
 from pfgdata.ingest import IngestOptions, IngestReport, PruneReport, ingest, prune
 from pfgdata.store import Store, verify
@@ -21,7 +22,8 @@ OPTIONS = IngestOptions(batch_size=8, shard_rows=16)
 
 def bring(images: Path, store: Store) -> IngestReport:
     """Ingest the folder into the store."""
-    segments = plan_segments(images, store.roots())
+    options = WalkOptions(archives=True)
+    segments = plan_segments([images], store.roots(), options=options)
     return ingest(segments, store, CheapTagger(), options=OPTIONS)
 
 
@@ -165,6 +167,29 @@ def test_names_that_are_not_utf8_are_looked_for_by_their_bytes(images: Path, sto
     assert prune(store).files == ()
     os.unlink(odd)  # noqa: PTH108  (bytes)
     assert prune(store).files == (f"{images}/\\xff\\xfe.png",)
+
+
+def pack(archive: Path, images: Sequence[Path]) -> None:
+    """A zip of those images, by their names."""
+    with zipfile.ZipFile(archive, "w") as file:
+        for image in images:
+            file.write(image, image.name)
+
+
+def test_members_go_with_their_archive_and_where_it_has_changed_without_them(
+    images: Path, store: Store
+) -> None:
+    members = make_images(images.parent / "packed", 6, seed=9)
+    for name in ("whole.zip", "less.zip", "broken.zip"):
+        pack(images / name, members[:2] if name == "whole.zip" else members)
+    brought = bring(images, store)
+    assert (brought.tagged, brought.copied) == (6, 8)
+    assert prune(store).files == ()
+    (images / "whole.zip").unlink()
+    pack(images / "less.zip", members[1:])
+    (images / "broken.zip").write_bytes((images / "broken.zip").read_bytes()[:-30])
+    gone = ["less.zip!0000.png", "whole.zip!0000.png", "whole.zip!0001.png"]
+    assert sorted(prune(store).files) == [str(images / name) for name in gone]
 
 
 def test_a_prune_waits_for_nobody(store: Store) -> None:

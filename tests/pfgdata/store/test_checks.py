@@ -191,7 +191,7 @@ def test_a_flipped_shadow_is_never_believed(changed_store: Store) -> None:
 def again(store: Store, images: Path) -> IngestReport:
     """Ingest the same folder into the store as it is on disk now."""
     store = Store.open(store.path)
-    return ingest(plan_segments(images, store.roots()), store, CheapTagger(), options=OPTIONS)
+    return ingest(plan_segments([images], store.roots()), store, CheapTagger(), options=OPTIONS)
 
 
 @pytest.mark.parametrize("collected", [False, True])

@@ -61,7 +61,7 @@ def test_a_reader_always_sees_every_row_once(tmp_path: Path, age: float, rounds:
     store = new_store(tmp_path / "feats")
     images = tmp_path / "images"
     make_images(images, IMAGES)
-    ingest(plan_segments(images, {}), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([images], {}), store, CheapTagger(), options=OPTIONS)
     context = multiprocessing.get_context("spawn")
     stop, (ours, theirs) = context.Event(), context.Pipe()
     reader = context.Process(
@@ -75,7 +75,7 @@ def test_a_reader_always_sees_every_row_once(tmp_path: Path, age: float, rounds:
             for index in range(CHANGED):
                 target = images / f"{(turn * CHANGED + index) % IMAGES:04d}.png"
                 (tmp_path / "fresh" / f"{index:04d}.png").replace(target)
-            ingest(plan_segments(images, store.roots()), store, CheapTagger(), options=OPTIONS)
+            ingest(plan_segments([images], store.roots()), store, CheapTagger(), options=OPTIONS)
             compact(store, rows=8 if turn % 3 else 100)
             gc(store, older_than=age)
     finally:

@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Store:
     """60 images in eight shards."""
     make_images(tmp_path / "images", 60)
     store = new_store(tmp_path / "feats")
-    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([tmp_path / "images"], {}), store, CheapTagger(), options=OPTIONS)
     return store
 
 
