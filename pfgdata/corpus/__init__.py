@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pfgdata.corpus.folders import WalkCounts, walk
 from pfgdata.corpus.pool import ordered_pool
-from pfgdata.corpus.reader import ReadResult, read
+from pfgdata.corpus.reader import MAX_BYTES, ReadResult, read
 from pfgdata.corpus.segments import Segment, plan_segments
 
 __all__ = [
+    "MAX_BYTES",
     "ReadResult",
     "Segment",
     "WalkCounts",

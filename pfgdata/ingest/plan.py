@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.corpus import Segment, WalkCounts, walk
+from pfgdata.corpus import MAX_BYTES, Segment, WalkCounts, walk
 from pfgdata.errors import AccessError
+from pfgdata.images import Limits
 from pfgdata.ingest.report import IngestReport
 from pfgdata.records import Found, ImageKey, Progress, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, key_bytes, stable_order
@@ -31,7 +32,7 @@ _Place = tuple[str, bytes, tuple[bytes, ...]]  # root, path, and () or (member,)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOptions:
-    """How to ingest; none of it changes what is stored, but for rounding."""
+    """How to ingest. But for `limits`, `max_bytes` and `decode`, none of it changes what is stored."""
 
     batch_size: int = 8  # images a model call; the last batch is padded to it
     threads: int | None = None  # read and decode; None: one for each core
@@ -39,6 +40,11 @@ class IngestOptions:
     shard_seconds: float = 300.0  # ... or at this age, so that a crash costs minutes
     rehash: bool = False  # read every file, also where size and mtime are unchanged
     retry_failed: bool = False  # read files again that were no usable image
+    limits: Limits = Limits(min_side=16, max_aspect=20.0)  # icons and rules; an image out of them fails
+    max_bytes: int = MAX_BYTES  # of one file or member
+    decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
+    image_seconds: float = 60.0  # one image may take to be read and decoded before it fails
+    follow_links: bool = False  # to folders, and out of the corpus
 
 
 @dataclass(frozen=True, slots=True)
