@@ -10,57 +10,61 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pfgdata.errors import AccessError
 
 __all__ = ["Isolated"]
 
-P = ParamSpec("P")
+T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Isolated:
-    """Makes calls in child processes; a function, its arguments and its result must pickle."""
+class Isolated(Generic[T, R]):
+    """Makes the calls of one `function` in child processes; it, its argument and its result must pickle."""
 
-    START_SECONDS = 60.0  # for the interpreter and the imports of what is called, on a busy machine
+    START_SECONDS = 60.0  # for the interpreter and the imports of the function, on a busy machine
 
-    def __init__(self, *, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, function: Callable[[T], R], *, seconds: float) -> None:
+        self._function, self._seconds = function, seconds
         self._own = threading.local()
         self._all: list[_Child] = []
         self._lock = threading.Lock()
 
-    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """`function(*args, **kwargs)`, or its exception.
+    def __call__(self, argument: T) -> R:
+        """`function(argument)`, or its exception.
 
-        Raises TimeoutError when it takes over `seconds`, EOFError when its process died of it; the next
-        call has a new process. Raises AccessError where no process can be had.
+        Raises TimeoutError when it takes over `seconds`, EOFError when its process died of it; the next call
+        has a new process. Raises AccessError where no process can be had.
         """
         child: _Child | None = getattr(self._own, "child", None)
         if child is None:
             child = self._own.child = self._start()
         try:
-            return child.call(function, args, kwargs, self._seconds)
+            result, error = child.ask(argument, self._seconds)
         except (TimeoutError, EOFError, BrokenPipeError, ConnectionResetError) as problem:
             self._own.child = None
             child.kill()
             if isinstance(problem, TimeoutError):
                 raise
             raise EOFError("the process died") from problem
+        if error is not None:
+            raise error
+        return result
 
     def _start(self) -> _Child:
-        child = _Child()
+        no_process = "no process to decode it in could be started"
+        try:
+            child = _Child(self._function)
+        except OSError as problem:  # no memory, no descriptors
+            raise AccessError(no_process) from problem
         with self._lock:
             self._all.append(child)
         try:
-            child.wait(self.START_SECONDS)
-        except (
-            TimeoutError,
-            EOFError,
-        ) as problem:  # a script that spawns again when it is imported, no memory
+            child.receive(self.START_SECONDS)
+        except (TimeoutError, EOFError) as problem:  # the user's script starts an ingest when imported
             child.kill()
-            raise AccessError("no process to decode it in could be started") from problem
+            raise AccessError(no_process) from problem
         return child
 
     def close(self) -> None:
@@ -74,21 +78,25 @@ class Isolated:
 class _Child:
     """One process and the pipe to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[[T], R]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name="pfg-isolated", daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(theirs, function), name="pfg-isolated", daemon=True
+        )
         self._process.start()
         theirs.close()
 
-    def call(
-        self, function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float
-    ) -> R:
-        self._pipe.send((function, args, kwargs))
-        result, error = self.wait(seconds)
-        if error is not None:
-            raise error
-        return result
+    def ask(self, argument: object, seconds: float) -> Any:
+        """(result, error) of the function."""
+        self._pipe.send(argument)
+        return self.receive(seconds)
+
+    def receive(self, seconds: float) -> Any:
+        """What the process sends next, first None when it is up."""
+        if not self._pipe.poll(seconds):
+            raise TimeoutError
+        return self._pipe.recv()
 
     def kill(self) -> None:
         """End the process at once."""
@@ -96,24 +104,18 @@ class _Child:
         self._process.join()
         self._pipe.close()
 
-    def wait(self, seconds: float) -> Any:
-        """What the process sends next: at its start None, then (result, error) of each call."""
-        if not self._pipe.poll(seconds):
-            raise TimeoutError
-        return self._pipe.recv()
 
-
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     """Answer calls until the pipe closes."""
-    pipe.send(None)  # up and running: a call's time does not count from before
+    pipe.send(None)  # up, and all is imported: the time of a call does not count from before
     while True:
         try:
-            function, args, kwargs = pipe.recv()
+            argument = pipe.recv()
         except EOFError:
             return
         answer: tuple[Any, Exception | None]
         try:
-            answer = function(*args, **kwargs), None
+            answer = function(argument), None
         except Exception as problem:
             answer = None, problem
         pipe.send(answer)

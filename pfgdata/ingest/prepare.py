@@ -109,7 +109,7 @@ class Preparer:
         options: IngestOptions,
     ) -> None:
         self._segments, self._known, self._pixels, self._options = segments, known, pixels, options
-        self._isolated = Isolated(seconds=options.image_seconds)
+        self._isolated = Isolated(pixels, seconds=options.image_seconds)
         self._decoding: set[int] = set()  # ids of tasks
         self.stuck: Callable[[], int] = lambda: 0  # threads left behind so far
 
@@ -178,7 +178,7 @@ class Preparer:
         if self.stuck() < _STUCK_THREADS:
             return self._pixels(data)
         try:
-            return self._isolated.call(self._pixels, data)
+            return self._isolated(data)
         except TimeoutError:
             raise ContentError(_too_long(self._options.image_seconds)) from None
         except EOFError:
