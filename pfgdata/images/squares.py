@@ -2,7 +2,8 @@
 
 They differ in alpha, padding and resampling (facts in each function), so a store names the one it was made
 with. Each is bit-equal to its original on the goldens in tests/data/preprocess. Channels are RGB here; the
-originals swap to BGR float32 first, which no step before the model can tell.
+originals swap to BGR float32 first, which no step before the model can tell. Every step runs in OpenCV or
+Pillow with the interpreter's lock free, so that threads make squares side by side (docs/decode.md).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _kohya(array: _Array, size: int) -> _Array:
 
 def _webui(array: _Array, size: int) -> _Array:
     """pfg-webui and pfg-ComfyUI: alpha dropped, so hidden colour shows; Lanczos of OpenCV up, area down."""
-    padded = _padded(array[..., :3], max(array.shape[:2]))
+    padded = _padded(_opaque(array), max(array.shape[:2]))
     if len(padded) >= size:
         return _shrunk(padded, size)
     return _uint8(cv2.resize(padded, (size, size), interpolation=cv2.INTER_LANCZOS4))
@@ -65,10 +66,11 @@ def _webui(array: _Array, size: int) -> _Array:
 
 def _pfg_train(array: _Array, size: int) -> _Array:
     """laksjdjf/pfg training: only fully clear pixels turn white; never enlarged, padded to `size` instead."""
-    flat = array[..., :3]
+    flat = _opaque(array)
     if array.shape[2] == 4:
-        flat = flat.copy()
-        flat[array[..., 3] == 0] = 255
+        alpha = cv2.extractChannel(array, 3)
+        _, clear = cv2.threshold(alpha, 0, 255, cv2.THRESH_BINARY_INV)  # 255 where alpha is 0
+        flat = _uint8(cv2.bitwise_or(flat, cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB), dst=flat))
     return _shrunk(_padded(flat, max(*array.shape[:2], size)), size)
 
 
@@ -100,10 +102,14 @@ def _padded(array: _Array, side: int) -> _Array:
     height, width = array.shape[:2]
     if height == width == side:
         return array
-    canvas = np.full((side, side, 3), 255, np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
-    canvas[top : top + height, left : left + width] = array
-    return canvas
+    margins = (top, side - height - top, left, side - width - left)
+    return _uint8(cv2.copyMakeBorder(array, *margins, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+
+
+def _opaque(array: _Array) -> _Array:
+    """RGB without its alpha; of a view OpenCV would make a copy with the lock held."""
+    return array if array.shape[2] == 3 else _uint8(cv2.cvtColor(array, cv2.COLOR_RGBA2RGB))
 
 
 def _shrunk(array: _Array, size: int) -> _Array:
