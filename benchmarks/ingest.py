@@ -82,7 +82,7 @@ def _cpu() -> float:
 def run_ingest(images: Path, tagger: Tagger, store: Path, **options: Any) -> IngestReport:
     """Ingest a folder into a new store."""
     there = open_or_create(store, tagger)
-    segments = plan_segments(images, there.roots())
+    segments = plan_segments([images], there.roots())
     return ingest(segments, there, tagger, options=IngestOptions(**options))
 
 

@@ -85,7 +85,7 @@ class _Run:
         options = _options(IngestOptions, table)
         if tagger.batch_size:  # fixed by its graph
             options = replace(options, batch_size=tagger.batch_size)
-        segments = plan_segments(self._images or self._recipe.folder / table.images, store.roots())
+        segments = plan_segments([self._images or self._recipe.folder / table.images], store.roots())
         report = ingest(
             segments,
             store,

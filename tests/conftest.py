@@ -74,7 +74,7 @@ def small_corpus(tmp_path: Path) -> Path:
 def _mini_store(tmp_path_factory: pytest.TempPathFactory, mini: Path) -> Path:
     path = tmp_path_factory.mktemp("mini") / "feats"
     options = IngestOptions(batch_size=16, shard_rows=64)
-    ingest(plan_segments(mini, {}), new_store(path), CheapTagger(), options=options)
+    ingest(plan_segments([mini], {}), new_store(path), CheapTagger(), options=options)
     return path
 
 

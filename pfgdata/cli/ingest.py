@@ -88,7 +88,7 @@ def ingest(
     roots = there.roots() if there else {}
     for old, new in moves:
         roots = moved_roots(roots, old, new)
-    segments = plan_segments(images, roots)
+    segments = plan_segments([images], roots)
     options = IngestOptions(threads=threads, shard_rows=shard_rows, retry_failed=retry_failed, rehash=rehash)
     with ScreenProgress() as progress:
         if dry_run:

@@ -1,28 +1,32 @@
-"""What there is to ingest, and its bytes: folders walked in the stable order, files read safely and ahead.
+"""What there is to ingest, and its bytes: inputs walked in the stable order, images read safely and ahead.
 
-Paths are bytes here, as the file system has them. Every source of images yields `Found` in the stable order
-and `read` takes any of their keys: archives and list files join in there.
+Paths are bytes here, as the file system has them. Folders, lists, archives and single images all become
+segments; a walk of any yields `Found` in the stable order, and `read` takes any of their keys.
 """
 
 from __future__ import annotations
 
-from pfgdata.corpus.folders import WalkCounts, walk
+from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
+from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.isolated import Isolated
 from pfgdata.corpus.pool import OrderedPool, Patience, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, read
-from pfgdata.corpus.segments import Segment, plan_segments
+from pfgdata.corpus.segments import Segment, WalkOptions
 
 __all__ = [
     "MAX_BYTES",
+    "Chunk",
     "Isolated",
     "OrderedPool",
     "Patience",
     "ReadResult",
     "Segment",
     "WalkCounts",
+    "WalkOptions",
     "background",
     "ordered_pool",
     "plan_segments",
     "read",
     "walk",
+    "walk_chunks",
 ]

@@ -1,4 +1,4 @@
-"""The walk of a folder: images by name, in the stable order, one folder's names in memory at a time.
+"""The walk of a segment: images by name, in the stable order, one folder's names in memory at a time.
 
 The order is that of the bytes of whole relative paths. Sorting each folder gives it only if a folder's name
 counts with its slash: `a-b`, `a.txt` and `a/b` sort by `-`, `.` and `/`.
@@ -11,14 +11,20 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pfgdata.corpus.archives import index_archive
+from pfgdata.corpus.names import CONTROL_ENDINGS, archive_kind, is_image, is_wanted_folder
+from pfgdata.corpus.patterns import patterns_of
+from pfgdata.corpus.reader import open_plain
 from pfgdata.corpus.segments import Segment
+from pfgdata.errors import ImageError
 from pfgdata.records import Found, ImageKey
 
-__all__ = ["WalkCounts", "walk"]
+__all__ = ["Chunk", "WalkCounts", "walk", "walk_chunks"]
 
-# Images by name; what one really is, its content says.
-_EXTENSIONS = frozenset(b"jpg jpeg jfif png webp gif bmp tif tiff avif jxl heic heif".split())
-_THUMBNAIL_FOLDERS = frozenset([b"@eaDir", b"__MACOSX"])  # of Synology NAS, of zips made on macOS
+_Names = list[bytes]  # to visit in one folder, last first, folders with a slash
+_Id = tuple[int, int]  # device and inode of a folder
+_NOTHING = (0, 0)  # size and mtime_ns of what is not there
+_SLASH, _TYPE = ord("/"), 0o170000  # the bits of a mode that say what it is of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,77 +32,256 @@ class WalkCounts:
     """What a walk saw so far; walks add to it."""
 
     found: int = 0
-    ignored: int = 0  # no image by name, or hidden
+    ignored: int = 0  # no image by name, hidden, or not wanted by a pattern
     links: int = 0  # to a folder, or out of the root: not followed
     unreadable: list[bytes] = field(default_factory=list)  # folders that could not be listed, whole paths
+    # Whole paths of what is there and was not looked into: links, unfinished downloads, broken archives.
+    passed: set[bytes] = field(default_factory=set)
+
+
+class Chunk:
+    """Some entries of a walk in the stable order, by column."""
+
+    __slots__ = ("_members", "mtimes_ns", "paths", "sizes")
+
+    def __init__(self) -> None:
+        self.paths: list[bytes] = []
+        self.sizes: list[int] = []
+        self.mtimes_ns: list[int] = []
+        self._members: list[tuple[bytes, ...]] = []  # as far as there are any: most chunks have none
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def has_members(self) -> bool:
+        """Whether an entry is a member of an archive."""
+        return bool(self._members)
+
+    @property
+    def insides(self) -> list[tuple[bytes, ...]]:
+        """What stands beside each path, and sorts as the stable order does: no member comes first."""
+        return self._members + [()] * (len(self) - len(self._members))
+
+    def add(self, path: bytes, state: tuple[int, int]) -> None:
+        """Append a file: (size, mtime_ns)."""
+        self.paths.append(path)
+        self.sizes.append(state[0])
+        self.mtimes_ns.append(state[1])
+
+    def add_member(self, path: bytes, member: bytes, state: tuple[int, int]) -> None:
+        """Append a member of the archive at `path`."""
+        self._members = self.insides
+        self._members.append((member,))
+        self.add(path, state)
 
 
 def walk(segment: Segment, *, counts: WalkCounts) -> Iterator[Found]:
-    """Yield every file of the segment that is an image by name, in the stable order.
+    """Yield every file of the segment that is an image by name, and the images of archives, in stable order.
 
-    Names with a leading dot and thumbnail folders are passed over. A link to a file inside the root is a row
-    like any other; a link out of it, or to a folder, is not followed. A file that is gone, broken or no plain
-    file is yielded too, with what is known of it, and will fail to be read: nothing is dropped in silence.
+    What is passed over says `pfgdata.corpus.names`; it holds below folders, not for named files.
+    A link to a file inside the root is a row like any other; a link out of it, or to a folder, is not
+    followed unless the options say so, and then not into a folder that it lies in. A file that is gone,
+    broken or no plain file is yielded too, with what is known of it, and will fail to be read, as does an
+    archive that cannot be listed whole: nothing is dropped in silence.
     """
-    base = os.fsencode(segment.location) + b"/"
-    inside = os.path.realpath(base).rstrip(b"/") + b"/"
-    start = segment.prefix + b"/" if segment.prefix else b""
-    open_folders = [(start, _names(base, start, segment.exclude, counts))]
-    while open_folders:
-        folder, names = open_folders[-1]
-        if not names:
-            open_folders.pop()
-            continue
-        path = folder + names.pop()
-        if path.endswith(b"/"):
-            open_folders.append((path, _names(base, path, segment.exclude, counts)))
-            continue
-        state = _state(base + path, inside)
-        if state is None:
-            counts.links += 1
-            continue
-        counts.found += 1
-        yield Found(key=ImageKey(root=segment.root, path=path), size=state[0], mtime_ns=state[1])
+    for chunk in walk_chunks(segment, counts=counts, rows=1):
+        for path, inside, size, mtime_ns in zip(
+            chunk.paths, chunk.insides, chunk.sizes, chunk.mtimes_ns, strict=True
+        ):
+            key = ImageKey(root=segment.root, path=path, member=inside[0] if inside else None)
+            yield Found(key=key, size=size, mtime_ns=mtime_ns)
 
 
-def _names(base: bytes, folder: bytes, exclude: frozenset[bytes], counts: WalkCounts) -> list[bytes]:
-    """Names to visit in a folder, last first, folders with a slash; the rest is counted as ignored."""
-    names = []
-    try:
-        with os.scandir(base + folder) as entries:
-            for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder and folder + entry.name in exclude:
+def walk_chunks(segment: Segment, *, counts: WalkCounts, rows: int) -> Iterator[Chunk]:
+    """What `walk` yields, by column, which costs a third: chunks of `rows`, the last one of less."""
+    walker = _Walker(segment, counts, rows)
+    for start in segment.starts:
+        if not start or start.endswith(b"/"):
+            yield from walker.below(start)
+        elif walker.wants(start):
+            yield from walker.at(start, opened=True)
+    if len(walker.chunk):
+        yield walker.take()
+
+
+class _Walker:
+    """The walk of one segment: `chunk` is the one being filled, yielded when it has `rows`."""
+
+    def __init__(self, segment: Segment, counts: WalkCounts, rows: int) -> None:
+        options = segment.options
+        self.chunk = Chunk()
+        self._segment, self._counts, self._rows = segment, counts, rows
+        self._base = os.fsencode(segment.location).rstrip(b"/") + b"/"
+        self._inside = os.path.realpath(self._base).rstrip(b"/") + b"/"
+        self._follow, self._archives = options.follow_links, options.archives
+        self._archives_here = options.archives or bool(segment.named)
+        self._patterns = patterns_of(options.include, options.exclude)
+
+    def wants(self, path: bytes) -> bool:
+        """Whether a named file is taken; one that is not counts as ignored."""
+        kind = archive_kind(path)
+        wanted = kind is not None or is_image(path)
+        if wanted and self._patterns:
+            wanted = not self._patterns.skips(path + b"/") if kind else self._patterns.takes(path)
+        self._counts.ignored += not wanted
+        return wanted
+
+    def below(self, start: bytes) -> Iterator[Chunk]:
+        """Fill in all files below a folder."""
+        lstat, base, rows, chunk = os.lstat, self._base, self._rows, self.chunk
+        folders = [self._open(start, [])]
+        while folders:
+            folder, names, _ = folders[-1]
+            while names:
+                name = names.pop()
+                path = folder + name
+                if name[-1] == _SLASH:
+                    folders.append(self._open(path, [identity for _, _, identity in folders]))
+                    break
+                try:
+                    state = lstat(base + path)
+                    plain = state.st_mode & _TYPE == stat.S_IFREG
+                except OSError:
+                    plain = False
+                if not plain or (self._archives_here and not is_image(name)):
+                    yield from self.at(path, opened=self._archives_here)
+                    chunk = self.chunk
                     continue
-                if _is_wanted(entry.name, is_folder=is_folder):
-                    names.append(entry.name + b"/" if is_folder else entry.name)
-                else:
-                    counts.ignored += 1
-    except OSError:
-        counts.unreadable.append((base + folder).rstrip(b"/"))
-    names.sort(reverse=True)
-    return names
+                chunk.paths.append(path)
+                chunk.sizes.append(state.st_size)
+                chunk.mtimes_ns.append(state.st_mtime_ns)
+                if len(chunk.paths) >= rows:
+                    yield self.take()
+                    chunk = self.chunk
+            else:
+                folders.pop()
 
+    def at(self, path: bytes, *, opened: bool) -> Iterator[Chunk]:
+        """Fill in a file of any kind, or what is in the archive it is, where it is to be `opened`."""
+        state = self._state(path)
+        if state is None:
+            self._counts.links += 1
+            self._counts.passed.add(self._base + path)
+        elif opened and archive_kind(path):
+            yield from self._members(path, state)
+        else:
+            self.chunk.add(path, state)
+        if len(self.chunk) >= self._rows:
+            yield self.take()
 
-def _is_wanted(name: bytes, *, is_folder: bool) -> bool:
-    if name.startswith(b"."):
-        return False
-    if is_folder:
-        return name not in _THUMBNAIL_FOLDERS
-    _, dot, extension = name.rpartition(b".")
-    return bool(dot) and extension.lower() in _EXTENSIONS
+    def take(self) -> Chunk:
+        """The chunk, and a new one begun."""
+        chunk, self.chunk = self.chunk, Chunk()
+        self._counts.found += len(chunk)
+        return chunk
 
+    def _members(self, path: bytes, state: tuple[int, int]) -> Iterator[Chunk]:
+        """Fill in the images of an archive, and the archive itself first if it could not be listed whole."""
+        kind = archive_kind(path)
+        assert kind is not None
+        index = None
+        try:
+            with open_plain(self._base, path, follow_links=self._follow) as (file, opened):
+                index, mtime_ns = index_archive(file, kind), opened.st_mtime_ns
+        except (ImageError, OSError):
+            pass  # reading it says what is wrong
+        if index is None or index.problem:
+            self.chunk.add(path, state)
+            if state != _NOTHING:
+                self._counts.passed.add(self._base + path)
+        if index is None:
+            return
+        self._counts.ignored += index.ignored
+        for name in sorted(index.members):
+            if self._patterns and not self._patterns.takes(path + b"/" + name):
+                self._counts.ignored += 1
+                continue
+            self.chunk.add_member(path, name, (index.members[name].size, mtime_ns))
+            if len(self.chunk) >= self._rows:
+                yield self.take()
 
-def _state(path: bytes, inside: bytes) -> tuple[int, int] | None:
-    """(size, mtime_ns) of a file or a link's target; (0, 0) if there is none to be had; None to ignore it."""
-    try:
-        state = os.lstat(path)
-        if stat.S_ISLNK(state.st_mode):
-            if not os.path.realpath(path).startswith(inside):
-                return None
-            state = os.stat(path)  # noqa: PTH116  (bytes, which pathlib does not take)
-            if stat.S_ISDIR(state.st_mode):
-                return None
-    except OSError:
-        return 0, 0
-    return state.st_size, state.st_mtime_ns
+    def _open(self, folder: bytes, above: list[_Id | None]) -> tuple[bytes, _Names, _Id | None]:
+        """A folder, its names, its identity where links are followed; one that lies in itself is empty."""
+        if not self._follow:
+            return folder, self._names(folder), None
+        try:
+            state = os.stat(self._base + folder)  # noqa: PTH116  (bytes, which pathlib does not take)
+        except OSError:
+            return folder, self._names(folder), None
+        identity = (state.st_dev, state.st_ino)
+        if identity in above:
+            self._counts.links += 1
+            return folder, [], identity
+        return folder, self._names(folder), identity
+
+    def _names(self, folder: bytes) -> _Names:
+        """Names to visit in a folder; the rest is counted."""
+        names: _Names = []
+        controls: list[bytes] = []
+        try:
+            with os.scandir(self._base + folder) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if entry.is_dir(follow_symlinks=self._follow):
+                        self._add_folder(folder, name, names)
+                    elif is_image(name) and not name.startswith(b"."):
+                        names.append(name)
+                    else:
+                        self._add_other(folder, entry, names)
+                        if name.endswith(CONTROL_ENDINGS):
+                            controls.append(name.rpartition(b".")[0])
+        except OSError:
+            self._counts.unreadable.append((self._base + folder).rstrip(b"/"))
+        if controls:
+            self._drop_unfinished(folder, names, controls)
+        if self._patterns:
+            names = [name for name in names if self._is_wanted(folder, name)]
+        names.sort(reverse=True)
+        return names
+
+    def _add_folder(self, folder: bytes, name: bytes, names: _Names) -> None:
+        if not is_wanted_folder(name):
+            self._counts.ignored += 1
+        elif folder + name not in self._segment.exclude:
+            names.append(name + b"/")
+
+    def _add_other(self, folder: bytes, entry: os.DirEntry[bytes], names: _Names) -> None:
+        """A file that is no image: an archive to open, a link to a folder, or nothing."""
+        name = entry.name
+        hidden = name.startswith(b".")
+        if folder + name in self._segment.named or (self._archives and not hidden and archive_kind(name)):
+            names.append(name)
+        elif not hidden and entry.is_symlink() and entry.is_dir():
+            self._counts.links += 1
+            self._counts.passed.add(self._base + folder + name)
+        else:
+            self._counts.ignored += 1
+
+    def _drop_unfinished(self, folder: bytes, names: _Names, controls: list[bytes]) -> None:
+        for name in set(controls).intersection(names):
+            names.remove(name)
+            self._counts.ignored += 1
+            self._counts.passed.add(self._base + folder + name)
+
+    def _is_wanted(self, folder: bytes, name: bytes) -> bool:
+        if name.endswith(b"/"):
+            wanted = not self._patterns.skips(folder + name)
+            self._counts.ignored += not wanted
+            return wanted
+        return self.wants(folder + name)
+
+    def _state(self, path: bytes) -> tuple[int, int] | None:
+        """(size, mtime_ns) of a file or a link's target, zeros if there is none; None if not followed."""
+        whole = self._base + path
+        try:
+            state = os.lstat(whole)
+            if stat.S_ISLNK(state.st_mode):
+                if not self._follow and not os.path.realpath(whole).startswith(self._inside):
+                    return None
+                state = os.stat(whole)  # noqa: PTH116  (bytes, which pathlib does not take)
+                if stat.S_ISDIR(state.st_mode):
+                    return None
+        except OSError:
+            return _NOTHING
+        return state.st_size, state.st_mtime_ns

@@ -9,13 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from pfgdata.corpus.archives import IndexCache, index_archive, member_bytes
+from pfgdata.corpus.names import ArchiveKind, archive_kind
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_BYTES", "ReadResult", "read"]
+__all__ = ["MAX_BYTES", "ReadResult", "open_plain", "read"]
 
 MAX_BYTES = 2 << 30  # 200 megapixels of uncompressed 16-bit RGBA are 1.6 GB
 
@@ -26,51 +31,79 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_INDEXES = IndexCache(members=300_000, archives=256)  # some 75 MB and the names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadResult:
-    """A file's bytes, and the size and mtime_ns it had both before and after they were read."""
+    """An image's bytes, their number, and the mtime_ns its file had both before and after they were read."""
 
     data: bytes
     size: int
     mtime_ns: int
 
 
-def read(location: Path, key: ImageKey, *, max_bytes: int = MAX_BYTES) -> ReadResult:
+def read(
+    location: Path, key: ImageKey, *, max_bytes: int = MAX_BYTES, follow_links: bool = False
+) -> ReadResult:
     """Read the image `key` of a corpus root that is now at `location`.
 
     Raises AccessError where there is no whole file to be had this time: gone, no permission, changed while
-    read, no plain file, a link out of the root; ContentError where it has over `max_bytes`.
+    read, no plain file, a link out of the root unless `follow_links`; ContentError where it has over
+    `max_bytes`, or is a member that its archive cannot give. The key of an archive itself raises what is
+    wrong with it.
     """
-    if key.member is not None:
-        raise AccessError("a member of an archive, which this version does not read")
+    kind = archive_kind(key.path)
     try:
-        return _read(os.fsencode(location), key.path, max_bytes)
+        with open_plain(os.fsencode(location), key.path, follow_links=follow_links) as (file, before):
+            if kind is None and key.member is None:
+                data = _whole(file, before.st_size, max_bytes)
+            else:
+                data = _member(file, before, key.member, kind, max_bytes)
+            after = os.fstat(file.fileno())
     except OSError as problem:
         raise AccessError(_reason(problem)) from problem
+    if _version(before) != _version(after) or (key.member is None and len(data) != before.st_size):
+        raise AccessError("changed while it was read")
+    return ReadResult(data=data, size=len(data), mtime_ns=before.st_mtime_ns)
 
 
-def _read(base: bytes, path: bytes, max_bytes: int) -> ReadResult:
-    target = _target(base, path)
+@contextmanager
+def open_plain(base: bytes, path: bytes, *, follow_links: bool) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """The plain file at `path` below `base`, open, and its stat. Raises AccessError, OSError as `read`."""
+    target = _target(base, path, follow_links)
     _require_plain(os.lstat(target))
     descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        before = os.fstat(file.fileno())
-        _require_plain(before)
-        if before.st_size > max_bytes:
-            raise ContentError(f"{before.st_size:,} bytes, over the limit of {max_bytes:,}")
-        data = file.read(before.st_size + 1)  # and no more, however fast it grows
-        after = os.fstat(file.fileno())
-    if _version(before) != _version(after) or len(data) != before.st_size:
-        raise AccessError("changed while it was read")
-    return ReadResult(data=data, size=before.st_size, mtime_ns=before.st_mtime_ns)
+        state = os.fstat(file.fileno())
+        _require_plain(state)
+        yield file, state
 
 
-def _target(base: bytes, path: bytes) -> bytes:
+def _whole(file: BinaryIO, size: int, max_bytes: int) -> bytes:
+    if size > max_bytes:
+        raise ContentError(f"{size:,} bytes, over the limit of {max_bytes:,}")
+    return file.read(size + 1)  # and no more, however fast it grows
+
+
+def _member(
+    file: BinaryIO, state: os.stat_result, name: bytes | None, kind: ArchiveKind | None, max_bytes: int
+) -> bytes:
+    if kind is None:
+        raise AccessError("no archive by its name")
+    version = (kind, state.st_dev, state.st_ino, *_version(state))
+    index = _INDEXES.get(version, lambda: index_archive(file, kind))
+    if name is None:
+        raise ContentError(index.problem) if index.problem else AccessError("changed since it was listed")
+    if name not in index.members:
+        raise AccessError("no longer in its archive")
+    return member_bytes(file.fileno(), index.members[name], max_bytes=max_bytes)
+
+
+def _target(base: bytes, path: bytes, follow_links: bool) -> bytes:
     """The file behind every link of the path, which must be inside the root."""
     target = os.path.realpath(base + b"/" + path, strict=True)
-    if not target.startswith(os.path.realpath(base).rstrip(b"/") + b"/"):
+    if not follow_links and not target.startswith(os.path.realpath(base).rstrip(b"/") + b"/"):
         raise AccessError("a link out of the corpus")
     return target
 

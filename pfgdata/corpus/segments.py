@@ -1,4 +1,4 @@
-"""Which parts of which corpus roots an ingest of one folder covers.
+"""Which part of one corpus root an ingest covers, and by what rules it is walked.
 
 A root is named by its realpath at the first ingest for ever, and may have moved since: a segment carries both
 the name and the place.
@@ -6,95 +6,68 @@ the name and the place.
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+import bisect
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pfgdata.errors import ConfigError
-from pfgdata.records import shown
+from pfgdata.corpus.names import archive_kind, is_image, is_passed_over
+from pfgdata.corpus.patterns import patterns_of
+from pfgdata.records import ImageKey
 
-__all__ = ["Segment", "plan_segments"]
+__all__ = ["Segment", "WalkOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkOptions:
+    """How to walk; a pattern that cannot be one raises ConfigError."""
+
+    include: tuple[str, ...] = ()  # patterns of pfgdata.corpus.patterns: only paths that one matches
+    exclude: tuple[str, ...] = ()  # and none that one of these matches
+    follow_links: bool = False  # to folders, and to files out of the root
+    archives: bool = False  # open the archives that lie in folders, not only those named as an input
+
+    def __post_init__(self) -> None:
+        patterns_of(self.include, self.exclude)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """The part of a corpus root to walk: all of it, or what is below `prefix`.
+    """The part of a corpus root to walk: what is below or at `starts`, which are sorted and disjoint.
 
-    `exclude` are folders, relative to the root like `prefix`, that are roots of their own.
+    All paths are relative to the root. A start that ends in a slash is a folder, an empty one the root
+    itself, any other a file that was named. `exclude` are folders that are roots of their own.
     """
 
     root: str
     location: Path  # where the root is now
-    prefix: bytes = b""
+    starts: tuple[bytes, ...] = (b"",)
     exclude: frozenset[bytes] = frozenset()
+    named: frozenset[bytes] = frozenset()  # archives below a folder start that are to be opened
+    options: WalkOptions = field(default_factory=WalkOptions)
 
+    def covers(self, key: ImageKey) -> bool:
+        """Whether the walk would find the image of `key` if it were there."""
+        start = self._start_of(key.path) if key.root == self.root else None
+        if start is None or is_passed_over(key.path[len(start) :] or b"named"):
+            return False
+        if self.exclude and any(key.path.startswith(folder + b"/") for folder in self.exclude):
+            return False
+        path = key.path
+        if key.member is None:
+            wanted = is_image(path)
+        else:
+            opened = self.options.archives or start == path or path in self.named
+            wanted = opened and archive_kind(path) in ("tar", "zip")
+            wanted = wanted and is_image(key.member) and not is_passed_over(key.member)
+            path += b"/" + key.member
+        patterns = patterns_of(self.options.include, self.options.exclude)
+        return wanted and (not patterns or patterns.takes(path))
 
-def plan_segments(folder: Path, roots: Mapping[str, str]) -> list[Segment]:
-    """The segments that together hold `folder`, sorted by root; `roots` is known root -> where it is now.
-
-    The longest known root above the folder wins, else the folder is a new one; known roots below it are
-    segments of their own. Raises ConfigError where the folder cannot be walked or named.
-    """
-    start = _walkable(folder)
-    places = {os.path.realpath(place): root for root, place in sorted(roots.items())}
-    above = [place for place in places if _is_within(start, place)]
-    if not above:
-        places[start] = _new_root(start, roots)
-    segments = [_segment(places, place=max(above, key=len, default=start), start=start)]
-    for place in places:
-        if (
-            place != start and _is_within(place, start) and Path(place).is_dir()
-        ):  # one not mounted is left out
-            segments.append(_segment(places, place=place, start=place))
-    return sorted(segments, key=lambda segment: segment.root.encode())
-
-
-def _walkable(folder: Path) -> str:
-    """The folder's realpath, after the checks a user can act on."""
-    try:
-        is_folder = stat.S_ISDIR(folder.stat().st_mode)
-    except OSError as problem:
-        reason = (problem.strerror or "cannot be reached").lower()
-        raise ConfigError(f"{folder}: {reason}; check the path, or mount the disk it is on") from None
-    if not is_folder:
-        raise ConfigError(f"{folder} is a file; name the folder that holds the images")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise ConfigError(f"{folder} cannot be listed; give this user permission to read it")
-    return os.path.realpath(folder)
-
-
-def _new_root(start: str, roots: Mapping[str, str]) -> str:
-    """The name of a root first seen at `start`: the realpath itself."""
-    try:
-        start.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{shown(os.fsencode(start))} is not a UTF-8 path; rename the folder to ingest it"
-        ) from None
-    if start in roots:
-        raise ConfigError(
-            f"{start} is on record as the old place of a corpus now at {roots[start]};"
-            " give this folder another name, or use another store"
-        )
-    return start
-
-
-def _segment(places: Mapping[str, str], *, place: str, start: str) -> Segment:
-    """The segment of the root at `place` from `start` down, without the roots inside it."""
-    inside = (other for other in places if other != place and _is_within(other, place))
-    return Segment(
-        root=places[place],
-        location=Path(place),
-        prefix=_relative(start, place),
-        exclude=frozenset(_relative(other, place) for other in inside),
-    )
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _relative(path: str, folder: str) -> bytes:
-    return os.fsencode(path[len(folder.rstrip("/")) :].lstrip("/"))
+    def _start_of(self, path: bytes) -> bytes | None:
+        """The start that `path` is at or below: the last one that does not sort after it, or none."""
+        at = bisect.bisect_right(self.starts, path) - 1
+        if at < 0:
+            return None
+        start = self.starts[at]
+        is_folder = not start or start.endswith(b"/")
+        return start if path == start or (is_folder and path.startswith(start)) else None

@@ -7,27 +7,28 @@ kept by column, some tens of bytes an image.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pfgdata.corpus import MAX_BYTES, Segment, WalkCounts, walk
-from pfgdata.errors import AccessError
+from pfgdata.corpus import MAX_BYTES, Chunk, Segment, WalkCounts, walk_chunks
+from pfgdata.errors import AccessError, ContentError
 from pfgdata.images import Limits
+from pfgdata.ingest.known import KnownRows
 from pfgdata.ingest.report import IngestReport
 from pfgdata.records import Found, ImageKey, Progress, shown
-from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, key_bytes, stable_order
+from pfgdata.store import Shadow, Snapshot
 
 __all__ = ["IngestOptions", "Plan", "Task", "lacks", "make_plan"]
 
-_CHUNK = 8192  # rows turned into Python objects at a time
-_SHOW_EVERY = 64  # files walked between two movements of the bar: 3 us each, a fifth of what a file costs
+_CHUNK = 512  # files decided at a time: 2 us each at the best, and the bar moves once a second on a slow disk
 _ASK_EVERY = 4096  # files walked between two questions to `stop`: some 60 ms of a warm local disk
-
-_Place = tuple[str, bytes, tuple[bytes, ...]]  # root, path, and () or (member,); see _place
+_SLASH = ord("/")
+_LIMITS = Limits(min_side=16, max_aspect=20.0)  # icons and ruled lines teach nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class IngestOptions:
     shard_seconds: float = 300.0  # ... or at this age, so that a crash costs minutes
     rehash: bool = False  # read every file, also where size and mtime are unchanged
     retry_failed: bool = False  # read files again that were no usable image
-    limits: Limits = Limits(min_side=16, max_aspect=20.0)  # icons and rules; an image out of them fails
+    limits: Limits = _LIMITS  # an image out of them fails
     max_bytes: int = MAX_BYTES  # of one file or member
     decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
     image_seconds: float = 60.0  # one image may take to be read and decoded before it fails
@@ -59,26 +60,13 @@ class Task:
     old_access: tuple[int, int, str] | None  # size, mtime_ns, reason of old_failure if of kind access
 
 
-class _Known(NamedTuple):
-    """A row or failure of the store, as the merge sees it: a tuple, for one is made of every row."""
-
-    place: _Place
-    size: int
-    mtime_ns: int
-    shard: str
-    row: int
-    content_id: bytes | None = None  # of an image
-    kind: str | None = None  # of a failure, and its reason
-    reason: str | None = None
-
-
 class Plan:
     """The images to read, in the stable order, held by column.
 
-    An image takes about 80 bytes and its name, one to read again 16 more, for as long as the plan lives.
+    An image takes about 100 bytes and its name for as long as the plan lives.
     """
 
-    _SCHEMA = pa.schema(
+    SCHEMA = pa.schema(
         [
             ("segment", pa.int32()),
             ("root", pa.dictionary(pa.int32(), pa.string())),
@@ -98,42 +86,18 @@ class Plan:
     )
 
     def __init__(self) -> None:
-        self._chunks: list[pa.RecordBatch] = []
-        self._open: list[tuple[Any, ...]] = []  # rows as _SCHEMA has them
-        self._count = 0
+        self._batches: list[pa.RecordBatch] = []
 
     def __len__(self) -> int:
-        return self._count
-
-    def add(self, task: Task) -> None:
-        """Append a task."""
-        found, key, image, failure = task.found, task.found.key, task.old_image, task.old_failure
-        self._open.append(
-            (
-                task.segment,
-                *(key.root, key.path, key.member),
-                *(found.size, found.mtime_ns),
-                *((image.shard, image.row) if image else (None, None)),
-                *((failure.shard, failure.row) if failure else (None, None)),
-                task.old_content,
-                *(task.old_access or (None, None, None)),
-            )
-        )
-        self._count += 1
-        if len(self._open) == _CHUNK:
-            self._close()
+        return sum(len(batch) for batch in self._batches)
 
     def __iter__(self) -> Iterator[Task]:
-        self._close()
-        for chunk in self._chunks:
-            yield from map(_task, chunk.to_pylist())
+        for batch in self._batches:
+            yield from map(_task, batch.to_pylist())
 
-    def _close(self) -> None:
-        if self._open:
-            columns = zip(zip(*self._open, strict=True), self._SCHEMA.types, strict=True)
-            arrays = [pa.array(values, kind) for values, kind in columns]
-            self._chunks.append(pa.RecordBatch.from_arrays(arrays, schema=self._SCHEMA))
-            self._open = []
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Append tasks, as SCHEMA has them."""
+        self._batches.append(batch)
 
 
 def make_plan(
@@ -151,151 +115,125 @@ def make_plan(
     access is tried again. No `snapshot` means an empty store. `stop` is asked every 4,096 files: once true
     the walk ends, the plan is of what was walked, the report says interrupted and counts nothing as gone.
 
-    Beside the plan, every row of the store is held while the walk goes on: about 75 bytes and its name, and
-    200 in all at the start, when they are sorted (598,016 rows: 123 MB at the peak).
+    Beside the plan, every row of the store is held by column while the walk goes on; see KnownRows.
     """
-    plan, counts = Plan(), WalkCounts()
-    images = _Stream(_rows(snapshot, "images"), segments, counts)
-    failures = _Stream(_rows(snapshot, "failures"), (), counts)
+    merge = _Merge(snapshot, options, report)
     progress.start("walk", total=None)
-    for number, (index, found) in enumerate(_walk_all(segments, counts), start=1):
-        if number % _SHOW_EVERY == 0:
-            progress.advance(_SHOW_EVERY)
-        place = _place(found.key)
-        image, failure = images.at(place), failures.at(place)
-        if image and _same(image, found) and not failure and not options.rehash:
-            report.unchanged += 1
-        elif _failed_for_good(failure, found) and not (options.rehash or options.retry_failed):
-            report.failed += 1
-        else:
-            plan.add(_task_of(found, index, image, failure))
-        if number % _ASK_EVERY == 0 and stop():
-            report.interrupted = True
+    since = 0
+    for index, segment in enumerate(segments):
+        merge.open(segment)
+        for chunk in walk_chunks(segment, counts=merge.counts, rows=_CHUNK):
+            progress.advance(len(chunk))
+            merge.add(chunk, index)
+            since = (since + len(chunk)) % _ASK_EVERY
+            if since < len(chunk) and stop():
+                report.interrupted = True
+                break
+        if report.interrupted:
+            report.gone = 0
             break
-    else:
-        images.drain()
-        report.gone = images.gone
-    progress.advance(counts.found % _SHOW_EVERY)
+        merge.close()
     progress.finish()
+    counts = merge.counts
     report.found, report.ignored = counts.found, counts.ignored
     report.links = counts.links
     report.unreadable = [shown(folder) for folder in counts.unreadable]
-    return plan
+    return merge.plan
 
 
-def _walk_all(segments: Sequence[Segment], counts: WalkCounts) -> Iterator[tuple[int, Found]]:
-    for index, segment in enumerate(segments):
-        for found in walk(segment, counts=counts):
-            yield index, found
+class _Merge:
+    """The walk and the rows on their way through each other; what must be read goes into `plan`."""
+
+    def __init__(self, snapshot: Snapshot | None, options: IngestOptions, report: IngestReport) -> None:
+        self.plan, self.counts = Plan(), WalkCounts()
+        self._images, self._failures = KnownRows(snapshot, "images"), KnownRows(snapshot, "failures")
+        self._content = self._failures.is_equal("kind", ContentError.kind)
+        self._access = self._failures.is_equal("kind", AccessError.kind)
+        self._options, self._report = options, report
+        self._segment: Segment
+
+    def open(self, segment: Segment) -> None:
+        """Begin with a segment."""
+        self._segment = segment
+        self._images.open(segment)
+        self._failures.open(segment)
+
+    def close(self) -> None:
+        """End with the segment: what was not asked for may be gone."""
+        self._images.close(self._missed)
+
+    def add(self, chunk: Chunk, segment: int) -> None:
+        """Decide the next chunk of the walk."""
+        options = self._options
+        sizes, times = np.array(chunk.sizes, np.uint64), np.array(chunk.mtimes_ns, np.int64)
+        image = self._images.match(chunk, self._missed)
+        failure = self._failures.match(chunk, lambda _: None)
+        untouched = self._images.is_same(image, sizes, times) & (failure < 0)
+        unchanged = untouched & (not options.rehash)
+        failed = self._failures.is_same(failure, sizes, times) & _at(self._content, failure)
+        failed &= not (options.rehash or options.retry_failed)
+        self._report.unchanged += int(unchanged.sum())
+        self._report.failed += int(failed.sum())
+        todo = np.flatnonzero(~(unchanged | failed))
+        if len(todo):
+            old = self._old_columns(image[todo], failure[todo], untouched[todo])
+            columns = {**self._new_columns(chunk, todo, segment), **old}
+            self.plan.add(pa.record_batch(columns, schema=Plan.SCHEMA))
+
+    def _new_columns(self, chunk: Chunk, todo: npt.NDArray[np.int64], segment: int) -> dict[str, Any]:
+        """What the walk says of the entries `todo`, in the plan."""
+        insides = chunk.insides if chunk.has_members else None
+        members = [insides[at][0] if insides[at] else None for at in todo] if insides else [None] * len(todo)
+        root = pa.array([self._segment.root])
+        return {
+            "segment": np.full(len(todo), segment, np.int32),
+            "root": pa.DictionaryArray.from_arrays(np.zeros(len(todo), np.int32), root),
+            "path": pa.array([chunk.paths[at] for at in todo], pa.binary()),
+            "member": pa.array(members, pa.binary()),
+            "size": np.array(chunk.sizes, np.uint64)[todo],
+            "mtime_ns": np.array(chunk.mtimes_ns, np.int64)[todo],
+        }
+
+    def _old_columns(
+        self, image: npt.NDArray[np.int64], failure: npt.NDArray[np.int64], untouched: npt.NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """What the rows at `image` and `failure`, -1 for none, say in the plan."""
+        images, failures = self._images, self._failures
+        access = np.where(_at(self._access, failure), failure, -1)
+        return {
+            "image_shard": images.take("shard", image),
+            "image_row": images.take("row", image),
+            "failure_shard": failures.take("shard", failure),
+            "failure_row": failures.take("row", failure),
+            "content_id": images.take("content_id", np.where(untouched, image, -1)),
+            "access_size": failures.take("size", access),
+            "access_mtime_ns": failures.take("mtime_ns", access),
+            "access_reason": failures.take("reason", access),
+        }
+
+    def _missed(self, key: ImageKey) -> None:
+        self._report.gone += lacks(self._segment, key, self.counts)
 
 
-class _Stream:
-    """The store's rows of one table in stable order, read forward while the walk goes on."""
-
-    def __init__(self, rows: Iterable[_Known], segments: Sequence[Segment], counts: WalkCounts) -> None:
-        self._rows = iter(rows)
-        self._next = next(self._rows, None)
-        self._segments, self._counts = segments, counts
-        self.gone = 0  # rows inside `segments` that were never asked for
-
-    def at(self, place: _Place) -> _Known | None:
-        """The row of `place`, or None; places must be asked for in the stable order."""
-        while self._next is not None and self._next.place < place:
-            self._pass()
-        if self._next is None or self._next.place != place:
-            return None
-        match, self._next = self._next, next(self._rows, None)
-        return match
-
-    def drain(self) -> None:
-        """Pass what is left."""
-        while self._next is not None:
-            self._pass()
-
-    def _pass(self) -> None:
-        assert self._next is not None
-        if self._segments:
-            key = _key(self._next.place)
-            self.gone += any(lacks(segment, key, self._counts) for segment in self._segments)
-        self._next = next(self._rows, None)
-
-
-def _place(key: ImageKey) -> _Place:
-    """What sorts as the stable order does: UTF-8 keeps the order of code points; no member comes first."""
-    return key.root, key.path, () if key.member is None else (key.member,)
-
-
-def _key(place: _Place) -> ImageKey:
-    root, path, inside = place
-    return ImageKey(root=root, path=path, member=inside[0] if inside else None)
-
-
-def _rows(snapshot: Snapshot | None, table: str) -> Iterator[_Known]:
-    """The visible rows of a table in the stable order."""
-    if snapshot is None:
-        return
-    columns = [*KEY_COLUMNS, "size", "mtime_ns"]
-    if table == "images":
-        rows = _plain(snapshot.images([*columns, "content_id"]))
-    else:
-        rows = _plain(snapshot.failures([*columns, "kind", "reason"]))
-    order = stable_order(rows)
-    for start in range(0, len(order), _CHUNK):
-        yield from _known(rows.take(order.slice(start, _CHUNK)))
-
-
-def _plain(rows: pa.Table) -> pa.Table:
-    """The rows in one chunk, where take is 17 times as fast as in 73, and content_id as plain bytes."""
-    if "content_id" in rows.column_names:
-        at = rows.column_names.index("content_id")
-        rows = rows.set_column(at, "content_id", pc.cast(rows["content_id"], pa.binary(16)))
-    return rows.unify_dictionaries().combine_chunks()
-
-
-def _known(rows: pa.Table) -> Iterator[_Known]:
-    """Each row as a _Known, column by column: a Python object for a cell, none for a row but its tuples."""
-    members = _values(key_bytes(rows, "member"))
-    inside = [() if member is None else (member,) for member in members]
-    places = zip(_values(rows["root"]), _values(key_bytes(rows, "path")), inside, strict=True)
-    rest = [
-        _values(rows[name]) if name in rows.column_names else [None] * len(rows)
-        for name in ("size", "mtime_ns", "shard", "row", "content_id", "kind", "reason")
-    ]
-    return map(_Known._make, zip(places, *rest, strict=True))
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    return column.to_numpy().tolist()  # several times faster than to_pylist, which makes a scalar of a cell
+def _at(values: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """The values at `rows`, false at -1."""
+    out = np.zeros(len(rows), np.bool_)
+    out[rows >= 0] = values[rows[rows >= 0]]
+    return out
 
 
 def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
-    """Whether the walk of `segment` would have found the file of `key`: not where a folder was unreadable."""
-    inside = not segment.prefix or key.path.startswith(segment.prefix + b"/")
-    if key.root != segment.root or not inside:
+    """Whether the walk of `segment` shows that the image of `key` is gone.
+
+    Not where it would not have found it, and not at or below what it could not read or did not look into.
+    """
+    if not segment.covers(key):
         return False
-    place = os.fsencode(segment.location) + b"/" + key.path
-    return not any(place.startswith(folder + b"/") for folder in counts.unreadable)
-
-
-def _failed_for_good(failure: _Known | None, found: Found) -> bool:
-    return failure is not None and failure.kind == "content" and _same(failure, found)
-
-
-def _task_of(found: Found, segment: int, image: _Known | None, failure: _Known | None) -> Task:
-    untouched = image is not None and _same(image, found) and failure is None
-    access = failure if failure is not None and failure.kind == AccessError.kind else None
-    return Task(
-        found,
-        segment,
-        Shadow(image.shard, "images", image.row) if image else None,
-        Shadow(failure.shard, "failures", failure.row) if failure else None,
-        image.content_id if image and untouched else None,
-        (access.size, access.mtime_ns, access.reason or "") if access else None,
-    )
-
-
-def _same(known: _Known, found: Found) -> bool:
-    return known.size == found.size and known.mtime_ns == found.mtime_ns
+    place = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
+    if any(place.startswith(folder + b"/") for folder in counts.unreadable):
+        return False
+    above = [place[:at] for at, one in enumerate(place) if one == _SLASH] if counts.passed else []
+    return counts.passed.isdisjoint([place, *above])
 
 
 def _task(row: dict[str, Any]) -> Task:

@@ -172,7 +172,7 @@ class Preparer:
 
     def _read(self, task: Task) -> ReadResult:
         options, location = self._options, self._segments[task.segment].location
-        return read(location, task.found.key, max_bytes=options.max_bytes)
+        return read(location, task.found.key, max_bytes=options.max_bytes, follow_links=options.follow_links)
 
     def _square(self, data: bytes) -> Square:
         if self.stuck() < _STUCK_THREADS:

@@ -290,7 +290,7 @@ def _crop(item: Missing, roots: Mapping[str, str], size: tuple[int, int]) -> _Cr
     assert item.keys
     for key in item.keys:
         try:
-            data = read(Path(roots[key.root]), key).data
+            data = read(Path(roots[key.root]), key, follow_links=True).data  # its content decides, below
         except ImageError as problem:  # of the file; the content was read at its ingest
             failure = _Cropped(item, key, None, None, AccessError.kind, str(problem))
             continue

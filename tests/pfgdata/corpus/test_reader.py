@@ -123,8 +123,3 @@ def test_a_file_that_keeps_changing_is_never_returned_torn(tmp_path: Path) -> No
     finally:
         stop.set()
         writer.join()
-
-
-def test_a_member_of_an_archive_is_not_read_yet(tmp_path: Path) -> None:
-    with pytest.raises(AccessError, match="member of an archive"):
-        read(tmp_path, key("a.zip", b"b.jpg"))

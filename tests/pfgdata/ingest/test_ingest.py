@@ -28,7 +28,7 @@ def run(
     folder: Path, store: Store, tagger: CheapTagger | None = None, options: IngestOptions = SMALL
 ) -> IngestReport:
     """Ingest `folder` and check that the report adds up."""
-    report = ingest(plan_segments(folder, store.roots()), store, tagger or CheapTagger(), options=options)
+    report = ingest(plan_segments([folder], store.roots()), store, tagger or CheapTagger(), options=options)
     assert report.found == (report.tagged + report.copied + report.unchanged + report.failed + report.pending)
     return report
 
@@ -199,7 +199,7 @@ def test_rehash_sees_new_bytes_under_an_old_stat(small_corpus: Path, tmp_path: P
 
 def test_a_stop_commits_what_is_scored_and_the_next_run_goes_on(small_corpus: Path, tmp_path: Path) -> None:
     store, tagger = new_store(tmp_path / "feats"), CheapTagger()
-    segments = plan_segments(small_corpus, {})
+    segments = plan_segments([small_corpus], {})
     report = ingest(segments, store, tagger, options=SMALL, stop=lambda: True)
     assert report.interrupted and 8 <= report.tagged < 40 and report.pending == 40 - report.tagged
     assert run(small_corpus, store, tagger).tagged == report.pending
@@ -207,7 +207,7 @@ def test_a_stop_commits_what_is_scored_and_the_next_run_goes_on(small_corpus: Pa
 
 
 def test_a_dry_run_counts_and_writes_nothing(small_corpus: Path, tmp_path: Path) -> None:
-    segments = plan_segments(small_corpus, {})
+    segments = plan_segments([small_corpus], {})
     report = plan_ingest(segments, None, progress=NoProgress())
     assert (report.found, report.pending) == (40, 40)
     store = new_store(tmp_path / "feats")
@@ -254,7 +254,7 @@ def test_what_is_below_a_folder_that_cannot_be_listed_is_not_gone(tmp_path: Path
     (tmp_path / "images" / "a").rename(tmp_path / "a")
     assert run(tmp_path / "images", store).gone == 3
     counts = WalkCounts(unreadable=[os.fsencode(tmp_path / "images" / "a")])
-    (segment,) = plan_segments(tmp_path / "images", store.roots())
+    (segment,) = plan_segments([tmp_path / "images"], store.roots())
     keys = [ImageKey(root=segment.root, path=path) for path in (b"a/0000.png", b"b/0000.png", b"ab/x.png")]
     assert [lacks(segment, key, counts) for key in keys] == [False, True, True]
 
@@ -356,12 +356,12 @@ def test_the_same_weights_with_another_vocabulary_are_refused(small_corpus: Path
 def test_roots_added_since_the_planning_are_noticed(tmp_path: Path) -> None:
     make_images(tmp_path / "a" / "sub", 2)
     store = new_store(tmp_path / "feats")
-    planned = plan_segments(tmp_path / "a", store.roots())
+    planned = plan_segments([tmp_path / "a"], store.roots())
     run(tmp_path / "a" / "sub", store)
     with pytest.raises(StoreError, match="run the same again"):
         ingest(planned, store, CheapTagger())
     assert run(tmp_path / "a", store).unchanged == 2
-    inner = plan_segments(tmp_path / "a" / "sub", {})
+    inner = plan_segments([tmp_path / "a" / "sub"], {})
     run(tmp_path / "a", store := new_store(tmp_path / "other"))
     with pytest.raises(StoreError, match="run the same again"):
         ingest(inner, store, CheapTagger())
@@ -370,7 +370,7 @@ def test_roots_added_since_the_planning_are_noticed(tmp_path: Path) -> None:
 def test_a_store_inside_its_corpus_is_not_walked(small_corpus: Path) -> None:
     store = new_store(small_corpus / "feats")
     make_images(store.path / "cache", 3)
-    assert plan_ingest(plan_segments(small_corpus, {}), store).found == 40
+    assert plan_ingest(plan_segments([small_corpus], {}), store).found == 40
     assert run(small_corpus, store).found == 40
     assert run(small_corpus, store).unchanged == 40
 

@@ -26,7 +26,7 @@ KILLS = 20
 def child(images: str, store: str, begun: Any) -> None:
     """Ingest in a process of its own; `begun` is set when it starts to work."""
     opened = Store.open(Path(store))
-    segments = plan_segments(Path(images), opened.roots())
+    segments = plan_segments([Path(images)], opened.roots())
     begun.set()
     ingest(segments, opened, CheapTagger(), options=OPTIONS)
 
@@ -62,7 +62,7 @@ def content(store: Store) -> tuple[dict[str, tuple[Any, ...]], Any]:
 def test_killed_twenty_times_and_finished_equals_a_run_never_killed(mini: Path, tmp_path: Path) -> None:
     whole = new_store(tmp_path / "whole")
     started = time.monotonic()
-    ingest(plan_segments(mini, {}), whole, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([mini], {}), whole, CheapTagger(), options=OPTIONS)
     duration = time.monotonic() - started
     expected, expected_features = content(whole)
 
@@ -80,7 +80,7 @@ def test_killed_twenty_times_and_finished_equals_a_run_never_killed(mini: Path, 
             acknowledged = 0
     assert killed >= KILLS // 2
 
-    ingest(plan_segments(mini, store.roots()), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([mini], store.roots()), store, CheapTagger(), options=OPTIONS)
     rows, features = content(store)
     assert rows == expected
     np.testing.assert_allclose(features, expected_features, atol=1e-3)

@@ -62,7 +62,7 @@ def run(
     folder: Path, store: Store, options: IngestOptions, tagger: CheapTagger | None = None, **how: Any
 ) -> IngestReport:
     report = ingest(
-        plan_segments(folder, store.roots()), store, tagger or CheapTagger(), options=options, **how
+        plan_segments([folder], store.roots()), store, tagger or CheapTagger(), options=options, **how
     )
     assert report.found == report.tagged + report.copied + report.unchanged + report.failed + report.pending
     return report
@@ -222,11 +222,11 @@ def test_the_report_says_how_busy_each_stage_was_and_which_one_held_up_the_other
 def test_a_dry_run_says_how_long_it_would_take_from_the_shards_written_last(
     small_corpus: Path, tmp_path: Path
 ) -> None:
-    store, segments = new_store(tmp_path / "feats"), plan_segments(small_corpus, {})
+    store, segments = new_store(tmp_path / "feats"), plan_segments([small_corpus], {})
     assert plan_ingest(segments, store).estimated_seconds is None
     run(small_corpus, store, IngestOptions(batch_size=8, threads=2))
     make_images(small_corpus / "more", 20, seed=4)
-    estimate = plan_ingest(plan_segments(small_corpus, store.roots()), store).estimated_seconds
+    estimate = plan_ingest(plan_segments([small_corpus], store.roots()), store).estimated_seconds
     record = store.snapshot().present[0].writer
     assert record["images"] == 40
     assert estimate == pytest.approx(record["seconds"]["total"] / 2, abs=0.06)

@@ -39,7 +39,7 @@ def mixed_store(tmp_path: Path) -> Store:
         make_images(tmp_path / "images" / str(index), 10, size=size, seed=index)
     shutil.copy(tmp_path / "images" / "0" / "0000.png", tmp_path / "images" / "twin.png")
     store = new_store(tmp_path / "feats")
-    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=INGEST)
+    ingest(plan_segments([tmp_path / "images"], {}), store, CheapTagger(), options=INGEST)
     return store
 
 
@@ -165,7 +165,7 @@ def test_a_moved_corpus_is_read_where_it_is_now(mixed_store: Store, vae: Vae, tm
 
 def ingest_again(store: Store, tmp_path: Path) -> None:
     """Bring in what changed in the images of `mixed_store`."""
-    ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger(), options=INGEST)
+    ingest(plan_segments([tmp_path / "images"], store.roots()), store, CheapTagger(), options=INGEST)
 
 
 def test_files_moved_in_the_corpus_are_read_where_they_are_now(

@@ -26,11 +26,11 @@ def changed_store(tmp_path: Path) -> Store:
     """24 images in three shards, then 4 of them changed: a fourth shard that shadows their old rows."""
     make_images(tmp_path / "images", 24)
     store = new_store(tmp_path / "feats")
-    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([tmp_path / "images"], {}), store, CheapTagger(), options=OPTIONS)
     make_images(tmp_path / "other", 4, seed=4)
     for index in range(4):
         (tmp_path / "other" / f"{index:04d}.png").replace(tmp_path / "images" / f"{index:04d}.png")
-    ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([tmp_path / "images"], store.roots()), store, CheapTagger(), options=OPTIONS)
     return store
 
 
@@ -92,7 +92,7 @@ def test_a_broken_data_shard_is_set_aside_and_the_next_ingest_redoes_its_images(
     assert len(paths(changed_store)) == 24 - victim.num_rows
     store = Store.open(changed_store.path)
     tagger = CheapTagger()
-    again = ingest(plan_segments(tmp_path / "images", store.roots()), store, tagger, options=OPTIONS)
+    again = ingest(plan_segments([tmp_path / "images"], store.roots()), store, tagger, options=OPTIONS)
     assert again.tagged == victim.num_rows and paths(store) == before
     assert verify(store.path, deep=True) == []
 
@@ -109,7 +109,7 @@ def test_a_shard_whose_json_is_lost_leaves_no_key_twice(changed_store: Store, tm
     make_images(tmp_path / "third", 4, seed=8)
     for index in range(2):
         (tmp_path / "third" / f"{index:04d}.png").replace(tmp_path / "images" / f"{index:04d}.png")
-    segments = plan_segments(tmp_path / "images", changed_store.roots())
+    segments = plan_segments([tmp_path / "images"], changed_store.roots())
     ingest(segments, changed_store, CheapTagger(), options=OPTIONS)
     (hidden_by.path / "shard.json").write_bytes(b"{}")
     with pytest.raises(CorruptShardError, match="verify"):

@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_guides(place / "guides", characters=COUNT)
     make_images(place / "corpus", 6, size=(64, 64), seed=9)
     shutil.copy(place / "guides" / "images" / "0000.png", place / "corpus" / "known.png")
-    ingest(plan_segments(place / "corpus", {}), new_store(place / "feats"), CheapTagger())
+    ingest(plan_segments([place / "corpus"], {}), new_store(place / "feats"), CheapTagger())
     base = Base.load(str(build_tiny_base(place / "base")))
     make_run(place / "run", base, store=str(place / "feats"))
     return place

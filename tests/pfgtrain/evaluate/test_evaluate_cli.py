@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     store = Store.create(place / "feats", identity=identity, vocabulary=tagger.vocabulary)
     make_images(place / "corpus", 4, seed=9)
-    ingest(plan_segments(place / "corpus", {}), store, tagger)
+    ingest(plan_segments([place / "corpus"], {}), store, tagger)
     base = Base.load(str(build_tiny_base(place / "base")))
     make_run(place / "run", base, tagger=tagger.identity, store=str(place / "feats"))
     make_run(place / "moved", base, tagger=tagger.identity, store=str(place / "gone"))

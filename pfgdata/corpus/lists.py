@@ -1,0 +1,79 @@
+"""Files that list images: the paths as bytes, in the order of the file.
+
+- `.txt`, `.lst`: one path a line, as bytes; where a NUL stands in the file, paths end at NULs instead of
+  lines (`find -print0`). Empty lines say nothing.
+- `.csv`, `.parquet`: the column `path`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pfgdata.errors import ConfigError
+
+__all__ = ["LIST_ENDINGS", "list_paths"]
+
+LIST_ENDINGS = (".txt", ".lst", ".csv", ".parquet")
+
+_COLUMN = "path"
+
+
+def list_paths(file: Path) -> list[bytes]:
+    """The paths that `file` lists. Raises ConfigError where it cannot be read, or lists none."""
+    ending = file.suffix.lower()
+    try:
+        if ending == ".parquet":
+            paths = _parquet(file)
+        else:
+            paths = _csv(file) if ending == ".csv" else _lines(file.read_bytes())
+    except OSError as problem:
+        raise ConfigError(f"{file}: {(problem.strerror or str(problem)).lower()}; check the list") from None
+    if not paths:
+        raise ConfigError(f"{file} lists no image; write one path a line")
+    return paths
+
+
+def _lines(data: bytes) -> list[bytes]:
+    if b"\0" in data:
+        return [path for path in data.split(b"\0") if path]
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # the mark some editors begin UTF-8 with
+    return [path for line in lines if (path := line.removesuffix(b"\r"))]
+
+
+def _csv(file: Path) -> list[bytes]:
+    try:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            rows = csv.DictReader(lines)
+            _require_column(file, rows.fieldnames or ())
+            return list(_given(file, (row[_COLUMN] for row in rows)))
+    except csv.Error as problem:
+        raise ConfigError(f"{file}: {problem}; write it as CSV with a column {_COLUMN}") from None
+
+
+def _parquet(file: Path) -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            _require_column(file, table.schema_arrow.names)
+            column = table.read([_COLUMN])[_COLUMN]
+        return list(_given(file, column.cast(pa.binary()).to_pylist()))
+    except pa.ArrowException as problem:
+        reason = str(problem).splitlines()[0]
+        raise ConfigError(f"{file}: {reason}; give it a column {_COLUMN} of text") from None
+
+
+def _require_column(file: Path, names: Iterable[str]) -> None:
+    if _COLUMN not in names:
+        raise ConfigError(f"{file} has no column {_COLUMN}, only {', '.join(names)}; rename the one meant")
+
+
+def _given(file: Path, paths: Iterable[str | bytes | None]) -> Iterator[bytes]:
+    for number, path in enumerate(paths, start=1):
+        if not path:
+            raise ConfigError(f"{file}: row {number:,} has no path; fill it in, or take the row out")
+        yield os.fsencode(path)
