@@ -7,6 +7,7 @@ measures a GPU instead, with nothing else.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import statistics
@@ -15,9 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,15 +90,34 @@ def run_ingest(images: Path, tagger: Tagger, store: Path, **options: Any) -> Ing
 
 def bare_pixels(images: Path, decode_mode: Literal["exact", "fast"]) -> None:
     """Read, decode and shrink every file of a folder, on all cores, and nothing else."""
-    at_least = 2 * SIDE if decode_mode == "fast" else None
-
-    def work(path: Path) -> None:
-        pixels = decode(path.read_bytes(), limits=Limits(), at_least=at_least)
-        square(pixels.array, recipe="kohya", size=SIDE)
-
     with ThreadPoolExecutor(CORES) as pool:
-        for _ in pool.map(work, sorted(images.iterdir())):
-            pass
+        consume(pool, partial(square_of, at_least=SIDE if decode_mode == "fast" else None), images)
+
+
+def square_of(path: Path, at_least: int | None = None) -> npt.NDArray[np.uint8]:
+    """The tagger's square of a file, uint8 [S, S, 3]."""
+    pixels = decode(path.read_bytes(), limits=Limits(), at_least=at_least)
+    return square(pixels.array, recipe="kohya", size=SIDE)
+
+
+def consume(pool: Executor, work: Callable[[Path], object], images: Path) -> None:
+    """Let `pool` do `work` on every file of a folder, in order."""
+    for _ in pool.map(work, sorted(images.iterdir())):
+        pass
+
+
+def threads_against_processes(images: Path, rounds: int) -> None:
+    """Why the pool has threads: what a pool of processes that hand squares back makes of the same work."""
+    results: dict[str, list[Took]] = {"threads": [], "processes": []}
+    context = multiprocessing.get_context("spawn")
+    with ThreadPoolExecutor(CORES) as threads, ProcessPoolExecutor(CORES, context) as processes:
+        for turn in range(rounds + 1):
+            for name, pool in (("threads", threads), ("processes", processes)):
+                with timed() as took:
+                    consume(pool, square_of, images)
+                if turn:  # the first turn starts the processes
+                    results[name].append(took)
+    ratio("decode and square in threads against in processes", results, "threads", "processes")
 
 
 class KohyaImages:
@@ -150,6 +171,7 @@ def data_bound(folder: Path, count: int, rounds: int) -> None:
     table(results, count, {"ingest, fast": "bare, fast"}, "bare decode and square")
     ratio("exact against kohya's path (wanted 2)", results, "ingest, exact", "kohya's path")
     ratio("fast against kohya's path (wanted 5)", results, "ingest, fast", "kohya's path")
+    threads_against_processes(images, rounds)
 
 
 def model_bound(folder: Path, count: int, rounds: int, batch_size: int) -> None:

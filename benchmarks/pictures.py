@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ def write_jpegs(folder: Path, count: int, *, distinct: int = 64, quality: int = 
     No two have the same bytes: a comment behind the start marker numbers them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [_jpeg(number, quality) for number in range(min(count, distinct))]
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(lambda number: _jpeg(number, quality), range(min(count, distinct))))
     for number in range(count):
         data = pictures[number % len(pictures)]
         comment = b"\xff\xfe\x00\x0a" + f"{number:08d}".encode()
@@ -46,7 +48,7 @@ def _jpeg(number: int, quality: int) -> bytes:
     fine = Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8))
     flat = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
     edges = np.asarray(fine.resize((width, height), Image.Resampling.NEAREST), np.float32)
-    mixed = 0.8 * flat + 0.2 * edges + rng.normal(0, 3, (height, width, 1))
+    mixed = 0.8 * flat + 0.2 * edges + rng.normal(0, 1.5, (height, width, 1))
     stream = io.BytesIO()
     Image.fromarray(mixed.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=quality)
     return stream.getvalue()

@@ -25,7 +25,7 @@ from pfgdata.taggers import Tagger
 __all__ = ["Halt", "Item", "PixelWork", "Prepared", "Preparer", "Ready", "Square"]
 
 _STUCK_THREADS = 4  # each may hold a core and the pixels of one image until the run ends
-_FAST_SIDES = 2  # decode="fast" leaves at least twice the tagger's side, so that the shrink still averages
+_FAST_SIDES = 1  # decode="fast" leaves at least the side of the square; at 2 a megapixel is not scaled at all
 # Not the image's fault, and the next would fare no better: the run ends, rather than fail a thousand images.
 _EXHAUSTED = {
     errno.EMFILE: "too many open files; allow more (ulimit -n)",
