@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
 from pfgdata.corpus.inputs import plan_segments
-from pfgdata.corpus.pool import ordered_pool
+from pfgdata.corpus.isolated import Isolated
+from pfgdata.corpus.pool import OrderedPool, Patience, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, read
 from pfgdata.corpus.segments import Segment, WalkOptions
 from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_caption
@@ -16,11 +17,15 @@ from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_
 __all__ = [
     "MAX_BYTES",
     "Chunk",
+    "Isolated",
+    "OrderedPool",
+    "Patience",
     "ReadResult",
     "Segment",
     "Sidecars",
     "WalkCounts",
     "WalkOptions",
+    "background",
     "caption_text",
     "list_sidecars",
     "ordered_pool",

@@ -5,8 +5,11 @@ Files that are no images by name are `ignored` and counted apart.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from pfgdata.ingest.timing import StageTime
 
 __all__ = ["FailedImage", "IngestReport"]
 
@@ -36,6 +39,10 @@ class IngestReport:
     shards: int = 0  # as they stand after merging
     seconds: float = 0.0
     interrupted: bool = False
+    abandoned: int = 0  # threads left behind in a decoder that did not return
+    stages: Mapping[str, StageTime] = field(default_factory=dict)  # read, decode, preprocess, model, write
+    bottleneck: str = ""  # which of them held up the others, in a sentence
+    estimated_seconds: float | None = None  # of a dry run: what its pending images would take
     failures: list[FailedImage] = field(default_factory=list)  # of this run
 
     @property

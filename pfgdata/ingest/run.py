@@ -14,9 +14,12 @@ from pathlib import Path
 
 from pfgdata.corpus import Segment
 from pfgdata.errors import IdentityError, StoreError
+from pfgdata.ingest.outcomes import KnownContents
 from pfgdata.ingest.plan import IngestOptions, Plan, make_plan
+from pfgdata.ingest.prepare import PixelWork, Preparer, Square
 from pfgdata.ingest.report import IngestReport
-from pfgdata.ingest.stages import KnownContents, run_stages
+from pfgdata.ingest.stages import Stages
+from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
 from pfgdata.ingest.writer import ShardFiller
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import Store, StoreWriter, installed_versions, merge_shards, require_same_tagger
@@ -28,6 +31,7 @@ _PACKAGES = (  # what decides pixels and scores
     "pfg",
     "numpy",
     "pillow",
+    "simplejpeg",
     "opencv-python-headless",
     "onnxruntime",
     "onnxruntime-gpu",
@@ -43,12 +47,15 @@ def ingest(
     options: IngestOptions | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
+    pixels: Callable[[bytes], Square] | None = None,
 ) -> IngestReport:
     """Bring every image of `segments` into `store`; done work is skipped, so a rerun goes on.
 
-    `stop` is asked after each batch: once true, what is scored is committed and the report says so.
-    Raises IdentityError when the store is of another tagger or recipe, StoreLockedError when another
-    process writes.
+    `stop` is asked after each batch: once true, no other is begun, what is scored is committed and the
+    report says so. `pixels` makes an image's bytes the tagger's square, by default as the options and the
+    tagger's recipe say; it must pickle. Raises IdentityError when the store is of another tagger or recipe,
+    StoreLockedError when another process writes; PfgError, with what was done before committed, when the
+    machine has run out of open files or memory.
     """
     options, progress = options or IngestOptions(), progress or NoProgress()
     _require_same(store, tagger)
@@ -61,7 +68,9 @@ def ingest(
         )
         filler = _filler(writer, tagger, options, report)
         if not report.interrupted:
-            _work(plan, segments, filler, tagger, options=options, progress=progress, stop=stop)
+            known, pixels = filler.known, pixels or PixelWork.of(tagger, options)
+            preparer = Preparer(segments, known, pixels, options)
+            _work(plan, preparer, filler, tagger, options=options, progress=progress, stop=stop)
         merge_shards(writer, filler.committed, rows=options.shard_rows)
         report.shards = len(store.snapshot().shards)
     report.seconds = time.monotonic() - start
@@ -79,13 +88,15 @@ def plan_ingest(
     report, start = IngestReport(), time.monotonic()
     if store:
         segments = [_without_store(segment, store.path) for segment in segments]
+    snapshot = store.snapshot() if store else None
     make_plan(
         segments,
-        store.snapshot() if store else None,
+        snapshot,
         options=options or IngestOptions(),
         report=report,
         progress=progress or NoProgress(),
     )
+    report.estimated_seconds = estimated_seconds(snapshot, report.pending)
     report.seconds = time.monotonic() - start
     return report
 
@@ -139,8 +150,8 @@ def _filler(writer: StoreWriter, tagger: Tagger, options: IngestOptions, report:
             "what": "ingest",
             "tagger": tagger.identity.name,
             "provider": tagger.provider,
-            "precision": "float32",
-            "decode": "exact",
+            "precision": getattr(tagger, "precision", "float32"),  # only OnnxTagger has another
+            "decode": options.decode,
             "batch_size": options.batch_size,
             "versions": installed_versions(_PACKAGES),
         },
@@ -149,7 +160,7 @@ def _filler(writer: StoreWriter, tagger: Tagger, options: IngestOptions, report:
 
 def _work(
     plan: Plan,
-    segments: Sequence[Segment],
+    preparer: Preparer,
     filler: ShardFiller,
     tagger: Tagger,
     *,
@@ -159,18 +170,19 @@ def _work(
 ) -> None:
     """Read, score and commit what is planned, batch by batch."""
     progress.start("tag", total=len(plan))
-    threads = options.threads or os.cpu_count() or 1
-    batches = run_stages(plan, segments, tagger, filler.known, batch_size=options.batch_size, threads=threads)
-    with closing(batches):
-        for outcomes, seconds in batches:
-            for outcome in outcomes:
-                filler.add(outcome)
-            filler.spend(seconds)
-            progress.advance(len(outcomes))
-            if filler.due:
-                filler.commit()
-            if stop():
-                filler.report.interrupted = True
-                break
-    filler.commit()
+    report, start, threads = filler.report, time.monotonic(), options.threads or os.cpu_count() or 1
+    stages = Stages(plan, preparer, tagger, filler.known, batch_size=options.batch_size, threads=threads)
+    with closing(filler), closing(stages):
+        for batch in stages:
+            filler.add(batch)
+            progress.advance(len(batch.outcomes))
+            if not report.interrupted and stop():
+                report.interrupted = True
+                stages.stop()
+        filler.finish()
     progress.finish()
+    wall = time.monotonic() - start
+    report.stages = stage_times(filler.busy, wall=wall, threads=threads, parallel=tagger.parallel)
+    report.bottleneck, report.abandoned = bottleneck(report.stages), stages.abandoned
+    if stages.error is not None:
+        raise stages.error

@@ -1,186 +1,183 @@
-"""From tasks to outcomes: read, hash, decode and square in threads; score in full batches; order kept.
+"""From tasks to scored batches, in order: squares, batches and scores are made in threads of their own.
 
 A failed image keeps its slot in the batch, blank, and the last batch is padded: what an image's
 neighbours are never depends on whether it could be read.
+
+Shapes: B images a batch, S side of the square, V tags, F feature width.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.corpus import Segment, ordered_pool, read
-from pfgdata.errors import AccessError, ImageError, ModelError
-from pfgdata.images import decode, perceptual_hash, square
-from pfgdata.ingest.plan import Plan, Task
-from pfgdata.records import content_id, ids_as_keys
-from pfgdata.store import Snapshot
+from pfgdata.corpus import OrderedPool, Patience, background
+from pfgdata.errors import ModelError, PfgError
+from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, Outcome, Scored, Tagged, Untouched
+from pfgdata.ingest.plan import Task
+from pfgdata.ingest.prepare import Halt, Prepared, Preparer, Ready
 from pfgdata.taggers import Tagger
 
-__all__ = ["Copied", "Failed", "KnownContents", "Outcome", "Stat", "Tagged", "Untouched", "run_stages"]
+__all__ = ["Stages"]
 
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What was read: its content, and the stat of the file it was read from."""
-
-    content_id: bytes
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tagged:
-    """A new content, scored: scores float32 [V] and feature float32 [F]."""
-
-    task: Task
-    stat: Stat
-    pixels: PixelFacts
-    scores: npt.NDArray[np.float32]
-    feature: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """A content that the store, or this run before, already has a row for."""
-
-    task: Task
-    stat: Stat
-
-
-@dataclass(frozen=True, slots=True)
-class Untouched:
-    """A file that was read again and is what its row says."""
-
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An image that could not be used; `kind` is content or access."""
-
-    task: Task
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PixelFacts:
-    """What decoding tells about an image, and its perceptual hash."""
-
-    width: int
-    height: int
-    format: str
-    frames: int
-    phash: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A new content, decoded: `square` is the tagger's uint8 RGB [S, S, 3]."""
-
-    task: Task
-    stat: Stat
-    pixels: PixelFacts
-    square: npt.NDArray[np.uint8]
-
+_Images = npt.NDArray[np.uint8]
 
 _LARGEST = float(np.finfo(np.float16).max)  # features are stored as float16
-Outcome = Tagged | Copied | Untouched | Failed
+_SHORT = 64  # batches' worth of outcomes without an image to score, after which they are handed on anyway
+_WAITING = 1  # batches gathered and not begun: one is enough, the writer never holds the model up
 
 
-class KnownContents:
-    """Which content_ids have a row: those of a snapshot, by binary search, and those of this run."""
+class Stages:
+    """The stages of one ingest, running while it is iterated: yields Scored batches in the order of `tasks`.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        selection = snapshot.everything
-        ids = ids_as_keys(selection.content_ids)
-        order = np.argsort(ids, kind="stable")
-        self._ids, self._order, self._selection = ids[order], order, selection
-        self.new: dict[bytes, tuple[str, int] | None] = {}  # place once committed
-
-    def __contains__(self, content: bytes) -> bool:
-        return content in self.new or self._find(content) is not None
-
-    def place(self, content: bytes) -> tuple[str, int] | None:
-        """(shard, row) of a committed row of that content; None while it is not committed."""
-        if content in self.new:
-            return self.new[content]
-        at = self._find(content)
-        assert at is not None
-        index = int(self._order[at])
-        return self._selection.shards[self._selection.shard_index[index]], int(self._selection.rows[index])
-
-    def _find(self, content: bytes) -> int | None:
-        wanted = ids_as_keys(np.frombuffer(content, np.uint8))
-        at = int(np.searchsorted(self._ids, wanted)[0]) if len(self._ids) else 0
-        return at if at < len(self._ids) and self._ids[at].tobytes() == content else None
-
-
-def run_stages(
-    plan: Plan,
-    segments: Sequence[Segment],
-    tagger: Tagger,
-    known: KnownContents,
-    *,
-    batch_size: int,
-    threads: int,
-) -> Generator[tuple[list[Outcome], dict[str, float]]]:
-    """Outcomes of every task of `plan`, in its order, a list for each batch that was scored.
-
-    Beside each list the seconds it took: `read` (waiting for images read and decoded), `model`.
+    It ends early on `stop` and where it cannot go on; `error` then says why, and what came before it is
+    whole. `close` it.
     """
 
-    def prepare(task: Task) -> _Ready | Copied | Untouched | Failed:
-        return _prepare(task, segments[task.segment], tagger, known)
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        preparer: Preparer,
+        tagger: Tagger,
+        known: KnownContents,
+        *,
+        batch_size: int,
+        threads: int,
+    ) -> None:
+        self.error: PfgError | None = None
+        self._preparer = preparer
+        self._squares: OrderedPool[Task, Prepared] = OrderedPool(
+            tasks,
+            preparer,
+            threads=threads,
+            ahead=2 * batch_size + threads,
+            patience=Patience(seconds=preparer.patience, instead=preparer.overdue),
+        )
+        preparer.stuck = lambda: self._squares.abandoned
+        scorer = _Scorer(tagger, batch_size)
+        self._batches = background(
+            _gather(self._squares, known, scorer.blank), ahead=_WAITING, interrupt=self._squares.close
+        )
+        self._scored = OrderedPool(
+            self._batches, scorer, threads=tagger.parallel, ahead=tagger.parallel + _WAITING
+        )
 
-    window: list[_Ready | Copied | Untouched | Failed] = []
-    slots, since = 0, time.perf_counter()
+    @property
+    def abandoned(self) -> int:
+        """Threads left behind in a decoder that did not return."""
+        return self._squares.abandoned
 
-    def scored() -> tuple[list[Outcome], dict[str, float]]:
-        begun = time.perf_counter()
-        outcomes = _score(window, tagger, batch_size)
-        return outcomes, {"read": begun - since, "model": time.perf_counter() - begun}
+    def __iter__(self) -> Generator[Scored]:
+        try:
+            for scored, error in self._scored:
+                self.error = error
+                yield scored
+        except ModelError as problem:
+            self.error = problem
 
-    for item in ordered_pool(plan, prepare, threads=threads, ahead=2 * batch_size + threads):
-        if isinstance(item, _Ready):
+    def stop(self) -> None:
+        """Begin no more batch; those under way still come out."""
+        self._scored.cancel()
+
+    def close(self) -> None:
+        """End every thread and process, waiting for what has begun."""
+        self._scored.cancel()
+        self._batches.close()
+        self._squares.close()  # again: batches that were never asked for did not
+        self._scored.close()
+        self._preparer.close()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Outcomes and the images of those to score: `images` uint8 [B, S, S, 3], blank where there is none."""
+
+    images: _Images
+    outcomes: list[Outcome] = field(default_factory=list)
+    slots: int = 0  # taken
+    tagged: int = 0  # of them with an image
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    error: PfgError | None = None  # what ended the reading after this batch
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is full, or holds as many outcomes as one should."""
+        return self.slots == len(self.images) or len(self.outcomes) >= _SHORT * len(self.images)
+
+    def add(self, item: Ready | Copied | Untouched | Failed) -> None:
+        """Take the next outcome; an image or a failure fills a slot."""
+        if isinstance(item, Ready):
+            self.images[self.slots] = item.square.array
+            self.outcomes.append(Tagged(item.task, item.stat, item.square.facts, self.slots))
+            self.tagged += 1
+        else:
+            self.outcomes.append(item)
+            if isinstance(item, Failed):
+                self.images[self.slots] = 0
+        self.slots += isinstance(item, Ready | Failed)
+
+
+def _gather(
+    squares: Iterable[Prepared], known: KnownContents, blank: Callable[[], _Images]
+) -> Generator[_Batch]:
+    """Batches of `squares`, in their order; a content seen before in this run becomes a copy."""
+    batch = _Batch(blank())
+    for prepared in squares:
+        item = prepared.item
+        for stage, seconds in prepared.seconds.items():
+            batch.seconds[stage] += seconds
+        if isinstance(item, Halt):
+            batch.error = item.error
+            break
+        if isinstance(item, Ready):
             if item.stat.content_id in known.new:  # an earlier image of this run, seen after it was decoded
                 item = Copied(item.task, item.stat)
             else:
                 known.new[item.stat.content_id] = None
-        window.append(item)
-        slots += isinstance(item, _Ready | Failed)
-        if slots == batch_size or len(window) >= 64 * batch_size:
-            yield scored()
-            window, slots, since = [], 0, time.perf_counter()
-    if window:
-        yield scored()
+        batch.add(item)
+        if batch.is_due:
+            yield batch
+            batch = _Batch(blank())
+    if batch.outcomes or batch.error:
+        batch.images[batch.slots :] = 0
+        yield batch
 
 
-def _prepare(
-    task: Task, segment: Segment, tagger: Tagger, known: KnownContents
-) -> _Ready | Copied | Untouched | Failed:
-    try:
-        result = read(segment.location, task.found.key)
-        stat = Stat(content_id(result.data), result.size, result.mtime_ns)
-        if stat.content_id == task.old_content and stat.mtime_ns == task.found.mtime_ns:
-            return Untouched(task)
-        if stat.content_id in known:
-            return Copied(task, stat)
-        pixels = decode(result.data)
-        facts = PixelFacts(
-            pixels.width, pixels.height, pixels.format, pixels.frames, perceptual_hash(pixels.array)
-        )
-        tile = square(pixels.array, recipe=tagger.identity.recipe, size=tagger.image_size)
-        return _Ready(task, stat, facts, tile)
-    except ImageError as problem:
-        return Failed(task, problem.kind, str(problem))
-    except MemoryError:
-        return Failed(task, AccessError.kind, "out of memory while decoding")
+class _Scorer:
+    """The work of the model's threads; keeps the arrays of batches for the next ones.
+
+    Fresh memory is touched page by page, 77 MB for 128 images: as long as their scoring on a fast device.
+    """
+
+    def __init__(self, tagger: Tagger, batch_size: int) -> None:
+        self._tagger = tagger
+        self._shape = (batch_size, tagger.image_size, tagger.image_size, 3)
+        self._free: deque[_Images] = deque()
+
+    def blank(self) -> _Images:
+        """An array for a batch, with any content."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(self._shape, np.uint8)
+
+    def __call__(self, batch: _Batch) -> tuple[Scored, PfgError | None]:
+        """Score a batch, and hand on what ended the reading after it."""
+        tagger = self._tagger
+        scores = np.zeros((0, len(tagger.vocabulary)), np.float32)
+        features = np.zeros((0, tagger.feature_dim), np.float32)
+        if batch.tagged:
+            begun = time.perf_counter()
+            scores, features = tagger.predict(batch.images)
+            batch.seconds["model"] += time.perf_counter() - begun
+            _require_finite(scores, features, tagger)
+        self._free.append(batch.images)
+        return Scored(batch.outcomes, scores, features, dict(batch.seconds)), batch.error
 
 
 def _require_finite(
@@ -192,21 +189,3 @@ def _require_finite(
             f"tagger {tagger.identity.name} gave numbers that are not finite in float16 ({tagger.provider}); "
             "use another precision or provider"
         )
-
-
-def _score(
-    window: Sequence[_Ready | Copied | Untouched | Failed], tagger: Tagger, batch_size: int
-) -> list[Outcome]:
-    slots = [item for item in window if isinstance(item, _Ready | Failed)]
-    batch = np.zeros((batch_size, tagger.image_size, tagger.image_size, 3), np.uint8)
-    for slot, item in enumerate(slots):
-        if isinstance(item, _Ready):
-            batch[slot] = item.square
-    scored: dict[int, Tagged] = {}
-    if any(isinstance(item, _Ready) for item in slots):
-        scores, features = tagger.predict(batch)
-        _require_finite(scores, features, tagger)
-        for slot, item in enumerate(slots):
-            if isinstance(item, _Ready):
-                scored[id(item)] = Tagged(item.task, item.stat, item.pixels, scores[slot], features[slot])
-    return [scored[id(item)] if isinstance(item, _Ready) else item for item in window]

@@ -1,37 +1,53 @@
-"""From outcomes to shards: rows are gathered in corpus order and committed when the shard is due.
+"""From scored batches to shards: rows are gathered in corpus order and committed when the shard is due.
 
-Counts enter the report only once their shard is on disk, so the report never claims what a crash could
-take back.
+A shard is written in a thread of its own while the next one fills. Counts enter the report only once their
+shard is on disk, so the report never claims what a crash could take back.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pfgdata.errors import AccessError
+from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, Scored, Tagged
 from pfgdata.ingest.report import FailedImage, IngestReport
-from pfgdata.ingest.stages import Copied, Failed, KnownContents, Outcome, Stat, Tagged, Untouched
-from pfgdata.records import ImageKey
-from pfgdata.store import (
-    Shadow,
-    ShardContents,
-    StoreWriter,
-    failures_table,
-    images_table,
-    key_columns,
-)
-from pfgdata.vocabulary import Vocabulary
+from pfgdata.ingest.rows import RowColumns, stat_columns
+from pfgdata.store import Shadow, ShardContents, ShardMeta, StoreWriter, failures_table, key_columns
 
-__all__ = ["ShardFiller", "image_row"]
+__all__ = ["ShardFiller"]
+
+
+class _OpenShard:
+    """What is gathered for the next shard."""
+
+    def __init__(self, columns: RowColumns) -> None:
+        self.columns = columns  # of the tagged images
+        self.here: dict[bytes, int] = {}  # content_id -> its row in columns
+        self.copies: list[Copied] = []
+        self.order: list[int] = []  # a row of columns, or -1 - a place in copies
+        self.failures: list[dict[str, Any]] = []
+        self.shadows: list[Shadow] = []
+        self.counts = IngestReport()
+        self.since = time.monotonic()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def __len__(self) -> int:
+        return len(self.order) + len(self.failures)
 
 
 class ShardFiller:
-    """Gathers outcomes and commits them as shards of about `rows` rows, or after `seconds`."""
+    """Gathers outcomes and commits them as shards of about `rows` rows, or after `seconds`.
+
+    Call `finish` at the end, and `close` always.
+    """
 
     def __init__(
         self,
@@ -46,160 +62,166 @@ class ShardFiller:
         self._writer, self.known, self.report = writer, known, report
         self._limit, self._seconds, self._facts = rows, seconds, facts
         self.committed: list[str] = []
-        self._begin()
+        self._busy: defaultdict[str, float] = defaultdict(float)
+        self._committing = 0.0  # seconds; the committing thread's own
+        self._open = self._begin()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pfg-commit")
+        self._under_way: tuple[_OpenShard, Future[ShardMeta | None]] | None = None
 
-    def _begin(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-        self._features: list[npt.NDArray[np.float16]] = []
-        self._here: dict[bytes, int] = {}  # content_id -> place in self._rows
-        self._copies: list[tuple[int, Copied]] = []
-        self._failures: list[dict[str, Any]] = []
-        self._shadows: list[Shadow] = []
-        self._counts = IngestReport()
-        self._since = time.monotonic()
-        self._spent: dict[str, float] = {}
+    def _begin(self) -> _OpenShard:
+        store = self._writer.store
+        return _OpenShard(RowColumns(store.vocabulary, floor=store.identity.score_floor))
 
     @property
-    def due(self) -> bool:
-        """Whether the shard is full or old enough to be committed."""
-        count = len(self._rows) + len(self._failures)
-        return count >= self._limit or (count > 0 and time.monotonic() - self._since >= self._seconds)
+    def busy(self) -> dict[str, float]:
+        """Seconds that each stage worked, in sum over its threads and the whole run."""
+        return {**self._busy, "write": self._busy["write"] + self._committing}
 
-    def add(self, outcome: Outcome) -> None:
-        """Take one outcome, the next in corpus order."""
-        if isinstance(outcome, Tagged):
-            self._add_tagged(outcome)
-        elif isinstance(outcome, Copied):
-            self._add_copied(outcome)
-        elif isinstance(outcome, Failed):
-            self._add_failed(outcome)
-        else:
-            assert isinstance(outcome, Untouched)
-            self._counts.unchanged += 1
+    def add(self, batch: Scored) -> None:
+        """Take the next outcomes in corpus order, and commit the shard if it is full or old enough."""
+        begun, shard = time.perf_counter(), self._open
+        tagged: list[Tagged] = []
+        for outcome in batch.outcomes:
+            if isinstance(outcome, Tagged):
+                row = len(shard.columns) + len(tagged)
+                shard.here[outcome.stat.content_id] = row
+                shard.order.append(row)
+                tagged.append(outcome)
+                _hide(shard, outcome.task.old_image, outcome.task.old_failure)
+            elif isinstance(outcome, Copied):
+                shard.copies.append(outcome)
+                shard.order.append(-len(shard.copies))
+                _hide(shard, outcome.task.old_image, outcome.task.old_failure)
+            elif isinstance(outcome, Failed):
+                _add_failed(shard, outcome)
+            else:
+                shard.counts.unchanged += 1
+        shard.columns.add(tagged, batch)
+        shard.counts.tagged += len(tagged)
+        self._spend({**batch.seconds, "write": time.perf_counter() - begun})
+        if self._is_due():
+            self._commit()
 
-    def spend(self, seconds: Mapping[str, float]) -> None:
-        """Note what the stages of the outcomes added last took, by stage; it goes into the shard's record."""
+    def finish(self) -> None:
+        """Commit what is open, wait until it is on disk, and bring the report up to date."""
+        self._commit()
+        self._settle()
+
+    def close(self) -> None:
+        """Wait for a commit under way; what is open and not committed is dropped."""
+        self._thread.shutdown()
+
+    def _is_due(self) -> bool:
+        count = len(self._open)
+        return count >= self._limit or (count > 0 and time.monotonic() - self._open.since >= self._seconds)
+
+    def _spend(self, seconds: Mapping[str, float]) -> None:
         for stage, value in seconds.items():
-            self._spent[stage] = round(self._spent.get(stage, 0.0) + value, 3)
+            self._open.seconds[stage] += value
+            self._busy[stage] += value
 
-    def commit(self) -> None:
-        """Write what was gathered as one shard, if anything was, and add it to the report."""
-        if self._rows or self._failures:
-            self._resolve_copies()
-            width = self._writer.store.identity.feature_dim
-            meta = self._writer.commit(
-                ShardContents(
-                    images=images_table(self._rows),
-                    features=np.array(self._features, np.float16).reshape(-1, width),
-                    failures=failures_table(self._failures),
-                    shadows=tuple(self._shadows),
-                    writer={**self._facts, "seconds": self._spent},
-                )
-            )
+    def _commit(self) -> None:
+        """Hand the open shard to the committing thread, once the one before it is on disk."""
+        self._settle()
+        shard, self._open = self._open, self._begin()
+        self._under_way = shard, self._thread.submit(self._write, shard, time.monotonic() - shard.since)
+
+    def _settle(self) -> None:
+        """Wait for the commit under way and add it to the report; raises what stopped it."""
+        if self._under_way is None:
+            return
+        (shard, future), self._under_way = self._under_way, None
+        meta = future.result()
+        if meta is not None:
             self.committed.append(meta.id)
-            self.known.new.update({content: (meta.id, row) for content, row in self._here.items()})
-        for name in ("tagged", "copied", "unchanged", "failed"):
-            setattr(self.report, name, getattr(self.report, name) + getattr(self._counts, name))
-        self.report.failures += self._counts.failures
-        self._begin()
+        self.report.tagged += shard.counts.tagged
+        self.report.copied += len(shard.copies)
+        self.report.unchanged += shard.counts.unchanged
+        self.report.failed += shard.counts.failed
+        self.report.failures += shard.counts.failures
 
-    def _add_tagged(self, outcome: Tagged) -> None:
-        store = self._writer.store
-        self._here[outcome.stat.content_id] = len(self._rows)
-        self._rows.append(image_row(outcome, store.vocabulary, floor=store.identity.score_floor))
-        self._features.append(outcome.feature.astype(np.float16))
-        self._hide(outcome.task.old_image, outcome.task.old_failure)
-        self._counts.tagged += 1
-
-    def _add_copied(self, outcome: Copied) -> None:
-        self._copies.append((len(self._rows), outcome))
-        self._rows.append({})
-        self._features.append(np.empty(0, np.float16))
-        self._hide(outcome.task.old_image, outcome.task.old_failure)
-        self._counts.copied += 1
-
-    def _add_failed(self, outcome: Failed) -> None:
-        found = outcome.task.found
-        self._counts.failed += 1
-        self._counts.failures.append(FailedImage(str(found.key), outcome.kind, outcome.reason))
-        is_access = outcome.kind == AccessError.kind
-        if is_access and outcome.task.old_access == (found.size, found.mtime_ns, outcome.reason):
-            return  # on record already: a file that can never be read must not add a shard a run
-        self._failures.append(
-            {
-                **key_columns(found.key),
-                "size": found.size,
-                "mtime_ns": found.mtime_ns,
-                "kind": outcome.kind,
-                "reason": outcome.reason,
-            }
+    def _write(self, shard: _OpenShard, total: float) -> ShardMeta | None:
+        """Write what was gathered as one shard, if anything was."""
+        if not len(shard):
+            return None
+        begun = time.perf_counter()
+        images, features = self._rows(shard)
+        seconds = {stage: round(value, 3) for stage, value in {**shard.seconds, "total": total}.items()}
+        meta = self._writer.commit(
+            ShardContents(
+                images=images,
+                features=features,
+                failures=failures_table(shard.failures),
+                shadows=tuple(shard.shadows),
+                writer={**self._facts, "images": len(shard), "seconds": seconds},
+            )
         )
-        # what could not be read may still be what it was: its row stays
-        self._hide(None if is_access else outcome.task.old_image, outcome.task.old_failure)
+        rows = {row: at for at, row in enumerate(shard.order)}
+        self.known.new.update({content: (meta.id, rows[row]) for content, row in shard.here.items()})
+        self._committing += time.perf_counter() - begun
+        return meta
 
-    def _hide(self, *places: Shadow | None) -> None:
-        self._shadows += [place for place in places if place is not None]
+    def _rows(self, shard: _OpenShard) -> tuple[pa.Table, npt.NDArray[np.float16]]:
+        """The rows and features of a shard, those of copies from the rows they copy."""
+        images = shard.columns.table()
+        features = shard.columns.features(self._writer.store.identity.feature_dim)
+        if not shard.copies:
+            return images, features
+        sources, source_features, places = self._sources(shard, images, features)
+        own = stat_columns([c.task.found.key for c in shard.copies], [c.stat for c in shard.copies])
+        copies = sources.take(pa.array(places))
+        for name, values in own.items():
+            copies = copies.set_column(copies.column_names.index(name), copies.schema.field(name), values)
+        order = np.array(shard.order, np.int64)
+        order = np.where(order < 0, len(images) - 1 - order, order)
+        both = pa.concat_tables([images, copies]).unify_dictionaries().combine_chunks()
+        return both.take(pa.array(order)), np.concatenate([features, source_features[places]])[order]
 
-    def _resolve_copies(self) -> None:
-        """Fill the rows of copies from the rows they copy, shard by shard."""
-        elsewhere: dict[str, list[tuple[int, Copied, int]]] = {}
-        for at, copy in self._copies:
+    def _sources(
+        self, shard: _OpenShard, images: pa.Table, features: npt.NDArray[np.float16]
+    ) -> tuple[pa.Table, npt.NDArray[np.float16], npt.NDArray[np.int64]]:
+        """Rows to copy from, their features, and for each copy of `shard` its place among them."""
+        elsewhere: dict[str, list[tuple[int, int]]] = {}  # shard -> (place in copies, row)
+        places = np.empty(len(shard.copies), np.int64)
+        for at, copy in enumerate(shard.copies):
             content = copy.stat.content_id
-            if content in self._here:
-                self._fill(at, copy, self._rows[self._here[content]], self._features[self._here[content]])
+            if content in shard.here:
+                places[at] = shard.here[content]
             else:
                 place = self.known.place(content)
                 assert place is not None
-                elsewhere.setdefault(place[0], []).append((at, copy, place[1]))
-        if not elsewhere:
-            return
-        snapshot = self._writer.store.snapshot()
-        for shard, copies in elsewhere.items():
-            rows = np.array([row for _, _, row in copies], np.int64)
-            features = snapshot.feature_map(shard)[rows]
-            sources = snapshot.rows(shard, rows).to_pylist()
-            for (at, copy, _), source, feature in zip(copies, sources, features, strict=True):
-                self._fill(at, copy, source, feature)
-
-    def _fill(
-        self, at: int, copy: Copied, source: Mapping[str, Any], feature: npt.NDArray[np.float16]
-    ) -> None:
-        self._rows[at] = {**source, **_stat_columns(copy.task.found.key, copy.stat)}
-        self._features[at] = feature
+                elsewhere.setdefault(place[0], []).append((at, place[1]))
+        tables, arrays, count = [images], [features], len(images)
+        snapshot = self._writer.store.snapshot() if elsewhere else None
+        for name, wanted in elsewhere.items():
+            assert snapshot is not None
+            at, rows = np.array(wanted, np.int64).T
+            places[at] = np.arange(count, count + len(rows))
+            tables.append(snapshot.rows(name, rows))
+            arrays.append(snapshot.feature_map(name)[rows])
+            count += len(rows)
+        return pa.concat_tables(tables).unify_dictionaries().combine_chunks(), np.concatenate(arrays), places
 
 
-def image_row(outcome: Tagged, vocabulary: Vocabulary, *, floor: float) -> dict[str, Any]:
-    """The row of images.parquet for a scored image: every tag that scores at least `floor`, best first."""
-    scores, pixels = outcome.scores, outcome.pixels
-    ratings = scores[vocabulary.rating_ids]
-    tags = np.concatenate([vocabulary.general_ids, vocabulary.character_ids])
-    tags = _best_first(scores, tags[scores[tags] >= floor])
-    characters = _best_first(scores, vocabulary.character_ids)
-    best = int(characters[0]) if len(characters) and scores[characters[0]] >= floor else None
-    return {
-        **_stat_columns(outcome.task.found.key, outcome.stat),
-        "width": pixels.width,
-        "height": pixels.height,
-        "format": pixels.format,
-        "frames": pixels.frames,
-        "phash": pixels.phash,
-        "rating": vocabulary.names[vocabulary.rating_ids[int(np.argmax(ratings))]],
-        "rating_scores": ratings.astype(np.float16).tolist(),
-        "character": vocabulary.names[best] if best is not None else None,
-        "character_score": np.float16(scores[best]) if best is not None else None,
-        "tag_ids": tags.tolist(),
-        "tag_scores": scores[tags].astype(np.float16).tolist(),
-    }
+def _hide(shard: _OpenShard, *places: Shadow | None) -> None:
+    shard.shadows += [place for place in places if place is not None]
 
 
-def _best_first(scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return ids[np.argsort(-scores[ids], kind="stable")]
-
-
-def _stat_columns(key: ImageKey, stat: Stat) -> dict[str, Any]:
-    return {
-        **key_columns(key),
-        "content_id": stat.content_id,
-        "size": stat.size,
-        "mtime_ns": stat.mtime_ns,
-    }
+def _add_failed(shard: _OpenShard, outcome: Failed) -> None:
+    found = outcome.task.found
+    shard.counts.failed += 1
+    shard.counts.failures.append(FailedImage(str(found.key), outcome.kind, outcome.reason))
+    is_access = outcome.kind == AccessError.kind
+    if is_access and outcome.task.old_access == (found.size, found.mtime_ns, outcome.reason):
+        return  # on record already: a file that can never be read must not add a shard a run
+    shard.failures.append(
+        {
+            **key_columns(found.key),
+            "size": found.size,
+            "mtime_ns": found.mtime_ns,
+            "kind": outcome.kind,
+            "reason": outcome.reason,
+        }
+    )
+    # what could not be read may still be what it was: its row stays
+    _hide(shard, None if is_access else outcome.task.old_image, outcome.task.old_failure)

@@ -1,0 +1,189 @@
+"""From a task to the tagger's square: read, hash, decode, shrink. Runs in the pool's threads.
+
+A decoder that does not return costs its thread. After four of those the pixels are made in processes, which
+can be killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.corpus import Isolated, ReadResult, Segment, read
+from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
+from pfgdata.images import Limits, decode, perceptual_hash, square
+from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
+from pfgdata.ingest.plan import IngestOptions, Task
+from pfgdata.records import content_id
+from pfgdata.taggers import Tagger
+
+__all__ = ["Halt", "Item", "PixelWork", "Prepared", "Preparer", "Ready", "Square"]
+
+_STUCK_THREADS = 4  # each may hold a core and the pixels of one image until the run ends
+_FAST_SIDES = 1  # decode="fast" leaves at least the side of the square; at 2 a megapixel is not scaled at all
+# Not the image's fault, and the next would fare no better: the run ends, rather than fail a thousand images.
+_EXHAUSTED = {
+    errno.EMFILE: "too many open files; allow more (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine; close programs",
+    errno.ENOMEM: "out of memory; close programs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A decoded image: `array` is the tagger's uint8 RGB [S, S, 3]; seconds that hash and shrink took."""
+
+    facts: PixelFacts
+    array: npt.NDArray[np.uint8]
+    preprocess_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelWork:
+    """Turns an image's bytes into a Square. A plain value, so that a process can be given it."""
+
+    recipe: str
+    size: int
+    limits: Limits
+    at_least: int | None
+
+    @classmethod
+    def of(cls, tagger: Tagger, options: IngestOptions) -> PixelWork:
+        """What `tagger` wants, within the limits of `options`."""
+        size = tagger.image_size
+        at_least = _FAST_SIDES * size if options.decode == "fast" else None
+        return cls(recipe=tagger.identity.recipe, size=size, limits=options.limits, at_least=at_least)
+
+    def __call__(self, data: bytes) -> Square:
+        """Decode and shrink. Raises ContentError for what is no usable image."""
+        pixels = decode(data, limits=self.limits, at_least=self.at_least)
+        decoded = time.perf_counter()
+        facts = PixelFacts(
+            pixels.width, pixels.height, pixels.format, pixels.frames, perceptual_hash(pixels.array)
+        )
+        array = square(pixels.array, recipe=self.recipe, size=self.size)
+        return Square(facts, array, time.perf_counter() - decoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A new content, decoded."""
+
+    task: Task
+    stat: Stat
+    square: Square
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The run cannot go on from this task: `error` says why."""
+
+    task: Task
+    error: PfgError
+
+
+Item = Ready | Copied | Untouched | Failed | Halt
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What became of a task in the pool, and the seconds it took there by stage."""
+
+    item: Item
+    seconds: dict[str, float]
+
+
+class Preparer:
+    """The work of the pool's threads on one task; `stuck` says when pixels are to be made in a process."""
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        known: KnownContents,
+        pixels: Callable[[bytes], Square],
+        options: IngestOptions,
+    ) -> None:
+        self._segments, self._known, self._pixels, self._options = segments, known, pixels, options
+        self._isolated = Isolated(pixels, seconds=options.image_seconds)
+        self._decoding: set[int] = set()  # ids of tasks
+        self.stuck: Callable[[], int] = lambda: 0  # threads left behind so far
+
+    def __call__(self, task: Task) -> Prepared:
+        """Read and decode `task`, or say why not."""
+        seconds: dict[str, float] = {}
+        return Prepared(self._item(task, seconds), seconds)
+
+    def patience(self) -> float:
+        """Seconds that one task may take: a process has its own limit, which must come first."""
+        seconds = self._options.image_seconds
+        return seconds if self.stuck() < _STUCK_THREADS else 2 * seconds + Isolated.START_SECONDS
+
+    def overdue(self, task: Task) -> Prepared:
+        """What stands for a task whose work did not end in time."""
+        seconds = self._options.image_seconds
+        if id(task) in self._decoding:
+            return Prepared(Failed(task, ContentError.kind, _too_long(seconds)), {"decode": seconds})
+        reason = f"reading took over {seconds:g} s"
+        return Prepared(Failed(task, AccessError.kind, reason), {"read": seconds})
+
+    def close(self) -> None:
+        """End the processes, if there are any."""
+        self._isolated.close()
+
+    def _item(self, task: Task, seconds: dict[str, float]) -> Item:
+        try:
+            return self._made(task, seconds)
+        except ImageError as problem:
+            cause = problem.__cause__
+            if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
+                advice = f"{_EXHAUSTED[cause.errno]} and run the same again"
+                return Halt(task, PfgError(f"{task.found.key}: {advice}; what was done before it is kept"))
+            return Failed(task, problem.kind, str(problem))
+        except MemoryError:
+            return Failed(task, AccessError.kind, "out of memory while decoding")
+        finally:
+            self._decoding.discard(id(task))
+
+    def _made(self, task: Task, seconds: dict[str, float]) -> Ready | Copied | Untouched:
+        begun = time.perf_counter()
+        try:
+            result = self._read(task)
+            stat = Stat(content_id(result.data), result.size, result.mtime_ns)
+        finally:
+            read_until = time.perf_counter()
+            seconds["read"] = read_until - begun
+        if stat.content_id == task.old_content and stat.mtime_ns == task.found.mtime_ns:
+            return Untouched(task)
+        if stat.content_id in self._known:
+            return Copied(task, stat)
+        self._decoding.add(id(task))
+        try:
+            square = self._square(result.data)
+        finally:
+            seconds["decode"] = time.perf_counter() - read_until
+        seconds["decode"] -= square.preprocess_seconds
+        seconds["preprocess"] = square.preprocess_seconds
+        return Ready(task, stat, square)
+
+    def _read(self, task: Task) -> ReadResult:
+        options, location = self._options, self._segments[task.segment].location
+        return read(location, task.found.key, max_bytes=options.max_bytes, follow_links=options.follow_links)
+
+    def _square(self, data: bytes) -> Square:
+        if self.stuck() < _STUCK_THREADS:
+            return self._pixels(data)
+        try:
+            return self._isolated(data)
+        except TimeoutError:
+            raise ContentError(_too_long(self._options.image_seconds)) from None
+        except EOFError:
+            raise ContentError("the decoder crashed") from None
+
+
+def _too_long(seconds: float) -> str:
+    return f"decoding took over {seconds:g} s"

@@ -1,0 +1,84 @@
+"""How busy each stage of an ingest was, which one held the others up, and how long the next one may take.
+
+Read, decode and preprocess share the pool's threads; the model and the writer have threads of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pfgdata.store import Snapshot
+
+__all__ = ["STAGES", "StageTime", "bottleneck", "estimated_seconds", "stage_times"]
+
+STAGES = ("read", "decode", "preprocess", "model", "write")
+_POOL = STAGES[:3]
+_RECENT = 10  # shards an estimate is made of: a machine's rate of last year says little
+
+_ADVICE = {
+    "read": "a faster disk would help, or more threads while the disk has room",
+    "decode": "more cores would help, or decode fast; a faster device would not",
+    "preprocess": "more cores would help; a faster device would not",
+    "model": "a faster device would help, more threads would not",
+    "write": "a faster disk for the store would help",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Seconds that the `workers` threads of a stage worked and waited, in sum over them.
+
+    Read, decode and preprocess are done by the same threads: the waiting of one is that of the others.
+    """
+
+    busy: float
+    waiting: float
+    workers: int
+
+
+def stage_times(
+    busy: Mapping[str, float], *, wall: float, threads: int, parallel: int
+) -> dict[str, StageTime]:
+    """A StageTime for each stage of a run of `wall` seconds; `threads` decode, `parallel` call the model."""
+    workers = {**dict.fromkeys(_POOL, threads), "model": parallel, "write": 1}
+    pool = sum(busy.get(stage, 0.0) for stage in _POOL)
+    times = {}
+    for stage in STAGES:
+        own = busy.get(stage, 0.0)
+        waiting = max(0.0, workers[stage] * wall - (pool if stage in _POOL else own))
+        times[stage] = StageTime(round(own, 3), round(waiting, 3), workers[stage])
+    return times
+
+
+def bottleneck(stages: Mapping[str, StageTime]) -> str:
+    """The stage whose threads had the least time to wait, in a sentence; empty where nothing was done."""
+    shares = {stage: _share(stages, stage) for stage in ("model", "write", *_POOL) if stages[stage].busy}
+    if not shares:
+        return ""
+    stage = max(shares, key=lambda name: (shares[name], stages[name].busy))
+    who = "the threads that read and decode were " if stage in _POOL else ""
+    return f"{stage}: {who}busy {100 * shares[stage]:.0f} % of the time; {_ADVICE[stage]}"
+
+
+def _share(stages: Mapping[str, StageTime], stage: str) -> float:
+    """The busy part of the time that the threads of `stage` had, 0..1."""
+    names = _POOL if stage in _POOL else (stage,)
+    busy = sum(stages[name].busy for name in names)
+    return min(1.0, busy / (busy + stages[stage].waiting))
+
+
+def estimated_seconds(snapshot: Snapshot | None, count: int) -> float | None:
+    """How long `count` images would take at the rate of the shards ingested last, on one provider.
+
+    None where the store has none.
+    """
+    written = (
+        [meta.writer for meta in snapshot.present if meta.writer.get("what") == "ingest"] if snapshot else []
+    )
+    written = [record for record in written if record.get("provider") == written[-1].get("provider")][
+        -_RECENT:
+    ]
+    images = sum(record.get("images", 0) for record in written)
+    seconds = sum(record.get("seconds", {}).get("total", 0.0) for record in written)
+    return round(count * seconds / images, 1) if images and seconds else None
