@@ -29,7 +29,7 @@ _Images = npt.NDArray[np.uint8]
 
 _LARGEST = float(np.finfo(np.float16).max)  # features are stored as float16
 _SHORT = 64  # batches' worth of outcomes without an image to score, after which they are handed on anyway
-_WAITING = 1  # batches gathered and not begun: one is enough, the writer never holds the model up
+_WAITING = 2  # batches gathered and not begun: the model goes on while the caller gathers rows
 
 
 class Stages:
@@ -61,7 +61,7 @@ class Stages:
         preparer.stuck = lambda: self._squares.abandoned
         scorer = _Scorer(tagger, batch_size)
         self._batches = background(
-            _gather(self._squares, known, scorer.blank), ahead=_WAITING, interrupt=self._squares.close
+            _gather(self._squares, known, scorer.blank), ahead=1, interrupt=self._squares.close
         )
         self._scored = OrderedPool(
             self._batches, scorer, threads=tagger.parallel, ahead=tagger.parallel + _WAITING
