@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pfgdata.images.hashes import perceptual_hash
     from pfgdata.images.limits import Limits
     from pfgdata.images.squares import RECIPES, on_white, square
+    from pfgdata.images.threads import one_opencv_thread
 
 __all__ = [
     "DECODE_VERSION",
@@ -36,6 +37,7 @@ __all__ = [
     "decode",
     "nearest_buckets",
     "on_white",
+    "one_opencv_thread",
     "perceptual_hash",
     "square",
 ]
@@ -53,6 +55,7 @@ _LAZY = {
     "decode": "pfgdata.images.decoding",
     "nearest_buckets": "pfgdata.images.buckets",
     "on_white": "pfgdata.images.squares",
+    "one_opencv_thread": "pfgdata.images.threads",
     "perceptual_hash": "pfgdata.images.hashes",
     "square": "pfgdata.images.squares",
 }

@@ -46,6 +46,7 @@ class IngestOptions:
     decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
     image_seconds: float = 60.0  # one image may take to be read and decoded before it fails
     follow_links: bool = False  # to folders, and out of the corpus
+    wait: bool = False  # for another process that writes to the store, rather than be refused
 
 
 @dataclass(frozen=True, slots=True)

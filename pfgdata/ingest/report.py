@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pfgdata.ingest.timing import StageTime
+from pfgdata.ingest.timing import StageTime, busy_shares
 
 __all__ = ["FailedImage", "IngestReport"]
 
@@ -49,6 +49,11 @@ class IngestReport:
     def pending(self) -> int:
         """Images found and not dealt with, because the run was interrupted or is a dry one."""
         return self.found - self.tagged - self.copied - self.unchanged - self.failed
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The part of its threads' time that each stage worked, 0..1; empty where nothing was done."""
+        return busy_shares(self.stages)
 
     @property
     def images_per_second(self) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pfgdata.corpus import Segment
 from pfgdata.errors import IdentityError, StoreError
+from pfgdata.images import one_opencv_thread
 from pfgdata.ingest.outcomes import KnownContents
 from pfgdata.ingest.plan import IngestOptions, Plan, make_plan
 from pfgdata.ingest.prepare import PixelWork, Preparer, Square
@@ -61,7 +62,7 @@ def ingest(
     _require_same(store, tagger)
     segments = [_without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
-    with store.writer() as writer:
+    with store.writer(wait=options.wait, progress=progress) as writer, one_opencv_thread():
         _add_roots(writer, segments)
         plan = make_plan(
             segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop

@@ -7,7 +7,7 @@ from pathlib import Path
 from pfgdata.errors import NoStoreError
 from pfgdata.images import RECIPES
 from pfgdata.store import Store, StoreIdentity
-from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
+from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Precision, Tagger
 
 __all__ = ["open_or_create", "open_or_none", "tagger_for"]
 
@@ -20,16 +20,30 @@ def open_or_none(path: Path) -> Store | None:
         return None
 
 
-def tagger_for(store: Store | None, *, name: str | None, recipe: str | None) -> OnnxTagger:
+def tagger_for(
+    store: Store | None,
+    *,
+    name: str | None,
+    recipe: str | None,
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> OnnxTagger:
     """The tagger called `name`; without a name the store's own, or the default one for a new store.
 
-    Raises ModelNotFoundError, GraphError and VocabularyError as `OnnxTagger.load` does.
+    Raises what `OnnxTagger.load` does, which `device` and `precision` go to.
     """
     if store is None:
-        return OnnxTagger.load(name or DEFAULT_TAGGER, recipe=recipe or RECIPES[0])
+        return OnnxTagger.load(
+            name or DEFAULT_TAGGER, recipe=recipe or RECIPES[0], device=device, precision=precision
+        )
     own = store.identity.tagger
-    revision = own.revision if name is None else None
-    return OnnxTagger.load(name or own.name, recipe=recipe or own.recipe, revision=revision)
+    return OnnxTagger.load(
+        name or own.name,
+        recipe=recipe or own.recipe,
+        revision=own.revision if name is None else None,
+        device=device,
+        precision=precision,
+    )
 
 
 def open_or_create(path: Path, tagger: Tagger) -> Store:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pfgdata.store import Snapshot
 
-__all__ = ["STAGES", "StageTime", "bottleneck", "estimated_seconds", "stage_times"]
+__all__ = ["STAGES", "StageTime", "bottleneck", "busy_shares", "estimated_seconds", "stage_times"]
 
 STAGES = ("read", "decode", "preprocess", "model", "write")
 _POOL = STAGES[:3]
@@ -59,6 +59,13 @@ def bottleneck(stages: Mapping[str, StageTime]) -> str:
     stage = max(shares, key=lambda name: (shares[name], stages[name].busy))
     who = "the threads that read and decode were " if stage in _POOL else ""
     return f"{stage}: {who}busy {100 * shares[stage]:.0f} % of the time; {_ADVICE[stage]}"
+
+
+def busy_shares(stages: Mapping[str, StageTime]) -> dict[str, float]:
+    """The part of its threads' time that each stage worked, 0..1; those of the pool divide one time."""
+    pool = sum(stages[name].busy for name in _POOL if name in stages)
+    times = {name: (pool if name in _POOL else took.busy) + took.waiting for name, took in stages.items()}
+    return {name: took.busy / times[name] for name, took in stages.items() if times[name]}
 
 
 def _share(stages: Mapping[str, StageTime], stage: str) -> float:

@@ -83,6 +83,7 @@ def open_session(model: bytes, *, place: Place, threads: int | None, half: bool)
     wanted = _providers(place, half)
     if place.kind == "cpu":
         return ort.InferenceSession(model, options, providers=wanted)
+    options.intra_op_num_threads = 1  # a pool of all cores would spin beside the threads that decode
     try:
         session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
     except session_errors() as problem:

@@ -1,0 +1,25 @@
+"""OpenCV beside threads of our own: its pool would only get in their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+
+__all__ = ["one_opencv_thread"]
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Let each OpenCV call of this process run in its caller's thread alone.
+
+    On 16 cores, 16 threads that decode and shrink made 729 images/s so, and 610 with OpenCV's pool beside
+    them (benchmarks/RESULTS.md).
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
