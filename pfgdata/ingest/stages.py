@@ -134,11 +134,8 @@ def _gather(
         if isinstance(item, Halt):
             batch.error = item.error
             break
-        if isinstance(item, Ready):
-            if item.stat.content_id in known.new:  # an earlier image of this run, seen after it was decoded
-                item = Copied(item.task, item.stat)
-            else:
-                known.new[item.stat.content_id] = None
+        if isinstance(item, Ready) and not known.add(item.stat.content_id):
+            item = Copied(item.task, item.stat)  # of an earlier image of this run, seen after it was decoded
         batch.add(item)
         if batch.is_due:
             yield batch
