@@ -134,11 +134,8 @@ def _gather(
         if isinstance(item, Halt):
             batch.error = item.error
             break
-        if isinstance(item, Ready):
-            if item.stat.content_id in known.new:  # an earlier image of this run, seen after it was decoded
-                item = Copied(item.task, item.stat)
-            else:
-                known.new[item.stat.content_id] = None
+        if isinstance(item, Ready) and not known.add(item.stat.content_id):
+            item = Copied(item.task, item.stat)  # of an earlier image of this run, seen after it was decoded
         batch.add(item)
         if batch.is_due:
             yield batch
@@ -151,7 +148,7 @@ def _gather(
 class _Scorer:
     """The work of the model's threads; keeps the arrays of batches for the next ones.
 
-    Fresh memory is touched page by page, 77 MB for 128 images: as long as their scoring on a fast device.
+    Fresh memory is touched page by page: filling 77 MB (128 images) took 250 ms, again in place 7 ms.
     """
 
     def __init__(self, tagger: Tagger, batch_size: int) -> None:

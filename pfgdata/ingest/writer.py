@@ -157,7 +157,7 @@ class ShardFiller:
             )
         )
         rows = {row: at for at, row in enumerate(shard.order)}
-        self.known.new.update({content: (meta.id, rows[row]) for content, row in shard.here.items()})
+        self.known.commit(meta.id, {content: rows[row] for content, row in shard.here.items()})
         self._committing += time.perf_counter() - begun
         return meta
 
