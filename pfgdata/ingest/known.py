@@ -170,7 +170,7 @@ def _key_column(rows: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _is_sorted(path: pa.ChunkedArray, member: pa.ChunkedArray, root: pa.DictionaryArray) -> bool:
-    """Whether rows are of one root and no archives, each path after the one before, as one ingest has them."""
+    """Whether rows are of one root and no archives, each path after the one before: one ingest's."""
     if member.null_count < len(member) or len(root.dictionary) > 1:
         return False
     ends = [(chunk[0], chunk[-1]) for chunk in path.chunks if len(chunk)]
