@@ -243,7 +243,7 @@ class _Walker:
         return folder, self._names(folder), identity
 
     def _quick_names(self, folder: bytes) -> _Names:
-        """Names of a folder that holds nothing but images by name; none of any other, or if that is no help."""
+        """Names of a folder that holds nothing but images by name; of any other none."""
         if self._follow or self._patterns or self._archives_here:
             return []
         try:
