@@ -1,7 +1,8 @@
 """What does it cost to find out that 600,000 images are done? Against a bare scandir + stat of the same tree.
 
-Each figure is of a process of its own that has loaded its modules (see benchmarks/startup.py for those). The store's rows are made up, with the names, sizes and times of the
-tree: `tree/` has a row for each file, `new-N/` has N files without one.
+Each figure is of a process of its own that has loaded its modules (benchmarks/startup.py times those). The
+store's rows are made up, with the names, sizes and times of the tree: `tree/` has a row for each file,
+`new-N/` has N files without one.
 """
 
 from __future__ import annotations

@@ -118,6 +118,7 @@ class _Walker:
         self._follow, self._archives = options.follow_links, options.archives
         self._archives_here = options.archives or bool(segment.named)
         self._patterns = patterns_of(options.include, options.exclude)
+        self._quick: set[bytes] = set()  # open folders listed without the types of what they hold
 
     def wants(self, path: bytes) -> bool:
         """Whether a named file is taken; one that is not counts as ignored."""
@@ -135,11 +136,21 @@ class _Walker:
             folder, names, _ = folders[-1]
             if not names:
                 folders.pop()
+                self._quick.discard(folder)
             elif names[-1].endswith(b"/"):
                 above = [identity for _, _, identity in folders]
                 folders.append(self._open(folder + names.pop(), above))
             else:
-                yield from self._files(folder, self._next_files(names))
+                files = self._next_files(names)
+                states = [] if self._archives_here else self._stats(folder, files)
+                if states:
+                    yield from self._add(folder, files, states)
+                elif folder in self._quick:  # perhaps a folder with an image's name: list again, by type
+                    self._quick.discard(folder)
+                    names[:] = [name for name in self._names(folder, quick=False) if name >= files[0]]
+                else:
+                    for name in files:
+                        yield from self.at(folder + name, opened=self._archives_here)
 
     def _next_files(self, names: _Names) -> _Names:
         """Take the files that come next, before any folder, as many as the chunk has room for."""
@@ -150,13 +161,8 @@ class _Walker:
         del names[-len(files) :]
         return files
 
-    def _files(self, folder: bytes, names: _Names) -> Iterator[Chunk]:
-        """Fill in files of a folder: all at once where all are plain, which halves what is not the stat."""
-        states = [] if self._archives_here else self._stats(folder, names)
-        if not states:
-            for name in names:
-                yield from self.at(folder + name, opened=self._archives_here)
-            return
+    def _add(self, folder: bytes, names: _Names, states: list[os.stat_result]) -> Iterator[Chunk]:
+        """Fill in plain files of a folder, all at once, which halves what is not the stat."""
         chunk = self.chunk
         chunk.paths += [folder + name for name in names]
         chunk.sizes += [state.st_size for state in states]
@@ -236,9 +242,26 @@ class _Walker:
             return folder, [], identity
         return folder, self._names(folder), identity
 
-    def _names(self, folder: bytes) -> _Names:
+    def _quick_names(self, folder: bytes) -> _Names:
+        """Names of a folder that holds nothing but images by name; of any other none."""
+        if self._follow or self._patterns or self._archives_here:
+            return []
+        try:
+            listed = os.listdir(self._base + folder)  # noqa: PTH208  (bytes; half the cost of scandir)
+        except OSError:
+            return []
+        names = [name for name in listed if name.endswith(COMMON_ENDINGS) and name[0] != _DOT]
+        if len(names) < len(listed):
+            return []
+        self._quick.add(folder)
+        names.sort(reverse=True)
+        return names
+
+    def _names(self, folder: bytes, *, quick: bool = True) -> _Names:
         """Names to visit in a folder; the rest is counted."""
-        names: _Names = []
+        if quick and (names := self._quick_names(folder)):
+            return names
+        names = []
         controls: list[bytes] = []
         follow = self._follow
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,28 +119,46 @@ def make_plan(
 
     Beside the plan, every row of the store is held by column while the walk goes on; see KnownRows.
     """
-    merge = _Merge(snapshot, options, report)
     progress.start("walk", total=None)
-    since = 0
-    for index, segment in enumerate(segments):
-        merge.open(segment)
-        for chunk in walk_chunks(segment, counts=merge.counts, rows=_CHUNK):
-            progress.advance(len(chunk))
-            merge.add(chunk, index)
-            since = (since + len(chunk)) % _ASK_EVERY
-            if since < len(chunk) and stop():
-                report.interrupted = True
+    with _small_pages():
+        merge = _Merge(snapshot, options, report)
+        for index, segment in enumerate(segments):
+            if not _walk_segment(merge, index, segment, progress=progress, stop=stop):
+                report.interrupted, report.gone = True, 0
                 break
-        if report.interrupted:
-            report.gone = 0
-            break
-        merge.close()
     progress.finish()
     counts = merge.counts
     report.found, report.ignored = counts.found, counts.ignored
     report.links = counts.links
     report.unreadable = [shown(folder) for folder in counts.unreadable]
     return merge.plan
+
+
+@contextmanager
+def _small_pages() -> Iterator[None]:
+    """Let Arrow take memory from malloc: its own asks for huge pages, which cost a rerun a seventh."""
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(pool)
+
+
+def _walk_segment(
+    merge: _Merge, index: int, segment: Segment, *, progress: Progress, stop: Callable[[], bool]
+) -> bool:
+    """Walk and decide one segment; false where `stop` ended it."""
+    merge.open(segment)
+    since = 0
+    for chunk in walk_chunks(segment, counts=merge.counts, rows=_CHUNK):
+        progress.advance(len(chunk))
+        merge.add(chunk, index)
+        since = (since + len(chunk)) % _ASK_EVERY
+        if since < len(chunk) and stop():
+            return False
+    merge.close()
+    return True
 
 
 class _Merge:

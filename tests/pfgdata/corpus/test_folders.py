@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pfgdata.corpus import Segment, WalkCounts, WalkOptions, read, walk
+from pfgdata.corpus import Segment, WalkCounts, WalkOptions, read, walk, walk_chunks
 from pfgdata.records import ImageKey
 
 
@@ -63,6 +63,21 @@ def test_any_tree_is_walked_in_the_order_of_its_sorted_paths(names: set[bytes]) 
         assert paths(folder) == sorted(made)
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_folder_with_the_name_of_an_image_stands_at_its_place(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.jpg!.jpg", "b.jpg/x.png", "c.jpg/d.jpg/y.png", "c.jpg0.jpg", "z.jpg"]
+    touch(tmp_path, *names)
+    counts = WalkCounts()
+    assert paths(tmp_path, counts=counts) == sorted(map(os.fsencode, names))
+    (tmp_path / "z.jpg").unlink()
+    (tmp_path / "z.jpg").symlink_to("a.jpg")
+    segment = Segment(root="/r", location=tmp_path)
+    for rows in (1, 2, 3, 100):
+        chunks = list(walk_chunks(segment, counts=counts, rows=rows))
+        assert [path for chunk in chunks for path in chunk.paths] == sorted(map(os.fsencode, names))
+        assert {len(chunk) for chunk in chunks[:-1]} <= {rows}
+    assert counts.ignored == 0
 
 
 def test_a_found_file_has_its_key_size_and_time(tmp_path: Path) -> None:
