@@ -59,16 +59,17 @@ class Disk:
     def make_folder(self, path: Path) -> None:
         """Create `path` and its parents, the outermost first.
 
-        A folder that is there may be what a killed writer made and did not sync, so its name is synced too.
+        The innermost that is there may be what a killed writer made and did not sync: its name is synced too.
         """
         missing = [folder for folder in [path, *path.parents] if not folder.exists()]
+        present = missing[-1].parent if missing else path
+        if os.access(present.parent, os.R_OK):  # /home can often not be opened, nor need be
+            self.sync(present.parent)
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             self.reach("folder made")
             self.sync(folder.parent)
             self.reach("folder durable")
-        if not missing and os.access(path.parent, os.R_OK):  # /home can often not be opened, nor need be
-            self.sync(path.parent)
 
     def sync(self, path: Path) -> None:
         """Wait until the file's bytes, or the folder's list of names, are on the disk."""
