@@ -111,9 +111,6 @@ def live(corpora: Corpora, path: Path, disk: Disk) -> list[IngestReport]:
         store.move_root(str(corpora.before), str(corpora.after))
     reports.append(add(corpora.after, store))
     store.write_column("liked", liked(store), replace=True)
-    prune(store, yes=True)
-    compact(store, rows=COMPACT_ROWS)
-    gc(store, older_than=0.0)
     return reports
 
 
