@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pfgdata.store.shards import ShardMeta, installed_versions
     from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
-    from pfgdata.store.upkeep import merge_shards
+    from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards
 
 __all__ = [
     "FAILURES_SCHEMA",
@@ -45,7 +45,9 @@ __all__ = [
     "LATENTS_SCHEMA",
     "LATENT_FAILURES_SCHEMA",
     "SCORE_FLOOR",
+    "CompactReport",
     "Disk",
+    "GcReport",
     "LatentIdentity",
     "LatentIndex",
     "LatentInfo",
@@ -62,9 +64,11 @@ __all__ = [
     "StoreIdentity",
     "StoreWriter",
     "canonical_json",
+    "compact",
     "content_ids_of",
     "exclusive",
     "failures_table",
+    "gc",
     "images_table",
     "installed_versions",
     "key_bytes",
@@ -87,7 +91,9 @@ _LAZY = {
     "LATENTS_SCHEMA": "pfgdata.store.layout",
     "LATENT_FAILURES_SCHEMA": "pfgdata.store.layout",
     "SCORE_FLOOR": "pfgdata.store.identity",
+    "CompactReport": "pfgdata.store.upkeep",
     "Disk": "pfgdata.store.disk",
+    "GcReport": "pfgdata.store.upkeep",
     "LatentIdentity": "pfgdata.store.latent_sets",
     "LatentIndex": "pfgdata.store.latent_sets",
     "LatentInfo": "pfgdata.store.latent_sets",
@@ -104,9 +110,11 @@ _LAZY = {
     "StoreIdentity": "pfgdata.store.identity",
     "StoreWriter": "pfgdata.store.store",
     "canonical_json": "pfgdata.store.layout",
+    "compact": "pfgdata.store.upkeep",
     "content_ids_of": "pfgdata.store.snapshot",
     "exclusive": "pfgdata.store.lock",
     "failures_table": "pfgdata.store.rows",
+    "gc": "pfgdata.store.upkeep",
     "images_table": "pfgdata.store.rows",
     "installed_versions": "pfgdata.store.shards",
     "key_bytes": "pfgdata.store.rows",

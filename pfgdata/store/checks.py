@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from pfgdata.errors import StoreError
+from pfgdata.errors import StoreError, StoreFormatError
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.disk import Disk
-from pfgdata.store.identity import StoreIdentity, read_identity, read_roots
+from pfgdata.store.identity import read_identity, read_roots
 from pfgdata.store.latent_sets import open_latent_set
 from pfgdata.store.layout import read_json
 from pfgdata.store.lock import exclusive
-from pfgdata.store.rows import KEY_COLUMNS, failures_table, images_table
+from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
@@ -65,14 +64,17 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
             continue  # a creation cut short; the next one completes it
         try:
             open_latent_set(latent_set, disk=Disk())
-        except (StoreError, OSError) as problem:
+        except StoreError as problem:
+            problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
+        except OSError as problem:
             what = f"{_reason(problem)}; delete the set and encode it again"
             problems.append(Problem(latent_set / "latents.json", what, None))
         if (latent_set / "shards").is_dir():
             shards += [latent_set / "shards" / name for name in shard_names(latent_set / "shards")]
     progress.start("verify", total=len(shards), unit="shards")
     for shard in shards:
-        problems += _of_shard(shard, deep=deep)
+        found = list(_of_shard(shard, deep=deep))
+        problems += found if shard.exists() else []  # else gc has removed it meanwhile
         progress.advance()
     progress.finish()
     return problems
@@ -101,7 +103,13 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
         replaces = {target for meta in readable for target in meta.replaces if target in present}
         shadows = {*_shadows_of(store.path / "shards", readable, present), *doubles}
         if shadows or replaces:
-            writer.commit(_hiding(store.identity, tuple(shadows), tuple(replaces)))
+            hiding = ShardContents.hiding(
+                sorted(shadows),
+                feature_dim=store.identity.feature_dim,
+                what="repair",
+                replaces=sorted(replaces),
+            )
+            writer.commit(hiding)
         aside += [_set_aside(store, shard) for shard in ours]
     return RepairReport(set_aside=tuple(aside), rows_hidden=len(doubles), old_versions_possible=unreadable)
 
@@ -134,6 +142,9 @@ def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
         return
     try:
         meta = read_meta(shard)
+    except StoreFormatError as problem:  # it is whole, as far as we know
+        yield Problem(shard / "shard.json", _reason(problem), None)
+        return
     except StoreError as problem:
         yield Problem(shard / "shard.json", _reason(problem), shard)
         return
@@ -203,17 +214,6 @@ def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
             if older:
                 doubles.append(Shadow(older[0], name, older[1]))
     return tuple(doubles)
-
-
-def _hiding(identity: StoreIdentity, shadows: tuple[Shadow, ...], replaces: tuple[str, ...]) -> ShardContents:
-    return ShardContents(
-        images=images_table([]),
-        features=np.empty((0, identity.feature_dim), np.float16),
-        failures=failures_table([]),
-        shadows=shadows,
-        replaces=replaces,
-        writer={"what": "repair"},
-    )
 
 
 def _set_aside(store: Store, shard: Path) -> Path:

@@ -17,13 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from pfgdata.errors import CorruptShardError, StoreFormatError
+from pfgdata.errors import StoreFormatError
 from pfgdata.store.disk import Disk
 from pfgdata.store.identity import known_fields
 from pfgdata.store.layout import FORMAT, LATENT_FAILURES_SCHEMA, canonical_json, read_json
 from pfgdata.store.lock import exclusive
-from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array, new_shard_id, write_shard
+from pfgdata.store.shards import (
+    ShardMeta,
+    list_shards,
+    map_array,
+    new_shard_id,
+    shard_names,
+    unreadable,
+    write_shard,
+)
 from pfgdata.store.snapshot import content_ids_of
+from pfgdata.store.trouble import explained
 
 __all__ = [
     "LatentIdentity",
@@ -136,12 +145,14 @@ class LatentSet:
     def writer(self) -> Iterator[LatentSetWriter]:
         """Hold the set's own lock and write. Raises StoreLockedError when another process does."""
         with exclusive(self.path / "lock", what=f"latent set {self.path}"):
-            for folder in (self.path, self.path / "shards"):
-                self.disk.sweep(folder)
+            with explained(self.path):
+                for folder in (self.path, self.path / "shards"):
+                    self.disk.sweep(folder)
             yield LatentSetWriter(self)
 
     def _shards(self) -> list[ShardMeta]:
-        metas = list_shards(self.path / "shards", cache=self._metas)
+        folder = self.path / "shards"
+        metas = list_shards(folder, shard_names(folder), cache=self._metas)
         replaced = {target for meta in metas for target in meta.replaces}
         return [meta for meta in metas if meta.id not in replaced]
 
@@ -153,7 +164,7 @@ class LatentSet:
         try:
             return pq.read_table(path, columns=columns)
         except (FileNotFoundError, pa.ArrowException) as problem:
-            raise CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}") from problem
+            raise unreadable(path, problem) from problem
 
 
 class LatentSetWriter:
@@ -174,23 +185,25 @@ class LatentSetWriter:
         """Write one shard of one bucket durably: `latents` [N, C, h, w] go with `rows`, one each."""
         assert rows.num_rows == len(latents)
         folder = self._set.path / "shards"
-        return write_shard(
-            self._set.disk,
-            folder,
-            new_shard_id(folder),
-            tables={"latents": rows, "failures": failures},
-            arrays={"latent": latents},
-            facts={"bucket": list(bucket)},
-            writer=writer,
-        )
+        with explained(self._set.path):
+            return write_shard(
+                self._set.disk,
+                folder,
+                new_shard_id(folder),
+                tables={"latents": rows, "failures": failures},
+                arrays={"latent": latents},
+                facts={"bucket": list(bucket)},
+                writer=writer,
+            )
 
 
 def create_latent_set(folder: Path, identity: LatentIdentity, info: LatentInfo, *, disk: Disk) -> LatentSet:
     """The set of `identity` under `folder` (`latents/`), made if there is none."""
     path = folder / identity.id
     if not (path / "latents.json").is_file():
-        disk.make_folder(path / "shards")
-        with exclusive(path / "lock", what=f"latent set {path}"):
+        with explained(path):
+            disk.make_folder(path / "shards")
+        with exclusive(path / "lock", what=f"latent set {path}"), explained(path):
             if not (path / "latents.json").is_file():  # another process was faster: its bucket list stands
                 value = {"format": FORMAT, "identity": asdict(identity), "info": asdict(info)}
                 disk.replace_file(path / "latents.json", canonical_json(value))

@@ -5,39 +5,78 @@ The pid and host in the file are only for the message; a file left behind locks 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pfgdata.errors import StoreLockedError
+from pfgdata.errors import StoreError, StoreLockedError
+from pfgdata.records import Progress
+from pfgdata.store.trouble import explained
 
-__all__ = ["exclusive"]
+__all__ = ["exclusive", "no_locks"]
+
+_ASK_AGAIN = 0.2  # seconds between two tries of one who waits: nobody notices, and it costs nothing
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # NFS without lockd, some FUSE
 
 
 @contextmanager
-def exclusive(path: Path, *, what: str) -> Iterator[None]:
+def exclusive(
+    path: Path, *, what: str, wait: bool = False, progress: Progress | None = None
+) -> Iterator[None]:
     """Hold the lock file `path` for the duration; `what` names the thing in the message.
 
-    Raises StoreLockedError when another process holds it.
+    Raises StoreLockedError when another process holds it, unless `wait`: then `progress` says once for whom.
+    Raises StoreError where the file system has no locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with explained(path.parent):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreLockedError(
-                f"{what} is being written by {_owner(descriptor)}; let it end or stop it, then try again"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        _acquire(descriptor, what=what, wait=wait, progress=progress)
+        with contextlib.suppress(OSError):  # a full disk must not keep gc from freeing it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
         yield
-        os.ftruncate(descriptor, 0)
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def no_locks(problem: OSError, *, what: str) -> StoreError:
+    """What to tell a user whose file system refused a lock with `problem`."""
+    return StoreError(
+        f"{what}: its file system gives no locks ({(problem.strerror or '').lower()}), so two writers could "
+        "harm each other; put it on a local disk, or mount the share with locks"
+    )
+
+
+def _acquire(descriptor: int, *, what: str, wait: bool, progress: Progress | None) -> None:
+    said = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            owner = _owner(descriptor)
+            if not wait:
+                raise StoreLockedError(
+                    f"{what} is being written by {owner}; let it end or stop it, then try again"
+                ) from None
+        except OSError as problem:
+            if problem.errno in _NO_LOCKS:
+                raise no_locks(problem, what=what) from None
+            raise
+        if progress and not said:
+            progress.say(f"{what}: waiting for {owner}, which is writing it")
+            said = True
+        time.sleep(_ASK_AGAIN)
 
 
 def _owner(descriptor: int) -> str:

@@ -7,11 +7,12 @@ without HDF5; any HDF5 tool still opens it. Used alike for the store's shards an
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import re
 import resource
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from pfgdata.errors import CorruptShardError
+from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.store.disk import Disk
 from pfgdata.store.layout import FORMAT, canonical_json, read_json
 
@@ -39,11 +40,13 @@ __all__ = [
     "new_shard_id",
     "read_meta",
     "shard_names",
+    "unreadable",
     "write_shard",
 ]
 
 _SHARD_ID = re.compile(r"\d{8,}-[0-9a-f]{8}")  # what else lies there (.tmp-*, a file manager's) is not ours
 _OPEN_FILES = 65_536  # one map a shard: 600,000 latents in shards of five minutes are a few thousand
+_COMPARED = 1024  # rows at a time: 1.6 MB of features, 34 MB of SD1 latents at 512 px
 REPAIR = "run: pfgdata verify STORE --repair"
 
 
@@ -143,12 +146,17 @@ def write_shard(
 
 
 def read_meta(shard: Path) -> ShardMeta:
-    """Read the shard.json of the folder `shard`. Raises CorruptShardError when it is not as written."""
+    """Read the shard.json of the folder `shard`.
+
+    Raises CorruptShardError when it is not as written, StoreFormatError when a newer pfgdata wrote it.
+    """
     value = read_json(shard / "shard.json", advice=REPAIR)
-    if value["id"] != shard.name or value["format"] > FORMAT:
-        raise CorruptShardError(
-            f"{shard}: its shard.json is of {value['id']}, format {value['format']}; {REPAIR}"
+    if value["format"] > FORMAT:
+        raise StoreFormatError(
+            f"{shard}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
         )
+    if value["id"] != shard.name:
+        raise CorruptShardError(f"{shard}: its shard.json is of {value['id']}; {REPAIR}")
     return ShardMeta(
         id=value["id"],
         tables=value["tables"],
@@ -161,18 +169,14 @@ def read_meta(shard: Path) -> ShardMeta:
     )
 
 
-def list_shards(
-    folder: Path, *, cache: dict[str, ShardMeta], without: Collection[str] = ()
-) -> list[ShardMeta]:
-    """The committed shards in `folder`, in commit order, but those named in `without`.
+def list_shards(folder: Path, names: Iterable[str], *, cache: dict[str, ShardMeta]) -> list[ShardMeta]:
+    """The committed shards among `names` of `folder` (see `shard_names`), in their order.
 
     `cache` holds what was read before: shards are immutable. Raises CorruptShardError for a damaged one,
     since the rows that it hides would return if it were left out in silence.
     """
     found = []
-    for name in shard_names(folder):
-        if name in without:
-            continue
+    for name in names:
         if name not in cache:
             try:
                 cache[name] = read_meta(folder / name)
@@ -180,6 +184,13 @@ def list_shards(
                 continue
         found.append(cache[name])
     return found
+
+
+def unreadable(path: Path, problem: Exception) -> StoreError:
+    """The error for a shard's file `path` that could not be read: damaged, or removed since it was listed."""
+    if not path.parent.is_dir():
+        return StoreError(f"{path.parent}: removed by gc since the store was looked at; ask again")
+    return CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}")
 
 
 def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
@@ -190,7 +201,7 @@ def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
     try:
         return np.memmap(path, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
     except (FileNotFoundError, ValueError) as problem:
-        raise CorruptShardError(f"{path}: cannot be mapped ({problem}); {REPAIR}") from problem
+        raise unreadable(path, problem) from problem
 
 
 @functools.cache
@@ -215,9 +226,15 @@ def _array(place: Mapping[str, Any]) -> Array:
 
 def _write_array(folder: Path, name: str, array: npt.NDArray[np.generic]) -> dict[str, Any]:
     file = f"{name}s.h5"
-    with h5py.File(folder / file, "w") as handle:
-        dataset = handle.create_dataset(name, data=array, track_times=False)
-        offset = dataset.id.get_offset()
+    try:
+        with h5py.File(folder / file, "w") as handle:
+            dataset = handle.create_dataset(name, data=array, track_times=False)
+            offset = dataset.id.get_offset()
+    except RuntimeError as problem:  # h5py's for a file that cannot be closed; why, stands in its text only
+        number = re.search(r"errno = (\d+)", str(problem))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder / file)) from problem
     return {"file": file, "dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
 
 
@@ -234,8 +251,10 @@ def _require_written(
     for name, place in placed.items():
         shape = tuple(place["shape"])
         back = np.memmap(folder / place["file"], place["dtype"], "r", place["offset"], shape)
-        if back.tobytes() != np.ascontiguousarray(arrays[name]).tobytes():
-            raise CorruptShardError(f"{folder / place['file']}: not what was written; check the disk")
+        for start in range(0, len(back), _COMPARED):  # bytes, because NaN is not NaN
+            block = slice(start, start + _COMPARED)
+            if back[block].tobytes() != arrays[name][block].tobytes():
+                raise CorruptShardError(f"{folder / place['file']}: not what was written; check the disk")
 
 
 def _seal(path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from blake3 import blake3
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.records import CONTENT_ID_BYTES, Selection
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
-from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array
+from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array, shard_names, unreadable
 
 __all__ = ["ShardView", "Snapshot", "content_ids_of"]
 
@@ -62,9 +62,8 @@ class Snapshot:
         """See `store` as of now; `without` names shards to look past, as if they were gone."""
         self.path = store
         self.feature_dim = feature_dim
-        self.present = tuple(list_shards(store / "shards", cache=cache, without=without))
+        self.present, shadows = _as_of_now(store / "shards", cache, without)
         replaced = {target for meta in self.present for target in meta.replaces}
-        shadows = read_shadows(store / "shards", self.present)
         self.shards = tuple(
             ShardView(
                 id=meta.id,
@@ -183,6 +182,30 @@ class Snapshot:
         return _read_table(view.path / f"{table}.parquet", columns)
 
 
+def _as_of_now(
+    folder: Path, cache: dict[str, ShardMeta], without: Collection[str]
+) -> tuple[tuple[ShardMeta, ...], dict[tuple[str, str], npt.NDArray[np.int64]]]:
+    """The committed shards of one moment, and what they hide.
+
+    A folder is not listed at once: while shards come and go, a list may have a late one and lack an early
+    one. Two lists with the same names around the reading prove that it had all of one moment.
+    """
+    names = shard_names(folder)
+    while True:
+        try:
+            wanted = [name for name in names if name not in without]
+            shards = list_shards(folder, wanted, cache=cache)
+            hidden = read_shadows(folder, shards)
+        except CorruptShardError:
+            before, names = names, shard_names(folder)
+            if names == before:  # else gc may have removed what was being read
+                raise
+            continue
+        before, names = names, shard_names(folder)
+        if names == before:
+            return tuple(shards), hidden
+
+
 def content_ids_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     """A content_id column (UUID) as uint8 [N, 16]."""
     parts = [chunk.storage if hasattr(chunk, "storage") else chunk for chunk in column.chunks]
@@ -223,7 +246,7 @@ def _read_table(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
         return pq.read_table(path, columns=None if columns is None else list(columns))
     except (FileNotFoundError, pa.ArrowException) as problem:  # other OSErrors say nothing of the shard
-        raise CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}") from problem
+        raise unreadable(path, problem) from problem
 
 
 def _schema_of(table: str, columns: Sequence[str]) -> pa.Schema:

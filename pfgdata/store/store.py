@@ -5,7 +5,7 @@ Opening reads two small files; a snapshot reads what shards say of themselves, n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfgdata.errors import StoreError
-from pfgdata.records import Selection
+from pfgdata.records import Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, write_column
 from pfgdata.store.disk import Disk
 from pfgdata.store.identity import (
@@ -41,14 +41,16 @@ from pfgdata.store.latent_sets import (
 from pfgdata.store.layout import SHADOWS_SCHEMA
 from pfgdata.store.lock import exclusive
 from pfgdata.store.matching import column_values, unmatched_rows
+from pfgdata.store.rows import failures_table, images_table
 from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
+from pfgdata.store.trouble import explained
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Shadow:
     """A row that a newer shard hides: `table` is images or failures."""
 
@@ -67,6 +69,20 @@ class ShardContents:
     shadows: tuple[Shadow, ...] = ()
     replaces: tuple[str, ...] = ()
     writer: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def hiding(
+        cls, shadows: Sequence[Shadow], *, feature_dim: int, what: str, replaces: Sequence[str] = ()
+    ) -> ShardContents:
+        """A shard without rows of its own that hides others; `what` goes on record as its writer."""
+        return cls(
+            images=images_table([]),
+            features=np.empty((0, feature_dim), np.float16),
+            failures=failures_table([]),
+            shadows=tuple(shadows),
+            replaces=tuple(replaces),
+            writer={"what": what},
+        )
 
 
 class Store:
@@ -95,8 +111,9 @@ class Store:
         """
         disk = disk or Disk()
         _require_free(path)
-        disk.make_folder(path)
-        with exclusive(path / "lock", what=f"store {path}"):
+        with explained(path):
+            disk.make_folder(path)
+        with exclusive(path / "lock", what=f"store {path}"), explained(path):
             disk.make_folder(path / "shards")
             if (path / "store.json").exists() or shard_names(path / "shards"):
                 raise StoreError(
@@ -122,11 +139,15 @@ class Store:
         return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without)
 
     @contextmanager
-    def writer(self) -> Iterator[StoreWriter]:
-        """Hold the store's lock and write. Raises StoreLockedError when another process does."""
-        with exclusive(self.path / "lock", what=f"store {self.path}"):
-            for folder in (self.path, self.path / "shards", self.path / "columns"):
-                self.disk.sweep(folder)
+    def writer(self, *, wait: bool = False, progress: Progress | None = None) -> Iterator[StoreWriter]:
+        """Hold the store's lock and write.
+
+        Raises StoreLockedError when another process does, unless `wait`: then `progress` says for whom.
+        """
+        with exclusive(self.path / "lock", what=f"store {self.path}", wait=wait, progress=progress):
+            with explained(self.path):
+                for folder in (self.path, self.path / "shards", self.path / "columns"):
+                    self.disk.sweep(folder)
             yield StoreWriter(self)
 
     def move_root(self, old: str, new: str) -> None:
@@ -156,7 +177,7 @@ class Store:
         Raises StoreError for a name or table that cannot be one, a key that stands twice, an existing column
         unless `replace`; StoreLockedError while another process writes.
         """
-        with self.writer():
+        with self.writer(), explained(self.path):
             write_column(self.disk, self.path / "columns", name, table, replace=replace)
 
     def read_column(self, name: str) -> pa.Table:
@@ -185,24 +206,29 @@ class StoreWriter:
 
     def set_roots(self, roots: Mapping[str, str]) -> None:
         """Replace roots.json: corpus root -> the folder where it is now."""
-        self.store.disk.replace_file(self.store.path / "roots.json", roots_bytes(dict(roots)))
+        with explained(self.store.path):
+            self.store.disk.replace_file(self.store.path / "roots.json", roots_bytes(dict(roots)))
 
     def commit(self, contents: ShardContents) -> ShardMeta:
-        """Write one shard durably; when this returns, readers see all of it."""
+        """Write one shard durably; when this returns, readers see all of it.
+
+        Raises StoreError where the disk refuses (full, read-only, ...): then they see nothing of it.
+        """
         assert contents.images.num_rows == len(contents.features)
-        return write_shard(
-            self.store.disk,
-            self._folder,
-            new_shard_id(self._folder),
-            tables={
-                "images": contents.images,
-                "failures": contents.failures,
-                "shadows": shadows_table(contents.shadows),
-            },
-            arrays={"feature": contents.features},
-            replaces=contents.replaces,
-            writer=contents.writer,
-        )
+        with explained(self.store.path):
+            return write_shard(
+                self.store.disk,
+                self._folder,
+                new_shard_id(self._folder),
+                tables={
+                    "images": contents.images,
+                    "failures": contents.failures,
+                    "shadows": shadows_table(contents.shadows),
+                },
+                arrays={"feature": contents.features},
+                replaces=contents.replaces,
+                writer=contents.writer,
+            )
 
 
 def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Upkeep of a store's shards: merge many small ones into few, without losing what they hide.
+"""Upkeep of a store's shards: merge small ones, drop hidden rows, and remove what was replaced long ago.
 
 A merged shard inherits every shadow and every replace of its inputs whose target folder still exists: a
 replaced shard's shadows go on counting as long as what they hide is there to come back.
@@ -6,16 +6,110 @@ replaced shard's shadows go on counting as long as what they hide is there to co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 
+from pfgdata.errors import StoreLockedError
+from pfgdata.records import NoProgress, Progress
+from pfgdata.store.disk import TEMPORARY
+from pfgdata.store.lock import exclusive
 from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
-from pfgdata.store.snapshot import Snapshot, read_shadows
-from pfgdata.store.store import Shadow, ShardContents, StoreWriter
+from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
+from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+from pfgdata.store.trouble import explained
 
-__all__ = ["merge_shards"]
+__all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards"]
+
+_ROWS = 131_072  # of a compacted shard: 200 MB of features, and 600,000 images in 5 shards
+_WORTH = (
+    0.2  # a shard is rewritten alone when more than this part of it is hidden: it reads 1.25x what it shows
+)
+_WEEK = 7 * 86_400.0  # seconds; a training may hold a snapshot for days
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactReport:
+    """What a compact did, or would do."""
+
+    shards_before: int  # that readers see
+    shards_after: int
+    rewritten: int  # shards that went into new ones; gc removes them
+    rows: int  # images and failures that were copied
+    dropped: int  # hidden ones that were left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcReport:
+    """What a gc did, or would do."""
+
+    removed: tuple[str, ...]  # shards
+    freed: int  # bytes of those and of quarantine
+    young: int  # replaced shards that readers may still hold, so they stay
+    swept: int  # files and folders that writers which died had left
+    quarantined: int  # folders removed from quarantine/
+
+
+def compact(
+    store: Store, *, rows: int = _ROWS, dry_run: bool = False, progress: Progress | None = None
+) -> CompactReport:
+    """Merge shards of less than half of `rows` rows, in commit order, into shards of at most `rows`.
+
+    A shard of which more than a fifth is hidden is rewritten too; none is split. One new shard is in memory
+    at a time (200 MB of features at 131,072 rows). What was merged stays on disk for readers that hold it,
+    until `gc`. Raises StoreLockedError while another process writes.
+    """
+    progress = progress or NoProgress()
+    if dry_run:
+        return _compacted(store.snapshot(), rows)
+    with store.writer() as writer, explained(store.path):
+        snapshot = store.snapshot()
+        report = _compacted(snapshot, rows)
+        progress.start("compact", total=report.rows, unit="rows")
+        for group in _worth_merging(snapshot, rows):
+            meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
+            progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
+        progress.finish()
+    return report
+
+
+def gc(
+    store: Store,
+    *,
+    older_than: float = _WEEK,
+    now: float | None = None,
+    quarantine: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> GcReport:
+    """Remove shards that were replaced at least `older_than` seconds before `now` (Unix time; None: now).
+
+    With them go shards that show no row and hide none that is still there, what writers that died left, and
+    with `quarantine` the shards that repair set aside. A reader that holds an older snapshot than that will
+    be told to ask again. Raises StoreLockedError while another process writes.
+    """
+    progress, now = progress or NoProgress(), time.time() if now is None else now
+    leftovers = _leftovers(store.path)
+    if dry_run:
+        return _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)
+    with store.writer(), explained(store.path):  # a writer sweeps what dead ones left
+        _sweep_latent_sets(store)
+        swept = sum(not path.exists() for path in leftovers)
+        report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
+        doomed = [store.path / "shards" / name for name in report.removed]
+        doomed += _quarantined(store.path) if quarantine else []
+        progress.start("gc", total=len(doomed), unit="shards")
+        for folder in doomed:
+            store.disk.remove_folder(folder)
+            progress.advance()
+        progress.finish()
+    return report
 
 
 def merge_shards(writer: StoreWriter, shard_ids: Sequence[str], *, rows: int) -> list[ShardMeta]:
@@ -24,28 +118,64 @@ def merge_shards(writer: StoreWriter, shard_ids: Sequence[str], *, rows: int) ->
     Returns the metas of the new shards; groups of one are left as they are. The merged shards stay on disk,
     hidden, for readers that still hold them.
     """
-    snapshot = writer.store.snapshot()
-    groups = _group(snapshot, shard_ids, rows)
-    return [_merge(writer, snapshot, group) for group in groups if len(group) > 1]
+    snapshot, wanted = writer.store.snapshot(), set(shard_ids)
+    groups = _group([view for view in snapshot.shards if view.id in wanted], rows)
+    return [
+        _merge(writer, snapshot, [view.id for view in group], what="merge")
+        for group in groups
+        if len(group) > 1
+    ]
 
 
-def _group(snapshot: Snapshot, shard_ids: Sequence[str], rows: int) -> list[list[str]]:
-    """Neighbours in commit order, greedily, as long as their visible rows fit into `rows`."""
-    wanted, groups, size = set(shard_ids), list[list[str]](), 0
-    for view in snapshot.shards:
-        if view.id not in wanted:
-            continue
-        failures = view.meta.tables.get("failures", 0) - len(view.hidden_failures)
-        count = view.num_rows - len(view.hidden) + failures
+def _group(views: Sequence[ShardView], rows: int) -> list[list[ShardView]]:
+    """The shards in their order, greedily together as long as their visible rows fit into `rows`."""
+    groups, size = list[list[ShardView]](), 0
+    for view in views:
+        count = _visible(view)
         if not groups or size + count > rows:
             groups.append([])
             size = 0
-        groups[-1].append(view.id)
+        groups[-1].append(view)
         size += count
     return groups
 
 
-def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str]) -> ShardMeta:
+def _worth_merging(snapshot: Snapshot, rows: int) -> list[list[ShardView]]:
+    """The groups that a compact makes one shard of each."""
+    wanted = [view for view in snapshot.shards if 2 * _visible(view) < rows or _is_hollow(view)]
+    return [group for group in _group(wanted, rows) if len(group) > 1 or _is_hollow(group[0])]
+
+
+def _visible(view: ShardView) -> int:
+    """Images and failures of a shard that readers see."""
+    return _stored(view) - _hidden(view)
+
+
+def _stored(view: ShardView) -> int:
+    return view.num_rows + view.meta.tables.get("failures", 0)
+
+
+def _hidden(view: ShardView) -> int:
+    return len(view.hidden) + len(view.hidden_failures)
+
+
+def _is_hollow(view: ShardView) -> bool:
+    return _hidden(view) > _WORTH * _stored(view)
+
+
+def _compacted(snapshot: Snapshot, rows: int) -> CompactReport:
+    groups = _worth_merging(snapshot, rows)
+    rewritten = [view for group in groups for view in group]
+    return CompactReport(
+        shards_before=len(snapshot.shards),
+        shards_after=len(snapshot.shards) - len(rewritten) + len(groups),
+        rewritten=len(rewritten),
+        rows=sum(map(_visible, rewritten)),
+        dropped=sum(map(_hidden, rewritten)),
+    )
+
+
+def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, what: str) -> ShardMeta:
     images = snapshot.images(shards=group)
     images = images.take(stable_order(images))
     failures = snapshot.failures(shards=group)
@@ -60,7 +190,7 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str]) -> Sha
         failures=failures.drop_columns(["shard", "row"]),
         shadows=_inherited_shadows(snapshot, inputs),
         replaces=_inherited_replaces(snapshot, inputs),
-        writer={"what": "merge", "inputs": len(inputs)},
+        writer={"what": what, "inputs": len(inputs)},
     )
     return writer.commit(contents)
 
@@ -80,3 +210,66 @@ def _inherited_replaces(snapshot: Snapshot, inputs: Sequence[ShardMeta]) -> tupl
     present = {meta.id for meta in snapshot.present}
     inherited = {target for meta in inputs for target in meta.replaces if target in present}
     return tuple(sorted(inherited | {meta.id for meta in inputs}))
+
+
+def _collected(store: Store, older_than: float, now: float, *, swept: int, quarantine: bool) -> GcReport:
+    snapshot = store.snapshot()
+    out_of_sight = _out_of_sight(snapshot)
+    old = [name for name, since in out_of_sight.items() if older_than <= 0 or now - since >= older_than]
+    sizes = {meta.id: sum(file["size"] for file in meta.files.values()) for meta in snapshot.present}
+    aside = _quarantined(store.path) if quarantine else []
+    freed = sum(sizes[name] for name in old)
+    freed += sum(file.stat().st_size for folder in aside for file in folder.rglob("*") if file.is_file())
+    return GcReport(
+        removed=tuple(sorted(old)),
+        freed=freed,
+        young=len(out_of_sight) - len(old),
+        swept=swept,
+        quarantined=len(aside),
+    )
+
+
+def _out_of_sight(snapshot: Snapshot) -> dict[str, float]:
+    """The shards that no new snapshot needs, and since when (Unix time) none has read their rows.
+
+    They are replaced, or show no row and neither hide nor replace anything that is still there. Whatever of
+    them is removed, in any order, nothing hidden comes back: what they hide their replacement hides too.
+    """
+    made = {meta.id: datetime.fromisoformat(meta.created).timestamp() for meta in snapshot.present}
+    since: dict[str, float] = {}
+    for meta in snapshot.present:
+        for target in meta.replaces:
+            if target in made:  # the first to replace it has hidden it from then on
+                since[target] = min(since.get(target, made[meta.id]), made[meta.id])
+    for view in snapshot.shards:
+        if not _visible(view) and not _is_needed(snapshot, view.meta, made):
+            since[view.id] = max([made[view.id], *_hiders(snapshot, view.id, made)])
+    return since
+
+
+def _is_needed(snapshot: Snapshot, meta: ShardMeta, present: dict[str, float]) -> bool:
+    targets = {shard for shard, _ in read_shadows(snapshot.path / "shards", [meta])} | {*meta.replaces}
+    return not targets.isdisjoint(present)
+
+
+def _hiders(snapshot: Snapshot, target: str, made: dict[str, float]) -> Iterator[float]:
+    """When each shard was made that hides a row of `target`."""
+    for meta in snapshot.present:
+        if any(shard == target for shard, _ in read_shadows(snapshot.path / "shards", [meta])):
+            yield made[meta.id]
+
+
+def _leftovers(store: Path) -> list[Path]:
+    folders = ("", "shards", "columns", "latents/*", "latents/*/shards")
+    return [path for folder in folders for path in store.glob(f"{folder}/{TEMPORARY}*".lstrip("/"))]
+
+
+def _sweep_latent_sets(store: Store) -> None:
+    for lock in store.path.glob("latents/*/lock"):
+        with contextlib.suppress(StoreLockedError), exclusive(lock, what=f"latent set {lock.parent}"):
+            for folder in (lock.parent, lock.parent / "shards"):  # of a locked set its writer has swept them
+                store.disk.sweep(folder)
+
+
+def _quarantined(store: Path) -> list[Path]:
+    return sorted(path for path in store.glob("quarantine/*") if path.is_dir())
