@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from pfgdata.cli.compact import EXAMPLE as COMPACT_EXAMPLE
+from pfgdata.cli.compact import compact
+from pfgdata.cli.gc import EXAMPLE as GC_EXAMPLE
+from pfgdata.cli.gc import gc
 from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
 from pfgdata.cli.ingest import ingest
 from pfgdata.cli.latents import EXAMPLE as LATENTS_EXAMPLE
 from pfgdata.cli.latents import latents
+from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
+from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
@@ -28,6 +34,9 @@ app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
+app.command("prune", epilog=PRUNE_EXAMPLE)(prune)
+app.command("compact", epilog=COMPACT_EXAMPLE)(compact)
+app.command("gc", epilog=GC_EXAMPLE)(gc)
 
 
 def main() -> NoReturn:

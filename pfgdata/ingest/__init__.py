@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.ingest.plan import IngestOptions
+    from pfgdata.ingest.pruning import PruneReport, prune
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
@@ -15,10 +16,12 @@ __all__ = [
     "FailedImage",
     "IngestOptions",
     "IngestReport",
+    "PruneReport",
     "ingest",
     "open_or_create",
     "open_or_none",
     "plan_ingest",
+    "prune",
     "tagger_for",
 ]
 
@@ -26,10 +29,12 @@ _LAZY = {
     "FailedImage": "pfgdata.ingest.report",
     "IngestOptions": "pfgdata.ingest.plan",
     "IngestReport": "pfgdata.ingest.report",
+    "PruneReport": "pfgdata.ingest.pruning",
     "ingest": "pfgdata.ingest.run",
     "open_or_create": "pfgdata.ingest.setup",
     "open_or_none": "pfgdata.ingest.setup",
     "plan_ingest": "pfgdata.ingest.run",
+    "prune": "pfgdata.ingest.pruning",
     "tagger_for": "pfgdata.ingest.setup",
 }
 

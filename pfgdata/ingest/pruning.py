@@ -1,0 +1,185 @@
+"""Rows whose file is gone are dropped: one commit of a shard that only hides them.
+
+An unmounted disk looks like a corpus without files, so a root that is missing or empty, or that would lose
+over a fifth of its rows, is refused until a person has said yes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pfgdata.errors import StoreError
+from pfgdata.records import ImageKey, NoProgress, Progress, shown
+from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, key_bytes
+
+__all__ = ["PruneReport", "prune"]
+
+_MUCH = 0.2  # of a root's rows: more are gone at once when a disk is than when a person tidies up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneReport:
+    """What a prune did, or would do."""
+
+    checked: int  # images and failures looked at
+    images: int  # of those, gone
+    failures: int
+    files: tuple[str, ...]  # that are gone, by shard and there in the stable order; each once
+    refused: tuple[str, ...] = ()  # why this needs a person's yes; of a dry run only
+
+
+@dataclass(slots=True)
+class _Root:
+    """One corpus root as this prune finds it."""
+
+    place: bytes
+    identity: tuple[int, int] | None  # device and inode of the place, None where there is none
+    trouble: str | None  # why its rows may only seem to be gone
+    rows: int = 0
+    gone: int = 0
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What was looked at, and what of it is gone."""
+
+    roots: dict[str, _Root] = field(default_factory=dict)
+    shadows: list[Shadow] = field(default_factory=list)
+    files: dict[str, None] = field(default_factory=dict)  # ordered, each once
+
+
+def prune(
+    store: Store,
+    *,
+    yes: bool = False,
+    dry_run: bool = False,
+    roots: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> PruneReport:
+    """Drop the images and failures whose file is gone; only those of `roots` (names on record), if given.
+
+    A file is gone where the system says that there is none; one that cannot be looked at stays. Members go
+    with their archive. Raises StoreError, unless `yes`, where the place of a root is missing, no folder, not
+    to be listed or empty, or where over a fifth of a root's rows would go; StoreLockedError while another
+    process writes.
+    """
+    progress = progress or NoProgress()
+    if dry_run:
+        findings = _look(store, store.snapshot(), roots, progress)
+        return _report(findings, refused=_refusals(findings))
+    with store.writer() as writer:
+        findings = _look(store, store.snapshot(), roots, progress)
+        refused = _refusals(findings)
+        if refused and not yes:
+            raise StoreError(f"{'; '.join(refused)}; mount the disk, or say that they are gone: prune --yes")
+        if findings.shadows:
+            width = store.identity.feature_dim
+            writer.commit(ShardContents.hiding(findings.shadows, feature_dim=width, what="prune"))
+    return _report(findings)
+
+
+def _report(findings: _Findings, refused: tuple[str, ...] = ()) -> PruneReport:
+    images = sum(shadow.table == "images" for shadow in findings.shadows)
+    return PruneReport(
+        checked=sum(root.rows for root in findings.roots.values()),
+        images=images,
+        failures=len(findings.shadows) - images,
+        files=tuple(findings.files),
+        refused=refused,
+    )
+
+
+def _look(store: Store, snapshot: Snapshot, roots: Collection[str] | None, progress: Progress) -> _Findings:
+    """Ask the system for each file of the store's rows, one shard of them in memory at a time."""
+    places, findings = store.roots(), _Findings()
+    unknown = sorted(set(roots or ()) - set(places))
+    if unknown:
+        raise StoreError(
+            f"{unknown[0]} is no corpus root of this store; its roots: {', '.join(places) or 'none'}"
+        )
+    progress.start("prune", total=snapshot.num_images, unit="images")
+    for view in snapshot.shards:
+        images = snapshot.images(KEY_COLUMNS, shards=[view.id])
+        _look_at("images", images, places, roots, findings)
+        _look_at("failures", snapshot.failures(KEY_COLUMNS, shards=[view.id]), places, roots, findings)
+        progress.advance(len(images))
+    progress.finish()
+    for name, root in findings.roots.items():
+        if _identity(root.place) != root.identity:
+            raise StoreError(f"{name}: its disk came or went meanwhile; run the same again")
+    return findings
+
+
+def _look_at(
+    name: str, table: pa.Table, places: dict[str, str], roots: Collection[str] | None, findings: _Findings
+) -> None:
+    shards, rows = table["shard"].to_pylist(), table["row"].to_pylist()
+    before, gone = (b"", b""), False
+    for shard, row, key in zip(shards, rows, _keys(table), strict=True):
+        if roots is not None and key.root not in roots:
+            continue
+        root = findings.roots.get(key.root)
+        if root is None:  # a root that roots.json lacks is where its name says
+            root = findings.roots[key.root] = _root(places.get(key.root, key.root))
+        if (root.place, key.path) != before:  # the members of an archive stand together
+            before, gone = (root.place, key.path), _is_gone(root.place + b"/" + key.path)
+        root.rows += 1
+        if gone:
+            root.gone += 1
+            findings.shadows.append(Shadow(shard, name, row))
+            inside = f"!{shown(key.member)}" if key.member is not None else ""
+            findings.files[shown(root.place + b"/" + key.path) + inside] = None
+
+
+def _keys(table: pa.Table) -> Iterator[ImageKey]:
+    roots = table["root"].to_pylist()
+    paths, members = (key_bytes(table, name).to_pylist() for name in ("path", "member"))
+    for root, path, member in zip(roots, paths, members, strict=True):
+        yield ImageKey(root=root, path=path, member=member)
+
+
+def _is_gone(path: bytes) -> bool:
+    """Whether the system says that there is no such file; another error says nothing of it."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _root(place: str) -> _Root:
+    path = os.fsencode(place)
+    identity, trouble = _identity(path), None
+    try:
+        with os.scandir(path) as entries:
+            if next(entries, None) is None:
+                trouble = f"{place} is empty"
+    except OSError as problem:
+        trouble = f"{place}: {(problem.strerror or 'cannot be listed').lower()}"
+    return _Root(path, identity, trouble)
+
+
+def _identity(place: bytes) -> tuple[int, int] | None:
+    try:
+        state = os.stat(place)  # noqa: PTH116  (bytes, which pathlib does not take)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _refusals(findings: _Findings) -> tuple[str, ...]:
+    """Why a person must say yes first: a line for each root of which rows would go, and too many."""
+    reasons = []
+    for name, root in sorted(findings.roots.items()):
+        rows = f"{root.gone:,} of {root.rows:,} rows of root {name} would go"
+        if root.trouble:
+            reasons.append(f"{root.trouble}, and {rows}")
+        elif root.gone > _MUCH * root.rows:
+            reasons.append(f"{rows}, over a fifth")
+    return tuple(reasons)
