@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import NoStoreError
-from pfgdata.ingest import IngestOptions, IngestReport, ingest
+from pfgdata.ingest import IngestOptions, IngestReport, ingest, prune
 from pfgdata.records import content_id
 from pfgdata.store import Disk, Store, StoreIdentity, compact, content_ids_of, gc, verify
 from pfgdata.store.disk import CrashPoint
@@ -111,6 +111,7 @@ def live(corpora: Corpora, path: Path, disk: Disk) -> list[IngestReport]:
         store.move_root(str(corpora.before), str(corpora.after))
     reports.append(add(corpora.after, store))
     store.write_column("liked", liked(store), replace=True)
+    prune(store, yes=True)
     compact(store, rows=COMPACT_ROWS)
     gc(store, older_than=0.0)
     return reports
