@@ -36,7 +36,7 @@ class Sandbox:
             self._connection.execute(f"CREATE TEMP VIEW {SOURCE} AS {self._source()}")
         except duckdb.Error as problem:
             self._connection.close()
-            raise _unreadable(problem) from problem
+            raise self._removed() or _unreadable(problem) from problem
 
     def __enter__(self) -> Sandbox:
         return self
@@ -119,7 +119,12 @@ class Sandbox:
         same = "hidden_file = file_index AND hidden_row = file_row_number"
         return f"SELECT {columns} FROM ({read}) ANTI JOIN hidden ON {same}"
 
+    def _removed(self) -> StoreError | None:
+        return next((gone for gone in (shard.removed() for shard in self.shards) if gone), None)
+
     def _explained(self, problem: duckdb.Error) -> QueryError | StoreError:
+        if gone := self._removed():
+            return gone
         if isinstance(problem, duckdb.IOException):
             return _unreadable(problem)
         return QueryError(f"the expression cannot be answered: {first_line(problem)}")

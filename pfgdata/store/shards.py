@@ -39,6 +39,7 @@ __all__ = [
     "map_array",
     "new_shard_id",
     "read_meta",
+    "removed",
     "shard_names",
     "unreadable",
     "write_shard",
@@ -188,9 +189,14 @@ def list_shards(folder: Path, names: Iterable[str], *, cache: dict[str, ShardMet
 
 def unreadable(path: Path, problem: Exception) -> StoreError:
     """The error for a shard's file `path` that could not be read: damaged, or removed since it was listed."""
-    if not path.parent.is_dir():
-        return StoreError(f"{path.parent}: removed by gc since the store was looked at; ask again")
-    return CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}")
+    return removed(path.parent) or CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}")
+
+
+def removed(shard: Path) -> StoreError | None:
+    """The error for a reader whose `shard` is gone since it was listed, or None while it is there."""
+    if shard.is_dir():
+        return None
+    return StoreError(f"{shard}: removed by gc since the store was looked at; ask again")
 
 
 def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:

@@ -24,7 +24,15 @@ from blake3 import blake3
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.records import CONTENT_ID_BYTES, Selection
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
-from pfgdata.store.shards import REPAIR, ShardMeta, list_shards, map_array, shard_names, unreadable
+from pfgdata.store.shards import (
+    REPAIR,
+    ShardMeta,
+    list_shards,
+    map_array,
+    removed,
+    shard_names,
+    unreadable,
+)
 
 __all__ = ["ShardView", "Snapshot", "content_ids_of"]
 
@@ -46,6 +54,10 @@ class ShardView:
     def images_path(self) -> Path | None:
         """images.parquet, or None where the shard has only failures or shadows."""
         return self.path / "images.parquet" if self.num_rows else None
+
+    def removed(self) -> StoreError | None:
+        """What to raise where gc has removed this shard since; None while it is there."""
+        return removed(self.path)
 
 
 class Snapshot:

@@ -6,14 +6,25 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pfgdata.corpus import plan_segments
-from pfgdata.errors import CorruptShardError
+from pfgdata.errors import CorruptShardError, StoreFormatError
 from pfgdata.images import BucketPolicy
-from pfgdata.ingest import IngestOptions, ingest
+from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.latents import encode_latents
-from pfgdata.store import Problem, Store, repair, verify
+from pfgdata.records import NoProgress
+from pfgdata.store import (
+    Problem,
+    Store,
+    canonical_json,
+    compact,
+    gc,
+    read_json,
+    repair,
+    verify,
+)
 from pfgdata.vaes import Vae
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
@@ -57,24 +68,29 @@ def test_every_flipped_byte_and_truncation_is_found_and_its_shard_named(changed_
         snapshot.everything,
         policy=BucketPolicy.derive(resolution=32, step=16),
     )
+    table = pa.table({"path": pa.array(["0001.png"]), "value": pa.array(["train"])})
+    changed_store.write_column("split", table)
     files = files_of(changed_store)
-    for turn in range(200):
+    for turn in range(1000):
         path = chance.choice(files)
         data = path.read_bytes()
         at = chance.randrange(len(data))
         flipped = data[:at] + bytes([data[at] ^ (1 << chance.randrange(8))]) + data[at + 1 :]
         path.write_bytes(flipped if turn % 2 else data[:at])
-        problems = _problems(changed_store.path)
+        problems = _problems(changed_store.path, deep=True)
         assert [problem.path for problem in problems] == [path], f"byte {at} of {path}"
         assert problems[0].shard == (path.parent if "shards" in path.parts else None)
+        if turn % 2 == 0 or path.suffix == ".json":  # a size, or a file that holds its own digest
+            quick = _problems(changed_store.path, deep=False)
+            assert [problem.path for problem in quick] == [path], f"byte {at} of {path}"
         path.write_bytes(data)
     assert verify(changed_store.path, deep=True) == []
 
 
-def _problems(store: Path) -> list[Problem]:
+def _problems(store: Path, *, deep: bool) -> list[Problem]:
     """What verify finds; a damaged store.json stops it at once, which names the file too."""
     try:
-        return verify(store, deep=True)
+        return verify(store, deep=deep)
     except Exception as problem:
         assert "store.json" in str(problem)
         return [Problem(store / "store.json", str(problem), None)]
@@ -170,3 +186,109 @@ def test_a_flipped_shadow_is_never_believed(changed_store: Store) -> None:
             Store.open(changed_store.path).snapshot()
     report = repair(changed_store, verify(changed_store.path, deep=True))
     assert report.old_versions_possible and len(paths(changed_store)) == len(set(paths(changed_store)))
+
+
+def again(store: Store, images: Path) -> IngestReport:
+    """Ingest the same folder into the store as it is on disk now."""
+    store = Store.open(store.path)
+    return ingest(plan_segments(images, store.roots()), store, CheapTagger(), options=OPTIONS)
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_broken_compacted_shard_is_redone_whole(
+    changed_store: Store, tmp_path: Path, collected: bool
+) -> None:
+    before = paths(changed_store)
+    compact(changed_store)
+    if collected:
+        gc(changed_store, older_than=0)
+    (view,) = changed_store.snapshot().shards
+    (view.path / "images.parquet").write_bytes(b"PAR1")
+    report = repair(changed_store, verify(changed_store.path))
+    assert not report.old_versions_possible and paths(changed_store) == []
+    assert again(changed_store, tmp_path / "images").tagged == 24
+    assert paths(changed_store) == before and verify(changed_store.path, deep=True) == []
+
+
+def test_where_a_compacted_shard_cannot_say_what_it_replaced_its_inputs_are_back(
+    changed_store: Store, tmp_path: Path
+) -> None:
+    before = paths(changed_store)
+    compact(changed_store)
+    (view,) = changed_store.snapshot().shards
+    (view.path / "shard.json").write_bytes(b"{}")
+    report = repair(changed_store, verify(changed_store.path))
+    assert report.old_versions_possible and paths(changed_store) == before
+    rerun = again(changed_store, tmp_path / "images")
+    assert (rerun.tagged, rerun.unchanged) == (0, 24)
+
+
+def test_a_broken_shard_of_failures_and_shadows_is_redone(changed_store: Store, tmp_path: Path) -> None:
+    for index in range(6):
+        (tmp_path / "images" / f"{index:04d}.png").write_bytes(b"broken %d" % index)
+    assert again(changed_store, tmp_path / "images").failed == 6
+    last = changed_store.snapshot().shards[-1]
+    assert {"failures", "shadows"} == set(last.meta.tables)
+    (last.path / "failures.parquet").unlink()
+    repair(changed_store, verify(changed_store.path))
+    assert paths(changed_store) == [f"{index:04d}.png" for index in range(6, 24)]
+    rerun = again(changed_store, tmp_path / "images")
+    assert (rerun.tagged, rerun.failed, rerun.unchanged) == (0, 6, 18)
+    assert changed_store.snapshot().failures().num_rows == 6
+
+
+def make_newer(path: Path) -> None:
+    """Say that a later pfgdata wrote the JSON file at `path`."""
+    path.write_bytes(canonical_json({**read_json(path, advice=""), "format": 2}))
+
+
+def test_a_shard_of_a_newer_format_is_refused_and_never_set_aside(changed_store: Store) -> None:
+    shard = changed_store.snapshot().shards[0].path
+    make_newer(shard / "shard.json")
+    with pytest.raises(StoreFormatError, match=r"format 2, this pfgdata reads up to 1; upgrade pfg"):
+        Store.open(changed_store.path).snapshot()
+    (problem,) = verify(changed_store.path)
+    assert problem.shard is None and "upgrade" in problem.what
+    with pytest.raises(StoreFormatError, match="upgrade"):
+        repair(Store.open(changed_store.path), [problem])
+    assert shard.exists()
+
+
+def test_a_column_of_a_newer_format_is_refused(changed_store: Store) -> None:
+    changed_store.write_column("split", pa.table({"path": ["0001.png"], "value": ["train"]}))
+    make_newer(changed_store.path / "columns" / "split.json")
+    with pytest.raises(StoreFormatError, match="format 2; upgrade"):
+        changed_store.read_column("split")
+    (problem,) = verify(changed_store.path)
+    assert problem.path.name == "split.json" and "upgrade" in problem.what
+
+
+def test_a_latent_set_of_a_newer_format_is_refused_and_not_said_to_be_damaged(
+    changed_store: Store,
+) -> None:
+    snapshot = changed_store.snapshot()
+    encode_latents(
+        changed_store,
+        Vae.load("demo", device="cpu"),
+        snapshot,
+        snapshot.everything.take(np.arange(1)),
+        policy=BucketPolicy.derive(resolution=32, step=16),
+    )
+    (path,) = changed_store.path.glob("latents/*/latents.json")
+    make_newer(path)
+    with pytest.raises(StoreFormatError, match="format 2; upgrade"):
+        changed_store.latent_sets()
+    (problem,) = verify(changed_store.path)
+    assert problem.path == path and "upgrade" in problem.what and "encode it again" not in problem.what
+
+
+def test_what_gc_removes_while_verify_looks_is_no_problem(changed_store: Store) -> None:
+    compact(changed_store)
+
+    class Collector(NoProgress):
+        """Runs gc once verify has listed the shards."""
+
+        def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
+            gc(changed_store, older_than=0)
+
+    assert verify(changed_store.path, deep=True, progress=Collector()) == []
