@@ -78,9 +78,16 @@ class PowerCutDisk(Disk):
             fates = {inode: chance.choice(_LOST) for inode in self._open}
             yield self._build({entry: picks[group] for entry, group in groups.items()}, fates.__getitem__)
 
-    def certain(self) -> State:
-        """What is there after a power cut now if nothing was written that was not synced."""
-        return self._build({}, lambda inode: _LOST[0])
+    def uncertain(self) -> set[str]:
+        """The files that a power cut now could lose or change; but locks, which hold nothing."""
+        self._scan()
+        certain = self._build({}, lambda inode: _LOST[0])
+        files = (path for path in self.root.rglob("*") if path.is_file() and path.name != "lock")
+        return {
+            name
+            for path in files
+            if certain.get(name := path.relative_to(self.root).as_posix()) != path.read_bytes()
+        }
 
     def _scan(self) -> None:
         """Look at everything below `root`, and hold on to what is new."""
@@ -177,6 +184,7 @@ def cut_everywhere(
     disk = PowerCutDisk(root, at=at)
     try:
         work(disk)
+        assert not disk.uncertain(), "the call has returned, and not all is durable"
     finally:
         disk.close()
     return len(seen)

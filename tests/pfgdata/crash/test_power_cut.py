@@ -79,6 +79,7 @@ def test_a_power_cut_behind_any_step_leaves_all_that_was_acknowledged_and_nothin
     disk = CutLife(tmp_path / "disk", tmp_path / "cut", corpora)
     try:
         live(corpora, tmp_path / "disk" / "feats", disk)
+        assert not disk.uncertain()
     finally:
         disk.close()
     final = see(Store.open(tmp_path / "disk" / "feats"))

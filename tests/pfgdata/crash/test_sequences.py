@@ -1,11 +1,10 @@
 """Any sequence of what is done to a corpus and to its store leaves what a plain dict says.
 
-The machine changes a corpus of six names, and after each step compares what readers see with the model.
+The machine changes a corpus of eight names, and after each step compares what readers see with the model.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from pfgdata.corpus import plan_segments
 from pfgdata.ingest import IngestOptions, ingest, prune
@@ -26,11 +25,14 @@ from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgdata.crash.life import NO_IMAGE, see
 
-OPTIONS = IngestOptions(batch_size=2, threads=1, shard_rows=4, shard_seconds=0)
-NAMES = st.sampled_from([f"{letter}.png" for letter in "abcdef"])
-CONTENTS = st.integers(0, 3)  # few, so that copies and returns are common; one more of them is no image
+OPTIONS = IngestOptions(batch_size=1, threads=1, shard_rows=6, shard_seconds=0)
+NAMES = st.sampled_from([f"{letter}.png" for letter in "abcdefgh"])
+CONTENTS = st.integers(0, 11)  # few, so that copies and returns are common too
+KINDS = st.sampled_from(["write", "write", "write", "spoil", "touch", "move", "duplicate", "delete"])
+CHANGES = st.lists(st.tuples(KINDS, NAMES, NAMES, CONTENTS), min_size=2, max_size=6)
 DAY = 86_400.0
 
+Change = tuple[str, str, str, int]  # what, to which, from or to which other, with which content
 Stat = tuple[int, int]  # size, mtime_ns
 SHORT = settings(max_examples=8, stateful_step_count=16)
 LONG = settings(max_examples=120, stateful_step_count=40)
@@ -42,7 +44,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.place = Path(tempfile.mkdtemp()).resolve()
-        self.images = [path.read_bytes() for path in make_images(self.place / "contents", 4)]
+        self.images = [path.read_bytes() for path in make_images(self.place / "contents", 12)]
         self.corpus = self.place / "images"
         self.corpus.mkdir()
         (self.corpus / "stays.png").write_bytes(self.images[0])  # prune takes an empty folder for a lost disk
@@ -51,39 +53,28 @@ class Life(RuleBasedStateMachine):
         self.rows: dict[str, tuple[bytes, Stat]] = {}
         self.failures: dict[str, Stat] = {}
         self.features: dict[bytes, npt.NDArray[np.float16]] = {}
+        self.done = set[str]()  # since the last change: a second time it would do nothing
         self.clock = 10**18  # ns; every write has its own moment, as a stat that differs has to be seen
+
+    @initialize()
+    def begin(self) -> None:
+        for number, name in enumerate("abcdefgh"):
+            self._put(self.corpus / f"{name}.png", self.images[number])
+        self.add()
 
     def teardown(self) -> None:
         shutil.rmtree(self.place)
 
-    @rule(name=NAMES, content=CONTENTS)
-    def write(self, name: str, content: int) -> None:
-        self._put(name, self.images[content])
+    @rule(changes=CHANGES)
+    def change_and_add(self, changes: list[Change]) -> None:
+        self._change(changes)
+        self.add()
 
-    @rule(name=NAMES)
-    def spoil(self, name: str) -> None:
-        self._put(name, NO_IMAGE)
+    @rule(changes=CHANGES)
+    def change_and_drop_gone(self, changes: list[Change]) -> None:
+        self._change(changes)
+        self.drop_gone()
 
-    @rule(name=NAMES)
-    def touch(self, name: str) -> None:
-        if (self.corpus / name).exists():
-            self._put(name, (self.corpus / name).read_bytes())
-
-    @rule(name=NAMES, other=NAMES)
-    def move(self, name: str, other: str) -> None:
-        if (self.corpus / name).exists():
-            (self.corpus / name).replace(self.corpus / other)
-
-    @rule(name=NAMES, other=NAMES)
-    def duplicate(self, name: str, other: str) -> None:
-        if (self.corpus / name).exists() and name != other:
-            shutil.copy2(self.corpus / name, self.corpus / other)
-
-    @rule(name=NAMES)
-    def delete(self, name: str) -> None:
-        (self.corpus / name).unlink(missing_ok=True)
-
-    @rule()
     def add(self) -> None:
         known = {content for content, _ in self.rows.values()}
         report = ingest(
@@ -102,19 +93,22 @@ class Life(RuleBasedStateMachine):
         needed = {content_id(data) for data, _ in files.values() if data != NO_IMAGE}
         assert report.tagged == len(needed - known), "tagged twice, or not at all"
 
-    @rule()
     def drop_gone(self) -> None:
         prune(self.store, yes=True)
         files = self._files()
         self.rows = {name: row for name, row in self.rows.items() if name in files}
         self.failures = {name: stat for name, stat in self.failures.items() if name in files}
 
-    @rule(rows=st.sampled_from([3, 6, 100]))
+    @rule(rows=st.sampled_from([3, 8, 100]))
+    @precondition(lambda self: "merge" not in self.done)
     def merge(self, rows: int) -> None:
+        self.done = {"merge"}
         compact(self.store, rows=rows)
 
-    @rule(older_than=st.sampled_from([0.0, 7 * DAY]))
+    @rule(older_than=st.sampled_from([0.0, 0.0, 7 * DAY]))
+    @precondition(lambda self: "collect" not in self.done)
     def collect(self, older_than: float) -> None:
+        self.done.add("collect")
         gc(self.store, older_than=older_than)
 
     @rule(where=st.floats(0, 1, exclude_max=True), which=st.floats(0, 1, exclude_max=True))
@@ -124,6 +118,7 @@ class Life(RuleBasedStateMachine):
         files = sorted((self.store.path / "shards").glob("0*/*"))
         if not files:
             return
+        self.done = set()
         path = files[int(which * len(files))]
         data = bytearray(path.read_bytes())
         data[int(where * len(data))] ^= 0x10
@@ -139,7 +134,9 @@ class Life(RuleBasedStateMachine):
         self.drop_gone()
 
     @rule()
+    @precondition(lambda self: "reopen" not in self.done)
     def reopen(self) -> None:
+        self.done.add("reopen")
         self.store = Store.open(self.store.path)
 
     @invariant()
@@ -152,10 +149,27 @@ class Life(RuleBasedStateMachine):
             np.testing.assert_allclose(feature, self.features.setdefault(content, feature), atol=1e-3)
         assert verify(self.store.path) == []
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _change(self, changes: list[Change]) -> None:
+        self.done = set()
+        for kind, name, other, content in changes:
+            path = self.corpus / name
+            if kind == "write":
+                self._put(path, self.images[content])
+            elif kind == "spoil":
+                self._put(path, NO_IMAGE)
+            elif kind == "delete":
+                path.unlink(missing_ok=True)
+            elif path.exists() and kind == "touch":
+                self._put(path, path.read_bytes())
+            elif path.exists() and kind == "move":
+                path.replace(self.corpus / other)
+            elif path.exists() and name != other:
+                shutil.copy2(path, self.corpus / other)
+
+    def _put(self, path: Path, data: bytes) -> None:
         self.clock += 1000
-        (self.corpus / name).write_bytes(data)
-        os.utime(self.corpus / name, ns=(self.clock, self.clock))
+        path.write_bytes(data)
+        os.utime(path, ns=(self.clock, self.clock))
 
     def _files(self) -> dict[str, tuple[bytes, Stat]]:
         stats = {path: path.stat() for path in self.corpus.iterdir()}
