@@ -43,7 +43,7 @@ class Corpora:
 
 
 def make_corpora(folder: Path, *, count: int = 32) -> Corpora:
-    """`count` images, a duplicate and two broken files; later changed in each way that a corpus can change."""
+    """`count` images, a duplicate and two broken files; later changed in each way there is."""
     folder = folder.resolve()
     before, after = folder / "before", folder / "after"
     images = make_images(before, count)
@@ -55,7 +55,9 @@ def make_corpora(folder: Path, *, count: int = 32) -> Corpora:
     for name in ("broken.png", "mended.png"):
         (before / name).write_bytes(NO_IMAGE)
     shutil.copytree(before, after)
-    _change(after, [after / path.relative_to(before) for path in images], make_images(folder / "new", 6, seed=9))
+    _change(
+        after, [after / path.relative_to(before) for path in images], make_images(folder / "new", 6, seed=9)
+    )
     return Corpora(before, after)
 
 

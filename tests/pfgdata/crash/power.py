@@ -110,7 +110,9 @@ class PowerCutDisk(Disk):
 
     def _changes(self) -> dict[_Entry, int]:
         """The names that are not certain, each with its group: a rename has two names and one fate."""
-        before = {(folder, name): i for folder, names in self._synced_names.items() for name, i in names.items()}
+        before = {
+            (folder, name): i for folder, names in self._synced_names.items() for name, i in names.items()
+        }
         after = {(folder, name): i for folder, names in self._names.items() for name, i in names.items()}
         groups: dict[_Entry, int] = {}
         of_inode: dict[int, int] = {}
@@ -163,7 +165,7 @@ def write_state(state: State, folder: Path) -> None:
 def cut_everywhere(
     root: Path, scratch: Path, work: Callable[[Disk], None], check: Callable[[Path, CrashPoint], None]
 ) -> int:
-    """Do `work` below `root`, and `check` a copy of each distinct state that a power cut behind a step leaves.
+    """Do `work` below `root`, and `check` a copy of each distinct state that a power cut may leave.
 
     `check` gets the folder of the copy, which stands for `root`, and may write to it. Returns how many.
     """

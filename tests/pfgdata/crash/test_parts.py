@@ -1,11 +1,10 @@
-"""Each kind of write, cut behind each of its steps by a power cut: the old or the new, never half, never lost.
+"""A power cut behind each step of each kind of write leaves the old or the new: never half, never lost.
 
 One of the states after each step is that in which all was written: what a kill of the process leaves.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,9 +150,10 @@ def test_latents_cut_anywhere_keep_what_was_committed_and_do_the_rest_once(
         for number, shard in enumerate(index.shards):
             assert (latents.latent_map(shard) == index.bucket[3 * number]).all()
 
-    cuts = cut_everywhere(
-        root, tmp_path / "cut", lambda disk: void(encode(Store.open(root / "feats", disk=disk))), check
-    )
+    def work(disk: Disk) -> None:
+        encode(Store.open(root / "feats", disk=disk))
+
+    cuts = cut_everywhere(root, tmp_path / "cut", work, check)
     assert committed == 2 and cuts > 20
 
 
@@ -228,13 +228,19 @@ def test_leftovers_of_dead_writers_are_swept_everywhere_and_links_are_not_follow
     latents = encode(store)
     outside.mkdir()
     (outside / "mine").write_bytes(b"x")
-    folders = [store.path, store.path / "shards", store.path / "columns", latents.path, latents.path / "shards"]
+    folders = [
+        store.path,
+        store.path / "shards",
+        store.path / "columns",
+        latents.path,
+        latents.path / "shards",
+    ]
     for folder in folders:
         (folder / ".tmp-folder" / "inner").mkdir(parents=True)
         (folder / ".tmp-folder" / "inner" / "images.parquet").write_bytes(b"half")
         (folder / ".tmp-file").write_bytes(b"half")
-        os.symlink(outside, folder / ".tmp-link")
-        os.symlink(outside, folder / ".tmp-folder" / "link")
+        (folder / ".tmp-link").symlink_to(outside)
+        (folder / ".tmp-folder" / "link").symlink_to(outside)
     assert see(store).rows and len(latents.index().rows) == 6  # readers do not mind
     with store.writer(), latents.writer():
         assert not list(root.rglob(".tmp-*"))
@@ -245,7 +251,3 @@ def test_a_store_that_lost_its_store_json_is_not_made_anew_over_its_shards(root:
     (root / "feats" / "store.json").unlink()
     with pytest.raises(StoreError, match=r"store\.json"):
         open_or_make(root / "feats", Disk())
-
-
-def void(value: object) -> None:
-    """Nothing, of anything."""

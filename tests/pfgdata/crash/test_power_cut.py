@@ -1,4 +1,4 @@
-"""A power cut behind every step of a store's life: what was acknowledged is there, and the rest is done once."""
+"""A power cut behind every step of a store's life: what was acknowledged is there, the rest is done once."""
 
 from __future__ import annotations
 
