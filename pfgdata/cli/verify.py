@@ -54,9 +54,9 @@ def _show(problems: Sequence[Problem], report: RepairReport | None, *, json: boo
             show_facts({"next": "pfgdata ingest (and pfgdata latents) again: they redo what was set aside"})
         if report.old_versions_possible:
             show_facts({"mind": "old versions of images may be back until that ingest"})
-    elif problems:
+    elif any(problem.shard for problem in problems):
         show_facts({"next": "pfgdata verify --repair sets broken shards aside"})
-    else:
+    elif not problems:
         show_facts({"verified": "nothing is broken"})
     if json:
         print_json(

@@ -27,6 +27,7 @@ from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
+from pfgdata.store.trouble import explained
 
 __all__ = ["Problem", "RepairReport", "repair", "verify"]
 
@@ -91,9 +92,10 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     aside: list[Path] = []
     for shard in broken:
         if shard not in ours:
-            with exclusive(shard.parent.parent / "lock", what=f"latent set {shard.parent.parent}"):
+            lock = shard.parent.parent / "lock"
+            with exclusive(lock, what=f"latent set {lock.parent}"), explained(store.path):
                 aside.append(_set_aside(store, shard))
-    with store.writer() as writer:
+    with store.writer() as writer, explained(store.path):
         ours = [shard for shard in ours if shard.exists()]  # gone since it was looked at: no longer ours
         readable = [meta for meta in map(_meta_or_none, ours) if meta is not None]
         unreadable = len(readable) < len(ours)

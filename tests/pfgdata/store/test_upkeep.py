@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pfgdata.errors import StoreError, StoreLockedError
-from pfgdata.store import Shadow, Store, compact, gc, repair, verify
+from pfgdata.store import Shadow, ShardMeta, Snapshot, Store, compact, gc, repair, verify
 from tests.conftest import new_store
 from tests.pfgdata.store.test_store import contents, paths_of
 
@@ -110,6 +111,42 @@ def test_a_reader_whose_shards_were_removed_is_told_to_ask_again(many_shards: St
         old.images()
     with pytest.raises(StoreError, match="ask again"):
         old.feature_map(old.shards[0].id)
+
+
+class Meddler(dict[str, ShardMeta]):
+    """A reader's cache of shards that lets `act` happen after the first few were read."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act: Callable[[], object] | None = act
+
+    def __setitem__(self, name: str, meta: ShardMeta) -> None:
+        super().__setitem__(name, meta)
+        act = self._act
+        if len(self) == 3 and act is not None:
+            self._act = None
+            act()
+
+
+def collect_all(store: Store) -> None:
+    compact(store, rows=100)
+    gc(store, older_than=0)
+
+
+def change_twice(store: Store) -> None:
+    with store.writer() as writer:
+        old = next(view for view in store.snapshot().shards if view.num_rows and not len(view.hidden))
+        new = writer.commit(contents(b"bb", shadows=(Shadow(old.id, "images", 0),)))
+        writer.commit(contents(b"bb", shadows=(Shadow(new.id, "images", 0),)))
+
+
+@pytest.mark.parametrize("act", [collect_all, change_twice])
+def test_a_snapshot_is_of_one_moment_also_where_shards_come_and_go_while_it_is_taken(
+    many_shards: Store, act: Callable[[Store], None]
+) -> None:
+    cache = Meddler(lambda: act(many_shards))
+    snapshot = Snapshot(many_shards.path, feature_dim=768, cache=cache)
+    assert sorted(snapshot.images(["path"])["path"].to_pylist()) == ["a", "bb", "ccc", "dddd"]
+    assert [meta.id for meta in snapshot.present] == [meta.id for meta in many_shards.snapshot().present]
 
 
 def test_chains_of_merges_are_collected_in_any_order(many_shards: Store) -> None:
