@@ -41,8 +41,8 @@ DAY = 86_400.0
 
 Change = tuple[str, str, str, int]  # what, to which, from or to which other, with which content
 Stat = tuple[int, int]  # size, mtime_ns
-SHORT = settings(max_examples=8, stateful_step_count=16)
-LONG = settings(max_examples=120, stateful_step_count=40)
+SHORT = settings(max_examples=6, stateful_step_count=16)
+LONG = settings(max_examples=80, stateful_step_count=40)
 
 
 class Life(RuleBasedStateMachine):
