@@ -220,10 +220,7 @@ def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
 
 def _set_aside(store: Store, shard: Path) -> Path:
     target = store.path / "quarantine" / "-".join(shard.relative_to(store.path).parts)
-    store.disk.make_folder(target.parent)
-    store.disk.rename(shard, target)
-    store.disk.sync(target.parent)
-    store.disk.sync(shard.parent)
+    store.disk.set_aside(shard, target)
     return target
 
 

@@ -1,7 +1,8 @@
 """Every fsync, rename and unlink of a store, as one object that is passed in.
 
-Tests hand in a Disk that stops or replays at a chosen step; nothing else in the store touches the disk's
-order of events. A folder renamed before its files are synced can survive a power cut with empty files.
+Each step that a crash can fall behind has a name and calls `Disk.reach`: tests hand in a Disk that kills,
+counts or replays there, and docs/crash-safety.md tells what is found on disk after each. A folder renamed
+before its files are synced can survive a power cut with empty files.
 """
 
 from __future__ import annotations
@@ -10,27 +11,65 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Literal, get_args
 
-__all__ = ["TEMPORARY", "Disk"]
+__all__ = ["CRASH_POINTS", "TEMPORARY", "CrashPoint", "Disk"]
 
 TEMPORARY = ".tmp-"  # names that begin so are invisible to readers and swept by the next writer
+
+CrashPoint = Literal[
+    "folder made",
+    "folder durable",
+    "temporary made",  # a commit, from here ...
+    "table written",
+    "array written",
+    "shard.json written",
+    "file synced",
+    "folder synced",
+    "shard renamed",
+    "shard durable",  # ... to here: now it is acknowledged
+    "replacement written",
+    "replacement synced",
+    "replaced",
+    "replacement durable",
+    "removal renamed",
+    "removal durable",
+    "file deleted",
+    "folder deleted",
+    "swept",
+    "set aside",
+    "set aside durable",
+]
+CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
 
 class Disk:
     """The real disk. Each method returns when its effect is durable."""
 
+    def reach(self, point: CrashPoint) -> None:
+        """Called behind each step, named by what has just happened; nothing happens on the real disk."""
+
     def temporary(self, parent: Path) -> Path:
         """A new, empty folder in `parent` that readers do not see."""
         path = parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         path.mkdir(parents=True)
+        self.reach("temporary made")
         return path
 
     def make_folder(self, path: Path) -> None:
-        """Create `path` and its parents; nothing happens where it exists."""
+        """Create `path` and its parents, the outermost first.
+
+        The innermost that is there may be what a killed writer made and did not sync: its name is synced too.
+        """
         missing = [folder for folder in [path, *path.parents] if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
+        present = missing[-1].parent if missing else path
+        if os.access(present.parent, os.R_OK):  # /home can often not be opened, nor need be
+            self.sync(present.parent)
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            self.reach("folder made")
             self.sync(folder.parent)
+            self.reach("folder durable")
 
     def sync(self, path: Path) -> None:
         """Wait until the file's bytes, or the folder's list of names, are on the disk."""
@@ -47,18 +86,23 @@ class Disk:
     def unlink(self, path: Path) -> None:
         """Remove one file."""
         path.unlink()
+        self.reach("file deleted")
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put `data` at `path` so that a reader sees the old file or the new one, whole."""
         fresh = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
             fresh.write_bytes(data)
+            self.reach("replacement written")
             self.sync(fresh)
+            self.reach("replacement synced")
             self.rename(fresh, path)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
+        self.reach("replaced")
         self.sync(path.parent)
+        self.reach("replacement durable")
 
     def commit_folder(self, fresh: Path, final: Path) -> None:
         """Make the finished folder `fresh` visible as `final` by one rename, durably.
@@ -68,25 +112,54 @@ class Disk:
         for folder, _, files in os.walk(fresh):
             for name in files:
                 self.sync(Path(folder) / name)
+                self.reach("file synced")
             self.sync(Path(folder))
+            self.reach("folder synced")
         self.rename(fresh, final)
+        self.reach("shard renamed")
         self.sync(final.parent)
+        self.reach("shard durable")
 
     def remove_folder(self, path: Path) -> None:
-        """Delete a folder: out of the readers' sight by one rename first, then file by file."""
+        """Delete a folder: out of the readers' sight by one durable rename first, then file by file."""
         doomed = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         self.rename(path, doomed)
+        self.reach("removal renamed")
         self.sync(path.parent)
-        shutil.rmtree(doomed)
+        self.reach("removal durable")
+        self._delete(doomed)
+
+    def set_aside(self, path: Path, target: Path) -> None:
+        """Move a folder to `target`, whose parent is made if need be; on one file system."""
+        self.make_folder(target.parent)
+        self.rename(path, target)
+        self.reach("set aside")
+        self.sync(target.parent)
+        self.sync(path.parent)
+        self.reach("set aside durable")
 
     def discard(self, fresh: Path) -> None:
         """Remove an uncommitted folder made by `temporary`."""
         shutil.rmtree(fresh, ignore_errors=True)
 
     def sweep(self, parent: Path) -> None:
-        """Remove what dead writers left in `parent`; only for a holder of its lock."""
+        """Remove what dead writers left in `parent`, and make durable what they finished but did not sync.
+
+        Only for a holder of its lock; nothing happens where `parent` does not exist.
+        """
+        if not parent.is_dir():
+            return
         for path in parent.glob(f"{TEMPORARY}*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                self.unlink(path)
+            self._delete(path)
+        self.sync(parent)
+        self.reach("swept")
+
+    def _delete(self, doomed: Path) -> None:
+        """Remove a file or folder that no reader sees; a link only itself."""
+        if doomed.is_symlink() or not doomed.is_dir():
+            self.unlink(doomed)
+            return
+        for path in doomed.iterdir():
+            self._delete(path)
+        doomed.rmdir()
+        self.reach("folder deleted")

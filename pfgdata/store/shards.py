@@ -121,7 +121,10 @@ def write_shard(
         for stem, table in tables.items():
             if table.num_rows:
                 pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
+                disk.reach("table written")
         placed = {name: _write_array(fresh, name, array) for name, array in arrays.items() if len(array)}
+        if placed:
+            disk.reach("array written")
         _require_written(fresh, tables, placed, arrays)
         meta = {
             "format": FORMAT,
@@ -135,6 +138,7 @@ def write_shard(
             "writer": {"python": platform.python_version(), "pyarrow": pa.__version__, **(writer or {})},
         }
         (fresh / "shard.json").write_bytes(canonical_json(meta))
+        disk.reach("shard.json written")
         disk.commit_folder(fresh, folder / shard_id)
     except BaseException:
         disk.discard(fresh)

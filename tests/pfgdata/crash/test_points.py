@@ -1,0 +1,30 @@
+"""The registry of crash points is whole: all of it is reached, nothing else is, and the page lists it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from pfgdata.store import Store, repair, verify
+from pfgdata.store.disk import CRASH_POINTS, CrashPoint
+from tests.pfgdata.crash.life import LoggingDisk, live, make_corpora
+
+PAGE = Path(__file__).parents[3] / "docs" / "crash-safety.md"
+
+
+def test_a_store_in_its_life_reaches_every_crash_point_and_no_other(tmp_path: Path) -> None:
+    corpora, disk = make_corpora(tmp_path), LoggingDisk(tmp_path / "log")
+    live(corpora, tmp_path / "feats", disk)
+    in_life: Counter[CrashPoint] = Counter(disk.counts)
+    store = Store.open(tmp_path / "feats", disk=disk)
+    broken = store.snapshot().shards[0].path / "images.parquet"
+    broken.write_bytes(broken.read_bytes()[:-1])
+    repair(store, verify(store.path))
+    assert set(disk.counts) == set(CRASH_POINTS)
+    assert set(CRASH_POINTS) - set(in_life) == {"set aside", "set aside durable"}
+
+
+def test_the_page_on_crash_safety_lists_exactly_the_crash_points() -> None:
+    steps = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), flags=re.MULTILINE)
+    assert steps == list(CRASH_POINTS)
