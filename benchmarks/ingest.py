@@ -34,7 +34,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.images import Limits, decode, square
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, open_or_create
 from pfgdata.records import TaggerIdentity
-from pfgdata.taggers import OnnxTagger, Tagger
+from pfgdata.taggers import OnnxTagger, Precision, Tagger
 from pfgdata.vocabulary import Vocabulary
 
 CORES = os.cpu_count() or 1
@@ -51,6 +51,7 @@ class FreeTagger:
             name="free", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 768, side, "none", 1
+        self.precision: Precision = "float32"
         self._scores = np.full(len(self.vocabulary), 0.003, np.float32)
         self._scores[:: len(self._scores) // OVER_FLOOR] = 0.5
 

@@ -29,6 +29,7 @@ from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.ingest.plan import Plan, make_plan
 from pfgdata.records import NoProgress, TaggerIdentity
 from pfgdata.store import IMAGES_SCHEMA, ShardContents, Store, StoreIdentity, failures_table
+from pfgdata.taggers import Precision
 from pfgdata.vocabulary import GENERAL, RATING, Vocabulary
 
 FOLDER, ROWS, LINKS = 1000, 8192, 50_000  # files a folder, rows a shard, names a file (ext4 allows 65,000)
@@ -51,6 +52,7 @@ class Stopwatch:
             name="none", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 1, 64, "none", 1
+        self.precision: Precision = "float32"
 
     def predict(
         self, images: npt.NDArray[np.uint8]

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.records import TaggerIdentity
+from pfgdata.taggers import Precision
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
 
 RATINGS = ("general", "sensitive", "questionable", "explicit")
@@ -41,6 +42,7 @@ class CheapTagger:
         self.image_size = 64
         self.provider = "numpy"
         self.parallel = 1
+        self.precision: Precision = "float32"
         self.batches: list[int] = []
         self._head = np.random.default_rng(7).normal(0, 0.3, (768, len(self.vocabulary.names)))
 

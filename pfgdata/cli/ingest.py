@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "ingest"]
 
 EXAMPLE = (
-    "Examples: pfgdata ingest ./images --tagger demo; pfgdata ingest a/ b/ shards/*.tar --exclude 'drafts/**'; "
+    "Examples: pfgdata ingest ./images --tagger demo; "
+    "pfgdata ingest a/ b/ shards/*.tar --exclude 'drafts/**'; "
     "pfgdata ingest ./images --device cuda --precision float16 --decode fast"
 )
 _IMAGES, _LIMITS, _TAGGER = "Which images", "What is no usable image", "Tagger (of a new store)"

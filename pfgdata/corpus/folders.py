@@ -26,6 +26,7 @@ _Names = list[bytes]  # to visit in one folder, last first, folders with a slash
 _Id = tuple[int, int]  # device and inode of a folder
 _DOT = ord(".")
 _NOTHING = (0, 0)  # size and mtime_ns of what is not there
+_KERNEL = (b"/proc/", b"/sys/")  # plain files by their mode, and no disk's
 
 
 @dataclass(slots=True, kw_only=True)
@@ -322,11 +323,21 @@ class _Walker:
         try:
             state = os.lstat(whole)
             if stat.S_ISLNK(state.st_mode):
-                if not self._follow and not os.path.realpath(whole).startswith(self._inside):
-                    return None
+                target = os.path.realpath(whole)
+                if not self._follow and not target.startswith(self._inside):
+                    return _NOTHING if _is_no_file(target) else None
                 state = os.stat(whole)  # noqa: PTH116  (bytes, which pathlib does not take)
                 if stat.S_ISDIR(state.st_mode):
                     return None
         except OSError:
             return _NOTHING
         return state.st_size, state.st_mtime_ns
+
+
+def _is_no_file(target: bytes) -> bool:
+    """Whether there is a device, a pipe, a socket or a file of the kernel's: it fails, never opened."""
+    try:
+        mode = os.stat(target).st_mode  # noqa: PTH116
+    except OSError:
+        return False
+    return target.startswith(_KERNEL) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

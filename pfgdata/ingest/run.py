@@ -151,7 +151,7 @@ def _filler(writer: StoreWriter, tagger: Tagger, options: IngestOptions, report:
             "what": "ingest",
             "tagger": tagger.identity.name,
             "provider": tagger.provider,
-            "precision": getattr(tagger, "precision", "float32"),  # only OnnxTagger has another
+            "precision": tagger.precision,
             "decode": options.decode,
             "batch_size": options.batch_size,
             "versions": installed_versions(_PACKAGES),

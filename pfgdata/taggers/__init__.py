@@ -29,7 +29,7 @@ _LAZY = {
     "DoctorReport": "pfgdata.taggers.doctor",
     "Finding": "pfgdata.taggers.doctor",
     "OnnxTagger": "pfgdata.taggers.onnx",
-    "Precision": "pfgdata.taggers.graph",
+    "Precision": "pfgdata.taggers.catalog",
     "Tagger": "pfgdata.taggers.catalog",
     "choose_batch_size": "pfgdata.taggers.probe",
     "diagnose": "pfgdata.taggers.doctor",
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from pfgdata.taggers.catalog import CATALOG as CATALOG
     from pfgdata.taggers.catalog import DEFAULT_TAGGER as DEFAULT_TAGGER
     from pfgdata.taggers.catalog import CatalogEntry as CatalogEntry
+    from pfgdata.taggers.catalog import Precision as Precision
     from pfgdata.taggers.catalog import Tagger as Tagger
     from pfgdata.taggers.doctor import DoctorReport as DoctorReport
     from pfgdata.taggers.doctor import Finding as Finding
     from pfgdata.taggers.doctor import diagnose as diagnose
-    from pfgdata.taggers.graph import Precision as Precision
     from pfgdata.taggers.onnx import OnnxTagger as OnnxTagger
     from pfgdata.taggers.probe import choose_batch_size as choose_batch_size
 

@@ -15,7 +15,10 @@ from pfgdata.errors import ModelNotFoundError
 from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["CATALOG", "DEFAULT_TAGGER", "CatalogEntry", "Tagger", "repository"]
+__all__ = ["CATALOG", "DEFAULT_TAGGER", "CatalogEntry", "Precision", "Tagger", "repository"]
+
+
+Precision = Literal["float32", "float16"]
 
 
 class Tagger(Protocol):
@@ -40,6 +43,10 @@ class Tagger(Protocol):
     @property
     def provider(self) -> str:
         """What it runs on, as the shard's record names it: CPUExecutionProvider."""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in, as the shard's record names it."""
 
     @property
     def parallel(self) -> int:

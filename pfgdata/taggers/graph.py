@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import GraphError
+from pfgdata.taggers.catalog import Precision
 from pfgdata.taggers.surgery import ImageInput, take_bytes, to_float16
 
-__all__ = ["Precision", "TaggerGraph", "read_graph", "verify"]
+__all__ = ["TaggerGraph", "read_graph", "verify"]
 
-Precision = Literal["float32", "float16"]
 
 Array = npt.NDArray[Any]
 

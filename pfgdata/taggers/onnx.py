@@ -23,7 +23,7 @@ from pfgdata.hub import resolve, weights_sha256
 from pfgdata.images import DECODE_VERSION, RECIPES
 from pfgdata.records import TaggerIdentity
 from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
-from pfgdata.taggers.catalog import repository
+from pfgdata.taggers.catalog import Precision, repository
 from pfgdata.taggers.devices import (
     Place,
     is_out_of_memory,
@@ -33,7 +33,7 @@ from pfgdata.taggers.devices import (
     session_errors,
     unused_gpu,
 )
-from pfgdata.taggers.graph import Precision, TaggerGraph, read_graph, verify
+from pfgdata.taggers.graph import TaggerGraph, read_graph, verify
 from pfgdata.taggers.lanes import Lane, lanes_of
 from pfgdata.taggers.machine import look
 from pfgdata.vocabulary import Vocabulary

@@ -137,7 +137,7 @@ def add(folder: Path, store: Store) -> IngestReport:
     """Ingest `folder`; the report adds up, and exactly what the store did not know is tagged, once."""
     known = {bytes(row) for row in content_ids_of(store.snapshot().images(["content_id"])["content_id"])}
     contents = {content_id(data) for data in map(Path.read_bytes, folder.rglob("*.png")) if data != NO_IMAGE}
-    segments = plan_segments(folder, store.roots())
+    segments = plan_segments([folder], store.roots())
     report = ingest(segments, store, CheapTagger(), options=OPTIONS)
     assert report.found == report.tagged + report.copied + report.unchanged + report.failed + report.pending
     assert report.found == len(list(folder.rglob("*.png"))) and report.pending == 0

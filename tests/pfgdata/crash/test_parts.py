@@ -60,7 +60,7 @@ def root(tmp_path: Path) -> Path:
     make_images(tmp_path / "images", 12)
     (tmp_path / "disk").mkdir()
     store = new_store(tmp_path / "disk" / "feats")
-    ingest(plan_segments(tmp_path / "images", {}), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([tmp_path / "images"], {}), store, CheapTagger(), options=OPTIONS)
     return tmp_path / "disk"
 
 
@@ -165,7 +165,7 @@ def test_a_repair_cut_anywhere_loses_no_healthy_row_and_the_next_completes_it(
 ) -> None:
     make_images(tmp_path / "images", 3, seed=4)  # the first three change: a shard with shadows
     store = Store.open(root / "feats")
-    ingest(plan_segments(tmp_path / "images", store.roots()), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([tmp_path / "images"], store.roots()), store, CheapTagger(), options=OPTIONS)
     whole, (*_, last) = see(store), store.snapshot().shards
     lost = set(store.snapshot().images(["path"], shards=[last.id])["path"].to_pylist())
     broken = last.path / "features.h5"
@@ -198,7 +198,7 @@ UNSYNCED: dict[CrashPoint, Callable[[Store, Path], object]] = {  # done but not 
 
 def add_all(store: Store, images: Path) -> None:
     """Ingest `images`."""
-    ingest(plan_segments(images, store.roots()), store, CheapTagger(), options=OPTIONS)
+    ingest(plan_segments([images], store.roots()), store, CheapTagger(), options=OPTIONS)
 
 
 @pytest.mark.parametrize("point", UNSYNCED)

@@ -85,7 +85,7 @@ class Life(RuleBasedStateMachine):
     def add(self) -> None:
         known = {content for content, _ in self.rows.values()}
         report = ingest(
-            plan_segments(self.corpus, self.store.roots()), self.store, self.tagger, options=OPTIONS
+            plan_segments([self.corpus], self.store.roots()), self.store, self.tagger, options=OPTIONS
         )
         files = self._files()
         assert report.found == len(files)

@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from pfgdata.errors import GraphError
 from pfgdata.hub import resolve
 from pfgdata.taggers import OnnxTagger
-from pfgdata.taggers.graph import Precision, read_graph
+from pfgdata.taggers.catalog import Precision
+from pfgdata.taggers.graph import read_graph
 from tests.pfgdata.taggers.graphs import SIDE, TAGS, Form, write_tagger
 
 FORMS = {
