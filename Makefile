@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check bench docs clean
+.PHONY: setup demo test test-slow test-crash check bench bench-ingest docs clean
 
 setup: .venv/.ready
 
@@ -22,6 +22,9 @@ test: check  ## everything a change must pass, under eight minutes on two cores
 test-slow: setup  ## the longer proof, also run by CI
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
+test-crash: setup  ## a store whose writer is killed, or whose power is cut, at every step; also run by CI
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash
+
 check: setup  ## format, lint, types, house, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -34,6 +37,9 @@ docs: setup  ## write docs/cli.md and docs/config.md anew from the code
 
 bench: setup  ## every script in benchmarks/
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+bench-ingest: setup  ## what an ingest keeps of the model's and the machine's speed, and whether it stays so
+	$(BIN)/python benchmarks/ingest.py
 
 clean:  ## what make made, but .venv
 	rm -rf demo-out .mypy_cache .ruff_cache .pytest_cache build *.egg-info

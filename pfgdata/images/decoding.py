@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -104,8 +105,15 @@ def decode(data: bytes, *, limits: Limits = Limits(), at_least: int | None = Non
             raise
         except Exception as problem:  # the plugins let many kinds out: OSError, SyntaxError, struct.error ...
             first = first or problem
-    reason = " ".join(str(first).split()) or type(first).__name__
-    raise ContentError(f"broken {kind}: {reason}") from first
+    raise ContentError(f"broken {kind}: {_reason(first)}") from first
+
+
+def _reason(problem: Exception | None) -> str:
+    """What a plugin says, or what it means where it speaks of its own making."""
+    text = " ".join(str(problem).split())
+    if isinstance(problem, struct.error):
+        return "cut off"
+    return "no picture in it" if text == "not identified by this driver" else text or type(problem).__name__
 
 
 def _attempts(data: bytes, kind: str) -> Iterator[bytes]:

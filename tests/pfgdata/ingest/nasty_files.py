@@ -136,7 +136,7 @@ def _broken() -> Iterator[File]:
         (b"jpeg2000.jpg", lambda: GOOD("jpeg2000"), NO_IMAGE),
         (b"zip.jpg", lambda: b"PK\3\4" + bytes(100), NO_IMAGE),
         (b"heic.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), "HEIC|broken heic"),
-        (b"jxl.jxl", lambda: b"\xff\x0a" + bytes(64), "JPEG XL|broken jxl"),
+        (b"jxl.jxl", lambda: b"\xff\x0a" + bytes(64), "JPEG XL|broken jxl|a side under"),
         (b"esc_\x1b[31m_in_name\n.jpg", lambda: b"x", NO_IMAGE),
     ]
     for name, make, reason in data:
