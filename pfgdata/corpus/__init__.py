@@ -9,6 +9,7 @@ from __future__ import annotations
 from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
 from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.isolated import Isolated
+from pfgdata.corpus.names import archive_kind
 from pfgdata.corpus.pool import OrderedPool, Patience, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, read
 from pfgdata.corpus.segments import Segment, WalkOptions
@@ -25,6 +26,7 @@ __all__ = [
     "Sidecars",
     "WalkCounts",
     "WalkOptions",
+    "archive_kind",
     "background",
     "caption_text",
     "list_sidecars",

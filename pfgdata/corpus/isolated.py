@@ -6,6 +6,7 @@ with the first call and stays for the next ones.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any, Generic, TypeVar
 from pfgdata.errors import AccessError
 
 __all__ = ["Isolated"]
+
+_SLICE = 0.1  # seconds waited at a time: while this process is stopped (Ctrl-Z) no more than that pass
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,9 +97,10 @@ class _Child:
 
     def receive(self, seconds: float) -> Any:
         """What the process sends next, first None when it is up."""
-        if not self._pipe.poll(seconds):
-            raise TimeoutError
-        return self._pipe.recv()
+        for _ in range(math.ceil(seconds / _SLICE)):
+            if self._pipe.poll(_SLICE):
+                return self._pipe.recv()
+        raise TimeoutError
 
     def kill(self) -> None:
         """End the process at once."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Iterable, Iterator
@@ -28,12 +29,19 @@ def list_paths(file: Path) -> list[bytes]:
         if ending == ".parquet":
             paths = _parquet(file)
         else:
+            _require_utf8(file)
             paths = _csv(file) if ending == ".csv" else _lines(file.read_bytes())
     except OSError as problem:
         raise ConfigError(f"{file}: {(problem.strerror or str(problem)).lower()}; check the list") from None
     if not paths:
         raise ConfigError(f"{file} lists no image; write one path a line")
     return paths
+
+
+def _require_utf8(file: Path) -> None:
+    with file.open("rb") as data:
+        if data.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise ConfigError(f"{file} is UTF-16, as Windows writes text; save it as UTF-8")
 
 
 def _lines(data: bytes) -> list[bytes]:

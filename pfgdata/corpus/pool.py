@@ -10,12 +10,11 @@ hold the process at its exit.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["OrderedPool", "Patience", "background", "ordered_pool"]
 
@@ -23,12 +22,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _GOODBYE = 5.0  # seconds; whoever pressed Ctrl-C should not wait for a decoder that is stuck
-_SLICE = 0.1  # seconds a waiting consumer sleeps at most before it looks for overdue work and for `cancel`
+_SLICE = 0.1  # seconds a waiting consumer sleeps at most before it looks for overdue work and for `close`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience(Generic[T, R]):
-    """How many seconds the work on one item may take, as of now, and what stands in its place after that."""
+    """How many seconds the work on one item may take, as of now, and what stands in its place after that.
+
+    Only those count in which the consumer waits: a process that was stopped (Ctrl-Z) ages no work.
+    """
 
     seconds: Callable[[], float]
     instead: Callable[[T], R]
@@ -48,14 +50,22 @@ class _Slot(Generic[T, R]):
         self.ready.acquire()
 
 
-class _Worker(Generic[T, R]):
-    """One thread, and what it works on since when."""
+def _failed(error: Exception) -> _Slot[Any, Any]:
+    """What stands where `items` raised, so that it comes out after what came before it."""
+    slot: _Slot[Any, Any] = _Slot(None)
+    slot.error = error
+    slot.ready.release()
+    return slot
 
-    __slots__ = ("since", "slot", "thread")
+
+class _Worker(Generic[T, R]):
+    """One thread, what it works on, and the seconds that the consumer has waited meanwhile."""
+
+    __slots__ = ("slot", "thread", "waited")
 
     def __init__(self) -> None:
         self.slot: _Slot[T, R] | None = None
-        self.since = 0.0
+        self.waited = 0.0
         self.thread: threading.Thread
 
 
@@ -133,11 +143,14 @@ class OrderedPool(Generic[T, R]):
         """Take at least one item where there is room, and more until the first result is ready."""
         while not self._exhausted and not self._cancelled and len(self._pending) < self._ahead:
             try:
-                item = next(self._items)
+                slot: _Slot[T, R] = _Slot(next(self._items))
             except StopIteration:
                 self._exhausted = True
                 return
-            slot: _Slot[T, R] = _Slot(item)
+            except Exception as problem:
+                self._exhausted = True
+                self._pending.append(_failed(problem))
+                return
             self._pending.append(slot)
             self._queue.put(slot)
             if not self._pending[0].ready.locked():
@@ -157,7 +170,7 @@ class OrderedPool(Generic[T, R]):
             with self._lock:
                 slot.dropped = self._cancelled
                 if not slot.dropped:
-                    worker.since, worker.slot = time.monotonic(), slot
+                    worker.waited, worker.slot = 0.0, slot
             if not slot.dropped and not self._work_on(worker, slot):
                 return
             slot.ready.release()
@@ -184,7 +197,8 @@ class OrderedPool(Generic[T, R]):
         for worker in list(self._workers):
             with self._lock:
                 slot = worker.slot
-                if slot is None or time.monotonic() < worker.since + self._patience.seconds():
+                worker.waited += _SLICE
+                if slot is None or worker.waited < self._patience.seconds():
                     continue
                 worker.slot = None
             self._workers.remove(worker)

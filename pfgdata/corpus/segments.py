@@ -46,18 +46,18 @@ class Segment:
     options: WalkOptions = field(default_factory=WalkOptions)
 
     def covers(self, key: ImageKey) -> bool:
-        """Whether the walk would find the image of `key` if it were there."""
+        """Whether the walk would find the image of `key` if it were there, or an archive that is broken."""
         start = self._start_of(key.path) if key.root == self.root else None
         if start is None or is_passed_over(key.path[len(start) :] or b"named"):
             return False
         if self.exclude and any(key.path.startswith(folder + b"/") for folder in self.exclude):
             return False
-        path = key.path
+        path, kind = key.path, archive_kind(key.path)
+        opened = self.options.archives or start == path or path in self.named
         if key.member is None:
-            wanted = is_image(path)
+            wanted = is_image(path) or (opened and kind is not None)
         else:
-            opened = self.options.archives or start == path or path in self.named
-            wanted = opened and archive_kind(path) in ("tar", "zip")
+            wanted = opened and kind in ("tar", "zip")
             wanted = wanted and is_image(key.member) and not is_passed_over(key.member)
             path += b"/" + key.member
         patterns = patterns_of(self.options.include, self.options.exclude)

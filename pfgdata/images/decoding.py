@@ -35,6 +35,7 @@ from pfgdata.images.colour import srgb, to_srgb
 from pfgdata.images.headers import gif_frames, jxl_size, lean_pngs, tiff_frames
 from pfgdata.images.jpeg import decode_jpeg
 from pfgdata.images.limits import Limits
+from pfgdata.images.threads import plain_memory_errors
 from pfgdata.images.upright import orientation, upright
 
 __all__ = ["DECODE_VERSION", "Pixels", "decode"]
@@ -123,6 +124,7 @@ def _attempts(data: bytes, kind: str) -> Iterator[bytes]:
         yield from lean_pngs(data)
 
 
+@plain_memory_errors()
 def _decoded(data: bytes, kind: str, limits: Limits, at_least: int | None) -> Pixels:
     image = _open(data, kind, limits)
     array = _jpeg(data, image, at_least) if kind == "jpeg" else None

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.images.squares import on_white
+from pfgdata.images.threads import plain_memory_errors
 
 __all__ = ["perceptual_hash"]
 
@@ -22,6 +23,7 @@ _ENOUGH = 128  # pixels a side left by halving, which costs OpenCV a fifth of an
 _COSINES = 2 * np.cos(np.pi * np.outer(np.arange(_LOW), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
 
 
+@plain_memory_errors()
 def perceptual_hash(array: npt.NDArray[np.uint8]) -> int:
     """64-bit DCT hash of pixels (uint8 [H, W, 3] RGB or [H, W, 4] RGBA), 0..2^64-1.
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pfgdata.errors import ConfigError
+from pfgdata.images.threads import plain_memory_errors
 from pfgdata.records import nearest
 
 __all__ = ["RECIPES", "on_white", "square"]
@@ -25,6 +26,7 @@ _Array = npt.NDArray[np.uint8]
 _LARGEST_SIDE = 8192  # a padded square of 201 MB in each thread; for a 1 x 65500 strip it were 12.9 GB
 
 
+@plain_memory_errors()
 def square(array: _Array, *, recipe: str, size: int) -> _Array:
     """Pixels (uint8 [H, W, 3] RGB or [H, W, 4] RGBA) as a recipe's uint8 RGB [size, size, 3].
 

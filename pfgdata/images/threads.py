@@ -1,4 +1,4 @@
-"""OpenCV beside threads of our own: its pool would only get in their way."""
+"""OpenCV among threads of our own: its pool would get in their way, and it words want of memory alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import cv2
 
-__all__ = ["one_opencv_thread"]
+__all__ = ["one_opencv_thread", "plain_memory_errors"]
 
 
 @contextmanager
@@ -23,3 +23,14 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+@contextmanager
+def plain_memory_errors() -> Iterator[None]:
+    """Raise MemoryError where OpenCV can get none: an image that fails for it is tried again."""
+    try:
+        yield
+    except cv2.error as problem:
+        if problem.code == cv2.Error.STS_NO_MEM:
+            raise MemoryError(problem.err) from problem
+        raise

@@ -87,7 +87,7 @@ class KnownRows:
         self._segment = segment
         self._ranges = self._ranges_of(segment)
 
-    def match(self, chunk: Chunk, passed: Callable[[ImageKey], None]) -> npt.NDArray[np.int64]:
+    def match(self, chunk: Chunk, passed: Callable[[int, ImageKey], None]) -> npt.NDArray[np.int64]:
         """The row of each entry of the next chunk of the walk; rows not asked for are handed to `passed`."""
         count = len(chunk)
         out = np.full(count, -1)
@@ -104,15 +104,15 @@ class KnownRows:
         for row, place in self._pass_to(upper):
             at = wanted.get(place)
             if at is None:
-                passed(self._key(place))
+                passed(row, self._key(place))
             else:
                 out[at] = row
         return out
 
-    def close(self, passed: Callable[[ImageKey], None]) -> None:
+    def close(self, passed: Callable[[int, ImageKey], None]) -> None:
         """Hand what is left of the segment to `passed`."""
-        for _, place in self._pass_to(self._end):
-            passed(self._key(place))
+        for row, place in self._pass_to(self._end):
+            passed(row, self._key(place))
 
     def _pass_to(self, upper: int) -> Iterator[tuple[int, _Place]]:
         """Rows from here to `upper` with their places, but for those outside the segment's starts."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.corpus import MAX_BYTES, Chunk, Segment, WalkCounts, walk_chunks
+from pfgdata.corpus import MAX_BYTES, Chunk, Segment, WalkCounts, archive_kind, walk_chunks
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.images import Limits
 from pfgdata.ingest.known import KnownRows
@@ -89,6 +89,7 @@ class Plan:
 
     def __init__(self) -> None:
         self._batches: list[pa.RecordBatch] = []
+        self.stale: list[Shadow] = []  # failures that no longer hold, and that no image's row will hide
 
     def __len__(self) -> int:
         return sum(len(batch) for batch in self._batches)
@@ -183,13 +184,14 @@ class _Merge:
     def close(self) -> None:
         """End with the segment: what was not asked for may be gone."""
         self._images.close(self._missed)
+        self._failures.close(self._missed_failure)
 
     def add(self, chunk: Chunk, segment: int) -> None:
         """Decide the next chunk of the walk."""
         options = self._options
         sizes, times = np.array(chunk.sizes, np.uint64), np.array(chunk.mtimes_ns, np.int64)
         image = self._images.match(chunk, self._missed)
-        failure = self._failures.match(chunk, lambda _: None)
+        failure = self._failures.match(chunk, self._missed_failure)
         untouched = self._images.is_same(image, sizes, times) & (failure < 0)
         unchanged = untouched & (not options.rehash)
         failed = self._failures.is_same(failure, sizes, times) & _at(self._content, failure)
@@ -233,8 +235,14 @@ class _Merge:
             "access_reason": failures.take("reason", access),
         }
 
-    def _missed(self, key: ImageKey) -> None:
+    def _missed(self, _: int, key: ImageKey) -> None:
         self._report.gone += lacks(self._segment, key, self.counts)
+
+    def _missed_failure(self, row: int, key: ImageKey) -> None:
+        """An archive that can be listed again has no other row which could hide its failure."""
+        if key.member is None and archive_kind(key.path) and lacks(self._segment, key, self.counts):
+            shard, at = (self._failures.take(name, np.array([row])) for name in ("shard", "row"))
+            self.plan.stale.append(Shadow(shard[0].as_py(), "failures", at[0].as_py()))
 
 
 def _at(values: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

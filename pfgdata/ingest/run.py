@@ -23,7 +23,14 @@ from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
 from pfgdata.ingest.writer import ShardFiller
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import Store, StoreWriter, installed_versions, merge_shards, require_same_tagger
+from pfgdata.store import (
+    ShardContents,
+    Store,
+    StoreWriter,
+    installed_versions,
+    merge_shards,
+    require_same_tagger,
+)
 from pfgdata.taggers import Tagger
 
 __all__ = ["ingest", "plan_ingest"]
@@ -67,6 +74,9 @@ def ingest(
         plan = make_plan(
             segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop
         )
+        if plan.stale:
+            width = store.identity.feature_dim
+            writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
         filler = _filler(writer, tagger, options, report)
         if not report.interrupted:
             known, pixels = filler.known, pixels or PixelWork.of(tagger, options)
@@ -116,7 +126,7 @@ def _require_same(store: Store, tagger: Tagger) -> None:
 def _without_store(segment: Segment, store: Path) -> Segment:
     """The segment without the store itself, which may lie inside the corpus."""
     place, root = os.path.realpath(store), os.path.realpath(segment.location)
-    if not place.startswith(f"{root}/"):
+    if not place.startswith(f"{root.rstrip('/')}/"):
         return segment
     return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
 

@@ -121,6 +121,11 @@ class _Batch:
                 self.images[self.slots] = 0
         self.slots += isinstance(item, Ready | Failed)
 
+    def padded(self) -> _Batch:
+        """The batch with every slot that nothing took blank."""
+        self.images[self.slots :] = 0
+        return self
+
 
 def _gather(
     squares: Iterable[Prepared], known: KnownContents, blank: Callable[[], _Images]
@@ -138,11 +143,10 @@ def _gather(
             item = Copied(item.task, item.stat)  # of an earlier image of this run, seen after it was decoded
         batch.add(item)
         if batch.is_due:
-            yield batch
+            yield batch.padded()
             batch = _Batch(blank())
     if batch.outcomes or batch.error:
-        batch.images[batch.slots :] = 0
-        yield batch
+        yield batch.padded()
 
 
 class _Scorer:

@@ -101,6 +101,8 @@ class ShardFiller:
         self._spend({**batch.seconds, "write": time.perf_counter() - begun})
         if self._is_due():
             self._commit()
+        elif self._under_way is not None and self._under_way[1].done():
+            self._settle()  # a full disk ends the run now, not when the next shard is due
 
     def finish(self) -> None:
         """Commit what is open, wait until it is on disk, and bring the report up to date."""

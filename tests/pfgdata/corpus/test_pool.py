@@ -94,3 +94,19 @@ def test_closing_stops_the_threads_and_drops_what_is_pending() -> None:
 
 def test_nothing_to_do_is_done() -> None:
     assert list(ordered_pool([], lambda item: item, threads=2, ahead=4)) == []
+
+
+def test_an_error_of_the_items_comes_after_the_results_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise OSError("no more")
+
+    def work(number: int) -> int:
+        time.sleep(0.05)
+        return number
+
+    results: list[int] = []
+    with pytest.raises(OSError, match="no more"):
+        results.extend(ordered_pool(items(), work, threads=1, ahead=8))
+    assert results == [0, 1, 2]
+    assert pool_threads() == 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -46,6 +49,33 @@ def test_time_counts_from_when_the_work_on_an_item_began() -> None:
     with OrderedPool(range(8), work, threads=1, ahead=8, patience=patience) as pool:
         assert list(pool) == list(range(8))  # the last one waited for 1.4 s
         assert pool.abandoned == 0
+
+
+STOPPED = """
+import time
+from pfgdata.corpus import OrderedPool, Patience
+
+def work(number):
+    if number == 0:
+        print("begun", flush=True)
+    for _ in range(10):
+        time.sleep(0.05)
+    return number
+
+patience = Patience(seconds=lambda: 1.0, instead=str)
+with OrderedPool(range(4), work, threads=2, ahead=4, patience=patience) as pool:
+    print(list(pool), pool.abandoned)
+"""
+
+
+def test_work_does_not_age_while_the_process_is_stopped() -> None:
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGSTOP)  # as Ctrl-Z does
+        time.sleep(1.2)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == "[0, 1, 2, 3] 0\n"
 
 
 def test_after_cancel_what_has_begun_still_comes_out() -> None:

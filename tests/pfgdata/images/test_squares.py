@@ -6,6 +6,9 @@ The goldens are kept as lossless WebP, an equal one once; two inputs of kinds th
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 from PIL import Image
 
 from pfgdata.errors import ConfigError
-from pfgdata.images import RECIPES, decode, on_white, square
+from pfgdata.images import RECIPES, decode, on_white, perceptual_hash, square
 
 GOLDEN = Path(__file__).parents[2] / "data" / "preprocess"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "index.json").read_text())
@@ -102,3 +105,16 @@ def test_a_strip_too_long_for_memory_is_shrunk_before_it_is_padded() -> None:
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="kohya"):
         square(np.zeros((4, 4, 3), np.uint8), recipe="khoya", size=4)
+
+
+@pytest.mark.parametrize("work", [perceptual_hash, partial(square, recipe="kohya", size=64)])
+def test_want_of_memory_is_a_memory_error(work: Callable[[npt.NDArray[np.uint8]], object]) -> None:
+    array = np.zeros((6000, 6000, 4), np.uint8)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + (40 << 20), hard))  # on white it takes 108 MB
+    try:
+        with pytest.raises(MemoryError):
+            work(array)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -219,6 +219,26 @@ def test_members_of_archives_are_ingested_once_and_their_failures_named(tmp_path
     assert (touched.copied, touched.unchanged, touched.gone) == (2, 1, 0)
 
 
+def test_an_archive_that_is_whole_again_has_no_failure_on_record(tmp_path: Path) -> None:
+    folder, store = tmp_path / "images", new_store(tmp_path / "feats")
+    write(folder, (b"a.png",))
+    for name in ("one.zip", "two.zip"):
+        (folder / name).write_bytes(b"PK")
+
+    def failures(archives: bool = True) -> list[str]:
+        options = WalkOptions(archives=archives)
+        ingest(plan_segments([folder], store.roots(), options=options), store, CheapTagger())
+        return store.snapshot().failures()["path"].to_pylist()
+
+    assert failures() == ["one.zip", "two.zip"]
+    with zipfile.ZipFile(folder / "one.zip", "w") as archive:
+        archive.write(folder / "a.png", "a.png")
+    assert failures(archives=False) == ["one.zip", "two.zip"]  # not looked at
+    assert failures() == ["two.zip"]
+    shards = len(store.snapshot().shards)
+    assert failures() == ["two.zip"] and len(store.snapshot().shards) == shards
+
+
 def test_rows_are_met_where_many_are_new_gone_and_of_other_roots(tmp_path: Path) -> None:
     folder, store = tmp_path / "images", new_store(tmp_path / "feats")
     folder.mkdir()

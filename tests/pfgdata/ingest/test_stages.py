@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pfgdata.corpus import Segment, plan_segments
-from pfgdata.errors import AccessError, PfgError
+from pfgdata.errors import AccessError, PfgError, StoreError
 from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
 from pfgdata.ingest.outcomes import KnownContents
@@ -25,6 +25,7 @@ from pfgdata.ingest.plan import Task
 from pfgdata.ingest.prepare import Halt, PixelWork, Preparer, Square
 from pfgdata.records import Found, ImageKey
 from pfgdata.store import Store, images_table
+from pfgdata.store.disk import Disk
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 
@@ -239,3 +240,28 @@ def test_limits_and_largest_size_are_the_options(small_corpus: Path, tmp_path: P
     assert report.failed == 40 and "under the limit of 25" in report.failures[0].reason
     tiny = IngestOptions(batch_size=8, max_bytes=10, retry_failed=True)
     assert "over the limit of 10" in run(small_corpus, store, tiny).failures[0].reason
+
+
+def test_a_full_disk_ends_the_run_while_the_next_shard_fills(small_corpus: Path, tmp_path: Path) -> None:
+    full = threading.Event()
+
+    class FullDisk(Disk):
+        def rename(self, source: Path, target: Path) -> None:
+            if target.parent.name == "shards":
+                full.set()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().rename(source, target)
+
+    class Waiting(CheapTagger):
+        def predict(self, images: Any) -> Any:
+            if len(self.batches) > 10:  # those of the second shard
+                assert full.wait(60)
+                time.sleep(0.1)
+            return super().predict(images)
+
+    new_store(tmp_path / "feats")
+    store, tagger = Store.open(tmp_path / "feats", disk=FullDisk()), Waiting()
+    with pytest.raises(StoreError, match="no space left on the disk"):
+        run(small_corpus, store, IngestOptions(batch_size=2, threads=2, shard_rows=20), tagger)
+    assert 10 <= len(tagger.batches) < 20
+    assert store.snapshot().num_images == 0
