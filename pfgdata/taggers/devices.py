@@ -21,7 +21,7 @@ __all__ = ["Place", "is_out_of_memory", "one_line", "open_session", "places", "s
 _DEVICE = re.compile(r"(auto|cpu|cuda|tensorrt)(?::(\d+(?:,\d+)*))?")
 # As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS.
 _MEMORY = re.compile(
-    r"failed to allocate memory|out of memory|CUDA failure 2\b|\w+_STATUS_ALLOC_FAILED"
+    r"failed to allocate memory|out of memory|CUDA failure 2\b|_ALLOC(ATION)?_FAILED"
     r"|is smaller than requested bytes|bad_?alloc",
     re.IGNORECASE,
 )
