@@ -88,7 +88,7 @@ def open_session(model: bytes, *, place: Place, threads: int | None, half: bool)
         session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
     except session_errors() as problem:
         raise ModelError(
-            f"{place} cannot run this model ({one_line(problem)}); see pfgdata doctor"
+            f"{place} cannot run this model ({one_line(problem)}); see pfgdata doctor, or use --device cpu"
         ) from problem
     if session.get_providers()[0] != PROVIDERS[place.kind]:
         raise ModelError(f"onnxruntime could not start {place} and took the CPU; see pfgdata doctor")

@@ -126,10 +126,11 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
     allowed = logit_error * np.maximum(scores * (1 - scores), 1e-4) + rounding * scores
     worst = np.abs(computed - scores) - allowed
     if not np.all(worst <= 0):
+        other = "float32 or another model file" if graph.half else "another model file"
         row, tag = np.unravel_index(np.argmax(np.nan_to_num(worst, nan=np.inf)), worst.shape)
         raise GraphError(
             f"{where}: sigmoid(W f + b) of {graph.feature} gives {computed[row, tag]:.6f} for tag {tag}, the"
-            f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use another model file"
+            f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use {other}"
         )
 
 

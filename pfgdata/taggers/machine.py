@@ -88,7 +88,7 @@ def look() -> Machine:
     # AttributeError: half of a package was removed, or it is older than 1.21
     except (ImportError, AttributeError, OSError) as problem:
         return replace(machine, broken=" ".join(str(problem).split()) or type(problem).__name__)
-    packages = machine.packages or {"onnxruntime": ort.__version__}  # a build under a name of its own
+    packages = machine.packages or {ort.package_name: ort.__version__}  # a build under a name of its own
     machine = replace(machine, packages=packages, providers=providers, cuda_build=build)
     if CUDA not in providers or not machine.gpus:
         return machine
