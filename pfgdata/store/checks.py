@@ -60,18 +60,18 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
     problems = [*_of_store(path, deep=deep), *_of_columns(path / "columns", deep=deep)]
     shards = [path / "shards" / name for name in shard_names(path / "shards")]
     for latent_set in sorted(path.glob("latents/*")):
-        begun = (latent_set / "shards").is_dir() and shard_names(latent_set / "shards")
-        if not begun and not (latent_set / "latents.json").exists():
-            continue  # a creation cut short; the next one completes it
         try:
-            open_latent_set(latent_set, disk=Disk())
+            begun = [latent_set / "shards" / name for name in _names_in(latent_set / "shards")]
+            shards += begun
+            if begun or (latent_set / "latents.json").exists():  # else a creation that the next completes
+                open_latent_set(latent_set, disk=Disk())
         except StoreError as problem:
             problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
-        except OSError as problem:
-            what = f"{_reason(problem)}; delete the set and encode it again"
+        except FileNotFoundError:
+            what = "is missing; delete the set and encode it again"
             problems.append(Problem(latent_set / "latents.json", what, None))
-        if (latent_set / "shards").is_dir():
-            shards += [latent_set / "shards" / name for name in shard_names(latent_set / "shards")]
+        except OSError as problem:
+            problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
     progress.start("verify", total=len(shards), unit="shards")
     for shard in shards:
         found = list(_of_shard(shard, deep=deep))
@@ -80,6 +80,10 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
         progress.advance()
     progress.finish()
     return problems
+
+
+def _names_in(shards: Path) -> list[str]:
+    return shard_names(shards) if shards.is_dir() else []
 
 
 def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:

@@ -11,10 +11,12 @@ from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.ingest import IngestOptions, ingest
+from pfgdata.query import Thresholds, select
 from pfgdata.screen import run_app
 from pfgdata.store import Disk, Store, repair, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
+from tests.pfgdata.crash.test_parts import encode
 
 OPTIONS = IngestOptions(batch_size=4, shard_rows=8)
 
@@ -40,7 +42,7 @@ def images_of(store: Store) -> Path:
     return path
 
 
-def test_a_flipped_byte_of_a_table_is_read_over_or_its_shard_is_named(tmp_path: Path) -> None:
+def test_a_flipped_byte_of_a_table_is_read_over_or_its_reader_is_told_to_repair(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     path, named = images_of(store), 0
     for place in range(0, path.stat().st_size, 17):
@@ -48,7 +50,7 @@ def test_a_flipped_byte_of_a_table_is_read_over_or_its_shard_is_named(tmp_path: 
         try:
             assert store.snapshot().images().num_rows == 16
         except CorruptShardError as problem:
-            assert str(path) in str(problem) and "\n" not in str(problem)
+            assert "run: pfgdata verify STORE --repair" in str(problem) and "\n" not in str(problem)
             named += 1
         flip(path, place)
     assert named > 50
@@ -62,6 +64,8 @@ def test_the_repair_that_a_reader_asks_for_mends_what_it_could_not_read(
     flip(images_of(store), 6)  # the size of the file is as it was
     with pytest.raises(CorruptShardError, match="run: pfgdata verify STORE --repair"):
         store.snapshot().images()
+    with pytest.raises(CorruptShardError, match="run: pfgdata verify STORE --repair"):  # not the expression
+        select(store.snapshot(), store.vocabulary, "width > 3", Thresholds())
     with pytest.raises(SystemExit) as left:
         run_app(app, args=["verify", str(store.path), "--repair"], name="pfgdata")
     assert left.value.code == 0 and "set aside" in capsys.readouterr().err
@@ -79,6 +83,21 @@ def test_a_shard_closed_to_us_is_named_and_never_set_aside(closed_to_us: Path, m
         shard.chmod(0o700)
     assert shard in problem.path.parents and problem.shard is None
     assert "check its permissions" in problem.what
+
+
+def test_a_latent_set_closed_to_us_is_no_reason_to_encode_it_again(closed_to_us: Path) -> None:
+    store = make_store(closed_to_us)
+    latents = encode(store)
+    for path in (latents.path, latents.path / "latents.json"):
+        path.chmod(0)
+        try:
+            (problem,) = verify(store.path)
+        finally:
+            path.chmod(0o700)
+        assert "check its permissions" in problem.what and "encode it again" not in problem.what
+    (latents.path / "latents.json").unlink()
+    (problem,) = verify(store.path)
+    assert "is missing; delete the set and encode it again" in problem.what
 
 
 def test_a_shard_put_back_from_quarantine_and_still_broken_is_set_aside_again(tmp_path: Path) -> None:
