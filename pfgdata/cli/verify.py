@@ -21,7 +21,9 @@ EXAMPLE = "Example: pfgdata verify feats/ --deep"
 
 def verify(
     store: StoreArgument = Path("feats"),
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte, not only names and sizes.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte, not only names and sizes; --repair does.")
+    ] = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Set broken shards aside; the next ingest redoes their images.")
     ] = False,
@@ -36,7 +38,7 @@ def verify(
     from pfgdata.store import verify as check
 
     with ScreenProgress() as progress:
-        problems = check(store, deep=deep, progress=progress)
+        problems = check(store, deep=deep or repair, progress=progress)
     report = set_aside(Store.open(store), problems) if repair and problems else None
     _show(problems, report, json=json)
     left = [problem for problem in problems if not report or problem.shard is None]

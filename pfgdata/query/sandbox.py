@@ -7,6 +7,7 @@ could still write into it. On top of that, only checked SELECTs are run here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -125,9 +126,19 @@ class Sandbox:
     def _explained(self, problem: duckdb.Error) -> QueryError | StoreError:
         if gone := self._removed():
             return gone
-        if isinstance(problem, duckdb.IOException):
+        if _is_of_a_file(problem):
             return _unreadable(problem)
         return QueryError(f"the expression cannot be answered: {first_line(problem)}")
+
+
+def _is_of_a_file(problem: duckdb.Error) -> bool:
+    """Whether a file is to blame, not the expression: DuckDB has no class of error for a damaged one.
+
+    What its Parquet reader throws comes as plain Error (Thrift's), or as InvalidInput, as bad values do too.
+    """
+    if isinstance(problem, duckdb.InvalidInputException):
+        return re.search("failed to read file|parquet", str(problem), re.IGNORECASE) is not None
+    return type(problem) is duckdb.Error or isinstance(problem, duckdb.IOException)
 
 
 def _unreadable(problem: duckdb.Error) -> StoreError:

@@ -60,25 +60,30 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
     problems = [*_of_store(path, deep=deep), *_of_columns(path / "columns", deep=deep)]
     shards = [path / "shards" / name for name in shard_names(path / "shards")]
     for latent_set in sorted(path.glob("latents/*")):
-        begun = (latent_set / "shards").is_dir() and shard_names(latent_set / "shards")
-        if not begun and not (latent_set / "latents.json").exists():
-            continue  # a creation cut short; the next one completes it
         try:
-            open_latent_set(latent_set, disk=Disk())
+            begun = [latent_set / "shards" / name for name in _names_in(latent_set / "shards")]
+            shards += begun
+            if begun or (latent_set / "latents.json").exists():  # else a creation that the next completes
+                open_latent_set(latent_set, disk=Disk())
         except StoreError as problem:
             problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
-        except OSError as problem:
-            what = f"{_reason(problem)}; delete the set and encode it again"
+        except FileNotFoundError:
+            what = "is missing; delete the set and encode it again"
             problems.append(Problem(latent_set / "latents.json", what, None))
-        if (latent_set / "shards").is_dir():
-            shards += [latent_set / "shards" / name for name in shard_names(latent_set / "shards")]
+        except OSError as problem:
+            problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
     progress.start("verify", total=len(shards), unit="shards")
     for shard in shards:
         found = list(_of_shard(shard, deep=deep))
-        problems += found if shard.exists() else []  # else gc has removed it meanwhile
+        if found and shard.name in shard_names(shard.parent):  # else gc has removed it meanwhile
+            problems += found
         progress.advance()
     progress.finish()
     return problems
+
+
+def _names_in(shards: Path) -> list[str]:
+    return shard_names(shards) if shards.is_dir() else []
 
 
 def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
@@ -139,11 +144,12 @@ def _of_columns(folder: Path, *, deep: bool) -> Iterator[Problem]:
 
 
 def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
-    if not (shard / "shard.json").exists():  # the rename that commits a shard brings its shard.json along
-        yield Problem(shard / "shard.json", "is missing, so no reader sees the shard", shard)
-        return
     try:
         meta = read_meta(shard)
+        names = {path.name for path in shard.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):  # the rename that commits a shard brings it along
+        yield Problem(shard / "shard.json", "is missing, so no reader sees the shard", shard)
+        return
     except StoreFormatError as problem:  # it is whole, as far as we know
         yield Problem(shard / "shard.json", _reason(problem), None)
         return
@@ -154,7 +160,7 @@ def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
         yield Problem(shard / "shard.json", _unread(problem), None)
         return
     yield from _of_files(shard, meta.files, deep=deep, shard=shard)
-    for extra in sorted({path.name for path in shard.iterdir()} - {"shard.json", *meta.files}):
+    for extra in sorted(names - {"shard.json", *meta.files}):
         yield Problem(shard / extra, "is not part of the shard; delete it", None)
 
 
@@ -219,7 +225,12 @@ def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
 
 
 def _set_aside(store: Store, shard: Path) -> Path:
-    target = store.path / "quarantine" / "-".join(shard.relative_to(store.path).parts)
+    name = "-".join(shard.relative_to(store.path).parts)
+    target = store.path / "quarantine" / name
+    number = 1
+    while target.exists():  # a copy that was put back, and is set aside again
+        number += 1
+        target = target.with_name(f"{name}-{number}")
     store.disk.set_aside(shard, target)
     return target
 

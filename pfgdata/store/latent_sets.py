@@ -27,8 +27,8 @@ from pfgdata.store.shards import (
     list_shards,
     map_array,
     new_shard_id,
+    reading,
     shard_names,
-    unreadable,
     write_shard,
 )
 from pfgdata.store.snapshot import content_ids_of
@@ -161,10 +161,8 @@ class LatentSet:
 
     def _table(self, meta: ShardMeta, table: str, columns: list[str]) -> pa.Table:
         path = self.path / "shards" / meta.id / f"{table}.parquet"
-        try:
+        with reading(path):
             return pq.read_table(path, columns=columns)
-        except (FileNotFoundError, pa.ArrowException) as problem:
-            raise unreadable(path, problem) from problem
 
 
 class LatentSetWriter:

@@ -12,7 +12,8 @@ import platform
 import re
 import resource
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -39,6 +40,7 @@ __all__ = [
     "map_array",
     "new_shard_id",
     "read_meta",
+    "reading",
     "removed",
     "shard_names",
     "unreadable",
@@ -187,9 +189,28 @@ def list_shards(folder: Path, names: Iterable[str], *, cache: dict[str, ShardMet
     return found
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a shard's Parquet file `path` makes of its reader into the error for an unreadable one.
+
+    An OSError of the system (permission, too many files) passes: it says nothing of the shard. Those that
+    pyarrow makes of damaged pages have no errno.
+    """
+    try:
+        yield
+    except (FileNotFoundError, pa.ArrowException, ValueError) as problem:
+        raise unreadable(path, problem) from problem
+    except OSError as problem:
+        if problem.errno is not None:
+            raise
+        raise unreadable(path, problem) from problem
+
+
 def unreadable(path: Path, problem: Exception) -> StoreError:
     """The error for a shard's file `path` that could not be read: damaged, or removed since it was listed."""
-    return removed(path.parent) or CorruptShardError(f"{path}: unreadable ({problem}); {REPAIR}")
+    return removed(path.parent) or CorruptShardError(
+        f"{path}: unreadable ({' '.join(str(problem).split())}); {REPAIR}"
+    )
 
 
 def removed(shard: Path) -> StoreError | None:

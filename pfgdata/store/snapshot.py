@@ -29,9 +29,9 @@ from pfgdata.store.shards import (
     ShardMeta,
     list_shards,
     map_array,
+    reading,
     removed,
     shard_names,
-    unreadable,
 )
 
 __all__ = ["ShardView", "Snapshot", "content_ids_of"]
@@ -193,7 +193,7 @@ class Snapshot:
         return part.append_column("shard", shard).append_column("row", pa.array(rows))
 
     def _read(self, view: ShardView, table: str, columns: Sequence[str] | None) -> pa.Table:
-        return _read_table(view.path / f"{table}.parquet", columns)
+        return _read_table(view.path / f"{table}.parquet", table, columns, rows=view.meta.tables[table])
 
 
 def _as_of_now(
@@ -237,15 +237,18 @@ def read_shadows(folder: Path, shards: Sequence[ShardMeta]) -> dict[tuple[str, s
     for meta in shards:
         if "shadows" in meta.tables:
             path = folder / meta.id / "shadows.parquet"
-            written = path.stat().st_mtime_ns if path.exists() else 0
-            for key, rows in _shadows(path, meta.files[path.name]["blake3"], written).items():
+            try:
+                found = _shadows(path, meta.files[path.name]["blake3"], path.stat().st_mtime_ns)
+            except FileNotFoundError as problem:  # or gc has removed it since it was listed
+                raise CorruptShardError(f"{path}: is missing; {REPAIR}") from problem
+            for key, rows in found.items():
                 hidden[key].append(rows)
     return {key: np.unique(np.concatenate(parts)) for key, parts in hidden.items()}
 
 
 @functools.lru_cache(maxsize=1024)  # shards are immutable: read once a process, not once a snapshot
 def _shadows(path: Path, digest: str, written: int) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    data = path.read_bytes() if path.exists() else b""
+    data = path.read_bytes()
     if blake3(data).hexdigest() != digest:
         raise CorruptShardError(f"{path}: its bytes are not those that were written; {REPAIR}")
     table = pq.read_table(pa.BufferReader(data))
@@ -256,18 +259,19 @@ def _shadows(path: Path, digest: str, written: int) -> dict[tuple[str, str], npt
     return {(a, b): rows[(shard == a) & (name == b)] for a, b in pairs}
 
 
-def _read_table(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:  # in three fifths of what read_table takes
-            threads = file.metadata.num_rows > _SMALL
-            return file.read(None if columns is None else list(columns), use_threads=threads)
-    except (FileNotFoundError, pa.ArrowException) as problem:  # other OSErrors say nothing of the shard
-        raise unreadable(path, problem) from problem
+def _read_table(path: Path, table: str, columns: Sequence[str] | None, *, rows: int) -> pa.Table:
+    """The `columns` (None: all) of a file of `rows` rows; a damaged one may well seem to have others."""
+    schema = _schema_of(table, columns)
+    with reading(path), pq.ParquetFile(path) as file:  # in three fifths of what read_table takes
+        found = file.read(schema.names, use_threads=rows > _SMALL)
+        if found.num_rows != rows:
+            raise ValueError(f"{found.num_rows} rows, shard.json says {rows}")
+        return found.cast(schema)
 
 
-def _schema_of(table: str, columns: Sequence[str]) -> pa.Schema:
+def _schema_of(table: str, columns: Sequence[str] | None) -> pa.Schema:
     schema = IMAGES_SCHEMA if table == "images" else FAILURES_SCHEMA
-    return pa.schema([schema.field(name) for name in columns])
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
 
 def _fixed_bytes(part: Any) -> npt.NDArray[np.uint8]:

@@ -115,7 +115,9 @@ class Store:
             disk.make_folder(path)
         with exclusive(path / "lock", what=f"store {path}"), explained(path):
             disk.make_folder(path / "shards")
-            if (path / "store.json").exists() or shard_names(path / "shards"):
+            if (path / "store.json").exists():
+                raise StoreError(f"{path}: another process has just made this store; run the same again")
+            if shard_names(path / "shards"):
                 raise StoreError(
                     f"{path}: holds shards of a store already; restore its store.json, or name another folder"
                 )

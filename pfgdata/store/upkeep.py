@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -241,22 +241,17 @@ def _out_of_sight(snapshot: Snapshot) -> dict[str, float]:
         for target in meta.replaces:
             if target in made:  # the first to replace it has hidden it from then on
                 since[target] = min(since.get(target, made[meta.id]), made[meta.id])
+    hides = {meta.id: _hidden_by(snapshot, meta) for meta in snapshot.present}
     for view in snapshot.shards:
-        if not _visible(view) and not _is_needed(snapshot, view.meta, made):
-            since[view.id] = max([made[view.id], *_hiders(snapshot, view.id, made)])
+        if not _visible(view) and made.keys().isdisjoint({*hides[view.id], *view.meta.replaces}):
+            hidden_at = [made[shard] for shard, hidden in hides.items() if view.id in hidden]
+            since[view.id] = max([made[view.id], *hidden_at])
     return since
 
 
-def _is_needed(snapshot: Snapshot, meta: ShardMeta, present: dict[str, float]) -> bool:
-    targets = {shard for shard, _ in read_shadows(snapshot.path / "shards", [meta])} | {*meta.replaces}
-    return not targets.isdisjoint(present)
-
-
-def _hiders(snapshot: Snapshot, target: str, made: dict[str, float]) -> Iterator[float]:
-    """When each shard was made that hides a row of `target`."""
-    for meta in snapshot.present:
-        if any(shard == target for shard, _ in read_shadows(snapshot.path / "shards", [meta])):
-            yield made[meta.id]
+def _hidden_by(snapshot: Snapshot, meta: ShardMeta) -> set[str]:
+    """The shards of which `meta` hides rows."""
+    return {shard for shard, _ in read_shadows(snapshot.path / "shards", [meta])}
 
 
 def _leftovers(store: Path) -> list[Path]:

@@ -21,7 +21,7 @@ __all__ = ["Place", "is_out_of_memory", "one_line", "open_session", "places", "s
 _DEVICE = re.compile(r"(auto|cpu|cuda|tensorrt)(?::(\d+(?:,\d+)*))?")
 # As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS.
 _MEMORY = re.compile(
-    r"failed to allocate memory|out of memory|CUDA failure 2\b|\w+_STATUS_ALLOC_FAILED"
+    r"failed to allocate memory|out of memory|CUDA failure 2\b|_ALLOC(ATION)?_FAILED"
     r"|is smaller than requested bytes|bad_?alloc",
     re.IGNORECASE,
 )
@@ -88,7 +88,7 @@ def open_session(model: bytes, *, place: Place, threads: int | None, half: bool)
         session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
     except session_errors() as problem:
         raise ModelError(
-            f"{place} cannot run this model ({one_line(problem)}); see pfgdata doctor"
+            f"{place} cannot run this model ({one_line(problem)}); see pfgdata doctor, or use --device cpu"
         ) from problem
     if session.get_providers()[0] != PROVIDERS[place.kind]:
         raise ModelError(f"onnxruntime could not start {place} and took the CPU; see pfgdata doctor")

@@ -30,6 +30,7 @@ _RESHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "T
 # Largest error allowed in a logit, and the rounding of a score. A wrong node is off by whole units. float32
 # has room for TF32 products on a GPU (10 bits: about 2e-3 here), float16 for sums kept in float16.
 _TOLERANCE = {False: (2e-2, 1e-5), True: (1e-1, 1e-3)}  # by TaggerGraph.half
+_LARGEST = 2**31 - 1  # bytes of a serialised model: protobuf's limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +126,11 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
     allowed = logit_error * np.maximum(scores * (1 - scores), 1e-4) + rounding * scores
     worst = np.abs(computed - scores) - allowed
     if not np.all(worst <= 0):
+        other = "float32 or another model file" if graph.half else "another model file"
         row, tag = np.unravel_index(np.argmax(np.nan_to_num(worst, nan=np.inf)), worst.shape)
         raise GraphError(
             f"{where}: sigmoid(W f + b) of {graph.feature} gives {computed[row, tag]:.6f} for tag {tag}, the"
-            f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use another model file"
+            f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use {other}"
         )
 
 
@@ -138,6 +140,7 @@ def _take_in_external(model: Any, path: Path) -> tuple[Path, ...]:
     onnxruntime itself refuses links that lead out of the folder, and Hugging Face's cache has such links.
     """
     files = set()
+    size = path.stat().st_size
     for tensor in model.graph.initializer:
         if tensor.data_location != tensor.EXTERNAL:
             continue
@@ -148,7 +151,13 @@ def _take_in_external(model: Any, path: Path) -> tuple[Path, ...]:
         files.add(path.parent / place)
         with (path.parent / place).open("rb") as file:
             file.seek(int(entry.get("offset", 0)))
-            tensor.raw_data = file.read(int(entry.get("length", -1)))
+            length = int(entry.get("length", -1))
+            tensor.raw_data = file.read(length)
+        if len(tensor.raw_data) < length:
+            raise GraphError(f"{path.parent / place} is cut short; fetch it again")
+        size += len(tensor.raw_data)
+        if size > _LARGEST:
+            raise GraphError(f"{path}: with its weights it is over 2 GiB, which is not supported")
         tensor.data_location = tensor.DEFAULT
         del tensor.external_data[:]
     return tuple(sorted(files))
@@ -266,4 +275,4 @@ _APPLIED: dict[str, Callable[[Array, Any], Array]] = {
 def _width(value: Any) -> int | None:
     """Size of the last axis of a graph output; None where the file does not say."""
     axes = value.type.tensor_type.shape.dim
-    return axes[-1].dim_value or None if axes else None
+    return axes[-1].dim_value if axes and axes[-1].dim_value > 0 else None

@@ -25,6 +25,7 @@ __all__ = [
     "Gpu",
     "Machine",
     "look",
+    "wanted_libraries",
     "why_not",
 ]
 
@@ -83,15 +84,18 @@ def look() -> Machine:
         import onnxruntime as ort
 
         providers, build = tuple(ort.get_available_providers()), str(getattr(ort, "cuda_version", "") or "")
-    except (ImportError, AttributeError, OSError) as problem:  # AttributeError: half of a package was removed
+        preload = ort.preload_dlls
+    # AttributeError: half of a package was removed, or it is older than 1.21
+    except (ImportError, AttributeError, OSError) as problem:
         return replace(machine, broken=" ".join(str(problem).split()) or type(problem).__name__)
-    machine = replace(machine, providers=providers, cuda_build=build)
+    packages = machine.packages or {ort.package_name: ort.__version__}  # a build under a name of its own
+    machine = replace(machine, packages=packages, providers=providers, cuda_build=build)
     if CUDA not in providers or not machine.gpus:
         return machine
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
-        ort.preload_dlls()
+        preload()
     tensorrt = _unloadable(("libnvinfer.so.10", "libnvonnxparser.so.10")) if TENSORRT in providers else {}
-    return replace(machine, missing=_unloadable(_wanted(build)), missing_tensorrt=tensorrt)
+    return replace(machine, missing=_unloadable(wanted_libraries(build)), missing_tensorrt=tensorrt)
 
 
 def why_not(machine: Machine, kind: str) -> Hindrance | None:
@@ -149,12 +153,15 @@ def _no_library(machine: Machine, kind: str) -> Hindrance | None:
     return None
 
 
-def _wanted(build: str) -> tuple[str, ...]:
+def wanted_libraries(build: str) -> tuple[str, ...]:
     """What a CUDA session loads: as linked into the provider library of onnxruntime-gpu 1.31 (readelf).
 
-    cuDNN is not linked but loaded at the first convolution, which every tagger has.
+    cuDNN is not linked but loaded at the first convolution, which every tagger has. Nothing is known of a
+    build that does not say its CUDA (conda's, one's own): its session will tell.
     """
     major = _major(build)
+    if not major:
+        return ()
     linked = (f"libcudart.so.{major}", f"libcublasLt.so.{major}", f"libcublas.so.{major}", "libcurand.so.10")
     return (*linked, "libcudnn.so.9")
 

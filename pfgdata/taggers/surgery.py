@@ -72,6 +72,8 @@ def to_float16(model: Any) -> Any:
     """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
+    stored = {tensor.name for tensor in model.graph.initializer}  # listed as inputs they would stay float32
+    _replace(model.graph.input, [value for value in model.graph.input if value.name not in stored])
     converted = convert_float_to_float16(
         model,
         keep_io_types=True,
@@ -137,7 +139,9 @@ def _described(value: Any, path: Path) -> ImageInput:
     from onnx import TensorProto
 
     tensor = value.type.tensor_type
-    shape = [axis.dim_value or axis.dim_param or "?" for axis in tensor.shape.dim]
+    shape = [  # some converters write an open axis as -1
+        axis.dim_value if axis.dim_value > 0 else axis.dim_param or "?" for axis in tensor.shape.dim
+    ]
     kind = TensorProto.DataType.Name(tensor.elem_type)
     wrong = f"{path}: the graph's input is {value.name} {kind} {shape}; a tagger takes"
     floats = tensor.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)

@@ -81,6 +81,7 @@ def test_two_threads_that_run_out_of_memory_together_halve_once(images: Images) 
         "Failed to allocate memory for requested buffer of size 1234",
         "CUDA failure 2: out of memory ; GPU=0",
         "CUDNN failure 4000: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
+        "CUDNN failure 4004: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
         "Available memory of 128 is smaller than requested bytes of 256",
         "std::bad_alloc",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pfgdata.errors import ConfigError, ModelError
 from pfgdata.taggers.devices import Place, places, unused_gpu
-from pfgdata.taggers.machine import CPU, CUDA, TENSORRT, Gpu, Machine, look, why_not
+from pfgdata.taggers.machine import CPU, CUDA, TENSORRT, Gpu, Machine, look, wanted_libraries, why_not
+
+ROOT = Path(__file__).parents[3]
 
 GPUS = tuple(Gpu(index=n, name="H100", memory=80 << 30, capability="9.0") for n in range(3))
 SOUND = Machine(
@@ -109,3 +116,24 @@ def test_this_machine_can_tag_on_its_cpu() -> None:
     assert machine.packages
     assert CPU in machine.providers
     assert why_not(machine, "cpu") is None
+
+
+def test_a_build_that_does_not_say_its_cuda_is_left_to_say_itself_what_it_lacks() -> None:
+    assert wanted_libraries("") == ()
+    assert why_not(replace(SOUND, cuda_build=""), "cuda") is None
+
+
+def test_a_build_of_onnxruntime_under_another_name_is_no_missing_one(tmp_path: Path) -> None:
+    """As ort-nightly or onnxruntime-rocm: the module is there, and no package of the known names."""
+    for place in map(Path, sys.path):
+        for entry in place.glob("*") if place.name == "site-packages" else ():
+            if not entry.name.startswith("onnxruntime-"):
+                (tmp_path / entry.name).symlink_to(entry)
+    script = (
+        "from pfgdata.taggers.machine import look, why_not; m = look(); print(m.packages, why_not(m, 'cpu'))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"\{'onnxruntime': '[\d.]+'\} None\n", done.stdout)

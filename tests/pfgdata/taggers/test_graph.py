@@ -49,6 +49,14 @@ def test_a_dense_layer_without_bias_is_found(images: np.ndarray, tmp_path: Path)
     assert OnnxTagger.load(str(tmp_path), threads=1).predict(images)[1].shape == (6, FEATURE_DIM)
 
 
+def test_external_weights_cut_short_are_named(tmp_path: Path) -> None:
+    write_tagger(tmp_path, external=True)
+    weights = tmp_path / "model.onnx_data"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(GraphError, match=r"model\.onnx_data is cut short; fetch it again"):
+        OnnxTagger.load(str(tmp_path), device="cpu")
+
+
 def test_external_weights_are_loaded_from_the_folder_and_counted_in_the_hash(
     images: np.ndarray, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from pfgdata.errors import GraphError
@@ -72,6 +72,28 @@ def test_float16_stays_close_to_float32(layout: str, images: np.ndarray, tmp_pat
     for found, expected in zip(half.predict(images), exact.predict(images), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-2)
         assert not np.array_equal(found, expected)
+
+
+def test_weights_that_a_file_lists_as_inputs_become_float16_too(images: np.ndarray, tmp_path: Path) -> None:
+    expected = write_tagger(tmp_path).expected(images)
+    model = onnx.load(tmp_path / "model.onnx")
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(model, tmp_path / "model.onnx")
+    half = OnnxTagger.load(str(tmp_path), device="cpu", threads=1, precision="float16")
+    assert half.precision == "float16"
+    np.testing.assert_allclose(half.predict(images)[0], expected[0], atol=1e-2)
+
+
+def test_an_open_axis_may_be_written_as_minus_one(images: np.ndarray, tmp_path: Path) -> None:
+    expected = write_tagger(tmp_path).expected(images)
+    model = onnx.load(tmp_path / "model.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, tmp_path / "model.onnx")
+    tagger = OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
+    assert tagger.batch_size is None
+    np.testing.assert_allclose(tagger.predict(images)[0], expected[0], atol=1e-5)
 
 
 def test_a_variance_beyond_float16_is_kept_in_float32(images: np.ndarray, tmp_path: Path) -> None:
