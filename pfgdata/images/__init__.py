@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         crop_to_bucket,
         nearest_buckets,
     )
-    from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode
+    from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode, pixel_count
     from pfgdata.images.hashes import perceptual_hash
     from pfgdata.images.limits import Limits
     from pfgdata.images.squares import RECIPES, on_white, square
@@ -39,6 +39,7 @@ __all__ = [
     "on_white",
     "one_opencv_thread",
     "perceptual_hash",
+    "pixel_count",
     "square",
 ]
 
@@ -57,6 +58,7 @@ _LAZY = {
     "on_white": "pfgdata.images.squares",
     "one_opencv_thread": "pfgdata.images.threads",
     "perceptual_hash": "pfgdata.images.hashes",
+    "pixel_count": "pfgdata.images.decoding",
     "square": "pfgdata.images.squares",
 }
 

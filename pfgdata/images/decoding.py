@@ -38,7 +38,7 @@ from pfgdata.images.limits import Limits
 from pfgdata.images.threads import plain_memory_errors
 from pfgdata.images.upright import orientation, upright
 
-__all__ = ["DECODE_VERSION", "Pixels", "decode"]
+__all__ = ["DECODE_VERSION", "Pixels", "decode", "pixel_count"]
 
 DECODE_VERSION = "1"  # part of a store's identity: raise it when any image would decode to other pixels
 
@@ -115,6 +115,15 @@ def _reason(problem: Exception | None) -> str:
     if isinstance(problem, struct.error):
         return "cut off"
     return "no picture in it" if text == "not identified by this driver" else text or type(problem).__name__
+
+
+def pixel_count(data: bytes) -> int:
+    """How many pixels the header of an image file's bytes states, undecoded; 0 where it cannot be read."""
+    try:
+        width, height = _open(data, _kind(data), Limits()).size
+    except Exception:  # decode will say what it is
+        return 0
+    return int(width * height)
 
 
 def _attempts(data: bytes, kind: str) -> Iterator[bytes]:

@@ -16,15 +16,17 @@ import numpy.typing as npt
 
 from pfgdata.corpus import Isolated, ReadResult, Segment, read
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
-from pfgdata.images import Limits, decode, perceptual_hash, square
+from pfgdata.images import Limits, decode, perceptual_hash, pixel_count, square
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
 from pfgdata.ingest.plan import IngestOptions, Task
+from pfgdata.ingest.room import PixelRoom
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger
 
 __all__ = ["Halt", "Item", "PixelWork", "Prepared", "Preparer", "Ready", "Square"]
 
 _STUCK_THREADS = 4  # each may hold a core and the pixels of one image until the run ends
+_ROOM, _SMALL = 400_000_000, 25_000_000  # pixels of large images at once: 4 GB at worst; 25 is a large photo
 _FAST_SIDES = 1  # decode="fast" leaves at least the side of the square; at 2 a megapixel is not scaled at all
 # Not the image's fault, and the next would fare no better: the run ends, rather than fail a thousand images.
 _EXHAUSTED = {
@@ -110,6 +112,7 @@ class Preparer:
     ) -> None:
         self._segments, self._known, self._pixels, self._options = segments, known, pixels, options
         self._isolated = Isolated(pixels, seconds=options.image_seconds)
+        self._room = PixelRoom(_ROOM, small=_SMALL)
         self._decoding: set[int] = set()  # ids of tasks
         self.stuck: Callable[[], int] = lambda: 0  # threads left behind so far
 
@@ -163,7 +166,8 @@ class Preparer:
             return Copied(task, stat)
         self._decoding.add(id(task))
         try:
-            square = self._square(result.data)
+            with self._room.room_for(pixel_count(result.data), patience=self._options.image_seconds / 2):
+                square = self._square(result.data)
         finally:
             seconds["decode"] = time.perf_counter() - read_until
         seconds["decode"] -= square.preprocess_seconds

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from pfgdata.errors import ContentError
-from pfgdata.images import Limits, decode
+from pfgdata.images import Limits, decode, pixel_count
 
 Array = npt.NDArray[np.uint8]
 
@@ -282,3 +282,9 @@ def test_flipped_bytes_give_an_image_or_one_line(data: st.DataObject) -> None:
         decode(bytes(image), limits=Limits(max_pixels=1_000_000))
     except ContentError as error:
         assert "\n" not in str(error)
+
+
+def test_the_header_says_how_many_pixels_there_are() -> None:
+    for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"):
+        assert pixel_count(encoded(picture(), kind)) == 1200
+    assert pixel_count(b"") == pixel_count(b"no image") == pixel_count(encoded(picture(), "png")[:20]) == 0
