@@ -87,9 +87,10 @@ def plan_ingest(
 ) -> IngestReport:
     """What `ingest` would find: the images it would read are `pending`. Writes and locks nothing."""
     report, start = IngestReport(), time.monotonic()
-    if store:
-        segments = [_without_store(segment, store.path) for segment in segments]
     snapshot = store.snapshot() if store else None
+    if store and snapshot:
+        segments = [_without_store(segment, store.path) for segment in segments]
+        report.shards = len(snapshot.shards)
     make_plan(
         segments,
         snapshot,
@@ -116,7 +117,7 @@ def _require_same(store: Store, tagger: Tagger) -> None:
 def _without_store(segment: Segment, store: Path) -> Segment:
     """The segment without the store itself, which may lie inside the corpus."""
     place, root = os.path.realpath(store), os.path.realpath(segment.location)
-    if not place.startswith(f"{root}/"):
+    if not place.startswith(f"{root.rstrip('/')}/"):
         return segment
     return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
 

@@ -150,12 +150,12 @@ class Store:
                     self.disk.sweep(folder)
             yield StoreWriter(self)
 
-    def move_root(self, old: str, new: str) -> None:
+    def move_root(self, old: str, new: str, *, wait: bool = False, progress: Progress | None = None) -> None:
         """Put on record that the corpus root `old` is now at `new`; rows keep their keys.
 
-        Raises StoreError as `moved_roots` does, StoreLockedError while another process writes.
+        Raises StoreError as `moved_roots` does, StoreLockedError as `writer` does.
         """
-        with self.writer() as writer:
+        with self.writer(wait=wait, progress=progress) as writer:
             writer.set_roots(moved_roots(self.roots(), old, new))
 
     def latent_sets(self) -> list[LatentSet]:
@@ -177,8 +177,8 @@ class Store:
         Raises StoreError for a name or table that cannot be one, a key that stands twice, an existing column
         unless `replace`; StoreLockedError while another process writes.
         """
-        with self.writer(), explained(self.path):
-            write_column(self.disk, self.path / "columns", name, table, replace=replace)
+        with self.writer() as writer:
+            writer.write_column(name, table, replace=replace)
 
     def read_column(self, name: str) -> pa.Table:
         """The user's column `name`: its key and `value`. Raises StoreError if unknown or damaged."""
@@ -208,6 +208,11 @@ class StoreWriter:
         """Replace roots.json: corpus root -> the folder where it is now."""
         with explained(self.store.path):
             self.store.disk.replace_file(self.store.path / "roots.json", roots_bytes(dict(roots)))
+
+    def write_column(self, name: str, table: pa.Table, *, replace: bool = False) -> None:
+        """Keep a user's column, as `Store.write_column` does."""
+        with explained(self.store.path):
+            write_column(self.store.disk, self.store.path / "columns", name, table, replace=replace)
 
     def commit(self, contents: ShardContents) -> ShardMeta:
         """Write one shard durably; when this returns, readers see all of it.
