@@ -15,7 +15,8 @@ from pfgdata.errors import ConfigError
 from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
 
 if TYPE_CHECKING:
-    from pfgdata.ingest import CaptionsReport, IngestOptions, IngestReport
+    from pfgdata.corpus import WalkOptions
+    from pfgdata.ingest import CaptionsReport, IngestReport
 
 __all__ = ["EXAMPLE", "ingest"]
 
@@ -26,7 +27,8 @@ EXAMPLE = (
 )
 _IMAGES, _LIMITS, _TAGGER = "Which images", "What is no usable image", "Tagger (of a new store)"
 _SPEED, _AGAIN = "Speed", "Running again"
-_IGNORED = "no images by name, hidden, excluded, or archives in a folder (--archives opens those)"
+_IGNORED = "no images by name, hidden, or excluded"
+_CLOSED = "; archives in a folder too, which --archives opens"
 _NOT_FOLLOWED = "to folders or out of the corpus, not followed; --follow-links does"
 _LOOPS = "to folders they lie in, not followed"
 
@@ -182,7 +184,7 @@ def ingest(
             with ScreenProgress() as progress:
                 captions = write_captions(there, segments, wait=wait, progress=progress)
     finally:  # captions that fail leave the images done
-        _show(report, captions, options=options, dry_run=dry_run, store=store)
+        _show(report, captions, walk=walk, dry_run=dry_run, store=store)
     if json:
         print_json({**report.as_dict(), **({"captions": captions.as_dict()} if captions else {})})
     if report.interrupted:
@@ -215,14 +217,14 @@ def _show(
     report: IngestReport,
     captions: CaptionsReport | None,
     *,
-    options: IngestOptions,
+    walk: WalkOptions,
     dry_run: bool,
     store: Path,
 ) -> None:
     show_failures([(one.file, one.kind, one.reason) for one in report.failures])
     parts = {name: getattr(report, name) for name in ("tagged", "copied", "unchanged", "failed", "pending")}
     counts = " + ".join(f"{value:,} {name}" for name, value in parts.items())
-    facts = {"found": f"{report.found:,} = {counts}", **_beside(report, options)}
+    facts = {"found": f"{report.found:,} = {counts}", **_beside(report, walk)}
     if captions:
         facts |= _captions(captions)
     if dry_run:
@@ -238,13 +240,13 @@ def _show(
     show_facts(facts)
 
 
-def _beside(report: IngestReport, options: IngestOptions) -> dict[str, str]:
+def _beside(report: IngestReport, walk: WalkOptions) -> dict[str, str]:
     """What was seen beside the images of the sum."""
     facts = {}
     if report.ignored:
-        facts["ignored"] = f"{report.ignored:,} files: {_IGNORED}"
+        facts["ignored"] = f"{report.ignored:,} files: {_IGNORED}{_CLOSED if not walk.archives else ''}"
     if report.links:
-        facts["links"] = f"{report.links:,} {_LOOPS if options.follow_links else _NOT_FOLLOWED}"
+        facts["links"] = f"{report.links:,} {_LOOPS if walk.follow_links else _NOT_FOLLOWED}"
     if report.unreadable:
         facts["not listed"] = f"{', '.join(report.unreadable)}: give this user permission to read"
     if not report.found:
