@@ -5,7 +5,7 @@ Opening reads two small files; a snapshot reads what shards say of themselves, n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -139,12 +139,20 @@ class Store:
         return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without)
 
     @contextmanager
-    def writer(self, *, wait: bool = False, progress: Progress | None = None) -> Iterator[StoreWriter]:
+    def writer(
+        self,
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[StoreWriter]:
         """Hold the store's lock and write.
 
-        Raises StoreLockedError when another process does, unless `wait`: then `progress` says for whom.
+        Raises StoreLockedError when another process does, unless `wait`: then `progress` says for whom, and
+        KeyboardInterrupt is raised once `stop` is true.
         """
-        with exclusive(self.path / "lock", what=f"store {self.path}", wait=wait, progress=progress):
+        what = f"store {self.path}"
+        with exclusive(self.path / "lock", what=what, wait=wait, progress=progress, stop=stop):
             with explained(self.path):
                 for folder in (self.path, self.path / "shards", self.path / "columns"):
                     self.disk.sweep(folder)

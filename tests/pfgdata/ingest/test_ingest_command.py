@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.cli import app
-from pfgdata.ingest import open_or_create
+from pfgdata.corpus import plan_segments
+from pfgdata.ingest import IngestOptions, ingest, open_or_create
 from pfgdata.screen import run_app
 from pfgdata.store import Store
 from tests.conftest import make_images, new_store
@@ -109,6 +110,15 @@ def test_a_root_is_moved_after_the_one_who_writes(tmp_path: Path) -> None:
             assert not moved.done()
         moved.result()
     assert store.roots() == {"/a": "/b"}
+
+
+def test_who_waits_for_another_stops_at_the_first_interrupt(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", 1)
+    store, options = new_store(tmp_path / "feats"), IngestOptions(wait=True)
+    segments = plan_segments([tmp_path / "images"], {})
+    with store.writer(), pytest.raises(KeyboardInterrupt):
+        ingest(segments, store, CheapTagger(), options=options, stop=lambda: True)
+    assert store.roots() == {}
 
 
 def test_any_number_of_interrupts_ends_it_without_an_abort(tmp_path: Path) -> None:
