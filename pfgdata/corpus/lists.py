@@ -1,15 +1,13 @@
 """Files that list images: the paths as bytes, in the order of the file.
 
 - `.txt`, `.lst`: one path a line, as bytes; where a NUL stands in the file, paths end at NULs instead of
-  lines (`find -print0`). Empty lines say nothing. UTF-16 is refused: its NULs would end
-  a path at each letter.
+  lines (`find -print0`). Empty lines say nothing.
 - `.csv`, `.parquet`: the column `path`.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +19,6 @@ __all__ = ["LIST_ENDINGS", "list_paths"]
 LIST_ENDINGS = (".txt", ".lst", ".csv", ".parquet")
 
 _COLUMN = "path"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how it begins; lists of Windows PowerShell do
 
 
 def list_paths(file: Path) -> list[bytes]:
@@ -31,19 +28,12 @@ def list_paths(file: Path) -> list[bytes]:
         if ending == ".parquet":
             paths = _parquet(file)
         else:
-            paths = _csv(file) if ending == ".csv" else _lines(_text(file))
+            paths = _csv(file) if ending == ".csv" else _lines(file.read_bytes())
     except OSError as problem:
         raise ConfigError(f"{file}: {(problem.strerror or str(problem)).lower()}; check the list") from None
     if not paths:
         raise ConfigError(f"{file} lists no image; write one path a line")
     return paths
-
-
-def _text(file: Path) -> bytes:
-    data = file.read_bytes()
-    if data.startswith(_UTF16):
-        raise ConfigError(f"{file} is UTF-16; save it as UTF-8")
-    return data
 
 
 def _lines(data: bytes) -> list[bytes]:
@@ -54,11 +44,11 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _csv(file: Path) -> list[bytes]:
-    text = _text(file).decode("utf-8-sig", "surrogateescape")
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        _require_column(file, rows.fieldnames or ())
-        return list(_given(file, (row[_COLUMN] for row in rows)))
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            rows = csv.DictReader(lines)
+            _require_column(file, rows.fieldnames or ())
+            return list(_given(file, (row[_COLUMN] for row in rows)))
     except csv.Error as problem:
         raise ConfigError(f"{file}: {problem}; write it as CSV with a column {_COLUMN}") from None
 
