@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -47,6 +48,8 @@ app.command("doctor", epilog=DOCTOR_EXAMPLE)(doctor)
 
 def main() -> NoReturn:
     """Run `pfgdata` with the process's arguments, and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         run_app(app, name="pfgdata")
     except SystemExit as leaving:

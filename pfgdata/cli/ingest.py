@@ -256,7 +256,9 @@ def _beside(report: IngestReport, walk: WalkOptions) -> dict[str, str]:
             f"{report.gone:,} images of the store whose file is not there; pfgdata prune drops them"
         )
     if report.abandoned:
-        facts["stuck"] = f"{report.abandoned} threads were left behind in decoders that did not return"
+        facts["stuck"] = (
+            f"{report.abandoned} thread{'s were' if report.abandoned > 1 else ' was'} left behind in decoders that did not return"
+        )
     return facts
 
 

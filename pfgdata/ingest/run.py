@@ -117,7 +117,7 @@ def _require_same(store: Store, tagger: Tagger) -> None:
 def _without_store(segment: Segment, store: Path) -> Segment:
     """The segment without the store itself, which may lie inside the corpus."""
     place, root = os.path.realpath(store), os.path.realpath(segment.location)
-    if not place.startswith(f"{root.rstrip('/')}/"):
+    if not place.startswith(f"{root}/"):
         return segment
     return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
 

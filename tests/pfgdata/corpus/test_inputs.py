@@ -104,15 +104,6 @@ def test_a_list_that_cannot_be_used_is_answered_in_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("ending", [".txt", ".csv"])
-def test_a_list_in_utf16_is_refused_and_not_taken_for_paths_of_one_letter(
-    tmp_path: Path, ending: str
-) -> None:
-    (tmp_path / f"list{ending}").write_text("path\n/home/x.jpg\n", encoding="utf-16")
-    with pytest.raises(ConfigError, match="is UTF-16; save it as UTF-8"):
-        plan_segments([tmp_path / f"list{ending}"], {})
-
-
 def test_a_folder_named_in_a_list_does_not_make_all_of_the_disk_a_root(tmp_path: Path) -> None:
     make_tree(tmp_path)
     (tmp_path / "list.txt").write_text("/\n/tmp\n/tmp/\na/1.jpg\n")

@@ -121,6 +121,18 @@ def test_who_waits_for_another_stops_at_the_first_interrupt(tmp_path: Path) -> N
     assert store.roots() == {}
 
 
+def test_a_name_that_the_terminal_has_no_letters_for_is_escaped(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", 1)[0].rename(tmp_path / "images" / "日本.png")
+    new = ("--store", str(tmp_path / "feats"), "--tagger", "demo", "--min-side", "9999", "--json")
+    run = subprocess.run(
+        [sys.executable, "-m", "pfgdata", "ingest", str(tmp_path / "images"), *new],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(run.stdout)["failures"][0]["file"].endswith("日本.png")
+
+
 def test_any_number_of_interrupts_ends_it_without_an_abort(tmp_path: Path) -> None:
     make_images(tmp_path / "images", 300)
     store = tmp_path / "feats"
