@@ -256,9 +256,8 @@ def _beside(report: IngestReport, walk: WalkOptions) -> dict[str, str]:
             f"{report.gone:,} images of the store whose file is not there; pfgdata prune drops them"
         )
     if report.abandoned:
-        facts["stuck"] = (
-            f"{report.abandoned} thread{'s were' if report.abandoned > 1 else ' was'} left behind in decoders that did not return"
-        )
+        were = "thread was" if report.abandoned == 1 else "threads were"
+        facts["stuck"] = f"{report.abandoned} {were} left behind in decoders that did not return"
     return facts
 
 

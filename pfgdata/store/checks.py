@@ -117,7 +117,7 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
 
 
 def require_whole(shard: Path) -> None:
-    """Raise CorruptShardError unless every byte of a shard is as written; what copies it would hide damage."""
+    """Raise CorruptShardError unless every byte of a shard is as written: a copy of it would hide damage."""
     for problem in _of_shard(shard, deep=True):
         raise CorruptShardError(
             f"{problem.path}: {problem.what}; pfgdata verify --deep --repair sets the shard aside"

@@ -64,8 +64,8 @@ def compact(
 
     A shard of which more than a fifth is hidden is rewritten too; none is split. One new shard is in memory
     at a time (200 MB of features at 131,072 rows). What was merged stays on disk for readers that hold it,
-    until `gc`. Raises CorruptShardError where a shard is damaged, which a copy would hide, StoreLockedError while
-    another process writes.
+    until `gc`. Raises CorruptShardError where a shard is damaged, which a copy would hide; StoreLockedError
+    while another process writes.
     """
     progress = progress or NoProgress()
     if dry_run:
