@@ -221,6 +221,8 @@ def duration(seconds: float) -> str:
 def one_line_error(error: BaseException) -> str:
     """What stderr says of an error: `error: ` and its text on one line."""
     text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        text = f"out of memory{f': {text}' if text else ''}; ask for smaller batches or fewer threads"
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the disk"
     return f"error: {printable(text or type(error).__name__)}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+import threading
 from typing import NoReturn
 
 from pfgdata.cli.compact import EXAMPLE as COMPACT_EXAMPLE
@@ -20,7 +24,7 @@ from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
-from pfgdata.screen import make_app, run_app
+from pfgdata.screen import INTERRUPTED, make_app, run_app
 
 __all__ = ["app", "main"]
 
@@ -44,4 +48,13 @@ app.command("doctor", epilog=DOCTOR_EXAMPLE)(doctor)
 
 def main() -> NoReturn:
     """Run `pfgdata` with the process's arguments, and exit."""
-    run_app(app, name="pfgdata")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        run_app(app, name="pfgdata")
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED and threading.active_count() > 1:
+            # a thread that is in the model's C++ while the interpreter ends aborts the process
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

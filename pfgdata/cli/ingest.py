@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pfgdata.errors import ConfigError
 from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
 
 if TYPE_CHECKING:
+    from pfgdata.corpus import WalkOptions
     from pfgdata.ingest import CaptionsReport, IngestReport
 
 __all__ = ["EXAMPLE", "ingest"]
@@ -25,6 +27,10 @@ EXAMPLE = (
 )
 _IMAGES, _LIMITS, _TAGGER = "Which images", "What is no usable image", "Tagger (of a new store)"
 _SPEED, _AGAIN = "Speed", "Running again"
+_IGNORED = "no images by name, hidden, or excluded"
+_CLOSED = "; archives in a folder too, which --archives opens"
+_NOT_FOLLOWED = "to folders or out of the corpus, not followed; --follow-links does"
+_LOOPS = "to folders they lie in, not followed"
 
 
 def _option(panel: str, *flags: str, help: str, **more: Any) -> Any:
@@ -137,8 +143,8 @@ def ingest(
         shard_rows=shard_rows,
         retry_failed=retry_failed,
         rehash=rehash,
-        limits=Limits(max_pixels=int(max_megapixels * 1e6), min_side=min_side, max_aspect=max_aspect),
-        max_bytes=int(max_megabytes * 1e6),
+        limits=Limits(max_pixels=_millions(max_megapixels), min_side=min_side, max_aspect=max_aspect),
+        max_bytes=_millions(max_megabytes),
         decode=_one_of("--decode", decode, ("exact", "fast")),
         image_seconds=image_seconds,
         follow_links=follow_links,
@@ -157,7 +163,6 @@ def ingest(
     for old, new in moves:
         roots = moved_roots(roots, old, new)
     segments = plan_segments(images, roots, options=walk)
-    captions = None
     with ScreenProgress() as progress:
         if dry_run:
             report = plan_ingest(segments, there, options=options, progress=progress)
@@ -167,19 +172,28 @@ def ingest(
                 progress.say(f"tagger {model.identity.name} is untrained: tags and scores mean nothing")
             if model.unused_gpu:
                 progress.say(f"the GPU is not used: {model.unused_gpu}")
-            there = open_or_create(store, model)
+            there = open_or_create(store, model, wait=wait)
             for old, new in moves:
-                there.move_root(old, new)
+                there.move_root(old, new, wait=wait, progress=progress)
             options = replace(options, batch_size=batch_size or choose_batch_size(model))
             with stop_on_interrupt() as stop:
                 report = run_ingest(segments, there, model, options=options, progress=progress, stop=stop)
-            if sidecars and not report.interrupted:
-                captions = write_captions(there, segments, progress=progress)
-    _show(report, captions, dry_run=dry_run, store=store)
+    captions = None
+    try:
+        if sidecars and there and not (dry_run or report.interrupted):
+            with ScreenProgress() as progress:
+                captions = write_captions(there, segments, wait=wait, progress=progress)
+    finally:  # captions that fail leave the images done
+        _show(report, captions, walk=walk, dry_run=dry_run, store=store)
     if json:
         print_json({**report.as_dict(), **({"captions": captions.as_dict()} if captions else {})})
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _millions(count: float) -> int:
+    """`count` millions, be it without end."""
+    return int(min(count * 1e6, sys.maxsize))
 
 
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> Any:
@@ -199,11 +213,18 @@ def _move(pair: str) -> tuple[str, str]:
     return old.rstrip("/") or old, str(place)
 
 
-def _show(report: IngestReport, captions: CaptionsReport | None, *, dry_run: bool, store: Path) -> None:
+def _show(
+    report: IngestReport,
+    captions: CaptionsReport | None,
+    *,
+    walk: WalkOptions,
+    dry_run: bool,
+    store: Path,
+) -> None:
     show_failures([(one.file, one.kind, one.reason) for one in report.failures])
     parts = {name: getattr(report, name) for name in ("tagged", "copied", "unchanged", "failed", "pending")}
     counts = " + ".join(f"{value:,} {name}" for name, value in parts.items())
-    facts = {"found": f"{report.found:,} = {counts}", **_beside(report)}
+    facts = {"found": f"{report.found:,} = {counts}", **_beside(report, walk)}
     if captions:
         facts |= _captions(captions)
     if dry_run:
@@ -219,15 +240,13 @@ def _show(report: IngestReport, captions: CaptionsReport | None, *, dry_run: boo
     show_facts(facts)
 
 
-def _beside(report: IngestReport) -> dict[str, str]:
+def _beside(report: IngestReport, walk: WalkOptions) -> dict[str, str]:
     """What was seen beside the images of the sum."""
     facts = {}
     if report.ignored:
-        facts["ignored"] = f"{report.ignored:,} files that are no images by name, hidden, or excluded"
+        facts["ignored"] = f"{report.ignored:,} files: {_IGNORED}{_CLOSED if not walk.archives else ''}"
     if report.links:
-        facts["links"] = (
-            f"{report.links:,} to folders or out of the corpus, not followed; --follow-links does"
-        )
+        facts["links"] = f"{report.links:,} {_LOOPS if walk.follow_links else _NOT_FOLLOWED}"
     if report.unreadable:
         facts["not listed"] = f"{', '.join(report.unreadable)}: give this user permission to read"
     if not report.found:
@@ -237,7 +256,8 @@ def _beside(report: IngestReport) -> dict[str, str]:
             f"{report.gone:,} images of the store whose file is not there; pfgdata prune drops them"
         )
     if report.abandoned:
-        facts["stuck"] = f"{report.abandoned} threads were left behind in decoders that did not return"
+        were = "thread was" if report.abandoned == 1 else "threads were"
+        facts["stuck"] = f"{report.abandoned} {were} left behind in decoders that did not return"
     return facts
 
 

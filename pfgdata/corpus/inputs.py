@@ -106,6 +106,8 @@ def _add_listed(one: _Named, paths: Iterable[bytes]) -> None:
             real = os.path.realpath(os.path.join(home, folder))  # noqa: PTH118
             names = seen[folder] = one.files[os.fsdecode(real)]
         names.append(name)
+    if not any(is_image(name) or archive_kind(name) for name in one.files.get("/", ())):
+        one.files.pop("/", None)  # a folder named in a list must not make / a root, which would hold all
 
 
 def _homes(one: _Named, places: Mapping[str, str]) -> set[str]:

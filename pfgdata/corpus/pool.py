@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from pfgdata.errors import ConfigError
+
 __all__ = ["OrderedPool", "Patience", "background", "ordered_pool"]
 
 T = TypeVar("T")
@@ -136,8 +138,14 @@ class OrderedPool(Generic[T, R]):
     def _start(self) -> None:
         worker: _Worker[T, R] = _Worker()
         worker.thread = threading.Thread(target=self._run, args=(worker,), name="pfg-pool", daemon=True)
+        try:
+            worker.thread.start()
+        except (RuntimeError, MemoryError):  # no room for a thread, or for its stack
+            self.close()
+            raise ConfigError(
+                f"no more than {len(self._workers):,} threads could be started; ask for fewer (--threads)"
+            ) from None
         self._workers.append(worker)
-        worker.thread.start()
 
     def _fill(self) -> None:
         """Take at least one item where there is room, and more until the first result is ready."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pfgdata.corpus import Segment, list_sidecars, read_caption
 from pfgdata.errors import AccessError, ImageError, StoreError
 from pfgdata.records import ImageKey, NoProgress, Progress, shown
-from pfgdata.store import KEY_COLUMNS, Store, key_bytes, stable_order
+from pfgdata.store import KEY_COLUMNS, Store, StoreWriter, key_bytes, stable_order
 
 __all__ = ["CAPTIONS", "CaptionsReport", "write_captions"]
 
@@ -43,15 +43,21 @@ class CaptionsReport:
 
 
 def write_captions(
-    store: Store, segments: Sequence[Segment], *, progress: Progress | None = None
+    store: Store, segments: Sequence[Segment], *, wait: bool = False, progress: Progress | None = None
 ) -> CaptionsReport:
     """Read the captions beside the store's images under `segments` into the column `captions`.
 
     Images elsewhere keep the captions they had, and so does one whose caption could not be read this time;
     one whose caption is gone or unusable has none. Some 300 bytes an image are held, and its text. Raises
-    StoreError where a column of that name was not made here, StoreLockedError while another process writes.
+    StoreError where a column of that name was not made here, StoreLockedError while another process writes,
+    unless `wait`. The lock is held throughout: what another run adds meanwhile would be lost.
     """
-    progress, report = progress or NoProgress(), CaptionsReport()
+    with store.writer(wait=wait, progress=progress) as writer:
+        return _write_captions(writer, segments, progress or NoProgress())
+
+
+def _write_captions(writer: StoreWriter, segments: Sequence[Segment], progress: Progress) -> CaptionsReport:
+    store, report = writer.store, CaptionsReport()
     before = _Before(store)
     rows = store.snapshot().images(KEY_COLUMNS).select(list(KEY_COLUMNS))
     rows = rows.take(stable_order(rows))
@@ -66,7 +72,7 @@ def write_captions(
     report.without = sum(len(folder.images) for folder in folders) - len(texts)
     table = _table(rows, texts, before.elsewhere(segments))
     if not table.equals(before.table):
-        store.write_column(CAPTIONS, table, replace=True)
+        writer.write_column(CAPTIONS, table, replace=True)
     return report
 
 

@@ -62,14 +62,14 @@ def ingest(
     `stop` is asked after each batch: once true, no other is begun, what is scored is committed and the
     report says so. `pixels` makes an image's bytes the tagger's square, by default as the options and the
     tagger's recipe say; it must pickle. Raises IdentityError when the store is of another tagger or recipe,
-    StoreLockedError when another process writes; PfgError, with what was done before committed, when the
-    machine has run out of open files or memory.
+    StoreLockedError when another process writes (where it waits for that one, KeyboardInterrupt on a stop);
+    PfgError, with what was done before committed, when the machine has run out of open files or memory.
     """
     options, progress = options or IngestOptions(), progress or NoProgress()
     _require_same(store, tagger)
     segments = [_without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
-    with store.writer(wait=options.wait, progress=progress) as writer, one_opencv_thread():
+    with store.writer(wait=options.wait, progress=progress, stop=stop) as writer, one_opencv_thread():
         _add_roots(writer, segments)
         plan = make_plan(
             segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop
@@ -97,9 +97,10 @@ def plan_ingest(
 ) -> IngestReport:
     """What `ingest` would find: the images it would read are `pending`. Writes and locks nothing."""
     report, start = IngestReport(), time.monotonic()
-    if store:
-        segments = [_without_store(segment, store.path) for segment in segments]
     snapshot = store.snapshot() if store else None
+    if store and snapshot:
+        segments = [_without_store(segment, store.path) for segment in segments]
+        report.shards = len(snapshot.shards)
     make_plan(
         segments,
         snapshot,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from pfgdata.errors import NoStoreError
+from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
 from pfgdata.images import RECIPES
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Precision, Tagger
 
 __all__ = ["open_or_create", "open_or_none", "tagger_for"]
+
+_ASK_AGAIN = 0.2  # seconds between two looks at a store that another process makes: it takes no longer
 
 
 def open_or_none(path: Path) -> Store | None:
@@ -46,12 +49,22 @@ def tagger_for(
     )
 
 
-def open_or_create(path: Path, tagger: Tagger) -> Store:
-    """The store at `path`, made for `tagger` if there is none."""
+def open_or_create(path: Path, tagger: Tagger, *, wait: bool = False) -> Store:
+    """The store at `path`, made for `tagger` if there is none.
+
+    Raises StoreLockedError while another process makes it, unless `wait`.
+    """
     identity = StoreIdentity(
         tagger=tagger.identity,
         vocabulary_digest=tagger.vocabulary.digest,
         feature_dim=tagger.feature_dim,
     )
-    store = open_or_none(path)
-    return store or Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
+    while (store := open_or_none(path)) is None:
+        try:
+            return Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
+        except StoreError as problem:
+            if open_or_none(path) is None:  # else another process has just made it
+                if not (wait and isinstance(problem, StoreLockedError)):
+                    raise
+                time.sleep(_ASK_AGAIN)
+    return store

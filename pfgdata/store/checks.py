@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from pfgdata.errors import StoreError, StoreFormatError
+from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.disk import Disk
@@ -29,7 +29,7 @@ from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
 from pfgdata.store.trouble import explained
 
-__all__ = ["Problem", "RepairReport", "repair", "verify"]
+__all__ = ["Problem", "RepairReport", "repair", "require_whole", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,14 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
             writer.commit(hiding)
         aside += [_set_aside(store, shard) for shard in ours]
     return RepairReport(set_aside=tuple(aside), rows_hidden=len(doubles), old_versions_possible=unreadable)
+
+
+def require_whole(shard: Path) -> None:
+    """Raise CorruptShardError unless every byte of a shard is as written: a copy of it would hide damage."""
+    for problem in _of_shard(shard, deep=True):
+        raise CorruptShardError(
+            f"{problem.path}: {problem.what}; pfgdata verify --deep --repair sets the shard aside"
+        )
 
 
 def _of_store(path: Path, *, deep: bool) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,17 +28,23 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # NFS
 
 @contextmanager
 def exclusive(
-    path: Path, *, what: str, wait: bool = False, progress: Progress | None = None
+    path: Path,
+    *,
+    what: str,
+    wait: bool = False,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Hold the lock file `path` for the duration; `what` names the thing in the message.
 
-    Raises StoreLockedError when another process holds it, unless `wait`: then `progress` says once for whom.
-    Raises StoreError where the file system has no locks.
+    Raises StoreLockedError when another process holds it, unless `wait`: then `progress` says once for whom,
+    and once `stop` is true KeyboardInterrupt is raised, as nothing has begun that could be ended well. Raises
+    StoreError where the file system has no locks.
     """
     with explained(path.parent):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, what=what, wait=wait, progress=progress)
+        _acquire(descriptor, what=what, wait=wait, progress=progress, stop=stop)
         with contextlib.suppress(OSError):  # a full disk must not keep gc from freeing it
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
@@ -57,7 +63,9 @@ def no_locks(problem: OSError, *, what: str) -> StoreError:
     )
 
 
-def _acquire(descriptor: int, *, what: str, wait: bool, progress: Progress | None) -> None:
+def _acquire(
+    descriptor: int, *, what: str, wait: bool, progress: Progress | None, stop: Callable[[], bool]
+) -> None:
     said = False
     while True:
         try:
@@ -76,6 +84,8 @@ def _acquire(descriptor: int, *, what: str, wait: bool, progress: Progress | Non
         if progress and not said:
             progress.say(f"{what}: waiting for {owner}, which is writing it")
             said = True
+        if stop():
+            raise KeyboardInterrupt
         time.sleep(_ASK_AGAIN)
 
 

@@ -5,7 +5,7 @@ Opening reads two small files; a snapshot reads what shards say of themselves, n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -141,23 +141,31 @@ class Store:
         return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without)
 
     @contextmanager
-    def writer(self, *, wait: bool = False, progress: Progress | None = None) -> Iterator[StoreWriter]:
+    def writer(
+        self,
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[StoreWriter]:
         """Hold the store's lock and write.
 
-        Raises StoreLockedError when another process does, unless `wait`: then `progress` says for whom.
+        Raises StoreLockedError when another process does, unless `wait`: then `progress` says for whom, and
+        KeyboardInterrupt is raised once `stop` is true.
         """
-        with exclusive(self.path / "lock", what=f"store {self.path}", wait=wait, progress=progress):
+        what = f"store {self.path}"
+        with exclusive(self.path / "lock", what=what, wait=wait, progress=progress, stop=stop):
             with explained(self.path):
                 for folder in (self.path, self.path / "shards", self.path / "columns"):
                     self.disk.sweep(folder)
             yield StoreWriter(self)
 
-    def move_root(self, old: str, new: str) -> None:
+    def move_root(self, old: str, new: str, *, wait: bool = False, progress: Progress | None = None) -> None:
         """Put on record that the corpus root `old` is now at `new`; rows keep their keys.
 
-        Raises StoreError as `moved_roots` does, StoreLockedError while another process writes.
+        Raises StoreError as `moved_roots` does, StoreLockedError as `writer` does.
         """
-        with self.writer() as writer:
+        with self.writer(wait=wait, progress=progress) as writer:
             writer.set_roots(moved_roots(self.roots(), old, new))
 
     def latent_sets(self) -> list[LatentSet]:
@@ -179,8 +187,8 @@ class Store:
         Raises StoreError for a name or table that cannot be one, a key that stands twice, an existing column
         unless `replace`; StoreLockedError while another process writes.
         """
-        with self.writer(), explained(self.path):
-            write_column(self.disk, self.path / "columns", name, table, replace=replace)
+        with self.writer() as writer:
+            writer.write_column(name, table, replace=replace)
 
     def read_column(self, name: str) -> pa.Table:
         """The user's column `name`: its key and `value`. Raises StoreError if unknown or damaged."""
@@ -210,6 +218,11 @@ class StoreWriter:
         """Replace roots.json: corpus root -> the folder where it is now."""
         with explained(self.store.path):
             self.store.disk.replace_file(self.store.path / "roots.json", roots_bytes(dict(roots)))
+
+    def write_column(self, name: str, table: pa.Table, *, replace: bool = False) -> None:
+        """Keep a user's column, as `Store.write_column` does."""
+        with explained(self.store.path):
+            write_column(self.store.disk, self.store.path / "columns", name, table, replace=replace)
 
     def commit(self, contents: ShardContents) -> ShardMeta:
         """Write one shard durably; when this returns, readers see all of it.

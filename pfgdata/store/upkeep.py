@@ -17,6 +17,7 @@ import numpy as np
 
 from pfgdata.errors import StoreLockedError
 from pfgdata.records import NoProgress, Progress
+from pfgdata.store.checks import require_whole
 from pfgdata.store.disk import TEMPORARY
 from pfgdata.store.lock import exclusive
 from pfgdata.store.rows import stable_order
@@ -63,7 +64,8 @@ def compact(
 
     A shard of which more than a fifth is hidden is rewritten too; none is split. One new shard is in memory
     at a time (200 MB of features at 131,072 rows). What was merged stays on disk for readers that hold it,
-    until `gc`. Raises StoreLockedError while another process writes.
+    until `gc`. Raises CorruptShardError where a shard is damaged, which a copy would hide; StoreLockedError
+    while another process writes.
     """
     progress = progress or NoProgress()
     if dry_run:
@@ -73,6 +75,8 @@ def compact(
         report = _compacted(snapshot, rows)
         progress.start("compact", total=report.rows, unit="rows")
         for group in _worth_merging(snapshot, rows):
+            for view in group:
+                require_whole(store.path / "shards" / view.id)
             meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
             progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
         progress.finish()

@@ -24,6 +24,8 @@ from pfgdata.screen import (
     stop_on_interrupt,
 )
 
+_NO_MEMORY = "error: out of memory; ask for smaller batches or fewer threads"
+
 
 class Clock:
     """A clock that is set by hand."""
@@ -133,7 +135,8 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 
 def test_an_error_is_one_line() -> None:
     assert one_line_error(QueryError("a\n  b")) == "error: a b"
-    assert one_line_error(MemoryError()) == "error: MemoryError"
+    assert one_line_error(MemoryError()) == _NO_MEMORY
+    assert one_line_error(MemoryError("9 GB")).startswith("error: out of memory: 9 GB; ask for smaller")
 
 
 def code_of(command: Callable[..., None], *arguments: str) -> int:
@@ -152,7 +155,7 @@ def code_of(command: Callable[..., None], *arguments: str) -> int:
     [
         (QueryError("no column x"), 1, "error: no column x"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: permission denied; check"),
-        (MemoryError(), 1, "error: MemoryError"),
+        (MemoryError(), 1, _NO_MEMORY),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (typer.Abort(), 130, "interrupted\n"),
         (typer.Exit(130), 130, "interrupted\n"),

@@ -105,6 +105,12 @@ def test_a_list_that_cannot_be_used_is_answered_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_named_in_a_list_does_not_make_all_of_the_disk_a_root(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    (tmp_path / "list.txt").write_text("/\n/tmp\n/tmp/\na/1.jpg\n")
+    assert [segment.root for segment in plan_segments([tmp_path / "list.txt"], {})] == [str(tmp_path)]
+
+
 def test_many_inputs_that_overlap_are_walked_once(tmp_path: Path) -> None:
     make_tree(tmp_path / "c")
     make_tar(tmp_path / "c" / "a.tar", [(b"m.jpg", b"m")])

@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -193,6 +194,23 @@ def test_captions_are_not_written_while_another_process_writes(corpus: Path) -> 
     store = ingested(corpus)
     with store.writer(), pytest.raises(StoreLockedError):
         captioned(corpus, Store.open(store.path))
+
+
+def test_captions_of_folders_read_at_once_are_all_kept(tmp_path: Path) -> None:
+    for number in range(6):
+        for image in make_images(tmp_path / "images" / str(number), 2, seed=number):
+            image.with_suffix(".txt").write_text("solo")
+    store = ingested(tmp_path / "images")
+
+    def read(number: int) -> CaptionsReport:
+        mine = Store.open(store.path)
+        return write_captions(
+            mine, plan_segments([tmp_path / "images" / str(number)], mine.roots()), wait=True
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        assert [report.captions for report in pool.map(read, range(6))] == [2] * 6
+    assert len(captions(store)) == 12
 
 
 def webdataset(path: Path, images: list[Path], captions: dict[str, bytes]) -> None:

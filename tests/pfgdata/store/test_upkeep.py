@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pfgdata.errors import StoreError, StoreLockedError
+from pfgdata.errors import CorruptShardError, StoreError, StoreLockedError
 from pfgdata.store import Shadow, ShardMeta, Snapshot, Store, compact, gc, repair, verify
 from tests.conftest import new_store
 from tests.pfgdata.store.test_store import contents, paths_of
@@ -67,6 +67,16 @@ def test_a_dry_run_of_compact_and_gc_says_what_they_then_do(many_shards: Store) 
     planned_gc = gc(many_shards, older_than=0, dry_run=True)
     assert planned_gc.removed and shards_on_disk(many_shards) > len(planned_gc.removed)
     assert gc(many_shards, older_than=0) == planned_gc
+
+
+def test_compact_copies_no_damage_under_a_good_digest(many_shards: Store) -> None:
+    file = next(many_shards.path.glob("shards/*/features.h5"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CorruptShardError, match=r"features\.h5: .*; pfgdata verify --deep --repair"):
+        compact(many_shards, rows=100)
+    assert shards_on_disk(many_shards) == 6
 
 
 def test_compacted_shards_stay_within_the_row_limit(tmp_path: Path) -> None:
