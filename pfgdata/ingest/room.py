@@ -12,8 +12,8 @@ __all__ = ["PixelRoom"]
 class PixelRoom:
     """Lets large images be decoded at once only as far as they fit in `pixels` together; one always may.
 
-    An image of 196 megapixels takes 1 to 2 GB while it is decoded and shrunk (measured), so that 16 threads on
-    a folder of such scans would need more memory than most machines have. Small ones pass uncounted.
+    An image of 196 megapixels takes 1 to 2 GB while it is decoded and shrunk (measured), so that 16 threads
+    on a folder of such scans would need more memory than most machines have. Small ones pass uncounted.
     """
 
     def __init__(self, pixels: int, *, small: int) -> None:

@@ -141,9 +141,9 @@ def _add_roots(writer: StoreWriter, segments: Sequence[Segment]) -> None:
     known, ours = writer.store.roots(), {segment.root for segment in segments}
     for root, place in known.items():
         for segment in segments:
-            base = f"{segment.location}/"
+            base = f"{str(segment.location).rstrip('/')}/"
             inside = root not in ours and place.startswith(base)
-            outside = segment.root not in known and base.startswith(f"{place}/")
+            outside = segment.root not in known and base.startswith(f"{place.rstrip('/')}/")
             if outside or (inside and os.fsencode(place[len(base) :]) not in segment.exclude):
                 raise StoreError(f"{writer.store.path}: root {root} was added meanwhile; run the same again")
     fresh = {segment.root: str(segment.location) for segment in segments if segment.root not in known}

@@ -14,6 +14,7 @@ __all__ = ["STAGES", "StageTime", "bottleneck", "busy_shares", "estimated_second
 
 STAGES = ("read", "decode", "preprocess", "model", "write")
 _POOL = STAGES[:3]
+_MOSTLY = 0.5  # a stage that works less than this holds nobody up
 _RECENT = 10  # shards an estimate is made of: a machine's rate of last year says little
 
 _ADVICE = {
@@ -57,6 +58,8 @@ def bottleneck(stages: Mapping[str, StageTime]) -> str:
     if not shares:
         return ""
     stage = max(shares, key=lambda name: (shares[name], stages[name].busy))
+    if shares[stage] < _MOSTLY:
+        return "none: every stage waited more than it worked, as in a short run or one with little to read"
     who = "the threads that read and decode were " if stage in _POOL else ""
     return f"{stage}: {who}busy {100 * shares[stage]:.0f} % of the time; {_ADVICE[stage]}"
 
@@ -80,12 +83,10 @@ def estimated_seconds(snapshot: Snapshot | None, count: int) -> float | None:
 
     None where the store has none.
     """
-    written = (
-        [meta.writer for meta in snapshot.present if meta.writer.get("what") == "ingest"] if snapshot else []
-    )
-    written = [record for record in written if record.get("provider") == written[-1].get("provider")][
-        -_RECENT:
-    ]
+    present = snapshot.shards if snapshot else ()
+    written = [view.meta.writer for view in present if view.meta.writer.get("images")]
+    written = [record for record in written if record.get("provider") == written[-1].get("provider")]
+    written = written[-_RECENT:]
     images = sum(record.get("images", 0) for record in written)
     seconds = sum(record.get("seconds", {}).get("total", 0.0) for record in written)
     return round(count * seconds / images, 1) if images and seconds else None

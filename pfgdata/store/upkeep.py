@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -194,9 +195,20 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, wha
         failures=failures.drop_columns(["shard", "row"]),
         shadows=_inherited_shadows(snapshot, inputs),
         replaces=_inherited_replaces(snapshot, inputs),
-        writer={"what": what, "inputs": len(inputs)},
+        writer={"what": what, "inputs": len(inputs), **_rate(inputs)},
     )
     return writer.commit(contents)
+
+
+def _rate(inputs: Sequence[ShardMeta]) -> dict[str, Any]:
+    """What the inputs' records say of their making, summed over the latest provider's: for estimates."""
+    made = [meta.writer for meta in inputs if meta.writer.get("images")]
+    made = [record for record in made if record.get("provider") == made[-1].get("provider")]
+    if not made:
+        return {}
+    seconds = sum(record.get("seconds", {}).get("total", 0.0) for record in made)
+    images = sum(record["images"] for record in made)
+    return {"provider": made[-1].get("provider"), "images": images, "seconds": {"total": round(seconds, 3)}}
 
 
 def _inherited_shadows(snapshot: Snapshot, inputs: Sequence[ShardMeta]) -> tuple[Shadow, ...]:
