@@ -24,7 +24,7 @@ from pfgdata.ingest.outcomes import KnownContents
 from pfgdata.ingest.plan import Task
 from pfgdata.ingest.prepare import Halt, PixelWork, Preparer, Square
 from pfgdata.records import Found, ImageKey
-from pfgdata.store import Store, images_table
+from pfgdata.store import Store, compact, gc, images_table
 from pfgdata.store.disk import Disk
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
@@ -231,6 +231,14 @@ def test_a_dry_run_says_how_long_it_would_take_from_the_shards_written_last(
     record = store.snapshot().present[0].writer
     assert record["images"] == 40
     assert estimate == pytest.approx(record["seconds"]["total"] / 2, abs=0.06)
+    run(small_corpus, store, IngestOptions(batch_size=8, threads=2))
+    compact(store)
+    gc(store, older_than=0)
+    make_images(small_corpus / "yet more", 6, seed=5)
+    estimate = plan_ingest(plan_segments([small_corpus], store.roots()), store).estimated_seconds
+    (merged,) = store.snapshot().present
+    assert merged.writer["images"] == 60
+    assert estimate == pytest.approx(merged.writer["seconds"]["total"] / 10, abs=0.06)
 
 
 def test_limits_and_largest_size_are_the_options(small_corpus: Path, tmp_path: Path) -> None:
