@@ -196,6 +196,7 @@ class _Merge:
         unchanged = untouched & (not options.rehash)
         failed = self._failures.is_same(failure, sizes, times) & _at(self._content, failure)
         failed &= not (options.rehash or options.retry_failed)
+        failed &= image < 0  # an old row beside its failure: a repair has lost what hid it, so look again
         self._report.unchanged += int(unchanged.sum())
         self._report.failed += int(failed.sum())
         todo = np.flatnonzero(~(unchanged | failed))

@@ -237,6 +237,22 @@ def test_a_broken_shard_of_failures_and_shadows_is_redone(changed_store: Store, 
     assert changed_store.snapshot().failures().num_rows == 6
 
 
+def test_an_old_row_that_came_back_beside_its_failure_is_hidden_again(
+    changed_store: Store, tmp_path: Path
+) -> None:
+    changed = changed_store.snapshot().shards[-1]  # hides the first rows of four images
+    (tmp_path / "images" / "0002.png").write_bytes(b"broken")
+    assert again(changed_store, tmp_path / "images").failed == 1  # hides the second row of one
+    (changed.path / "shard.json").write_bytes(b"{}")
+    assert repair(changed_store, verify(changed_store.path)).old_versions_possible
+    assert "0002.png" in paths(changed_store)
+    store = Store.open(changed_store.path)
+    rerun = again(store, tmp_path / "images")
+    assert (rerun.failed, rerun.unchanged) == (1, 20)
+    assert paths(store) == [f"{index:04d}.png" for index in range(24) if index != 2]
+    assert store.snapshot().failures().num_rows == 1
+
+
 def make_newer(path: Path) -> None:
     """Say that a later pfgdata wrote the JSON file at `path`."""
     path.write_bytes(canonical_json({**read_json(path, advice=""), "format": 2}))
