@@ -1,8 +1,8 @@
 """Work ahead in threads, in order and bounded; ingest and latents read and decode through it.
 
 Threads and not processes: decoding, hashing and resampling release the interpreter lock, and between
-processes a square of 448 px is 600 kB to copy through a pipe: threads make 1.2 times the rate on two cores and
-1.0 to 1.1 times on sixteen (benchmarks/RESULTS.md). They are daemons: one that a decoder never returns from
+processes a square of 448 px is 600 kB to copy through a pipe: threads make 1.2 times the rate on two cores,
+1.0 to 1.1 on sixteen (benchmarks/RESULTS.md). They are daemons: one that a decoder never returns from
 must not hold the process at its exit.
 """
 
