@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode, pixel_count
     from pfgdata.images.hashes import perceptual_hash
     from pfgdata.images.limits import Limits
-    from pfgdata.images.squares import RECIPES, on_white, square
+    from pfgdata.images.squares import RECIPES, on_white, picture_in, square
     from pfgdata.images.threads import one_opencv_thread
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "on_white",
     "one_opencv_thread",
     "perceptual_hash",
+    "picture_in",
     "pixel_count",
     "square",
 ]
@@ -58,6 +59,7 @@ _LAZY = {
     "on_white": "pfgdata.images.squares",
     "one_opencv_thread": "pfgdata.images.threads",
     "perceptual_hash": "pfgdata.images.hashes",
+    "picture_in": "pfgdata.images.squares",
     "pixel_count": "pfgdata.images.decoding",
     "square": "pfgdata.images.squares",
 }

@@ -19,7 +19,7 @@ from pfgdata.errors import ConfigError
 from pfgdata.images.threads import plain_memory_errors
 from pfgdata.records import nearest
 
-__all__ = ["RECIPES", "on_white", "square"]
+__all__ = ["RECIPES", "on_white", "picture_in", "square"]
 
 _Array = npt.NDArray[np.uint8]
 
@@ -37,6 +37,25 @@ def square(array: _Array, *, recipe: str, size: int) -> _Array:
         known = nearest(recipe, RECIPES) or RECIPES
         raise ConfigError(f"no preprocessing recipe {recipe!r}; did you mean {' or '.join(known)}?")
     return _RECIPES[recipe](_within_memory(array), size)
+
+
+def picture_in(tile: _Array, array: _Array) -> _Array:
+    """The part of a square that shows the picture `array`, a view [h, w, 3]; `array` if it was not shrunk.
+
+    A border pixel that is partly margin is left out.
+    """
+    (height, width), size = array.shape[:2], len(tile)
+    side = max(height, width)
+    if side <= size:
+        return array
+    (top, bottom), (left, right) = (_span(length, side, size) for length in (height, width))
+    return tile[top:bottom, left:right]
+
+
+def _span(length: int, side: int, size: int) -> tuple[int, int]:
+    """Where the whole pixels of `length`, centred in `side`, begin and end with `side` shrunk to `size`."""
+    before = (side - length) // 2
+    return -(-before * size // side), (before + length) * size // side
 
 
 def on_white(array: _Array) -> _Array:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pfgdata.corpus import Isolated, ReadResult, Segment, read
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
-from pfgdata.images import Limits, decode, perceptual_hash, pixel_count, square
+from pfgdata.images import Limits, decode, perceptual_hash, picture_in, pixel_count, square
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
 from pfgdata.ingest.plan import IngestOptions, Task
 from pfgdata.ingest.room import PixelRoom
@@ -27,6 +27,7 @@ __all__ = ["Halt", "Item", "PixelWork", "Prepared", "Preparer", "Ready", "Square
 
 _STUCK_THREADS = 4  # each may hold a core and the pixels of one image until the run ends
 _ROOM, _SMALL = 400_000_000, 25_000_000  # pixels of large images at once: 4 GB at worst; 25 is a large photo
+_ENOUGH = 128  # pixels of the shorter side to take a perceptual hash from
 _FAST_SIDES = 1  # decode="fast" leaves at least the side of the square; at 2 a megapixel is not scaled at all
 # Not the image's fault, and the next would fare no better: the run ends, rather than fail a thousand images.
 _EXHAUSTED = {
@@ -65,11 +66,16 @@ class PixelWork:
         """Decode and shrink. Raises ContentError for what is no usable image."""
         pixels = decode(data, limits=self.limits, at_least=self.at_least)
         decoded = time.perf_counter()
-        facts = PixelFacts(
-            pixels.width, pixels.height, pixels.format, pixels.frames, perceptual_hash(pixels.array)
-        )
         array = square(pixels.array, recipe=self.recipe, size=self.size)
+        phash = perceptual_hash(_small(pixels.array, array))
+        facts = PixelFacts(pixels.width, pixels.height, pixels.format, pixels.frames, phash)
         return Square(facts, array, time.perf_counter() - decoded)
+
+
+def _small(pixels: npt.NDArray[np.uint8], tile: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """What to hash of a picture: its part of the square, the cheaper one, where alpha and size allow."""
+    part = picture_in(tile, pixels)
+    return part if pixels.shape[2] == 3 and min(part.shape[:2]) >= _ENOUGH else pixels
 
 
 @dataclass(frozen=True, slots=True)

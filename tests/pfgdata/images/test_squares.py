@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from pfgdata.errors import ConfigError
-from pfgdata.images import RECIPES, decode, on_white, perceptual_hash, square
+from pfgdata.images import RECIPES, decode, on_white, perceptual_hash, picture_in, square
 
 GOLDEN = Path(__file__).parents[2] / "data" / "preprocess"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "index.json").read_text())
@@ -118,3 +118,23 @@ def test_want_of_memory_is_a_memory_error(work: Callable[[npt.NDArray[np.uint8]]
             work(array)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("size", [(1024, 1024), (832, 1216), (1501, 700), (449, 150)])
+def test_the_picture_in_a_square_is_the_picture_without_its_margin(
+    recipe: str, size: tuple[int, int], mini: Path
+) -> None:
+    for path in sorted(mini.rglob("*.jpg"))[:6]:
+        small = Image.fromarray(on_white(decode(path.read_bytes()).array))
+        array = np.asarray(small.resize(size, Image.Resampling.BICUBIC))
+        part = picture_in(square(array, recipe=recipe, size=448), array)
+        assert part.shape[1] / part.shape[0] == pytest.approx(size[0] / size[1], rel=0.02)
+        assert (perceptual_hash(part) ^ perceptual_hash(array)).bit_count() <= 4
+    red = np.full((size[1], size[0], 3), (255, 0, 0), np.uint8)
+    assert (picture_in(square(red, recipe=recipe, size=448), red) == (255, 0, 0)).all()
+
+
+def test_what_was_not_shrunk_is_itself_the_picture() -> None:
+    array = np.zeros((200, 448, 3), np.uint8)
+    assert picture_in(square(array, recipe="kohya", size=448), array) is array
