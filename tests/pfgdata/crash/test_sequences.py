@@ -42,7 +42,7 @@ DAY = 86_400.0
 Change = tuple[str, str, str, int]  # what, to which, from or to which other, with which content
 Stat = tuple[int, int]  # size, mtime_ns
 SHORT = settings(max_examples=6, stateful_step_count=16)
-LONG = settings(max_examples=25, stateful_step_count=40)
+LONG = settings(max_examples=80, stateful_step_count=40)
 
 
 class Life(RuleBasedStateMachine):
