@@ -34,7 +34,7 @@ def images() -> np.ndarray:
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_scores_and_features_are_those_of_the_weights(form: Form, images: np.ndarray, tmp_path: Path) -> None:
     expected_scores, expected_features = write_tagger(tmp_path, form).expected(images)
-    tagger = OnnxTagger.load(str(tmp_path), threads=1)
+    tagger = OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
     scores, features = tagger.predict(images)
     tolerance = 1e-2 if form.half or form.dense == "cast" else 1e-5
     np.testing.assert_allclose(scores, expected_scores, atol=tolerance)
@@ -46,7 +46,10 @@ def test_scores_and_features_are_those_of_the_weights(form: Form, images: np.nda
 
 def test_a_dense_layer_without_bias_is_found(images: np.ndarray, tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(dense="no_bias"))
-    assert OnnxTagger.load(str(tmp_path), threads=1).predict(images)[1].shape == (6, FEATURE_DIM)
+    assert OnnxTagger.load(str(tmp_path), device="cpu", threads=1).predict(images)[1].shape == (
+        6,
+        FEATURE_DIM,
+    )
 
 
 def test_external_weights_cut_short_are_named(tmp_path: Path) -> None:
@@ -61,7 +64,7 @@ def test_external_weights_are_loaded_from_the_folder_and_counted_in_the_hash(
     images: np.ndarray, tmp_path: Path
 ) -> None:
     expected, _ = write_tagger(tmp_path, external=True).expected(images)
-    first = OnnxTagger.load(str(tmp_path), threads=1)
+    first = OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
     np.testing.assert_allclose(first.predict(images)[0], expected, atol=1e-5)
     data = tmp_path / "model.onnx_data"
     data.write_bytes(data.read_bytes() + b"\0")
@@ -77,26 +80,26 @@ def test_external_weights_are_loaded_from_the_folder_and_counted_in_the_hash(
 def test_a_graph_whose_scores_are_not_the_sigmoid_of_its_dense_layer_is_refused(tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(tail="scrambled"))
     with pytest.raises(GraphError, match="its feature cannot be trusted"):
-        OnnxTagger.load(str(tmp_path), threads=1)
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
 
 
 def test_a_graph_in_float16_is_held_to_the_same_proof(tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(tail="scrambled", half=True))
     with pytest.raises(GraphError, match="its feature cannot be trusted"):
-        OnnxTagger.load(str(tmp_path), threads=1)
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
 
 
 @pytest.mark.parametrize("tail", ["logits", "scaled"])
 def test_a_graph_without_sigmoid_scores_is_refused(tail: str, tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(tail=tail))
     with pytest.raises(GraphError, match=r"no output \(\w+\) comes from a sigmoid"):
-        OnnxTagger.load(str(tmp_path), threads=1)
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
 
 
 def test_scores_of_another_width_than_the_vocabulary_are_refused(tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(num_tags=len(TAGS) + 2))
     with pytest.raises(GraphError, match=r"gives 9 scores, selected_tags\.csv names 7 tags"):
-        OnnxTagger.load(str(tmp_path), threads=1)
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
 
 
 def test_a_file_that_is_no_onnx_model_is_named(tmp_path: Path) -> None:

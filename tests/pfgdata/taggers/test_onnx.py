@@ -38,14 +38,14 @@ def test_a_fixed_batch_is_padded_and_the_padding_is_dropped(tmp_path: Path) -> N
 
 def test_no_images_give_no_rows(tmp_path: Path) -> None:
     write_tagger(tmp_path)
-    scores, features = OnnxTagger.load(str(tmp_path), threads=1).predict(pictures(0, SIDE))
+    scores, features = OnnxTagger.load(str(tmp_path), device="cpu", threads=1).predict(pictures(0, SIDE))
     assert (scores.shape, features.shape) == ((0, len(TAGS)), (0, FEATURE_DIM))
 
 
 def test_images_of_another_size_are_our_own_bug(tmp_path: Path) -> None:
     write_tagger(tmp_path)
     with pytest.raises(ValueError, match="not uint8"):
-        OnnxTagger.load(str(tmp_path), threads=1).predict(pictures(1, 2 * SIDE))
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1).predict(pictures(1, 2 * SIDE))
 
 
 def test_identity_holds_the_hash_of_the_file_and_the_pixel_path(tmp_path: Path) -> None:

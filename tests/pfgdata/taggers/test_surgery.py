@@ -141,10 +141,10 @@ def test_a_graph_in_float16_already_is_left_as_it_is(images: np.ndarray, tmp_pat
 def test_a_graph_of_doubles_is_refused(tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(dtype=TensorProto.DOUBLE))
     with pytest.raises(GraphError, match=r"image DOUBLE .* takes one float image batch"):
-        OnnxTagger.load(str(tmp_path), threads=1)
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
 
 
 def test_a_graph_of_oblong_images_is_refused(tmp_path: Path) -> None:
     write_tagger(tmp_path, Form(sides=(8, 16)))
     with pytest.raises(GraphError, match="takes square images"):
-        OnnxTagger.load(str(tmp_path), threads=1)
+        OnnxTagger.load(str(tmp_path), device="cpu", threads=1)
