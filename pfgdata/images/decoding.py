@@ -60,6 +60,8 @@ _PLUGINS = {
     "heic": ("HEIC", "pillow_heif", "HeifImageFile", "pillow-heif"),
 }
 
+_DECODED_AT_ONCE = ("jxl",)  # the one plugin that decodes when it opens
+
 _SIGNATURES = (
     ("jpeg", re.compile(rb"\xff\xd8\xff")),
     ("png", re.compile(rb"\x89PNG\r\n\x1a\n")),
@@ -120,7 +122,8 @@ def _reason(problem: Exception | None) -> str:
 def pixel_count(data: bytes) -> int:
     """How many pixels the header of an image file's bytes states, undecoded; 0 where it cannot be read."""
     try:
-        width, height = _open(data, _kind(data), Limits()).size
+        kind = _kind(data)
+        width, height = jxl_size(data) if kind in _DECODED_AT_ONCE else _open(data, kind, Limits()).size
     except Exception:  # decode will say what it is
         return 0
     return int(width * height)
@@ -161,7 +164,7 @@ def _kind(data: bytes) -> str:
 def _open(data: bytes, kind: str, limits: Limits) -> Any:
     """Pillow's image of the header alone, within the limits."""
     opener = _OPENERS.get(kind) or _plugin(kind)
-    if kind == "jxl":  # the one plugin that decodes when it opens
+    if kind in _DECODED_AT_ONCE:
         limits.require(*jxl_size(data))
     image = opener(io.BytesIO(data))
     limits.require(*image.size)

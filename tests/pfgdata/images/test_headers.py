@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from pfgdata.errors import ContentError
-from pfgdata.images import Limits, decode
+from pfgdata.images import Limits, decode, pixel_count
 
 COLOURS = ("red", "lime", "blue", "white", "black")
 
@@ -160,6 +160,7 @@ def test_a_jpeg_xl_is_decoded_and_judged_by_its_header(size: tuple[int, int], lo
     data = saved(image, "jxl", lossless=lossless)
     pixels = decode(data)
     assert (pixels.width, pixels.height, pixels.format) == (*size, "jxl")
+    assert pixel_count(data) == size[0] * size[1]
     assert np.abs(pixels.array[0, 0].astype(int) - (200, 60, 30)).max() < 9
     with pytest.raises(ContentError, match=f"{size[0]} x {size[1]} is"):
         decode(data, limits=Limits(max_pixels=size[0] * size[1] - 1))
