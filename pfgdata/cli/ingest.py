@@ -147,7 +147,6 @@ def ingest(
         max_bytes=_millions(max_megabytes),
         decode=_one_of("--decode", decode, ("exact", "fast")),
         image_seconds=image_seconds,
-        follow_links=follow_links,
         wait=wait,
     )
     walk = WalkOptions(

@@ -46,7 +46,6 @@ class IngestOptions:
     max_bytes: int = MAX_BYTES  # of one file or member
     decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
     image_seconds: float = 60.0  # one image may take to be read and decoded before it fails
-    follow_links: bool = False  # to folders, and out of the corpus
     wait: bool = False  # for another process that writes to the store, rather than be refused
 
 

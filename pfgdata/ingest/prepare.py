@@ -181,8 +181,13 @@ class Preparer:
         return Ready(task, stat, square)
 
     def _read(self, task: Task) -> ReadResult:
-        options, location = self._options, self._segments[task.segment].location
-        return read(location, task.found.key, max_bytes=options.max_bytes, follow_links=options.follow_links)
+        segment = self._segments[task.segment]
+        return read(
+            segment.location,
+            task.found.key,
+            max_bytes=self._options.max_bytes,
+            follow_links=segment.options.follow_links,
+        )
 
     def _square(self, data: bytes) -> Square:
         if self.stuck() < _STUCK_THREADS:

@@ -333,7 +333,7 @@ def test_links_out_of_the_corpus_are_followed_on_request_and_still_do_no_harm(tm
     }
     for name, target in targets.items():
         (images / name).symlink_to(target)
-    store, options = new_store(tmp_path / "feats"), IngestOptions(follow_links=True)
+    store, options = new_store(tmp_path / "feats"), IngestOptions()
     segments = plan_segments([images], {}, options=WalkOptions(follow_links=True))
     report = ingest(segments, store, CheapTagger(), options=options)
     assert {Path(one.file).name: one.kind for one in report.failures} == {
