@@ -6,7 +6,7 @@ written where nothing has changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pfgdata.corpus import Segment, list_sidecars, read_caption
 from pfgdata.errors import AccessError, ImageError, StoreError
 from pfgdata.records import ImageKey, NoProgress, Progress, shown
-from pfgdata.store import KEY_COLUMNS, Store, StoreWriter, key_bytes, stable_order
+from pfgdata.store import KEY_COLUMNS, Store, StoreWriter, keys_of, stable_order
 
 __all__ = ["CAPTIONS", "CaptionsReport", "write_captions"]
 
@@ -93,7 +93,7 @@ class _Before:
 
     @cached_property
     def _texts(self) -> dict[ImageKey, str]:
-        return dict(zip(_keys(self.table), self.table[_VALUE].to_pylist(), strict=True))
+        return dict(zip(keys_of(self.table), self.table[_VALUE].to_pylist(), strict=True))
 
     def of(self, folder: _Folder, images: Sequence[tuple[int, bytes]]) -> dict[int, str]:
         """What the images of a folder had, by their number."""
@@ -102,7 +102,7 @@ class _Before:
 
     def elsewhere(self, segments: Sequence[Segment]) -> pa.Table:
         """The captions of images that `segments` do not cover."""
-        apart = (_segment_of(key, segments) is None for key in _keys(self.table))
+        apart = (_segment_of(key, segments) is None for key in keys_of(self.table))
         return self.table.filter(pa.array(apart, pa.bool_()))
 
 
@@ -133,7 +133,7 @@ class _Folder:
 def _folders(rows: pa.Table, segments: Sequence[Segment]) -> list[_Folder]:
     """The folders and archives that hold the images of `rows` under `segments`."""
     folders: dict[tuple[str, bytes], _Folder] = {}
-    for number, key in enumerate(_keys(rows)):
+    for number, key in enumerate(keys_of(rows)):
         segment = _segment_of(key, segments)
         if segment is None:
             continue
@@ -174,13 +174,6 @@ def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> di
 def _segment_of(key: ImageKey, segments: Sequence[Segment]) -> Segment | None:
     """The segment that the image belongs to."""
     return next((segment for segment in segments if segment.covers(key)), None)
-
-
-def _keys(rows: pa.Table) -> Iterator[ImageKey]:
-    """The keys of rows with the key columns."""
-    paths, members = (key_bytes(rows, name).to_numpy().tolist() for name in ("path", "member"))
-    for root, path, member in zip(rows["root"].to_pylist(), paths, members, strict=True):
-        yield ImageKey(root=root, path=path, member=member)
 
 
 def _table(rows: pa.Table, texts: dict[int, str], elsewhere: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ over a fifth of its rows, is refused until a person has said yes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, WalkCounts, WalkOptions, walk
 from pfgdata.errors import StoreError
-from pfgdata.records import ImageKey, NoProgress, Progress, shown
-from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, key_bytes
+from pfgdata.records import NoProgress, Progress, shown
+from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, keys_of
 
 __all__ = ["PruneReport", "prune"]
 
@@ -123,7 +123,7 @@ def _look_at(
 ) -> None:
     places_of_rows = (table[column].to_pylist() for column in ("shard", "row", "mtime_ns"))
     file: _File | None = None
-    for shard, row, mtime_ns, key in zip(*places_of_rows, _keys(table), strict=True):
+    for shard, row, mtime_ns, key in zip(*places_of_rows, keys_of(table), strict=True):
         if roots is not None and key.root not in roots:
             continue
         root = findings.roots.get(key.root)
@@ -137,13 +137,6 @@ def _look_at(
             findings.shadows.append(Shadow(shard, name, row))
             inside = f"!{shown(key.member)}" if key.member is not None else ""
             findings.files[shown(root.place + b"/" + key.path) + inside] = None
-
-
-def _keys(table: pa.Table) -> Iterator[ImageKey]:
-    roots = table["root"].to_pylist()
-    paths, members = (key_bytes(table, name).to_pylist() for name in ("path", "member"))
-    for root, path, member in zip(roots, paths, members, strict=True):
-        yield ImageKey(root=root, path=path, member=member)
 
 
 class _File:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pfgdata.store import Snapshot
+from pfgdata.store import Snapshot, rate_of
 
 __all__ = ["STAGES", "StageTime", "bottleneck", "busy_shares", "estimated_seconds", "stage_times"]
 
@@ -54,7 +54,13 @@ def stage_times(
 
 def bottleneck(stages: Mapping[str, StageTime]) -> str:
     """The stage whose threads had the least time to wait, in a sentence; empty where nothing was done."""
-    shares = {stage: _share(stages, stage) for stage in ("model", "write", *_POOL) if stages[stage].busy}
+    each = busy_shares(stages)
+    pool = sum(each.get(stage, 0.0) for stage in _POOL)
+    shares = {
+        stage: pool if stage in _POOL else each[stage]
+        for stage in ("model", "write", *_POOL)
+        if stages[stage].busy
+    }
     if not shares:
         return ""
     stage = max(shares, key=lambda name: (shares[name], stages[name].busy))
@@ -71,22 +77,13 @@ def busy_shares(stages: Mapping[str, StageTime]) -> dict[str, float]:
     return {name: took.busy / times[name] for name, took in stages.items() if times[name]}
 
 
-def _share(stages: Mapping[str, StageTime], stage: str) -> float:
-    """The busy part of the time that the threads of `stage` had, 0..1."""
-    names = _POOL if stage in _POOL else (stage,)
-    busy = sum(stages[name].busy for name in names)
-    return min(1.0, busy / (busy + stages[stage].waiting))
-
-
 def estimated_seconds(snapshot: Snapshot | None, count: int) -> float | None:
     """How long `count` images would take at the rate of the shards ingested last, on one provider.
 
     None where the store has none.
     """
-    present = snapshot.shards if snapshot else ()
-    written = [view.meta.writer for view in present if view.meta.writer.get("images")]
-    written = [record for record in written if record.get("provider") == written[-1].get("provider")]
-    written = written[-_RECENT:]
-    images = sum(record.get("images", 0) for record in written)
-    seconds = sum(record.get("seconds", {}).get("total", 0.0) for record in written)
-    return round(count * seconds / images, 1) if images and seconds else None
+    shards = [view.meta for view in snapshot.shards] if snapshot else []
+    rate = rate_of(shards, last=_RECENT)
+    if not rate or not rate["seconds"]["total"]:
+        return None
+    return round(count * rate["seconds"]["total"] / rate["images"], 1)

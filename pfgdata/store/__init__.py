@@ -31,12 +31,13 @@ if TYPE_CHECKING:
         key_bytes,
         key_columns,
         key_of,
+        keys_of,
         stable_order,
     )
     from pfgdata.store.shards import ShardMeta, installed_versions
     from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
-    from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards
+    from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
 
 __all__ = [
     "FAILURES_SCHEMA",
@@ -74,8 +75,10 @@ __all__ = [
     "key_bytes",
     "key_columns",
     "key_of",
+    "keys_of",
     "merge_shards",
     "moved_roots",
+    "rate_of",
     "read_json",
     "repair",
     "require_same_tagger",
@@ -120,8 +123,10 @@ _LAZY = {
     "key_bytes": "pfgdata.store.rows",
     "key_columns": "pfgdata.store.rows",
     "key_of": "pfgdata.store.rows",
+    "keys_of": "pfgdata.store.rows",
     "merge_shards": "pfgdata.store.upkeep",
     "moved_roots": "pfgdata.store.identity",
+    "rate_of": "pfgdata.store.upkeep",
     "read_json": "pfgdata.store.layout",
     "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",

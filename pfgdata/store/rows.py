@@ -5,7 +5,7 @@ The key of a name that is not UTF-8 is in `path_bytes`; `path` then only shows i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ __all__ = [
     "key_bytes",
     "key_columns",
     "key_of",
+    "keys_of",
     "stable_order",
 ]
 
@@ -48,6 +49,13 @@ def key_of(row: Mapping[str, Any]) -> ImageKey:
         path=row["path_bytes"] if row["path_bytes"] is not None else row["path"].encode(),
         member=member.encode() if isinstance(member, str) else member,
     )
+
+
+def keys_of(table: pa.Table) -> Iterator[ImageKey]:
+    """The keys of the rows of a table with the five columns."""
+    paths, members = (key_bytes(table, name).to_pylist() for name in ("path", "member"))
+    for root, path, member in zip(table["root"].to_pylist(), paths, members, strict=True):
+        yield ImageKey(root=root, path=path, member=member)
 
 
 def images_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -27,7 +27,7 @@ from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
 from pfgdata.store.trouble import explained
 
-__all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards"]
+__all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards", "rate_of"]
 
 _ROWS = 131_072  # of a compacted shard: 200 MB of features, and 600,000 images in 5 shards
 _WORTH = (
@@ -195,15 +195,18 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, wha
         failures=failures.drop_columns(["shard", "row"]),
         shadows=_inherited_shadows(snapshot, inputs),
         replaces=_inherited_replaces(snapshot, inputs),
-        writer={"what": what, "inputs": len(inputs), **_rate(inputs)},
+        writer={"what": what, "inputs": len(inputs), **rate_of(inputs)},
     )
     return writer.commit(contents)
 
 
-def _rate(inputs: Sequence[ShardMeta]) -> dict[str, Any]:
-    """What the inputs' records say of their making, summed over the latest provider's: for estimates."""
-    made = [meta.writer for meta in inputs if meta.writer.get("images")]
-    made = [record for record in made if record.get("provider") == made[-1].get("provider")]
+def rate_of(shards: Sequence[ShardMeta], *, last: int = 0) -> dict[str, Any]:
+    """What the records of `shards` say of their making: provider, images, seconds["total"], as a record does.
+
+    Summed over those of the latest provider, of these the `last` (0: all); empty where none says.
+    """
+    made = [meta.writer for meta in shards if meta.writer.get("images")]
+    made = [record for record in made if record.get("provider") == made[-1].get("provider")][-last:]
     if not made:
         return {}
     seconds = sum(record.get("seconds", {}).get("total", 0.0) for record in made)

@@ -33,6 +33,13 @@ def pfgdata(*arguments: object) -> int:
     return caught.value.code
 
 
+def one_image(place: Path) -> tuple[object, ...]:
+    """The arguments that ingest a corpus of one image with the demo tagger."""
+    make_images(place / "images", 1)
+    store = ("--store", place / "feats")
+    return ("ingest", place / "images", *store, "--tagger", "demo", "--batch-size", 1)
+
+
 @pytest.mark.parametrize("option", ["--max-megapixels", "--max-megabytes", "--max-aspect", "--image-seconds"])
 def test_a_limit_may_be_none(tmp_path: Path, option: str, capsys: Captured) -> None:
     make_images(tmp_path / "images", 2)
@@ -55,34 +62,14 @@ def test_what_was_passed_over_is_said_with_the_option_that_takes_it(tmp_path: Pa
 
 
 def test_a_dry_run_counts_the_shards_there_are(tmp_path: Path, capsys: Captured) -> None:
-    make_images(tmp_path / "images", 1)
-    here = (
-        "ingest",
-        tmp_path / "images",
-        "--store",
-        tmp_path / "feats",
-        "--tagger",
-        "demo",
-        "--batch-size",
-        1,
-    )
+    here = one_image(tmp_path)
     assert pfgdata(*here) == 0
     assert pfgdata(*here, "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["shards"] == 1
 
 
 def test_captions_that_cannot_be_kept_do_not_hide_what_was_tagged(tmp_path: Path, capsys: Captured) -> None:
-    make_images(tmp_path / "images", 1)
-    here = (
-        "ingest",
-        tmp_path / "images",
-        "--store",
-        tmp_path / "feats",
-        "--tagger",
-        "demo",
-        "--batch-size",
-        1,
-    )
+    here = one_image(tmp_path)
     assert pfgdata(*here) == 0
     made = pa.table({"path": ["0000.png"], "value": ["mine"]})
     Store.open(tmp_path / "feats").write_column("captions", made)
