@@ -257,7 +257,9 @@ def flat_child(images: Path, store: Path) -> None:
 
 
 def _megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kB on Linux
+    """The most that this process has held; ru_maxrss of a child would begin with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return float(status.split("VmHWM:")[1].split()[0]) / 1024  # kB
 
 
 def vit(folder: Path, **how: Any) -> OnnxTagger:
