@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
-from pfgdata.store import Disk
+from pfgdata.files import Disk
 
 __all__ = [
     "ADAPTER_KEYS",

@@ -16,6 +16,7 @@ __all__ = ["FLOORS", "HEAVY", "check_house"]
 FLOORS: Mapping[str, int] = {
     "pfgdata.errors": 0,
     "pfgdata.records": 1,
+    "pfgdata.files": 1,
     "pfgdata.hub": 2,
     "pfgdata.vocabulary": 2,
     "pfgdata.images": 2,

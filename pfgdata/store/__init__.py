@@ -1,7 +1,7 @@
 """One folder on disk and its promise: the only place that opens, lists, renames or deletes a store's files.
 
-What is committed stays, whole; what is not committed is not seen. Every fsync, rename and unlink is a
-method of `Disk`, which is passed in.
+What is committed stays, whole; what is not committed is not seen. Files are written, renamed and removed
+through a `pfgdata.files.Disk`, which is passed in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
-    from pfgdata.store.disk import Disk
     from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, moved_roots, require_same_tagger
     from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet, LatentSetWriter
     from pfgdata.store.layout import (
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
         IMAGES_SCHEMA,
         LATENT_FAILURES_SCHEMA,
         LATENTS_SCHEMA,
-        canonical_json,
-        read_json,
     )
-    from pfgdata.store.lock import exclusive
     from pfgdata.store.matching import rows_by_shard
     from pfgdata.store.rows import (
         KEY_COLUMNS,
@@ -47,7 +43,6 @@ __all__ = [
     "LATENT_FAILURES_SCHEMA",
     "SCORE_FLOOR",
     "CompactReport",
-    "Disk",
     "GcReport",
     "LatentIdentity",
     "LatentIndex",
@@ -64,10 +59,8 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
-    "canonical_json",
     "compact",
     "content_ids_of",
-    "exclusive",
     "failures_table",
     "gc",
     "images_table",
@@ -79,7 +72,6 @@ __all__ = [
     "merge_shards",
     "moved_roots",
     "rate_of",
-    "read_json",
     "repair",
     "require_same_tagger",
     "rows_by_shard",
@@ -95,7 +87,6 @@ _LAZY = {
     "LATENT_FAILURES_SCHEMA": "pfgdata.store.layout",
     "SCORE_FLOOR": "pfgdata.store.identity",
     "CompactReport": "pfgdata.store.upkeep",
-    "Disk": "pfgdata.store.disk",
     "GcReport": "pfgdata.store.upkeep",
     "LatentIdentity": "pfgdata.store.latent_sets",
     "LatentIndex": "pfgdata.store.latent_sets",
@@ -112,10 +103,8 @@ _LAZY = {
     "Store": "pfgdata.store.store",
     "StoreIdentity": "pfgdata.store.identity",
     "StoreWriter": "pfgdata.store.store",
-    "canonical_json": "pfgdata.store.layout",
     "compact": "pfgdata.store.upkeep",
     "content_ids_of": "pfgdata.store.snapshot",
-    "exclusive": "pfgdata.store.lock",
     "failures_table": "pfgdata.store.rows",
     "gc": "pfgdata.store.upkeep",
     "images_table": "pfgdata.store.rows",
@@ -127,7 +116,6 @@ _LAZY = {
     "merge_shards": "pfgdata.store.upkeep",
     "moved_roots": "pfgdata.store.identity",
     "rate_of": "pfgdata.store.upkeep",
-    "read_json": "pfgdata.store.layout",
     "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",
     "rows_by_shard": "pfgdata.store.matching",

@@ -16,18 +16,15 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
+from pfgdata.files import Disk, exclusive, explained, read_json
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
-from pfgdata.store.disk import Disk
 from pfgdata.store.identity import read_identity, read_roots
 from pfgdata.store.latent_sets import open_latent_set
-from pfgdata.store.layout import read_json
-from pfgdata.store.lock import exclusive
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
-from pfgdata.store.trouble import explained
 
 __all__ = ["Problem", "RepairReport", "repair", "require_whole", "verify"]
 

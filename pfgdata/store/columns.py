@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import StoreError, StoreFormatError
+from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import nearest
-from pfgdata.store.disk import Disk
-from pfgdata.store.layout import FORMAT, IMAGES_SCHEMA, canonical_json, read_json
+from pfgdata.store.layout import FORMAT, IMAGES_SCHEMA
 from pfgdata.store.matching import VALUE, normal_table
 
 __all__ = ["DamagedColumnError", "check_column", "list_columns", "read_column", "stems", "write_column"]

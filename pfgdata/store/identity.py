@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError
+from pfgdata.files import canonical_json, read_json
 from pfgdata.records import TaggerIdentity, nearest
-from pfgdata.store.layout import FORMAT, canonical_json, read_json
+from pfgdata.store.layout import FORMAT
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = [

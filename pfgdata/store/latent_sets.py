@@ -18,10 +18,9 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import StoreFormatError
-from pfgdata.store.disk import Disk
+from pfgdata.files import Disk, canonical_json, exclusive, explained, read_json
 from pfgdata.store.identity import known_fields
-from pfgdata.store.layout import FORMAT, LATENT_FAILURES_SCHEMA, canonical_json, read_json
-from pfgdata.store.lock import exclusive
+from pfgdata.store.layout import FORMAT, LATENT_FAILURES_SCHEMA
 from pfgdata.store.shards import (
     ShardMeta,
     list_shards,
@@ -32,7 +31,6 @@ from pfgdata.store.shards import (
     write_shard,
 )
 from pfgdata.store.snapshot import content_ids_of
-from pfgdata.store.trouble import explained
 
 __all__ = [
     "LatentIdentity",

@@ -1,20 +1,8 @@
-"""Names, schemas and the JSON form of a store: what stands where, and in which shape.
-
-Every JSON file is canonical and ends with the BLAKE3 of itself without that last field, so one flipped
-byte anywhere in it is seen by whoever reads it.
-"""
+"""The format of a store and the schemas of its tables: what stands where, and in which shape."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import pyarrow as pa
-from blake3 import blake3
-
-from pfgdata.errors import CorruptShardError, StoreError
 
 __all__ = [
     "FAILURES_SCHEMA",
@@ -23,8 +11,6 @@ __all__ = [
     "LATENTS_SCHEMA",
     "LATENT_FAILURES_SCHEMA",
     "SHADOWS_SCHEMA",
-    "canonical_json",
-    "read_json",
 ]
 
 FORMAT = 1  # of the whole store; a reader refuses a larger one
@@ -72,30 +58,3 @@ LATENTS_SCHEMA = pa.schema(
     ]
 )
 LATENT_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
-
-
-def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """The one way `value` is written: sorted keys, one space, and its own BLAKE3 as last field."""
-    assert value and "digest" not in value
-    body = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False)
-    return f"{body[:-2]}{_tail(body)}".encode()
-
-
-def read_json(path: Path, *, error: type[StoreError] = CorruptShardError, advice: str) -> dict[str, Any]:
-    """Read a file written by `canonical_json`, checked against its digest.
-
-    Raises `error`, ending with `advice`, when the file is not byte for byte what was written.
-    """
-    try:
-        text = path.read_bytes().decode()
-        body = text[: -len(_tail(""))] + "\n}"
-        value = json.loads(body)
-        if not text.endswith(_tail(body)) or not isinstance(value, dict):
-            raise ValueError("its digest does not fit")
-    except ValueError as problem:
-        raise error(f"{path}: damaged ({problem}); {advice}") from problem
-    return value
-
-
-def _tail(body: str) -> str:
-    return f',\n "digest": "{blake3(body.encode()).hexdigest()}"\n}}\n'

@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
-from pfgdata.store.disk import Disk
-from pfgdata.store.layout import FORMAT, canonical_json, read_json
+from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.store.layout import FORMAT
 
 __all__ = [
     "REPAIR",

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfgdata.errors import StoreError
-from pfgdata.records import Progress, Selection
+from pfgdata.files import Disk, exclusive, explained
+from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, write_column
-from pfgdata.store.disk import Disk
 from pfgdata.store.identity import (
     StoreIdentity,
     identity_bytes,
@@ -39,12 +39,10 @@ from pfgdata.store.latent_sets import (
     list_latent_sets,
 )
 from pfgdata.store.layout import SHADOWS_SCHEMA
-from pfgdata.store.lock import exclusive
 from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.rows import failures_table, images_table
 from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
-from pfgdata.store.trouble import explained
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
@@ -154,7 +152,8 @@ class Store:
         KeyboardInterrupt is raised once `stop` is true.
         """
         what = f"store {self.path}"
-        with exclusive(self.path / "lock", what=what, wait=wait, progress=progress, stop=stop):
+        say = (progress or NoProgress()).say
+        with exclusive(self.path / "lock", what=what, wait=wait, say=say, stop=stop):
             with explained(self.path):
                 for folder in (self.path, self.path / "shards", self.path / "columns"):
                     self.disk.sweep(folder)

@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 
 from pfgdata.errors import StoreLockedError
+from pfgdata.files import TEMPORARY, exclusive, explained
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.checks import require_whole
-from pfgdata.store.disk import TEMPORARY
-from pfgdata.store.lock import exclusive
 from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
-from pfgdata.store.trouble import explained
 
 __all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards", "rate_of"]
 

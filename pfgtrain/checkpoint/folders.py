@@ -14,7 +14,7 @@ from blake3 import blake3
 from safetensors import SafetensorError
 
 from pfgdata.errors import RunError, StoreError, StoreFormatError
-from pfgdata.store import Disk, canonical_json, read_json
+from pfgdata.files import Disk, canonical_json, read_json
 from pfgtrain.checkpoint.record import RUN_FORMAT, RunRecord
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pfgdata.store import Disk
+from pfgdata.files import Disk
 
 __all__ = ["append_metrics", "read_metrics", "trim_metrics"]
 

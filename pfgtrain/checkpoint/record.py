@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from pfgdata.errors import RunError, StoreError, StoreFormatError
+from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import TaggerIdentity
-from pfgdata.store import Disk, canonical_json, read_json
 
 __all__ = ["RUN_FORMAT", "RunRecord", "is_run"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pfgdata.errors import RunError
-from pfgdata.store import Disk
+from pfgdata.files import Disk
 
 __all__ = ["SAMPLING_FILE", "Sampling"]
 

@@ -17,8 +17,8 @@ import numpy as np
 from blake3 import blake3
 
 from pfgdata.errors import ConfigError, RunError
+from pfgdata.files import Disk, canonical_json
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import Disk, canonical_json
 from pfgdata.taggers import Tagger
 from pfgtrain.evaluate.figures import measure
 from pfgtrain.evaluate.guides import Guide, read_view

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from pfgdata.errors import RunError
-from pfgdata.store import Disk
+from pfgdata.files import Disk
 
 __all__ = ["publish", "settle_header"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.errors import PfgError, RunError
+from pfgdata.files import Disk, exclusive
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import Disk, exclusive
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (

@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pfgdata.errors import ConfigError, RunError
-from pfgdata.store import Disk
+from pfgdata.files import Disk
 
 __all__ = [
     "GenerateOptions",

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pfgdata.errors import RunError
+from pfgdata.files import canonical_json
 from pfgdata.records import TaggerIdentity
-from pfgdata.store import canonical_json
 from pfgtrain.checkpoint import (
     SAMPLING_FILE,
     CheckpointState,

@@ -12,7 +12,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from pfgdata.store.disk import CrashPoint
+from pfgdata.files import CrashPoint
 from tests.pfgdata.crash.life import Corpora, LoggingDisk, live
 
 __all__ = ["live_until", "live_until_killed"]

@@ -20,10 +20,17 @@ from blake3 import blake3
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import NoStoreError
+from pfgdata.files import CrashPoint, Disk
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, prune
 from pfgdata.records import content_id
-from pfgdata.store import Disk, Store, StoreIdentity, compact, content_ids_of, gc, verify
-from pfgdata.store.disk import CrashPoint
+from pfgdata.store import (
+    Store,
+    StoreIdentity,
+    compact,
+    content_ids_of,
+    gc,
+    verify,
+)
 from tests.conftest import make_images
 from tests.doubles import CheapTagger
 

@@ -13,8 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pfgdata.store import Disk
-from pfgdata.store.disk import CrashPoint
+from pfgdata.files import CrashPoint, Disk
 
 __all__ = ["PowerCutDisk", "State", "cut_everywhere", "write_state"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pfgdata.files import CRASH_POINTS, CrashPoint
 from pfgdata.store import Store
-from pfgdata.store.disk import CRASH_POINTS, CrashPoint
 from tests.pfgdata.crash.children import live_until, live_until_killed
 from tests.pfgdata.crash.life import (
     Corpora,

@@ -14,12 +14,12 @@ import pytest
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import StoreError
+from pfgdata.files import CrashPoint, Disk
 from pfgdata.ingest import ingest
 from pfgdata.records import content_id
 from pfgdata.store import (
     LATENT_FAILURES_SCHEMA,
     LATENTS_SCHEMA,
-    Disk,
     LatentIdentity,
     LatentInfo,
     LatentSet,
@@ -27,7 +27,6 @@ from pfgdata.store import (
     repair,
     verify,
 )
-from pfgdata.store.disk import CrashPoint
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgdata.crash.life import OPTIONS, open_or_make, see

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from pfgdata.files import CRASH_POINTS, CrashPoint
 from pfgdata.store import Store, repair, verify
-from pfgdata.store.disk import CRASH_POINTS, CrashPoint
 from tests.pfgdata.crash.life import LoggingDisk, live, make_corpora
 
 PAGE = Path(__file__).parents[3] / "docs" / "crash-safety.md"

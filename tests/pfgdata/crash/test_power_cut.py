@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from pfgdata.store import Disk, Store, verify
-from pfgdata.store.disk import CrashPoint
+from pfgdata.files import CrashPoint, Disk
+from pfgdata.store import Store, verify
 from tests.pfgdata.crash.life import Corpora, Seen, live, make_corpora, open_or_make, require_equal, see
 from tests.pfgdata.crash.power import PowerCutDisk, State, write_state
 

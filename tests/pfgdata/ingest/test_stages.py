@@ -18,6 +18,7 @@ import pytest
 
 from pfgdata.corpus import Segment, plan_segments
 from pfgdata.errors import AccessError, PfgError, StoreError
+from pfgdata.files import Disk
 from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
 from pfgdata.ingest.outcomes import KnownContents
@@ -25,7 +26,6 @@ from pfgdata.ingest.plan import Task
 from pfgdata.ingest.prepare import Halt, PixelWork, Preparer, Square
 from pfgdata.records import Found, ImageKey
 from pfgdata.store import Store, compact, gc, images_table
-from pfgdata.store.disk import Disk
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 

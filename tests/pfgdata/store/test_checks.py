@@ -11,6 +11,7 @@ import pytest
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import CorruptShardError, StoreFormatError
+from pfgdata.files import canonical_json, read_json
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.latents import encode_latents
@@ -18,10 +19,8 @@ from pfgdata.records import NoProgress
 from pfgdata.store import (
     Problem,
     Store,
-    canonical_json,
     compact,
     gc,
-    read_json,
     repair,
     verify,
 )

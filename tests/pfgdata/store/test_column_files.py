@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import StoreError, StoreFormatError, StoreLockedError
-from pfgdata.store import Disk, Store, canonical_json, read_json, verify
+from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.store import Store, verify
 from tests.conftest import new_store
 
 

@@ -10,10 +10,11 @@ import pytest
 from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import CorruptShardError, StoreError
+from pfgdata.files import Disk
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.query import Thresholds, select
 from pfgdata.screen import run_app
-from pfgdata.store import Disk, Store, repair, verify
+from pfgdata.store import Store, repair, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgdata.crash.test_parts import encode

@@ -23,14 +23,13 @@ from pfgdata.errors import (
     StoreFormatError,
     StoreLockedError,
 )
+from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import ImageKey
 from pfgdata.store import (
-    Disk,
     Shadow,
     ShardContents,
     Store,
     StoreIdentity,
-    canonical_json,
     failures_table,
     images_table,
     installed_versions,
@@ -38,7 +37,6 @@ from pfgdata.store import (
     key_of,
     merge_shards,
     moved_roots,
-    read_json,
     require_same_tagger,
     stable_order,
 )

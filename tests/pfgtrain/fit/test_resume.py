@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pfgdata.errors import ConfigError, IdentityError, RunError, StoreLockedError
-from pfgdata.store import exclusive
+from pfgdata.files import exclusive
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_state, save_checkpoint
 from pfgtrain.config import load_config

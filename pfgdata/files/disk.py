@@ -1,4 +1,4 @@
-"""Every fsync, rename and unlink of a store, as one object that is passed in.
+"""Every fsync, rename and unlink of a store, run or cache, as one object that is passed in.
 
 Each step that a crash can fall behind has a name and calls `Disk.reach`: tests hand in a Disk that kills,
 counts or replays there, and docs/crash-safety.md tells what is found on disk after each. A folder renamed

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pfgdata.errors import StoreLockedError
+from pfgdata.files.lock import no_locks
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
-from pfgdata.store.lock import no_locks
 from tests.conftest import new_store
 
 

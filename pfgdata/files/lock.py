@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pfgdata.errors import StoreError, StoreLockedError
-from pfgdata.records import Progress
-from pfgdata.store.trouble import explained
+from pfgdata.files.os_errors import explained
 
 __all__ = ["exclusive", "no_locks"]
 
@@ -32,19 +31,19 @@ def exclusive(
     *,
     what: str,
     wait: bool = False,
-    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Hold the lock file `path` for the duration; `what` names the thing in the message.
 
-    Raises StoreLockedError when another process holds it, unless `wait`: then `progress` says once for whom,
+    Raises StoreLockedError when another process holds it, unless `wait`: then `say` is told once for whom,
     and once `stop` is true KeyboardInterrupt is raised, as nothing has begun that could be ended well. Raises
     StoreError where the file system has no locks.
     """
     with explained(path.parent):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, what=what, wait=wait, progress=progress, stop=stop)
+        _acquire(descriptor, what=what, wait=wait, say=say, stop=stop)
         with contextlib.suppress(OSError):  # a full disk must not keep gc from freeing it
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
@@ -64,7 +63,7 @@ def no_locks(problem: OSError, *, what: str) -> StoreError:
 
 
 def _acquire(
-    descriptor: int, *, what: str, wait: bool, progress: Progress | None, stop: Callable[[], bool]
+    descriptor: int, *, what: str, wait: bool, say: Callable[[str], None], stop: Callable[[], bool]
 ) -> None:
     said = False
     while True:
@@ -81,8 +80,8 @@ def _acquire(
             if problem.errno in _NO_LOCKS:
                 raise no_locks(problem, what=what) from None
             raise
-        if progress and not said:
-            progress.say(f"{what}: waiting for {owner}, which is writing it")
+        if not said:
+            say(f"{what}: waiting for {owner}, which is writing it")
             said = True
         if stop():
             raise KeyboardInterrupt

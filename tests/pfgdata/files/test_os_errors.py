@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import StoreError
+from pfgdata.files import explained
 from pfgdata.store import Store, compact, gc, verify
-from pfgdata.store.trouble import explained
 from tests.conftest import new_store
 from tests.pfgdata.store.test_store import contents, paths_of
 

@@ -1,0 +1,22 @@
+"""Files below everything: what syncs, renames, locks and seals them, for stores, runs and caches alike.
+
+Whatever writes a file that others read does it through a `Disk`, which is passed in.
+"""
+
+from __future__ import annotations
+
+from pfgdata.files.disk import CRASH_POINTS, TEMPORARY, CrashPoint, Disk
+from pfgdata.files.lock import exclusive
+from pfgdata.files.os_errors import explained
+from pfgdata.files.sealed import canonical_json, read_json
+
+__all__ = [
+    "CRASH_POINTS",
+    "TEMPORARY",
+    "CrashPoint",
+    "Disk",
+    "canonical_json",
+    "exclusive",
+    "explained",
+    "read_json",
+]
