@@ -27,6 +27,7 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.ingest": 4,
     "pfgdata.latents": 4,
     "pfgdata.query": 4,
+    "pfgdata.captions": 4,
     "pfgdata.exchange": 4,
     "pfgdata.report": 5,
     "pfgdata.cluster": 5,
@@ -43,7 +44,6 @@ FLOORS: Mapping[str, int] = {
     "pfgtrain.lora": 2,  # a base may be a run whose LoRA is merged in
     "pfgtrain.optim": 3,
     "pfgtrain.batches": 3,
-    "pfgtrain.captions": 3,
     "pfgtrain.generate": 4,
     "pfgtrain.fit": 5,
     "pfgtrain.evaluate": 5,

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from pfgdata.captions import TAGS, Captions, column_captions, shuffled, tag_captions
 from pfgdata.errors import ConfigError, RunError
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Progress, Selection
 from pfgdata.store import LatentSet, Snapshot, Store
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, Rows, Texts, join
-from pfgtrain.captions import TAGS, Captions, column_captions, shuffled, tag_captions
 from pfgtrain.checkpoint import RunRecord, is_run
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.split import held_out

@@ -1,4 +1,4 @@
-"""Captions of training rows: the tags of the store as text, or a text column of the user's.
+"""Captions, the text of rows: the tags of the store, or a text column of the user's.
 
 Kept as numbers (tags) or as one Arrow array (columns), and made into strings a batch at a time (380,000 a
 second): 600,000 images of 30 tags are 40 MB of numbers, and would be 290 MB of Python strings.
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.errors import RunError
+from pfgdata.errors import StoreError
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, Store, rows_by_shard
 from pfgdata.vocabulary import Vocabulary
@@ -31,7 +31,7 @@ _WORD = re.compile(r"[^\W_]{2}")  # ^_^, 0_0, (o)_(o), <|>_<|>: no two letters o
 
 
 class Captions(Protocol):
-    """The text of each training row, by its number."""
+    """The text of each row, by its number."""
 
     @property
     def missing(self) -> int:
@@ -134,17 +134,17 @@ def tag_captions(
 def column_captions(store: Store, snapshot: Snapshot, images: Selection, *, name: str) -> Captions:
     """The texts of the user's column `name`, "" where it has none for an image.
 
-    Raises RunError with the nearest names for an unknown column and for one that is no text; StoreError where
-    it is damaged or speaks of a path under two roots.
+    Raises StoreError with the nearest names for an unknown column, for one that is no text or is damaged, and
+    where it speaks of a path under two roots.
     """
     known = [TAGS, *store.columns()]
     if name not in known[1:]:
         near = nearest(name, known)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise RunError(f"{store.path}: no caption column {name!r}; {hint}there are {', '.join(known)}")
+        raise StoreError(f"{store.path}: no caption column {name!r}; {hint}there are {', '.join(known)}")
     values = store.column_values(name, snapshot, images)
     if not _is_text(values.type):
-        raise RunError(
+        raise StoreError(
             f"{store.path}: column {name} holds {values.type}, a caption is text; name another column"
         )
     texts = pc.cast(values, pa.large_string()).combine_chunks()  # 64-bit offsets: 2 GB and more may be there

@@ -1,4 +1,4 @@
-"""Captions of training rows: from the store's tags, or as the user wrote them."""
+"""Captions of rows: from the store's tags, or as the user wrote them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pfgdata.errors import RunError, StoreError
+from pfgdata.captions import Captions, column_captions, shuffled, tag_captions
+from pfgdata.errors import StoreError
 from pfgdata.records import Selection
 from pfgdata.store import FAILURES_SCHEMA, Shadow, ShardContents, Store, images_table
-from pfgtrain.captions import Captions, column_captions, shuffled, tag_captions
 from tests.conftest import new_store
 from tests.doubles import tiny_vocabulary
 from tests.pfgtrain.small_store import build_store, content_of
@@ -171,16 +171,16 @@ def test_text_of_any_arrow_kind_is_a_caption(tmp_path: Path, kind: pa.DataType) 
 
 def test_an_unknown_caption_column_is_answered_with_what_there_is(store: Store) -> None:
     everything = store.snapshot().everything
-    with pytest.raises(RunError, match=r"no caption column 'tag'; did you mean tags\? there are tags$"):
+    with pytest.raises(StoreError, match=r"no caption column 'tag'; did you mean tags\? there are tags$"):
         column_captions(store, store.snapshot(), everything, name="tag")
     store.write_column("sentence", pa.table({"path": ["0.png"], "value": ["x"]}))
-    with pytest.raises(RunError, match=r"did you mean sentence\? there are tags, sentence$"):
+    with pytest.raises(StoreError, match=r"did you mean sentence\? there are tags, sentence$"):
         column_captions(store, store.snapshot(), everything, name="sentense")
 
 
 def test_a_column_that_is_no_text_is_no_caption(store: Store) -> None:
     store.write_column("score", pa.table({"path": ["0.png"], "value": [0.5]}))
-    with pytest.raises(RunError, match="column score holds double, a caption is text"):
+    with pytest.raises(StoreError, match="column score holds double, a caption is text"):
         column_captions(store, store.snapshot(), store.snapshot().everything, name="score")
 
 
