@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pfgdata.corpus import WalkCounts, WalkOptions, plan_segments, walk
+from pfgdata.corpus.patterns import Patterns
 from pfgdata.errors import ConfigError
 from tests.pfgdata.corpus.test_archives import make_tar
 from tests.pfgdata.corpus.test_inputs import make_tree
@@ -77,3 +81,29 @@ def test_what_a_pattern_leaves_is_counted_and_its_folders_are_not_listed(tmp_pat
 def test_a_pattern_that_says_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigError, match="pattern"):
         WalkOptions(exclude=(pattern,))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is what the patterns are compared with")
+def test_200_random_patterns_agree_with_git(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    dice = random.Random(1)
+    names = ("a", "b", "ab", "1", "a.b", "b1", "*", "]", "-", "a b", "a-", "x\n")
+    paths = ["/".join(dice.choices(names, k=dice.randint(1, 4))) for _ in range(150)]
+    atoms = ("a", "b", "1", ".", "*", "?", "[ab]", "[!a]", "[^b]", "[a-c]", "\\*", "]", "-")
+    for _ in range(200):
+        parts = ["".join(dice.choices(atoms, k=dice.randint(1, 3))) for _ in range(dice.randint(1, 3))]
+        parts = ["**" if dice.random() < 0.1 else part for part in parts]
+        pattern = dice.choice(["", "/"]) + "/".join(parts) + dice.choice(["", "", "/"])
+        patterns = Patterns((), (pattern,))
+        ours = {path for path in paths if not patterns.takes(path.encode())}
+        assert ours == ignored_by_git(tmp_path, pattern, paths), pattern
+
+
+def ignored_by_git(repository: Path, pattern: str, paths: list[str]) -> set[str]:
+    """Those of `paths` that a .gitignore of that one line leaves out; none of them need exist."""
+    (repository / ".gitignore").write_text(f"{pattern}\n")
+    asked = "\0".join(paths) + "\0"
+    command = ["git", "-C", str(repository), "check-ignore", "--no-index", "-z", "--stdin"]
+    answer = subprocess.run(command, input=asked.encode(), capture_output=True, check=False)
+    assert answer.returncode in (0, 1), answer.stderr  # 1: none
+    return set(answer.stdout.decode().split("\0")) - {""}
