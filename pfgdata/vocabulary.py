@@ -123,7 +123,7 @@ def _rows(file: Iterable[str], path: Path) -> Iterable[tuple[str, int, int]]:
             name, category, count = row["name"], int(row["category"]), int(row["count"])
         except (TypeError, ValueError):  # None where a line is too short
             name, category, count = "", -1, 0
-        if not name or not 0 <= category <= 255:
+        if not name or not 0 <= category <= 255 or count.bit_length() > 63:
             raise VocabularyError(
                 f"{path}, line {table.line_num}: a tag is a name, a category of 0 to 255, a count"
             )

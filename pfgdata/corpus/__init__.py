@@ -11,7 +11,7 @@ from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.isolated import Isolated
 from pfgdata.corpus.names import archive_kind
 from pfgdata.corpus.pool import OrderedPool, Patience, background, ordered_pool
-from pfgdata.corpus.reader import MAX_BYTES, ReadResult, read
+from pfgdata.corpus.reader import MAX_BYTES, ReadResult, file_time, read
 from pfgdata.corpus.segments import Segment, WalkOptions
 from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_caption
 
@@ -29,6 +29,7 @@ __all__ = [
     "archive_kind",
     "background",
     "caption_text",
+    "file_time",
     "list_sidecars",
     "ordered_pool",
     "plan_segments",

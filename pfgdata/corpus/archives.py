@@ -7,123 +7,51 @@ the size its header states, and only plain and deflated members are read (bzip2 
 from __future__ import annotations
 
 import os
-import stat
-import struct
-import tarfile
 import threading
 import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from pfgdata.corpus.names import ArchiveKind, is_image, is_passed_over, is_sidecar
+from pfgdata.corpus.members import Index, Member
+from pfgdata.corpus.names import ArchiveKind
+from pfgdata.corpus.tars import index_tar
+from pfgdata.corpus.zips import LOCAL_HEADER, index_zip
 from pfgdata.errors import ContentError
 
 __all__ = ["Index", "IndexCache", "Member", "index_archive", "member_bytes"]
 
-_BLOCK = 512  # of a tar
-_UTF8_NAME = 0x800  # flag bits of a zip entry
-_ENCRYPTED = 0x1
-_LOCAL_HEADER = 30  # bytes before the name, whose length stands at 26 and that of the extra field at 28
+_HEADER = 30  # bytes of a zip's local header before the name, whose length stands at 26, that of extra at 28
 _PACKED_HEADS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 _NO_SEEKING = "a compressed tar, in which no image can be reached alone; unpack it to .tar or to a folder"
-# What the two modules raise for bytes that are no archive; an OSError is the disk's and passes.
-_BROKEN = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
-    *(EOFError, ValueError, OverflowError, IndexError, KeyError, RecursionError, MemoryError),
-)
-
-
-class Member(NamedTuple):
-    """Where the bytes of one image lie."""
-
-    size: int  # unpacked
-    offset: int  # of the bytes in a tar, of the local header in a zip
-    packed: int  # bytes in the archive
-    method: int | None = None  # of a zip: stored, deflated, others; None in a tar
-    crc: int = 0
-    encrypted: bool = False
-
-
-@dataclass(slots=True)
-class Index:
-    """The images of one archive by name; `problem` says why there may be more."""
-
-    members: dict[bytes, Member] = field(default_factory=dict)
-    sidecars: dict[bytes, Member] = field(default_factory=dict)  # what may hold captions, ignored by a walk
-    ignored: int = 0  # files that are no images by name, links, devices
-    problem: str | None = None
 
 
 def index_archive(file: BinaryIO, kind: ArchiveKind) -> Index:
     """The images of an open archive. Of several with one name the last counts.
 
-    A tar that breaks off is indexed so far, with a `problem`. Raises ContentError where there is nothing to
-    be had: no archive of that kind, a damaged one, a compressed tar.
+    What is damaged, cut off or joined is indexed so far, with a `problem`. Raises ContentError where there is
+    nothing to be had: no archive of that kind, a zip without its end, a compressed tar.
     """
     if kind == "packed":
         raise ContentError(_NO_SEEKING)
     index = Index()
     try:
-        if kind == "tar":
-            _index_tar(file, index)
-        else:
-            _index_zip(file, index)
-    except _BROKEN as problem:
-        if not index.members:
-            raise ContentError(_what_is_wrong(file, kind, problem)) from problem
-        index.problem = f"damaged or cut off after {len(index.members):,} images"
+        found = (index_tar if kind == "tar" else index_zip)(file, index)
+    except MemoryError:
+        raise ContentError(f"a {kind} whose headers do not fit into memory") from None
+    if not found:
+        raise ContentError(_what_is_wrong(file, kind))
     return index
 
 
-def _index_tar(file: BinaryIO, index: Index) -> None:
-    last = -1
-    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-        while (entry := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # else every entry is kept, 1 KB each
-            if entry.offset <= last or entry.size < 0:
-                raise tarfile.ReadError("an entry that leads back")
-            last = entry.offset
-            name = entry.name.encode("utf-8", "surrogateescape")
-            if entry.isreg() and not entry.issparse() and is_image(name) and not is_passed_over(name):
-                index.members[name] = Member(entry.size, entry.offset_data, entry.size)
-            elif not entry.isdir():
-                index.ignored += 1
-                if entry.isreg() and not entry.issparse() and is_sidecar(name):
-                    index.sidecars[name] = Member(entry.size, entry.offset_data, entry.size)
-        file.seek(tar.offset)
-        if file.read(_BLOCK).strip(b"\0"):  # the module takes whatever is no header for the end
-            raise tarfile.ReadError("no header")
-
-
-def _index_zip(file: BinaryIO, index: Index) -> None:
-    with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
-            flags = entry.flag_bits
-            name = entry.orig_filename.encode("utf-8" if flags & _UTF8_NAME else "cp437")  # as it stands
-            if entry.is_dir():
-                continue
-            is_link = stat.S_ISLNK(entry.external_attr >> 16)
-            member = Member(
-                *(entry.file_size, entry.header_offset, entry.compress_size),
-                *(entry.compress_type, entry.CRC, bool(flags & _ENCRYPTED)),
-            )
-            if not is_link and is_image(name) and not is_passed_over(name):
-                index.members[name] = member
-                continue
-            index.ignored += 1
-            if not is_link and is_sidecar(name):
-                index.sidecars[name] = member
-
-
-def _what_is_wrong(file: BinaryIO, kind: str, problem: BaseException) -> str:
-    if isinstance(problem, MemoryError):
-        return f"a {kind} whose headers do not fit into memory"
+def _what_is_wrong(file: BinaryIO, kind: ArchiveKind) -> str:
     file.seek(0)
-    if file.read(8).startswith(_PACKED_HEADS):
+    head = file.read(8)
+    if head.startswith(_PACKED_HEADS):
         return _NO_SEEKING if kind == "tar" else f"no {kind} archive but another format; rename or repack it"
+    if kind == "zip" and head.startswith(LOCAL_HEADER):
+        return "cut off or damaged: a zip's list of members, at its end, is missing; fetch it again"
     return f"no {kind} archive, or a damaged one"
 
 
@@ -133,12 +61,10 @@ def member_bytes(descriptor: int, member: Member, *, max_bytes: int) -> bytes:
     Raises ContentError where it has over `max_bytes`, is cut off, damaged, encrypted or packed otherwise than
     stored or deflated.
     """
+    if member.problem:
+        raise ContentError(member.problem)
     if max(member.size, member.packed) > max_bytes:
         raise ContentError(f"{member.size:,} bytes, over the limit of {max_bytes:,}")
-    if member.encrypted:
-        raise ContentError("encrypted; unpack the archive with its password")
-    if member.method not in (None, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ContentError(f"packed by zip method {member.method}; repack it stored or deflated")
     offset = member.offset if member.method is None else _data_offset(descriptor, member)
     data = _read_at(descriptor, member.packed, offset)
     if member.method == zipfile.ZIP_DEFLATED:
@@ -149,16 +75,16 @@ def member_bytes(descriptor: int, member: Member, *, max_bytes: int) -> bytes:
 
 
 def _data_offset(descriptor: int, member: Member) -> int:
-    header = _read_at(descriptor, _LOCAL_HEADER, member.offset)
-    if not header.startswith(b"PK\x03\x04"):
+    header = _read_at(descriptor, _HEADER, member.offset)
+    if not header.startswith(LOCAL_HEADER):
         raise ContentError("damaged in its archive: no header where it should begin")
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    return member.offset + _LOCAL_HEADER + lengths
+    return member.offset + _HEADER + lengths
 
 
 def _read_at(descriptor: int, size: int, offset: int) -> bytes:
     """`size` bytes at `offset`; threads may share the file. Raises ContentError where it ends first."""
-    if offset + size > os.fstat(descriptor).st_size:
+    if offset < 0 or offset + size > os.fstat(descriptor).st_size:
         raise ContentError("cut off: its archive ends within it")
     parts: list[bytes] = []
     while size:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pfgdata.corpus.archives import index_archive
 from pfgdata.corpus.names import COMMON_ENDINGS, CONTROL_ENDINGS, archive_kind, is_image, is_wanted_folder
 from pfgdata.corpus.patterns import patterns_of
-from pfgdata.corpus.reader import open_plain
+from pfgdata.corpus.reader import file_time, open_plain
 from pfgdata.corpus.segments import Segment
 from pfgdata.errors import ImageError
 from pfgdata.records import Found, ImageKey
@@ -42,14 +43,14 @@ class WalkCounts:
 
 
 class Chunk:
-    """Some entries of a walk in the stable order, by column."""
+    """Some entries of a walk in the stable order, by column: sizes as uint64, times as int64."""
 
     __slots__ = ("_members", "mtimes_ns", "paths", "sizes")
 
     def __init__(self) -> None:
         self.paths: list[bytes] = []
-        self.sizes: list[int] = []
-        self.mtimes_ns: list[int] = []
+        self.sizes = array("Q")
+        self.mtimes_ns = array("q")
         self._members: list[tuple[bytes, ...]] = []  # as far as there are any: most chunks have none
 
     def __len__(self) -> int:
@@ -166,8 +167,11 @@ class _Walker:
         """Fill in plain files of a folder, all at once, which halves what is not the stat."""
         chunk = self.chunk
         chunk.paths += [folder + name for name in names]
-        chunk.sizes += [state.st_size for state in states]
-        chunk.mtimes_ns += [state.st_mtime_ns for state in states]
+        chunk.sizes += array("Q", [state.st_size for state in states])
+        try:
+            chunk.mtimes_ns += array("q", [state.st_mtime_ns for state in states])
+        except OverflowError:
+            chunk.mtimes_ns += array("q", map(file_time, states))
         if len(chunk) >= self._rows:
             yield self.take()
 
@@ -211,7 +215,7 @@ class _Walker:
         index = None
         try:
             with open_plain(self._base, path, follow_links=self._follow) as (file, opened):
-                index, mtime_ns = index_archive(file, kind), opened.st_mtime_ns
+                index, modified = index_archive(file, kind), file_time(opened)
         except (ImageError, OSError):
             pass  # reading it says what is wrong
         if index is None or index.problem:
@@ -225,7 +229,7 @@ class _Walker:
             if self._patterns and not self._patterns.takes(path + b"/" + name):
                 self._counts.ignored += 1
                 continue
-            self.chunk.add_member(path, name, (index.members[name].size, mtime_ns))
+            self.chunk.add_member(path, name, (index.members[name].size, modified))
             if len(self.chunk) >= self._rows:
                 yield self.take()
 
@@ -331,7 +335,7 @@ class _Walker:
                     return None
         except OSError:
             return _NOTHING
-        return state.st_size, state.st_mtime_ns
+        return state.st_size, file_time(state)
 
 
 def _is_no_file(target: bytes) -> bool:

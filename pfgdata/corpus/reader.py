@@ -20,7 +20,7 @@ from pfgdata.corpus.names import ArchiveKind, archive_kind
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_BYTES", "ReadResult", "member_names", "open_plain", "read"]
+__all__ = ["MAX_BYTES", "ReadResult", "file_time", "member_names", "open_plain", "read"]
 
 MAX_BYTES = 2 << 30  # 200 megapixels of uncompressed 16-bit RGBA are 1.6 GB
 
@@ -65,7 +65,12 @@ def read(
         raise AccessError(_reason(problem)) from problem
     if _version(before) != _version(after) or (key.member is None and len(data) != before.st_size):
         raise AccessError("changed while it was read")
-    return ReadResult(data=data, size=len(data), mtime_ns=before.st_mtime_ns)
+    return ReadResult(data=data, size=len(data), mtime_ns=file_time(before))
+
+
+def file_time(state: os.stat_result) -> int:
+    """The mtime_ns of a file within int64, as a row holds it: years before 1677 and after 2262 are those."""
+    return max(-(2**63), min(state.st_mtime_ns, 2**63 - 1))
 
 
 def member_names(location: Path, path: bytes, *, follow_links: bool = False) -> list[bytes]:

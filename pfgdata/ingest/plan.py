@@ -188,7 +188,7 @@ class _Merge:
     def add(self, chunk: Chunk, segment: int) -> None:
         """Decide the next chunk of the walk."""
         options = self._options
-        sizes, times = np.array(chunk.sizes, np.uint64), np.array(chunk.mtimes_ns, np.int64)
+        sizes, times = np.asarray(chunk.sizes), np.asarray(chunk.mtimes_ns)
         image = self._images.match(chunk, self._missed)
         failure = self._failures.match(chunk, self._missed_failure)
         untouched = self._images.is_same(image, sizes, times) & (failure < 0)
@@ -214,8 +214,8 @@ class _Merge:
             "root": pa.DictionaryArray.from_arrays(np.zeros(len(todo), np.int32), root),
             "path": pa.array([chunk.paths[at] for at in todo], pa.binary()),
             "member": pa.array(members, pa.binary()),
-            "size": np.array(chunk.sizes, np.uint64)[todo],
-            "mtime_ns": np.array(chunk.mtimes_ns, np.int64)[todo],
+            "size": np.asarray(chunk.sizes)[todo],
+            "mtime_ns": np.asarray(chunk.mtimes_ns)[todo],
         }
 
     def _old_columns(

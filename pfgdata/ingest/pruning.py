@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pfgdata.corpus import Segment, WalkCounts, WalkOptions, walk
+from pfgdata.corpus import Segment, WalkCounts, WalkOptions, file_time, walk
 from pfgdata.errors import StoreError
 from pfgdata.records import NoProgress, Progress, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, keys_of
@@ -147,7 +147,7 @@ class _File:
         self._mtime_ns: int | None = None
         self._gone = False
         try:
-            self._mtime_ns = os.lstat(place + b"/" + path).st_mtime_ns
+            self._mtime_ns = file_time(os.lstat(place + b"/" + path))
         except (FileNotFoundError, NotADirectoryError):
             self._gone = True
         except OSError:  # which says nothing of whether it is there

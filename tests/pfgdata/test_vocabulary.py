@@ -58,6 +58,7 @@ def test_the_digest_is_of_names_and_categories_not_of_counts(vocabulary: Vocabul
         ([HEAD, *RATINGS, "5,1girl"], "line 6"),
         ([HEAD, *RATINGS, "5,,0,1"], "line 6"),
         ([HEAD, *RATINGS, "5,1girl,300,1"], "line 6"),
+        ([HEAD, *RATINGS, f"5,1girl,0,{2**63}"], "line 6"),
         (["id,tag,category", *RATINGS], "no column name, count"),
         ([HEAD, *TAGS], "ratings .* found none"),
         ([HEAD, *reversed(RATINGS)], "ratings .* in that order; found explicit"),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,43 +13,9 @@ import pytest
 
 from pfgdata.corpus import WalkCounts, WalkOptions, plan_segments, read, walk
 from pfgdata.errors import AccessError, ConfigError, ContentError
-from pfgdata.records import Found, ImageKey
+from tests.pfgdata.corpus.packing import found_in, make_tar, make_zip, members_of, read_member
 
-OPEN = WalkOptions(archives=True)
 NAMES = (b"b.jpg", b"a/x.png", b"../../up.jpg", b"/abs.jpg", b"back\\slash.jpg", b"bad_\xff\x83.jpg")
-
-
-def make_tar(path: Path, members: Iterable[tuple[bytes, bytes]], kind: int = tarfile.GNU_FORMAT) -> Path:
-    with tarfile.open(path, "w", format=kind) as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(os.fsdecode(name))
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def make_zip(path: Path, members: Iterable[tuple[str, bytes]], packing: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", packing) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return path
-
-
-def found_in(path: Path, options: WalkOptions = OPEN, counts: WalkCounts | None = None) -> list[Found]:
-    counts = counts or WalkCounts()
-    segments = plan_segments([path], {}, options=options)
-    found = [one for segment in segments for one in walk(segment, counts=counts)]
-    assert counts.found == len(found)
-    return found
-
-
-def members_of(path: Path) -> list[bytes | None]:
-    return [one.key.member for one in found_in(path)]
-
-
-def read_member(path: Path, name: bytes | None, *, max_bytes: int = 1 << 20) -> bytes:
-    key = ImageKey(root="/r", path=os.fsencode(path.name), member=name)
-    return read(path.parent, key, max_bytes=max_bytes).data
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -87,20 +51,16 @@ def test_what_is_no_image_in_an_archive_is_counted_as_ignored(tmp_path: Path) ->
     others = [b"t.txt", b".h.jpg", b".d/a.jpg", b"__MACOSX/._a.jpg", b"in.zip", b"x.jpg.part", b"./.y.png"]
     path = make_tar(tmp_path / "a.tar", [(b"./ok.jpg", b"1"), *((name, b"x") for name in others)])
     with tarfile.open(path, "a") as tar:
-        for name, kind in (
-            ("l.jpg", tarfile.SYMTYPE),
-            ("h.jpg", tarfile.LNKTYPE),
-            ("d.jpg", tarfile.CHRTYPE),
-        ):
+        for name, kind in (("link", tarfile.SYMTYPE), (".l.jpg", tarfile.LNKTYPE)):
             info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
+            info.type, info.linkname = kind, "./ok.jpg"
             tar.addfile(info)
         folder = tarfile.TarInfo("folder.jpg")
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
     counts = WalkCounts()
     assert [one.key.member for one in found_in(path, counts=counts)] == [b"./ok.jpg"]
-    assert counts.ignored == len(others) + 3
+    assert counts.ignored == len(others) + 2
 
 
 def test_of_two_members_with_one_name_the_last_counts(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pfgdata.corpus import Segment, WalkCounts, WalkOptions, plan_segments, read, walk
 from pfgdata.errors import AccessError, ConfigError
 from pfgdata.records import ImageKey
-from tests.pfgdata.corpus.test_archives import make_tar
+from tests.pfgdata.corpus.packing import make_tar
 
 TREE = ("a/1.jpg", "a/2.png", "a/b/3.jpg", "a-b/4.jpg", "a.jpg", "z.jpg")
 
