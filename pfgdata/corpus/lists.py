@@ -47,6 +47,7 @@ def _require_utf8(file: Path) -> None:
 def _lines(data: bytes) -> list[bytes]:
     if b"\0" in data:
         return [path for path in data.split(b"\0") if path]
+    data = data.rstrip(b"\r\n\x1a")  # DOS ends a text with the last one
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # the mark some editors begin UTF-8 with
     return [path for line in lines if (path := line.removesuffix(b"\r"))]
 
@@ -54,7 +55,7 @@ def _lines(data: bytes) -> list[bytes]:
 def _csv(file: Path) -> list[bytes]:
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-            rows = csv.DictReader(lines)
+            rows = csv.DictReader(line.rstrip("\x1a") for line in lines)  # with which DOS ends a text
             _require_column(file, rows.fieldnames or ())
             return list(_given(file, (row[_COLUMN] for row in rows)))
     except csv.Error as problem:

@@ -7,10 +7,11 @@ untrusted like any file: it is read by `read`, so nothing but a plain file insid
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ _GROUPS = (
 )  # as captions are written, who comes first
 # Words between separators, on average, from which a text is prose: tags have one to three.
 _PROSE, _PROSE_WITH_FULL_STOP = 4, 2
+_STOPS = (".", "!", "?", "。", "！", "？")
+_PAUSES = (*_STOPS, ",", ";", ":")
+_DOS_END = "\x1a"  # DOS, and CP/M before it, end a text with it, or fill up with it
+# Elements and entities that sites store: an artist's words are HTML, a caption for a training is not.
+_HTML = re.compile(
+    r"<(p|br|a|b|i|u|em|strong|span|div|img|ul|ol|li|h\d)\b[^<>]*>|&(#\d+|[a-z]+);", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +112,9 @@ def caption_text(data: bytes, *, is_json: bool) -> str:
 
     Tags, separated by commas or lines, come out separated by ", ": stripped, underscores kept, `\(` and `\)`
     as brackets, empty and repeated ones dropped. Prose (four words and more between separators on average,
-    two where a line ends in a full stop) keeps its commas. NUL bytes are dropped. Raises ContentError for
-    what is not UTF-8 (UTF-16 needs its mark) and for JSON that is broken or has neither tags nor a caption.
+    two where a line ends in a full stop) keeps its commas; lines of tags among it are set off by ", ". NUL
+    bytes and the end mark of DOS are dropped. Raises ContentError for what is not UTF-8 (UTF-16 needs its
+    mark) and for JSON that is broken or has neither tags nor a caption.
     """
     text = _decoded(data)
     return _of_json(text) if is_json else _of_text(text)
@@ -115,19 +124,52 @@ def _decoded(data: bytes) -> str:
     marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     encoding = "utf-16" if data.startswith(marks) else "utf-8-sig"
     try:
-        return data.decode(encoding).replace("\0", "")
+        return _without_marks(data.decode(encoding))
     except UnicodeDecodeError:
         raise ContentError("a caption that is not UTF-8; save it as UTF-8") from None
 
 
+def _without_marks(text: str) -> str:
+    return text.replace("\0", "").rstrip(_DOS_END + " \t\r\n")
+
+
 def _of_text(text: str) -> str:
-    lines = text.splitlines()
-    parts = [part for line in lines for part in map(str.strip, line.split(",")) if part]
-    sentences = any(line.rstrip().endswith(".") for line in lines)
-    words = sum(len(part.split()) for part in parts)
-    if words >= (_PROSE_WITH_FULL_STOP if sentences else _PROSE) * max(1, len(parts)):
-        return _plain_brackets(" ".join(text.split()))
-    return _joined(parts)
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    sentences = any(line.endswith(".") for line in lines)
+    if not _is_prose(lines, _PROSE_WITH_FULL_STOP if sentences else _PROSE):
+        return _joined(_parts(lines))
+    text = ""
+    for is_tags, group in itertools.groupby(_kinds(lines), key=lambda pair: pair[0]):
+        found = [line for _, line in group]
+        piece = _joined(_parts(found)) if is_tags else _plain_brackets(" ".join(" ".join(found).split()))
+        between = " " if text.endswith(_PAUSES) else ", "
+        text += between + piece if text and piece else piece
+    return text
+
+
+def _parts(lines: Iterable[str]) -> list[str]:
+    return [part for line in lines for part in map(str.strip, line.split(",")) if part]
+
+
+def _is_prose(lines: Iterable[str], words: int) -> bool:
+    """Whether there are so many words or more between separators, on average."""
+    parts = _parts(lines)
+    return sum(len(part.split()) for part in parts) >= words * max(1, len(parts))
+
+
+def _kinds(lines: list[str]) -> Iterator[tuple[bool, str]]:
+    """The lines of a text that is prose in all, and of each whether it is one of tags.
+
+    A line of short parts may also be of a sentence that is written over several: in a text with full stops,
+    where the line before did not end, or where it begins as a sentence does and the next one does not.
+    """
+    stops = any(line.endswith(_STOPS) for line in lines)
+    goes_on = False
+    for line, after in itertools.zip_longest(lines, lines[1:], fillvalue=""):
+        broken = after[:1].islower() and line[:1].isupper() and _is_prose([after], _PROSE)
+        is_tags = not (line.endswith(_STOPS) or _is_prose([line], _PROSE) or (stops and (goes_on or broken)))
+        goes_on = not is_tags and not line.endswith(_STOPS)
+        yield is_tags, line
 
 
 def _joined(tags: Iterable[str]) -> str:
@@ -136,8 +178,12 @@ def _joined(tags: Iterable[str]) -> str:
 
 
 def _plain_brackets(text: str) -> str:
-    r"""Brackets without the backslash that prompts need, but for one in a face: `\(^o^)/` has but one."""
-    if "\\" not in text or text.count(r"\(") != text.count(r"\)"):
+    r"""Brackets without the backslash that prompts need, but for one in a face: `\(^o^)/` has but one.
+
+    What escapes brackets escapes them all: `:\)` is a face too.
+    """
+    bare = re.search(r"(?<!\\)[()]", text) is not None
+    if "\\" not in text or (bare and text.count(r"\(") != text.count(r"\)")):
         return text
     return re.sub(r"\\([()])", r"\1", text)
 
@@ -150,7 +196,7 @@ def _of_json(text: str) -> str:
     caption = _caption_in(value)
     if caption is None:
         raise ContentError("JSON without tags and caption")
-    return caption.replace("\0", "").encode(errors="ignore").decode()  # half a surrogate pair is no text
+    return _without_marks(caption).encode(errors="ignore").decode()  # half a surrogate pair is no text
 
 
 def _caption_in(value: Any) -> str | None:
@@ -162,15 +208,31 @@ def _caption_in(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     caption = value.get("caption")
-    if isinstance(caption, str) and caption.strip():
+    tags = _tags_in(value)
+    if isinstance(caption, str) and caption.strip() and not (tags and _is_artists(caption, value)):
         return _of_text(caption)
+    return ("" if caption == "" else None) if tags is None else tags
+
+
+def _is_artists(caption: str, value: dict[str, Any]) -> bool:
+    """Whether a caption is what the artist wrote beside the picture, and not of what is in it.
+
+    HTML is, and what gallery-dl has of a site; so is a caption beside tags as sites have them, as objects.
+    """
+    tags = value.get("tags")
+    as_objects = isinstance(tags, list) and any(isinstance(tag, dict) for tag in tags)
+    return as_objects or "subcategory" in value or _HTML.search(caption) is not None
+
+
+def _tags_in(value: dict[str, Any]) -> str | None:
+    """The tags of a JSON object, who before what where it has them by group; None where it has none."""
     for prefix in ("tag_string_", "tags_"):  # Danbooru; gallery-dl for several boorus
         groups = {group: value[prefix + group] for group in _GROUPS if prefix + group in value}
         if groups:
             return _joined(_grouped(groups))
     tags = value.get("tag_string", value.get("tags"))
     if tags is None:
-        return "" if caption == "" else None
+        return None
     return _joined(_grouped(tags) if isinstance(tags, dict) else _tags(tags))  # e621 has groups in `tags`
 
 
@@ -180,9 +242,10 @@ def _grouped(groups: dict[str, Any]) -> list[str]:
 
 
 def _tags(value: Any) -> list[str]:
-    """Tags of a list, or of a string: separated by commas if it has one, else by spaces as boorus do."""
+    """Tags of a list, or of a string: by commas and lines if it has any, else by spaces as boorus do."""
     if isinstance(value, str):
-        return value.split(",") if "," in value else value.split()
+        lines = value.strip().splitlines()
+        return _parts(lines) if len(lines) > 1 or "," in value else value.split()
     if not isinstance(value, list):
         return []
     named = (tag.get("name") if isinstance(tag, dict) else tag for tag in value)

@@ -86,6 +86,15 @@ def test_what_a_list_names_and_is_gone_is_found_and_fails(tmp_path: Path) -> Non
             read(tmp_path, one.key)
 
 
+@pytest.mark.parametrize("end", ["\r\n\x1a", "\x1a", "\r\n\x1a\r\n"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_the_mark_with_which_dos_ends_a_list_is_no_path(tmp_path: Path, name: str, end: str) -> None:
+    make_tree(tmp_path)
+    lines = ["path"] * (name == "a.csv") + ["a/1.jpg", "z.jpg"]
+    (tmp_path / name).write_bytes(("\r\n".join(lines) + end).encode())
+    assert paths_of(plan_segments([tmp_path / name], {})) == [b"a/1.jpg", b"z.jpg"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

@@ -26,6 +26,32 @@ def key(path: bytes) -> ImageKey:
         (b"1girl\nsolo\nlong_hair\n", "1girl, solo, long_hair"),  # gallery-dl writes a tag a line
         ("1girl, 初音ミク".encode("utf-16"), "1girl, 初音ミク"),
         (b"solo\0, smile", "solo, smile"),
+        (b"1girl, long hair\r\n\x1a", "1girl, long hair"),  # as DOS ends a text
+        (b"1girl, long hair\x1a\x1a\0\0", "1girl, long hair"),
+        (rb"1girl, :\), saber \(fate\), \(^o^)/", r"1girl, :), saber (fate), \(^o^)/"),
+        (rb"a girl with a smile :\) in a field", "a girl with a smile :) in a field"),
+        (rb"she waves \(^o^)/ at us in the field", r"she waves \(^o^)/ at us in the field"),
+        (
+            b"1girl, solo, solo\nA girl stands in the rain, alone.",
+            "1girl, solo, A girl stands in the rain, alone.",
+        ),
+        (b"1girl, solo\na girl with long hair in the rain", "1girl, solo, a girl with long hair in the rain"),
+        (b"A girl stands in the rain.\n1girl, long hair\n", "A girl stands in the rain. 1girl, long hair"),
+        (
+            b"a girl standing in the rain under a red umbrella\n1girl, solo\n",  # as BLIP writes
+            "a girl standing in the rain under a red umbrella, 1girl, solo",
+        ),
+        (
+            b"1girl, solo\na girl standing in the rain under a red umbrella at night\n",
+            "1girl, solo, a girl standing in the rain under a red umbrella at night",
+        ),
+        (
+            b"A girl, seen from above, holds\na red umbrella in the cold rain, smiling,\nwet, and so happy\n"
+            b"that she sings.\n",
+            "A girl, seen from above, holds a red umbrella in the cold rain, smiling, wet, and so happy "
+            "that she sings.",
+        ),
+        (b"a girl in the rain, holding her old umbrella,\n", "a girl in the rain, holding her old umbrella,"),
         (b"", ""),
         (b" ,\n,, ", ""),
         (
@@ -55,6 +81,20 @@ def test_a_text_file_is_tags_or_prose(data: bytes, caption: str) -> None:
         (b'{"tags_general": ["solo"], "tags_artist": ["x"], "tags": ["solo", "x"]}', "x, solo"),
         (b'{"tags": [{"name": "solo", "translated_name": "alone"}]}', "solo"),  # pixiv
         (b'{"caption": "a girl", "tags": ["solo"]}', "a girl"),
+        (b'{"caption": "my <b>new</b> work<br />", "tags": ["solo"]}', "solo"),  # an artist's words
+        (b'{"caption": "thanks &amp; bye", "tag_string": "1girl solo"}', "1girl, solo"),
+        (b'{"category": "pixiv", "subcategory": "user", "caption": "New work!", "tags": ["solo"]}', "solo"),
+        (b'{"caption": "new", "tags": [{"name": "solo", "translated_name": "alone"}]}', "solo"),
+        (b'{"caption": "<p>thanks", "tags_general": ["1girl"], "tags": ["x"]}', "1girl"),
+        (b'{"caption": "a girl", "url": "http://x", "key": "0001"}', "a girl"),  # img2dataset
+        (
+            b'{"caption": "1girl, solo\\nA girl stands in the rain."}',
+            "1girl, solo, A girl stands in the rain.",
+        ),
+        (b'{"caption": "<p>a girl</p>", "tags": []}', "<p>a girl</p>"),
+        (b'{"tags": "long hair\\nblue eyes, :\\\\)"}', "long hair, blue eyes, :)"),
+        (b'{"tags": ["solo"]}\r\n\x1a', "solo"),
+        (b'{"tags": ["solo", "smile\\u001a"]}', "solo, smile"),
         (b'{"caption": "", "tags": ["solo"]}', "solo"),
         (b'{"caption": ""}', ""),
         (b'{"tags": []}', ""),
