@@ -73,8 +73,10 @@ def file_time(state: os.stat_result) -> int:
     return max(-(2**63), min(state.st_mtime_ns, 2**63 - 1))
 
 
-def member_names(location: Path, path: bytes, *, follow_links: bool = False) -> list[bytes]:
-    """The names of the images and of their sidecars in the archive at `path`. Raises as `read` does."""
+def member_names(
+    location: Path, path: bytes, *, follow_links: bool = False
+) -> tuple[list[bytes], str | None]:
+    """The images and their sidecars in the archive at `path`, and why there may be more. Raises as `read`."""
     kind = archive_kind(path)
     if kind is None:
         raise AccessError("no archive by its name")
@@ -83,7 +85,7 @@ def member_names(location: Path, path: bytes, *, follow_links: bool = False) -> 
             index = _index(file, state, kind)
     except OSError as problem:
         raise AccessError(_reason(problem)) from problem
-    return [*index.members, *index.sidecars]
+    return [*index.members, *index.sidecars], index.problem
 
 
 @contextmanager

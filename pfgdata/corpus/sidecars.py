@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Sidecars:
 
     names: dict[tuple[bytes, bytes], bytes]
     bases: frozenset[bytes]  # names and stems of the other files
+    problem: str | None = None  # why an archive may have more
 
     def of(self, image: bytes) -> bytes | None:
         """The name of the file that holds the caption of the image called `image`, or None.
@@ -76,7 +77,8 @@ def list_sidecars(location: Path, folder: bytes, *, follow_links: bool = False) 
     archive is broken.
     """
     if folder and not folder.endswith(b"/"):
-        return _sidecars_among(member_names(location, folder, follow_links=follow_links))
+        names, problem = member_names(location, folder, follow_links=follow_links)
+        return replace(_sidecars_among(names), problem=problem)
     try:
         with os.scandir(os.fsencode(location) + b"/" + folder) as entries:
             return _sidecars_among(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))

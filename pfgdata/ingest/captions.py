@@ -155,11 +155,14 @@ def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> di
         return before.of(folder, folder.images)
     report.orphans += [folder.shown(name) for name in sidecars.orphans]
     owners: dict[bytes, list[tuple[int, bytes]]] = {}
+    without: list[tuple[int, bytes]] = []
     for number, image in folder.images:
         name = sidecars.of(image)
-        if name is not None:
-            owners.setdefault(name, []).append((number, image))
+        (without if name is None else owners.setdefault(name, [])).append((number, image))
     texts: dict[int, str] = {}
+    if sidecars.problem:  # of an archive: a caption that is not there may only be lost
+        report.warnings.append((folder.shown(), sidecars.problem))
+        texts |= before.of(folder, without)
     for name, images in owners.items():
         try:
             text = read_caption(location, folder.key(name), follow_links=follow_links)

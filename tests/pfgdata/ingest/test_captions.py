@@ -257,3 +257,20 @@ def test_an_archive_that_is_gone_keeps_its_captions(tmp_path: Path) -> None:
     report = write_captions(store, segments)
     assert report.warnings == [(f"{tmp_path}/0.tar", "gone, or a link to nothing")]
     assert store.read_column("captions")["value"].to_pylist() == ["1girl"]
+
+
+def test_captions_that_a_cut_archive_no_longer_shows_are_kept(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "plain", 3)
+    webdataset(tmp_path / "0.tar", images, {f"part/{n:04d}.txt": b"tag %d" % n for n in range(3)})
+    store = new_store(tmp_path / "feats")
+    segments = plan_segments([tmp_path / "0.tar"], {})
+    ingest(segments, store, CheapTagger())
+    write_captions(store, segments)
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        edge = tar.getmembers()[-1].offset
+    whole = (tmp_path / "0.tar").read_bytes()
+    (tmp_path / "0.tar").write_bytes(whole[:edge])
+    report = write_captions(store, segments)
+    assert [place for place, _ in report.warnings] == [f"{tmp_path}/0.tar"]
+    assert report.warnings[0][1].startswith("cut off after ")
+    assert store.read_column("captions")["value"].to_pylist() == ["tag 0", "tag 1", "tag 2"]
