@@ -1,7 +1,7 @@
 """The index of a tar. A tar has no list of its members: each header says where the next one is.
 
 So a fault would cost all that follows; instead the next header is looked for. A hard link is its target's
-bytes once more, and a sparse file's bytes do not lie in one piece: that, a link or a device is not read.
+bytes once more; a sparse file, whose bytes do not lie in one piece, a symbolic link, a device are not read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def index_tar(file: BinaryIO, index: Index) -> bool:
     """Fill in the `index` of an open tar, with a problem where it is damaged; False where it is no tar."""
     if not _is_tar(file):
         return False
-    unmet: dict[bytes, bytes] = {}  # hard links whose target is no member yet that the index holds -> that
+    unmet: dict[bytes, bytes] = {}  # hard link -> its target, which is no image or sidecar
     for entry in _entries(file, index):
         if entry.isdir():
             continue
