@@ -22,7 +22,9 @@ def srgb(image: Image.Image, kind: str) -> _Array:
     """A loaded image of any mode in sRGB: RGB [H, W, 3], or RGBA [H, W, 4] where some pixel is not opaque."""
     if image.mode in ("F", "I") or image.mode.startswith("I;"):
         image = _eight_bits(image)
-    is_grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode == "La":  # multiplied by alpha; Pillow divides it on the way to LA alone
+        image = image.convert("LA")
+    is_grey = image.mode in ("1", "L", "LA")
     if image.has_transparency_data:
         return _srgb_with_alpha(image, is_grey=is_grey)
     if image.mode not in ("RGB", "L", "CMYK"):

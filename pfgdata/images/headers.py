@@ -1,4 +1,4 @@
-"""Headers that Pillow reads at a cost: frames of GIF and TIFF, the size of a JPEG XL, the extras of a PNG.
+"""Headers that Pillow reads at a cost or not at all: frames of GIF and TIFF, a JPEG XL's, extras of a PNG.
 
 Each reader is bounded, so that a file made to be slow is as cheap as any other.
 """
@@ -6,13 +6,15 @@ Each reader is bounded, so that a file made to be slow is as cheap as any other.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-__all__ = ["gif_frames", "jxl_size", "lean_pngs", "tiff_frames"]
+__all__ = ["JxlHeader", "gif_frames", "jxl_header", "lean_pngs", "tiff_frames"]
 
 # Blocks of a GIF, or directories of a TIFF, that are looked at: an honest GIF of this many blocks has 250 MB.
 _MOST_BLOCKS = 1 << 20
 _MOST_PAGES = 1 << 16
+_JXL_HEAD = 64  # bytes: its fields up to the last that is read have 186 bits
 
 _PNG_SIGNATURE = 8
 _PNG_NEEDED = frozenset(
@@ -90,44 +92,83 @@ def _only(data: bytes, kinds: frozenset[bytes]) -> bytes:
     return b"".join([*parts, data[at:]])
 
 
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """(W, H) of a JPEG XL, bare or in boxes. ValueError if it does not say; ISO/IEC 18181-1, SizeHeader."""
-    codestream = data if data.startswith(b"\xff\x0a") else _jxl_codestream(data)
+class JxlHeader(NamedTuple):
+    """What a JPEG XL says of itself: its size before it is turned, the EXIF number of the turn."""
+
+    width: int
+    height: int
+    orientation: int
+    is_animated: bool
+
+
+def jxl_header(data: bytes) -> JxlHeader:
+    """The header of a JPEG XL, bare or in boxes. ValueError if it has none; ISO/IEC 18181-1, annex D."""
+    codestream = data[:_JXL_HEAD] if data.startswith(b"\xff\x0a") else _jxl_codestream(data)
     if not codestream.startswith(b"\xff\x0a") or len(codestream) < 12:
         raise ValueError("no size in its header")
-    bits = int.from_bytes(codestream[2:12], "little")
+    take = _bits(codestream[2:])
+    width, height = _jxl_size(take)
+    if take(1) or not take(1):  # all as usual, or with no further fields
+        return JxlHeader(width, height, 1, False)
+    orientation = take(3) + 1
+    if take(1):  # the size it is meant to be shown at
+        _jxl_size(take)
+    if take(1):  # a preview
+        ranges = ((0, 16), (0, 32), (5, 1), (9, 33)) if take(1) else ((6, 1), (8, 65), (10, 321), (12, 1345))
+        _one_of(take, ranges)
+        if take(3) == 0:
+            _one_of(take, ranges)
+    return JxlHeader(width, height, orientation, bool(take(1)))
+
+
+def _bits(data: bytes) -> Callable[[int], int]:
+    """Takes so many bits at a time, the lowest of a byte first; zeros behind the end."""
+    bits = int.from_bytes(data, "little")
 
     def take(count: int) -> int:
         nonlocal bits
         value, bits = bits & ((1 << count) - 1), bits >> count
         return value
 
-    def side(*, small: bool) -> int:
-        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+    return take
 
+
+def _one_of(take: Callable[[int], int], ranges: tuple[tuple[int, int], ...]) -> int:
+    """A number: two bits choose how many more it has, and what is added."""
+    count, least = ranges[take(2)]
+    return take(count) + least
+
+
+def _jxl_size(take: Callable[[int], int]) -> tuple[int, int]:
+    """(W, H) of a SizeHeader."""
     small = bool(take(1))
-    height = side(small=small)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else _one_of(take, ((9, 1), (13, 1), (18, 1), (30, 1)))
+
+    height = side()
     ratio = take(3)
     if ratio == 0:
-        return side(small=small), height
+        return side(), height
     times, over = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
     return height * times // over, height
 
 
 def _jxl_codestream(data: bytes) -> bytes:
-    """The start of the codestream in an ISO base media file: box jxlc, or the first jxlp after its number."""
-    at = 0
+    """The start of the codestream in an ISO base media file: box jxlc, or the jxlp after their numbers."""
+    at, found = 0, b""
     for _ in range(_MOST_PAGES):
-        if at + 16 > len(data):
+        if at + 8 > len(data) or len(found) >= _JXL_HEAD:
             break
         length, kind = struct.unpack_from(">I4s", data, at)
         head = 16 if length == 1 else 8
+        if length == 1 and at + 16 <= len(data):
+            (length,) = struct.unpack_from(">Q", data, at + 8)
+        end = at + length if length else len(data)  # 0: to the end of the file
         if kind in (b"jxlc", b"jxlp"):
             start = at + head + (4 if kind == b"jxlp" else 0)
-            return data[start : start + 16]
-        if length == 1:
-            (length,) = struct.unpack_from(">Q", data, at + 8)
-        if length < head:  # 0: to the end of the file
+            found += data[start : min(end, start + _JXL_HEAD)]
+        if end < at + head:
             break
-        at += length
-    return b""
+        at = end
+    return found[:_JXL_HEAD]

@@ -24,6 +24,15 @@ _TURNS: dict[int, Callable[[_Array], object]] = {
     8: lambda array: cv2.rotate(array, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
+_INTEGERS = {
+    1: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    8: "h",
+    9: "i",
+}  # EXIF's types: BYTE, SHORT, LONG, the signed ones
+
 
 def upright(array: _Array, number: int) -> _Array:
     """Pixels [H, W, C] turned as the orientation of that number asks."""
@@ -45,8 +54,10 @@ def orientation(exif: bytes) -> int:
         (directory,) = struct.unpack_from(order + "I", block, 4)
         (count,) = struct.unpack_from(order + "H", block, directory)
         for entry in range(count):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", block, directory + 2 + 12 * entry)
-            if tag == 0x0112 and kind == 3:  # SHORT
+            at = directory + 2 + 12 * entry
+            tag, kind = struct.unpack_from(order + "HH", block, at)
+            if tag == 0x0112 and kind in _INTEGERS:
+                (value,) = struct.unpack_from(order + _INTEGERS[kind], block, at + 8)
                 return int(value) if value in _TURNS else 1
     except struct.error:  # an offset or count beyond the block
         pass

@@ -18,6 +18,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from pfgdata.errors import ContentError
 from pfgdata.images import Limits, decode, pixel_count
+from tests.pfgdata.images.kinds import INTEGERS, Turn, exif_block
+from tests.pfgdata.images.tiffs import tiff
 
 Array = npt.NDArray[np.uint8]
 
@@ -103,6 +105,21 @@ def test_no_exif_block_spoils_a_picture(block: bytes) -> None:
     assert decode(encoded(picture(), "png", exif=b"Exif\0\0MM\0*" + block)).format == "png"
 
 
+@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_turn_is_a_number_of_any_integer_type(kind: int, order: str) -> None:
+    turn = Turn(6, kind, order)
+    assert decode(encoded(picture(), "png", exif=exif_block(turn))).width == 30
+    for big in {False, order == "<"}:  # Pillow reads no BigTIFF whose first byte is the highest
+        data = tiff(np.asarray(picture()), turn, photometric=2, bits=8, order=order, big=big)
+        assert_close(decode(data).array, picture().transpose(Image.Transpose.ROTATE_270), within=0)
+
+
+def test_a_turn_of_another_type_is_none() -> None:
+    block = exif(6).replace(b"\x01\x12\0\3", b"\x01\x12\0\7")
+    assert decode(encoded(picture(), "png", exif=block)).width == 40
+
+
 def test_little_endian_exif_is_read_too() -> None:
     assert decode(encoded(picture(), "png", exif=exif(6, order="<"))).width == 30
 
@@ -112,6 +129,72 @@ def test_16_bit_grey_is_divided_by_257() -> None:
     for format in ("png", "tiff"):
         array = decode(encoded(Image.fromarray(values), format)).array
         assert np.array_equal(array, np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=2))
+
+
+def ramp(most: int) -> npt.NDArray[np.int64]:
+    """Whole numbers from 0 to `most`, [16, 32, 1]."""
+    return np.rint(np.linspace(0, most, 512)).astype(np.int64).reshape(16, 32, 1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_whose_white_is_0_is_no_negative(order: str, packed: bool) -> None:
+    for bits in (1, 8, 16):
+        most = 2**bits - 1
+        data = [
+            tiff(values, None, photometric=photometric, bits=bits, order=order, packed=packed)
+            for photometric, values in enumerate((most - ramp(most), ramp(most)))
+        ]
+        assert np.array_equal(decode(data[0]).array, decode(data[1]).array)
+        assert decode(data[0]).array[0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("form", "bits"), [(2, 16), (2, 32), (3, 32)])
+def test_a_tiffs_byte_order_and_packing_change_no_pixel(
+    form: int, bits: int, order: str, packed: bool
+) -> None:
+    values = ramp(1000) / 1000 if form == 3 else ramp(30_000)
+    plain = tiff(values, None, photometric=1, bits=bits, form=form)
+    data = tiff(values, None, photometric=1, bits=bits, form=form, order=order, packed=packed)
+    assert np.array_equal(decode(data).array, decode(plain).array)
+    assert decode(data).array[-1, -1, 0] == (255 if form == 3 else 116)  # 30,000 of 65,535
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_whose_channels_lie_apart_is_read(bits: int, order: str) -> None:
+    values = np.asarray(picture(), np.int64) * (2**bits // 255)
+    for planar in (False, True):
+        data = tiff(values, None, photometric=2, bits=bits, order=order, planar=planar)
+        assert_close(decode(data).array, picture(), within=1)
+        alpha = tiff(
+            np.dstack([values, values[..., 0]]),
+            None,
+            photometric=2,
+            bits=bits,
+            order=order,
+            planar=planar,
+            extra=(2,),
+        )
+        assert_close(decode(alpha).array[..., :3], picture(), within=1)
+
+
+def test_12_bits_of_grey_reach_white() -> None:
+    data = tiff(ramp(4095), None, photometric=1, bits=12)
+    assert decode(data).array[..., 0].ravel()[[0, 255, 511]].tolist() == [0, 127, 255]
+
+
+def test_a_grey_that_is_multiplied_by_its_alpha_is_divided_again() -> None:
+    two = np.full((4, 4, 2), 100)
+    two[..., 1] = 128
+    assert decode(tiff(two, None, photometric=1, bits=8, extra=(1,))).array[0, 0].tolist() == [
+        199,
+        199,
+        199,
+        128,
+    ]
 
 
 def test_16_bit_colour_keeps_its_high_byte_and_its_alpha() -> None:
@@ -287,4 +370,5 @@ def test_flipped_bytes_give_an_image_or_one_line(data: st.DataObject) -> None:
 def test_the_header_says_how_many_pixels_there_are() -> None:
     for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"):
         assert pixel_count(encoded(picture(), kind)) == 1200
+    assert pixel_count(png(50_000, 50_000, 1, 0, b"")) == 2_500_000_000  # over the usual limit too
     assert pixel_count(b"") == pixel_count(b"no image") == pixel_count(encoded(picture(), "png")[:20]) == 0

@@ -166,6 +166,48 @@ def test_a_jpeg_xl_is_decoded_and_judged_by_its_header(size: tuple[int, int], lo
         decode(data, limits=Limits(max_pixels=size[0] * size[1] - 1))
 
 
+# Three pictures of 20 x 10, red, lime and blue, by cjxl 0.7, lossless.
+ANIMATED_JXL = bytes.fromhex(
+    "ff0a4870c100028a4b020802920900005c004b188b1500d48c3118c70b4400f0492423e30f40dc8f0608029209000050"
+    "004b188b15805db0ff021100086d570060d2faf703080292050044004b188b15805dd8ff021100008f7ea3f803"
+)
+
+
+def test_of_an_animated_jpeg_xl_no_picture_is_given_for_the_first() -> None:
+    boxes = b"\0\0\0\x0cJXL \r\n\x87\n" + struct.pack(">I4s", 8 + len(ANIMATED_JXL), b"jxlc") + ANIMATED_JXL
+    for data in (ANIMATED_JXL, boxes):
+        assert pixel_count(data) == 200
+        with pytest.raises(ContentError, match="animated JPEG XL"):
+            decode(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_within_a_jpeg_xl_is_turned_as_the_file_says(orientation: int) -> None:
+    import pillow_jxl
+
+    make: Any = pillow_jxl.Encoder  # its annotations lack the mode
+    image = Image.merge("RGB", [Image.linear_gradient("L").resize((40, 30))] * 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    jpeg = saved(image, "jpeg", exif=exif)
+    packed = decode(bytes(make(mode="RGB", lossless=True)(jpeg, 40, 30, jpeg_encode=True)))
+    assert packed.format == "jxl"
+    assert np.array_equal(packed.array, decode(jpeg).array)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif", "jxl"])
+def test_a_file_that_says_nothing_of_itself_is_a_picture(format: str, mode: str) -> None:
+    import pillow_heif
+    import pillow_jxl  # noqa: F401  (registers what `saved` needs)
+
+    pillow_heif.register_heif_opener()
+    image = Image.new("L", (64, 48), 90).convert(mode.removesuffix("A") if format == "jpeg" else mode)
+    pixels = decode(saved(image, format))
+    assert (pixels.array.shape, pixels.width, pixels.height, pixels.frames) == ((48, 64, 3), 64, 48, 1)
+    assert abs(int(pixels.array[0, 0, 0]) - 90) < 9
+
+
 def test_a_heic_is_decoded_and_exif_turns_it_no_second_time() -> None:
     import pillow_heif  # turns by the file's own box, the only one that counts there
 
