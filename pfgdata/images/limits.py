@@ -18,6 +18,11 @@ class Limits:
     min_side: int = 1  # pixels
     max_aspect: float = math.inf  # longer to shorter side
 
+    @classmethod
+    def of_stored(cls, width: int, height: int) -> Limits:
+        """The usual bounds, or as many pixels as an image of a store has: its ingest allowed it."""
+        return cls(max_pixels=max(cls().max_pixels, width * height))
+
     def require(self, width: int, height: int) -> None:
         """Raise ContentError unless an image of `width` x `height` pixels keeps every bound."""
         if width * height > self.max_pixels:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.corpus import ordered_pool, read
+from pfgdata.corpus import MAX_BYTES, ordered_pool, read
 from pfgdata.errors import AccessError, ImageError
-from pfgdata.images import BucketPolicy, CropBox, bucket_sizes, crop_to_bucket, decode
+from pfgdata.images import BucketPolicy, CropBox, Limits, bucket_sizes, crop_to_bucket, decode
 from pfgdata.latents.plan import (
     LatentOptions,
     LatentPlan,
@@ -290,7 +290,10 @@ def _crop(item: Missing, roots: Mapping[str, str], size: tuple[int, int]) -> _Cr
     assert item.keys
     for key in item.keys:
         try:
-            data = read(Path(roots[key.root]), key, follow_links=True).data  # its content decides, below
+            # its content decides, below
+            data = read(
+                Path(roots[key.root]), key, max_bytes=max(MAX_BYTES, item.size), follow_links=True
+            ).data
         except ImageError as problem:  # of the file; the content was read at its ingest
             failure = _Cropped(item, key, None, None, AccessError.kind, str(problem))
             continue
@@ -303,7 +306,8 @@ def _crop(item: Missing, roots: Mapping[str, str], size: tuple[int, int]) -> _Cr
 
 def _crop_of(item: Missing, key: ImageKey, data: bytes, size: tuple[int, int]) -> _Cropped:
     try:
-        return _Cropped(item, key, *crop_to_bucket(decode(data).array, size))
+        pixels = decode(data, limits=Limits.of_stored(item.width, item.height)).array
+        return _Cropped(item, key, *crop_to_bucket(pixels, size))
     except ImageError as problem:
         return _Cropped(item, key, None, None, problem.kind, str(problem))
     except MemoryError:

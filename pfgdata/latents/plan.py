@@ -37,10 +37,11 @@ class LatentOptions:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One image to encode: its content, where it may be read, and its size in pixels as stored."""
+    """One image to encode: its content, where it may be read, its bytes, and its size in pixels as stored."""
 
     content_id: bytes
     keys: tuple[ImageKey, ...]  # of every visible row with this content, latest first
+    size: int
     width: int
     height: int
 
@@ -58,7 +59,7 @@ class LatentPlan:
     done: int  # contents with a latent in the set
     failed_before: int  # contents that are no usable image for this set
     missing: dict[int, npt.NDArray[np.int64]]
-    table: pa.Table  # key columns, width, height, content_id
+    table: pa.Table  # key columns, size, width, height, content_id
     starts: npt.NDArray[np.int64]  # [contents + 1]
 
     @property
@@ -80,7 +81,8 @@ class LatentPlan:
         for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
             mine = rows[end - count : end]
             keys = tuple(key_of(row) for row in mine)
-            yield Missing(mine[0]["content_id"].bytes, keys, mine[0]["width"], mine[0]["height"])
+            first = mine[0]
+            yield Missing(first["content_id"].bytes, keys, first["size"], first["width"], first["height"])
 
 
 def latent_identity(vae: Vae, policy: BucketPolicy) -> LatentIdentity:
@@ -128,7 +130,7 @@ def plan_latents(
 
     Raises StoreError when the selection is of another snapshot.
     """
-    images = snapshot.images([*KEY_COLUMNS, "width", "height", "content_id"])
+    images = snapshot.images([*KEY_COLUMNS, "size", "width", "height", "content_id"])
     every = ids_as_keys(content_ids_of(images["content_id"]))
     ids = np.unique(every[snapshot.positions(selection)])
     done, failed = ids_as_keys(np.empty((0, 16), np.uint8)), ids_as_keys(np.empty((0, 16), np.uint8))

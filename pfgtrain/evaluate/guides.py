@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, WalkCounts, walk
 from pfgdata.errors import AccessError, ConfigError, ContentError
-from pfgdata.images import decode
+from pfgdata.images import Limits, decode
 from pfgdata.records import Selection, content_id, shown
 from pfgdata.store import KEY_COLUMNS, Snapshot, Store, key_of
 
@@ -45,6 +45,7 @@ class Guide:
     views: tuple[Path, ...]
     style: str | None = None
     tags: frozenset[str] | None = None
+    limits: Limits = field(default_factory=Limits)  # of its images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +56,11 @@ class View:
     pixels: npt.NDArray[np.uint8]
 
 
-def read_view(path: Path) -> View:
-    """Read and decode one image of a guide. Raises AccessError or ContentError naming the file."""
+def read_view(guide: Guide, path: Path) -> View:
+    """Read and decode `path`, one image of a guide. Raises AccessError or ContentError naming the file."""
     try:
         data = path.read_bytes()
-        return View(content_id=content_id(data), pixels=decode(data).array)
+        return View(content_id=content_id(data), pixels=decode(data, limits=guide.limits).array)
     except OSError as error:
         raise AccessError(f"{path}: guide cannot be read ({error.strerror})") from None
     except ContentError as error:
@@ -87,10 +88,10 @@ def guides_of_selection(store: Store, snapshot: Snapshot, selection: Selection) 
     Order is the selection's; of one character the first 4 distinct images are taken.
     """
     images = selection.distinct()
-    columns = [*KEY_COLUMNS, "character", "character_score"]
+    columns = [*KEY_COLUMNS, "width", "height", "character", "character_score"]
     table = snapshot.images(columns).take(pa.array(snapshot.positions(images)))
     threshold, roots = selection.thresholds.get("character", 0.85), store.roots()
-    found: dict[tuple[str | None, str], list[tuple[str, Path]]] = {}
+    found: dict[tuple[str | None, str], list[tuple[str, Path, Limits]]] = {}
     for row in table.to_pylist():
         key = key_of(row)
         if key.member is not None:
@@ -100,9 +101,15 @@ def guides_of_selection(store: Store, snapshot: Snapshot, selection: Selection) 
         views = found.setdefault((row["character"], "") if known else (None, str(key)), [])
         if len(views) < MOST_VIEWS:
             place = roots.get(key.root, key.root)
-            views.append((shown(key.path), Path(place) / os.fsdecode(key.path)))
+            limits = Limits.of_stored(row["width"], row["height"])
+            views.append((shown(key.path), Path(place) / os.fsdecode(key.path), limits))
     return [
-        Guide(name=views[0][0], character=character, views=tuple(path for _, path in views))
+        Guide(
+            name=views[0][0],
+            character=character,
+            views=tuple(path for _, path, _ in views),
+            limits=max((limits for *_, limits in views), key=lambda limits: limits.max_pixels),
+        )
         for (character, _), views in found.items()
     ]
 

@@ -58,7 +58,7 @@ def evaluate(
     options, progress, started = options or EvaluateOptions(), progress or NoProgress(), time.perf_counter()
     require_possible(model, guides, judge=judge, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
-    ids = [read_view(guide.views[0]).content_id for guide in guides]
+    ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
     about, taggers = _about(model), {TAGGER: model.tagger, **({JUDGE: judge} if judge else {})}
     viewers = [
         Viewer(role=role, tagger=tagger, threshold=options.threshold) for role, tagger in taggers.items()

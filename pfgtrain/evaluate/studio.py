@@ -73,7 +73,7 @@ class Studio:
         def through_vae() -> Iterator[Pixels]:
             for number, guide in enumerate(guides):
                 for view, path in enumerate(guide.views):
-                    pixels = read_view(path).pixels
+                    pixels = read_view(guide, path).pixels
                     if not view:
                         raw.append(self._look([pixels], [number]))
                         self._keep(self._small(pixels), number, guide.name, "guide")

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.corpus import read
+from pfgdata.corpus import MAX_BYTES, read
 from pfgdata.errors import ContentError, ImageError
-from pfgdata.images import decode
+from pfgdata.images import Limits, decode
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Selection, TaggerIdentity, content_id
 from pfgdata.store import Snapshot, Store, key_of, require_same_tagger
@@ -64,10 +64,11 @@ class TrainingImages:
         (record,) = self.snapshot.rows(shard, selection.rows[row : row + 1]).to_pylist()
         key = key_of(record)
         try:
-            data = read(Path(self._roots.get(key.root, key.root)), key).data
+            place = Path(self._roots.get(key.root, key.root))
+            data = read(place, key, max_bytes=max(MAX_BYTES, record["size"])).data
             if content_id(data) != selection.content_ids[row].tobytes():
                 raise ContentError("changed")
-            return decode(data).array
+            return decode(data, limits=Limits.of_stored(record["width"], record["height"])).array
         except ImageError:
             return None
 

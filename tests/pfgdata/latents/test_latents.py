@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import StoreError
-from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, decode, nearest_buckets
+from pfgdata.images import BucketPolicy, Limits, bucket_sizes, crop_to_bucket, decode, nearest_buckets
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.latents import LatentOptions, LatentReport, encode_latents, plan_latents, probe_image
 from pfgdata.records import ImageKey, Selection
@@ -276,3 +278,13 @@ def test_the_probe_tells_what_the_latents_are_of(mixed_store: Store, vae: Vae) -
     (latent_set,) = mixed_store.latent_sets()
     mean = vae.encode(probe_image(vae.factor)[None])[0][0]
     np.testing.assert_allclose(np.array(latent_set.info.probe), mean, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_an_ingest_admitted_beyond_the_usual_limit_gets_its_latent(tmp_path: Path, vae: Vae) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("L", (20_200, 10_000), 200).save(tmp_path / "images" / "scan.jpg")
+    store, segments = new_store(tmp_path / "feats"), plan_segments([tmp_path / "images"], {})
+    ingest(segments, store, CheapTagger(), options=replace(INGEST, limits=Limits(max_pixels=400_000_000)))
+    report = encode(store, vae)
+    assert (report.encoded, report.failures) == (1, [])

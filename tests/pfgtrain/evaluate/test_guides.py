@@ -80,11 +80,13 @@ def test_a_folder_that_is_not_there_or_holds_no_image_is_refused(tmp_path: Path)
 
 
 def test_a_guide_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    absent, bad = tmp_path / "absent.png", tmp_path / "bad.png"
+    guide = Guide(name="both", character=None, views=(absent, bad))
     with pytest.raises(AccessError, match=r"absent\.png: guide cannot be read"):
-        read_view(tmp_path / "absent.png")
-    (tmp_path / "bad.png").write_bytes(b"no image")
+        read_view(guide, absent)
+    bad.write_bytes(b"no image")
     with pytest.raises(ContentError, match=r"bad\.png: no guide that can be used"):
-        read_view(tmp_path / "bad.png")
+        read_view(guide, bad)
 
 
 def test_characters_of_a_selection_guide_once_with_four_views_at_most(tmp_path: Path) -> None:

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from pfgdata.corpus import plan_segments
 from pfgdata.errors import IdentityError
+from pfgdata.images import Limits
+from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.store import Store
 from pfgtrain.base import Base
-from pfgtrain.evaluate import TrainingImages, training_images
+from pfgtrain.evaluate import TrainingImages, guides_of_selection, training_images
+from pfgtrain.evaluate.guides import read_view
 from pfgtrain.evaluate.measures import cosines
+from tests.conftest import new_store
 from tests.doubles import CheapTagger
 from tests.pfgtrain.export.small_run import record_of
 from tests.pfgtrain.small_store import FEATURE_DIM, build_store, content_of, feature_of
@@ -78,3 +84,16 @@ def test_a_file_that_is_not_here_has_no_pixels(store: Store, base: Base) -> None
 def test_a_store_of_another_tagger_is_refused(store: Store, base: Base) -> None:
     with pytest.raises(IdentityError, match="cheap"):
         training_images(store, record_of(base), tagger=CheapTagger(recipe="webui").identity)
+
+
+@pytest.mark.slow
+def test_what_an_ingest_admitted_beyond_the_usual_limit_can_be_looked_at(tmp_path: Path, base: Base) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("L", (20_200, 10_000), 200).save(tmp_path / "images" / "scan.jpg")
+    store, segments = new_store(tmp_path / "feats"), plan_segments([tmp_path / "images"], {})
+    ingest(segments, store, CheapTagger(), options=IngestOptions(limits=Limits(max_pixels=400_000_000)))
+    pixels = trained(store, base).pixels(0)
+    assert pixels is not None
+    assert pixels.shape == (10_000, 20_200, 3)
+    (guide,) = guides_of_selection(store, store.snapshot(), store.snapshot().everything)
+    assert read_view(guide, guide.views[0]).pixels.shape == (10_000, 20_200, 3)
