@@ -119,11 +119,12 @@ def _reason(problem: Exception | None) -> str:
     return "no picture in it" if text == "not identified by this driver" else text or type(problem).__name__
 
 
-def pixel_count(data: bytes) -> int:
-    """How many pixels the header of an image file's bytes states, undecoded; 0 where it cannot be read."""
+def pixel_count(data: bytes, *, limits: Limits = Limits()) -> int:  # noqa: B008
+    """How many pixels the header of an image file's bytes states; 0 where `decode` will decode none."""
     try:
         kind = _kind(data)
         width, height = jxl_header(data)[:2] if kind == "jxl" else _opened(data, kind).size
+        limits.require(width, height)
     except Exception:  # decode will say what it is
         return 0
     return int(width * height)

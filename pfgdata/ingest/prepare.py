@@ -172,7 +172,8 @@ class Preparer:
             return Copied(task, stat)
         self._decoding.add(id(task))
         try:
-            with self._room.room_for(pixel_count(result.data), patience=self._options.image_seconds / 2):
+            pixels = pixel_count(result.data, limits=self._options.limits)
+            with self._room.room_for(pixels, patience=self._options.image_seconds / 2):
                 square = self._square(result.data)
         finally:
             seconds["decode"] = time.perf_counter() - read_until
