@@ -12,9 +12,12 @@ What `import pfgdata` offers, loaded when first asked for; a room's whole offer 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as typing has it, whose import takes as long as all else before Ctrl-C is ours
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from pfgdata.corpus import plan_segments
     from pfgdata.errors import PfgError
     from pfgdata.latents import encode_latents

@@ -1,8 +1,17 @@
-"""`python -m pfgdata`: the same as the command `pfgdata`."""
+"""The command `pfgdata`, and `python -m pfgdata`: Ctrl-C ends it from its first moments on."""
 
 from __future__ import annotations
 
-from pfgdata.cli import main
+from pfgdata.interrupts import end_on_interrupt
+
+
+def main() -> None:
+    """Run it with the process's arguments, and exit."""
+    end_on_interrupt()
+    from pfgdata.cli import main as run  # 0.1 s of imports
+
+    run()
+
 
 if __name__ == "__main__":
     main()

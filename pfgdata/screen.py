@@ -5,18 +5,19 @@ Results pipe through stdout, words for people go to stderr; control characters i
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from pfgdata.errors import PfgError
+from pfgdata.interrupts import INTERRUPTED, raise_on_interrupt
 
 if TYPE_CHECKING:
     import typer
@@ -26,22 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIXABLE",
-    "INTERRUPTED",
     "ScreenProgress",
-    "Stop",
     "duration",
     "make_app",
     "one_line_error",
+    "print_json",
+    "print_line",
     "printable",
     "run_app",
     "show_facts",
     "show_table",
-    "stop_on_interrupt",
 ]
 
 PLAIN_SECONDS = 10.0  # between two lines where stderr is no terminal
-_STOPPING = b"\nstopping after this batch; what is done is kept; Ctrl-C again to stop at once\n"
-DONE, FIXABLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FIXABLE, USAGE = 0, 1, 2  # and INTERRUPTED: exit codes
 
 
 @dataclass(slots=True)
@@ -135,36 +134,6 @@ class ScreenProgress:
         print(text, file=self._stream, flush=True)
 
 
-@dataclass(slots=True)
-class Stop:
-    """Whether the user asked to stop; called by the library between two batches."""
-
-    asked: bool = False
-
-    def __call__(self) -> bool:
-        """True from the first Ctrl-C on."""
-        return self.asked
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a Stop, so that finished work is committed; the next is real."""
-    stop = Stop()
-
-    def ask(number: int, frame: object) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-        os.write(2, _STOPPING)  # not print: the signal may have come in the middle of one
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, stream: IO[str] | None = None
 ) -> None:
@@ -197,6 +166,20 @@ def show_facts(facts: Mapping[str, object], *, stream: IO[str] | None = None) ->
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         print(f"{name:<{width}}  {printable(str(value))}", file=stream or sys.stderr)
+
+
+def print_line(text: object) -> None:
+    """Print a line of a result on stdout: exact into a pipe or file, `printable` on a terminal."""
+    line = str(text)
+    print(printable(line) if sys.stdout.isatty() else line)
+
+
+def print_json(value: Any) -> None:
+    r"""Print `value` as JSON on one line of stdout; on a terminal control characters stand as `\uNNNN`."""
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    if sys.stdout.isatty() and not line.isprintable():
+        line = "".join(letter if letter.isprintable() else _json_escape(letter) for letter in line)
+    print(line)
 
 
 def printable(text: str) -> str:
@@ -271,10 +254,13 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
         warnings.simplefilter("ignore")
         for library in ("DIFFUSERS", "TRANSFORMERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = app(args, prog_name=name, standalone_mode=False)
-        if sys.stdout is not None:  # None where the shell closed it
-            sys.stdout.flush()
+        with raise_on_interrupt():
+            code = app(args, prog_name=name, standalone_mode=False)
+            if sys.stdout is not None:  # None where the shell closed it
+                sys.stdout.flush()
         if code == INTERRUPTED:  # typer makes this of a KeyboardInterrupt, and says nothing
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else DONE)
@@ -302,6 +288,11 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
 def _help_hint(error: typer.TyperException) -> str:
     path = getattr(getattr(error, "ctx", None), "command_path", None)
     return f" (see {path} --help)" if path else ""
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
 
 
 def _console(stream: IO[str]) -> Console:

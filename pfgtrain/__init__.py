@@ -13,9 +13,12 @@ stand in the modules of their names:
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as typing has it, whose import takes as long as all else before Ctrl-C is ours
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from pfgtrain.adapter import PFGLinear
     from pfgtrain.base import Base
     from pfgtrain.checkpoint import RunRecord

@@ -17,6 +17,8 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.errors": 0,
     "pfgdata.records": 1,
     "pfgdata.files": 1,
+    "pfgdata.paths": 1,
+    "pfgdata.interrupts": 1,
     "pfgdata.hub": 2,
     "pfgdata.vocabulary": 2,
     "pfgdata.images": 2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
@@ -24,7 +23,8 @@ from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
-from pfgdata.screen import INTERRUPTED, make_app, run_app
+from pfgdata.interrupts import INTERRUPTED
+from pfgdata.screen import make_app, run_app
 
 __all__ = ["app", "main"]
 
@@ -48,8 +48,6 @@ app.command("doctor", epilog=DOCTOR_EXAMPLE)(doctor)
 
 def main() -> NoReturn:
     """Run `pfgdata` with the process's arguments, and exit."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no command
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         run_app(app, name="pfgdata")
     except SystemExit as leaving:

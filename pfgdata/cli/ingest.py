@@ -12,7 +12,8 @@ import typer
 
 from pfgdata.cli.options import DryRun, Json, StoreOption, Threads, print_json, show_failures
 from pfgdata.errors import ConfigError
-from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
+from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
+from pfgdata.screen import ScreenProgress, duration, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.corpus import WalkOptions

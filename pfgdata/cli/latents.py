@@ -19,7 +19,8 @@ from pfgdata.cli.options import (
     show_failures,
     thresholds,
 )
-from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
+from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
+from pfgdata.screen import ScreenProgress, duration, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.images import BucketPolicy

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pfgdata.screen import INTERRUPTED, ScreenProgress, duration, show_facts, stop_on_interrupt
+from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
+from pfgdata.screen import ScreenProgress, duration, show_facts
 from pfgtrain.cli.options import DryRun, Json
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 

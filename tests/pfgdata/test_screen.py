@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +19,6 @@ from pfgdata.screen import (
     run_app,
     show_facts,
     show_table,
-    stop_on_interrupt,
 )
 
 _NO_MEMORY = "error: out of memory; ask for smaller batches or fewer threads"
@@ -213,17 +210,6 @@ def test_debugging_lets_every_traceback_through(monkeypatch: pytest.MonkeyPatch)
     app.command()(run)
     with pytest.raises(QueryError):
         run_app(app, args=[])
-
-
-def test_the_first_interrupt_asks_to_stop_and_the_second_stops() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with stop_on_interrupt() as stop:
-        assert not stop()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
