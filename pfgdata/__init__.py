@@ -1,8 +1,8 @@
 """pfgdata: a folder of images to a searchable feature store.
 
 What `import pfgdata` offers, loaded when first asked for; a room's whole offer is at its own door, as in
-`from pfgdata.store import Snapshot`. The functions `ingest` and `encode_latents` stand at the doors of
-`pfgdata.ingest` and `pfgdata.latents`: the room has the name already.
+`from pfgdata.store import Snapshot`. The function `ingest` stands at the door of `pfgdata.ingest` only: the
+room has the name already.
 
     from pfgdata import Store, Thresholds, select
     store = Store.open(Path("feats"))

@@ -1,7 +1,7 @@
 """From a task to the tagger's square: read, hash, decode, shrink. Runs in the pool's threads.
 
-A decoder that does not return costs its thread. After four of those the pixels are made in processes, which
-can be killed.
+A decoder that does not return keeps its thread, and a core, until the run ends; another thread takes its
+place. After four of those the pixels are made in processes, which can be killed.
 """
 
 from __future__ import annotations

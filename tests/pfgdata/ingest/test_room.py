@@ -36,13 +36,18 @@ def test_one_image_always_has_room_and_then_alone() -> None:
     assert most_at_once([300, 40, 300, 40]) == 300
 
 
-def test_small_images_wait_for_nobody() -> None:
+def seconds_beside_a_full_room(pixels: int, *, patience: float) -> float:
+    """How long one of `pixels` waits in a room of 100 that another fills and never leaves."""
     room = PixelRoom(100, small=10)
-    with room.room_for(100, patience=10), room.room_for(10, patience=0):
-        pass
+    with room.room_for(100, patience=10):
+        begun = time.monotonic()
+        with room.room_for(pixels, patience=patience):
+            return time.monotonic() - begun
+
+
+def test_small_images_wait_for_nobody() -> None:
+    assert seconds_beside_a_full_room(10, patience=5) < 2
 
 
 def test_who_never_leaves_stops_the_others_for_their_patience_only() -> None:
-    room = PixelRoom(100, small=10)
-    with room.room_for(100, patience=10), room.room_for(100, patience=0.01):
-        pass
+    assert 0.2 <= seconds_beside_a_full_room(11, patience=0.2) < 10
