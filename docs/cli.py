@@ -23,7 +23,9 @@ Written by `python -m docs.cli` from the apps; change the help texts, not this f
 
 Results go to stdout, everything for people to stderr. Exit codes: 0 done (also with named failures of single
 images), 1 a user can fix it, 2 wrong usage, 130 interrupted. `PFG_STORE` sets the default store,
-`PFG_DEBUG=1` shows the traceback of an error.
+`PFG_DEBUG=1` shows the traceback of an error. In every path, also of a recipe, a `~` that the shell has left
+(`--store=~/feats`) is the home, unless something of just that name is there; `./~/feats` is in a folder `~`.
+On a terminal control characters are shown escaped; into a pipe or a file results go as they are.
 """
 
 

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from pfgdata.errors import PfgError
 from pfgdata.interrupts import INTERRUPTED, raise_on_interrupt
+from pfgdata.paths import is_text
 
 if TYPE_CHECKING:
     import typer
@@ -30,6 +31,7 @@ __all__ = [
     "ScreenProgress",
     "duration",
     "make_app",
+    "on_terminal",
     "one_line_error",
     "print_json",
     "print_line",
@@ -168,16 +170,20 @@ def show_facts(facts: Mapping[str, object], *, stream: IO[str] | None = None) ->
         print(f"{name:<{width}}  {printable(str(value))}", file=stream or sys.stderr)
 
 
+def on_terminal() -> bool:
+    """Whether stdout is a terminal, which obeys escape sequences; it is None where the shell closed it."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def print_line(text: object) -> None:
     """Print a line of a result on stdout: exact into a pipe or file, `printable` on a terminal."""
-    line = str(text)
-    print(printable(line) if sys.stdout.isatty() else line)
+    print(printable(str(text)) if on_terminal() else text)
 
 
 def print_json(value: Any) -> None:
     r"""Print `value` as JSON on one line of stdout; on a terminal control characters stand as `\uNNNN`."""
     line = json.dumps(value, ensure_ascii=False, default=str)
-    if sys.stdout.isatty() and not line.isprintable():
+    if on_terminal() or not is_text(line):
         line = "".join(letter if letter.isprintable() else _json_escape(letter) for letter in line)
     print(line)
 
@@ -255,7 +261,8 @@ def run_app(app: typer.Typer, *, args: Sequence[str] | None = None, name: str | 
         for library in ("DIFFUSERS", "TRANSFORMERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no command
-        sys.stdout.reconfigure(errors="backslashreplace")
+        exact = sys.stdout.encoding.lower() == "utf-8"  # it has every letter: left are the bytes of a path
+        sys.stdout.reconfigure(errors="surrogateescape" if exact else "backslashreplace")
     try:
         with raise_on_interrupt():
             code = app(args, prog_name=name, standalone_mode=False)

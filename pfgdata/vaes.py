@@ -195,7 +195,7 @@ def _factor(config: Mapping[str, Any]) -> int:
 def _config(path: Path) -> dict[str, Any]:
     """A part's config.json, with `block_out_channels` in it."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ModelNotFoundError(
             f"{path} is missing; put a whole diffusers base there, or try --base demo"

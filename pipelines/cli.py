@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
+from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, run_app, show_table
 
 __all__ = ["app", "main"]
@@ -23,10 +24,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def recipe(
     name: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a shipped one.")],
     out: Annotated[
-        Path | None, typer.Option(help="The folder for what is made.", show_default="NAME-out")
+        Path | None,
+        typer.Option(parser=user_folder, help="The folder for what is made.", show_default="NAME-out"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The folder of images.", show_default="the recipe's")
+        Path | None,
+        typer.Option(parser=user_path, help="The folder of images.", show_default="the recipe's"),
     ] = None,
 ) -> None:
     """Run a recipe: ingest, query, latents, fit, evaluate, generate."""

@@ -16,6 +16,7 @@ from pfgdata.errors import ConfigError
 from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestOptions
 from pfgdata.latents import LatentOptions
+from pfgdata.paths import user_path
 from pfgtrain.config import FitConfig, read_table
 from pfgtrain.evaluate import EvaluateOptions
 from pfgtrain.generate import GenerateOptions
@@ -94,17 +95,21 @@ class Recipe:
     evaluate: EvaluateTable | None
     generate: GenerateTable | None
 
+    def path(self, text: str) -> Path:
+        """The path that this recipe means by `text`, relative to its own folder."""
+        return user_path(text, start=self.folder)
+
     def place(self, name: str) -> str:
         """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
-        beside = self.folder / name
+        beside = self.path(name)
         return str(beside.absolute()) if name != DEMO and beside.exists() else name
 
 
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path, or the name of one that is shipped. Raises ConfigError."""
     shipped = RECIPES / f"{name}.toml"
-    if Path(name).is_file():
-        return Path(name)
+    if (named := user_path(name)).is_file():
+        return named
     if shipped.is_file():
         return shipped
     names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
@@ -114,7 +119,7 @@ def find_recipe(name: str) -> Path:
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises ConfigError naming file, table and key."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError) as problem:
         raise ConfigError(f"{path}: cannot be read as TOML ({problem})") from problem
     known = {

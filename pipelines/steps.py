@@ -85,7 +85,7 @@ class _Run:
         options = _options(IngestOptions, table)
         if tagger.batch_size:  # fixed by its graph
             options = replace(options, batch_size=tagger.batch_size)
-        segments = plan_segments([self._images or self._recipe.folder / table.images], store.roots())
+        segments = plan_segments([self._images or self._recipe.path(table.images)], store.roots())
         report = ingest(
             segments,
             store,
@@ -143,15 +143,15 @@ class _Run:
 
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
-        named, init = (name and self._place(name) for name in (config.base, config.init))
-        config = replace(config, base=named, init=init)
+        names = (config.base, config.base_config, config.init)
+        base, configs, init = (name and self._place(name) for name in names)
+        config = replace(config, base=base, base_config=configs, init=init)
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
-        base = base_of(data, config, run_dir=self._run_dir)
         report = fit(
             data,
-            base,
+            base_of(data, config, run_dir=self._run_dir),
             config,
             run_dir=self._run_dir,
             resume=(self._run_dir / "run.json").is_file(),
@@ -168,8 +168,8 @@ class _Run:
 
     def evaluate(self, table: EvaluateTable) -> str:
         """Measure guide fidelity, before the fit too where the run kept a checkpoint of its start."""
-        guides = guides_of_folder(self._recipe.folder / table.guides)
-        judge = OnnxTagger.load(table.judge, what="judge") if table.judge else None
+        guides = guides_of_folder(self._recipe.path(table.guides))
+        judge = OnnxTagger.load(self._recipe.place(table.judge), what="judge") if table.judge else None
         options = _options(EvaluateOptions, table)
         places = {"fit": find_checkpoint(self._run_dir)}
         start = checkpoints(self._run_dir)[0]
@@ -196,7 +196,7 @@ class _Run:
 
     def generate(self, table: GenerateTable) -> str:
         """Make pictures of the guides, and with a run to show beside its too."""
-        guides = [self._recipe.folder / guide for guide in table.guides]
+        guides = [self._recipe.path(guide) for guide in table.guides]
         runs = {"pictures": self._run_dir}
         if table.beside:
             runs[f"pictures-{table.beside}"] = resolve(table.beside, what="run").folder

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pfgdata.cli.options import DryRun, Json, StoreArgument, print_json
-from pfgdata.screen import ScreenProgress, show_facts
+from pfgdata.cli.options import DryRun, Json, StoreArgument
+from pfgdata.screen import ScreenProgress, print_json, show_facts
 
 __all__ = ["EXAMPLE", "compact"]
 

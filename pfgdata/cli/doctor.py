@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pfgdata.cli.options import Json, print_json
-from pfgdata.screen import FIXABLE, show_facts
+from pfgdata.cli.options import Json
+from pfgdata.screen import FIXABLE, print_json, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.taggers import DoctorReport

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from pfgdata.cli.options import DryRun, Json, StoreOption, Threads, print_json, show_failures
+from pfgdata.cli.options import DryRun, Json, StoreOption, Threads, show_failures
 from pfgdata.errors import ConfigError
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.screen import ScreenProgress, duration, show_facts
+from pfgdata.paths import user_path
+from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.corpus import WalkOptions
@@ -43,6 +44,7 @@ def ingest(
         list[Path],
         typer.Argument(
             metavar="IMAGES...",
+            parser=user_path,
             help="Folders searched to their depth, archives (.tar, .zip, .cbz), list files (.txt, .csv, "
             ".parquet with a column path), single images.",
         ),
@@ -96,7 +98,7 @@ def ingest(
         str, _option(_SPEED, help="float32, or float16 of the graph: faster on a GPU, nearly the same.")
     ] = "float32",
     decode: Annotated[
-        str, _option(_SPEED, help="exact, or fast: large JPEGs at no less than twice the tagger's size.")
+        str, _option(_SPEED, help="exact, or fast: large JPEGs at no less than the tagger's size.")
     ] = "exact",
     batch_size: Annotated[
         int | None,
@@ -207,10 +209,10 @@ def _move(pair: str) -> tuple[str, str]:
     old, equals, new = pair.partition("=")
     if not equals or not new:
         raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
-    place = Path(new).resolve()
+    place = user_path(new).resolve()
     if not place.is_dir():
         raise ConfigError(f"--root {pair}: there is no folder {place}")
-    return old.rstrip("/") or old, str(place)
+    return str(user_path(old)), str(place)
 
 
 def _show(

@@ -15,12 +15,12 @@ from pfgdata.cli.options import (
     StoreArgument,
     Threads,
     Threshold,
-    print_json,
     show_failures,
     thresholds,
 )
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.screen import ScreenProgress, duration, show_facts
+from pfgdata.paths import user_path
+from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.images import BucketPolicy
@@ -43,6 +43,7 @@ BaseConfig = Annotated[
     typer.Option(
         "--base-config",
         metavar="DIR",
+        parser=user_path,
         help="Of a base that is a single file: a diffusers folder of its family, for configs and tokenizer.",
         show_default="fetched from the hub",
     ),

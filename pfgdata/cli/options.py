@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pfgdata.paths import user_folder
 from pfgdata.screen import show_facts
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = [
     "StoreOption",
     "Threads",
     "Threshold",
-    "print_json",
     "show_failures",
     "thresholds",
 ]
@@ -32,8 +31,12 @@ _STORE = Path("feats")
 _STORE_HELP = "The store, a folder."
 _ROWS, _SPEED, _OUTPUT = "Which images", "Speed", "Output"
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="PFG_STORE", help=_STORE_HELP)]
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", help=_STORE_HELP)]
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
+]
+StoreArgument = Annotated[
+    Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
+]
 Threshold = Annotated[
     float,
     typer.Option("--threshold", help="General tags count from this score on.", rich_help_panel=_ROWS),
@@ -67,11 +70,6 @@ def thresholds(store: Store, general: float, character: float) -> Thresholds:
     from pfgdata.query import Thresholds
 
     return Thresholds(general=general, character=character, floor=store.identity.score_floor)
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
-    print(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def show_failures(failures: Sequence[tuple[str, str, str]]) -> None:

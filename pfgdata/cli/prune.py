@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfgdata.cli.options import DryRun, Json, StoreArgument, print_json
-from pfgdata.screen import ScreenProgress, show_facts
+from pfgdata.cli.options import DryRun, Json, StoreArgument
+from pfgdata.paths import user_path
+from pfgdata.screen import ScreenProgress, print_json, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.ingest import PruneReport
@@ -40,8 +41,9 @@ def prune(
     from pfgdata.store import Store
 
     opened = Store.open(store)
+    roots = [str(user_path(one)) for one in root] if root else None
     with ScreenProgress() as progress:
-        report = drop(opened, yes=yes, dry_run=dry_run, roots=root, progress=progress)
+        report = drop(opened, yes=yes, dry_run=dry_run, roots=roots, progress=progress)
     _show(report, dry_run=dry_run)
     if json:
         print_json(asdict(report))

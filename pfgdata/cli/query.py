@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold, print_json, thresholds
-from pfgdata.screen import show_facts, show_table
+from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold, thresholds
+from pfgdata.paths import is_text, user_path
+from pfgdata.screen import on_terminal, print_json, print_line, show_facts, show_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +55,8 @@ Csv = Annotated[
     bool, typer.Option("--csv", help="Print CSV; tags separated by spaces.", rich_help_panel=_OUTPUT)
 ]
 Parquet = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write a Parquet file.", rich_help_panel=_OUTPUT)
+    Path | None,
+    typer.Option(metavar="FILE", parser=user_path, help="Write a Parquet file.", rich_help_panel=_OUTPUT),
 ]
 Count = Annotated[
     bool, typer.Option("--count", help="Print only how many there are.", rich_help_panel=_OUTPUT)
@@ -80,6 +83,8 @@ def query(
     tags, characters, shard, row. On a terminal a table of the first rows is drawn; into a pipe all rows go,
     separated by tabs.
     """
+    if parquet and not is_text(parquet):
+        raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
     if as_json + as_csv + count + (parquet is not None) > 1:
         raise typer.BadParameter("--json, --csv, --parquet and --count exclude each other")
     from pfgdata.query import COLUMNS, locations, run_query
@@ -94,7 +99,7 @@ def query(
         print(found if limit is None else min(found, limit))
         return
     as_table = not (as_json or as_csv or parquet)
-    cut = as_table and limit is None and sys.stdout.isatty()
+    cut = as_table and limit is None and on_terminal()
     table = run_query(
         snapshot,
         there.vocabulary,
@@ -139,10 +144,13 @@ def _print_json(table: pa.Table) -> None:
 
 
 def _print_csv(table: pa.Table) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(table.column_names)
-    for row in _rows(table):
+    line = io.StringIO(newline="")
+    writer = csv.writer(line, lineterminator="\r\n")  # it quotes the letters of this: a bare \r in a name too
+    for row in itertools.chain([table.column_names], _rows(table)):
+        line.seek(0)
+        line.truncate()
         writer.writerow(" ".join(value) if isinstance(value, list) else value for value in row)
+        print_line(line.getvalue().removesuffix("\r\n"))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
@@ -153,7 +161,7 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def _print_table(table: pa.Table) -> None:
-    few = sys.stdout.isatty()
+    few = on_terminal()
     show_table(table.column_names, ([_cell(value, few=few) for value in row] for row in _rows(table)))
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfgdata.cli.options import Json, StoreArgument, print_json
-from pfgdata.screen import FIXABLE, ScreenProgress, show_facts
+from pfgdata.cli.options import Json, StoreArgument
+from pfgdata.screen import FIXABLE, ScreenProgress, print_json, show_facts
 
 if TYPE_CHECKING:
     from pfgdata.store import Problem, RepairReport

@@ -17,6 +17,7 @@ from pfgdata.corpus.lists import LIST_ENDINGS, list_paths
 from pfgdata.corpus.names import archive_kind, is_image
 from pfgdata.corpus.segments import Segment, WalkOptions
 from pfgdata.errors import ConfigError
+from pfgdata.paths import is_text
 from pfgdata.records import shown
 
 __all__ = ["plan_segments"]
@@ -132,12 +133,8 @@ def _outermost(folders: Iterable[str]) -> list[str]:
 
 def _new_root(start: str, roots: Mapping[str, str]) -> str:
     """The name of a root first seen at `start`: the realpath itself."""
-    try:
-        start.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{shown(os.fsencode(start))} is not a UTF-8 path; rename the folder to ingest it"
-        ) from None
+    if not is_text(start):
+        raise ConfigError(f"{shown(os.fsencode(start))} is not a UTF-8 path; rename the folder to ingest it")
     if start in roots:
         raise ConfigError(
             f"{start} is on record as the old place of a corpus now at {roots[start]};"

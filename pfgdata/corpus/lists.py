@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
+from pfgdata.paths import plain_path
 
 __all__ = ["LIST_ENDINGS", "list_paths"]
 
@@ -45,11 +46,11 @@ def _require_utf8(file: Path) -> None:
 
 
 def _lines(data: bytes) -> list[bytes]:
+    data = data.removeprefix(codecs.BOM_UTF8)  # some editors begin UTF-8 with it
     if b"\0" in data:
         return [path for path in data.split(b"\0") if path]
     data = data.rstrip(b"\r\n\x1a")  # DOS ends a text with the last one
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # the mark some editors begin UTF-8 with
-    return [path for line in lines if (path := line.removesuffix(b"\r"))]
+    return [path for line in data.split(b"\n") if (path := line.removesuffix(b"\r"))]
 
 
 def _csv(file: Path) -> list[bytes]:
@@ -67,7 +68,7 @@ def _parquet(file: Path) -> list[bytes]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as table:
+        with pq.ParquetFile(plain_path(file)) as table:
             _require_column(file, table.schema_arrow.names)
             column = table.read([_COLUMN])[_COLUMN]
         return list(_given(file, column.cast(pa.binary()).to_pylist()))
@@ -85,4 +86,7 @@ def _given(file: Path, paths: Iterable[str | bytes | None]) -> Iterator[bytes]:
     for number, path in enumerate(paths, start=1):
         if not path:
             raise ConfigError(f"{file}: row {number:,} has no path; fill it in, or take the row out")
-        yield os.fsencode(path)
+        name = os.fsencode(path)
+        if b"\0" in name:
+            raise ConfigError(f"{file}: row {number:,} holds a NUL, which no path can; correct it")
+        yield name

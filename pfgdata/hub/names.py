@@ -14,6 +14,7 @@ from pathlib import Path
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.hub.single_file import unpacked
+from pfgdata.paths import user_path
 from pfgdata.records import NoProgress, Progress
 
 __all__ = ["DEMO", "Resolved", "resolve"]
@@ -62,7 +63,7 @@ def resolve(
     of its family (fetched by default). `offline` forbids the network. Raises ModelNotFoundError, and
     ModelError for a file that is no base.
     """
-    path = Path(name or "(no name)").expanduser()
+    path = user_path(name or "(no name)")
     if name != DEMO and path.is_file():
         path = path.absolute()
         if what != "base":

@@ -22,6 +22,7 @@ from blake3 import blake3
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub.checkpoints import UNET, Checkpoint, Family, read_checkpoint
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
+from pfgdata.paths import user_path
 from pfgdata.records import Progress
 
 __all__ = ["unpacked"]
@@ -96,7 +97,7 @@ def unpacked(
 def _cache() -> Path:
     """PFG_CACHE, else pfg/ in the user's cache."""
     if place := os.environ.get("PFG_CACHE"):
-        return Path(place).expanduser().absolute()
+        return user_path(place).absolute()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 

@@ -19,7 +19,7 @@ from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.files import Disk, exclusive, explained, read_json
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
-from pfgdata.store.identity import read_identity, read_roots
+from pfgdata.store.identity import read_identity, read_roots, usable
 from pfgdata.store.latent_sets import open_latent_set
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
@@ -53,7 +53,7 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
     `deep` reads every byte. Raises NoStoreError when there is no store. Needs no lock: what an ingest commits
     meanwhile is looked at or not.
     """
-    progress = progress or NoProgress()
+    path, progress = usable(path), progress or NoProgress()
     problems = [*_of_store(path, deep=deep), *_of_columns(path / "columns", deep=deep)]
     shards = [path / "shards" / name for name in shard_names(path / "shards")]
     for latent_set in sorted(path.glob("latents/*")):

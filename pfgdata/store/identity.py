@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError
 from pfgdata.files import canonical_json, read_json
+from pfgdata.paths import is_text, plain_path
 from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.store.layout import FORMAT
 from pfgdata.vocabulary import Vocabulary
@@ -33,6 +34,7 @@ __all__ = [
     "read_vocabulary",
     "require_same_tagger",
     "roots_bytes",
+    "usable",
     "vocabulary_table",
 ]
 
@@ -53,6 +55,13 @@ def identity_bytes(identity: StoreIdentity, *, created: str, vocabulary: bytes) 
     """The bytes of store.json; `created` is an ISO time for people, `vocabulary` the bytes of that file."""
     files = {"vocabulary.parquet": {"size": len(vocabulary), "blake3": blake3(vocabulary).hexdigest()}}
     return canonical_json({"format": FORMAT, "created": created, "files": files, **asdict(identity)})
+
+
+def usable(store: Path) -> Path:
+    """The path that every library opens alike. Raises StoreError where it is not UTF-8."""
+    if not is_text(store):
+        raise StoreError(f"{store} is not a UTF-8 path; rename the folder to use it, or name another")
+    return plain_path(store)
 
 
 def read_identity(store: Path) -> StoreIdentity:
@@ -130,10 +139,8 @@ def moved_roots(roots: Mapping[str, str], old: str, new: str) -> dict[str, str]:
     if old not in roots:
         near = nearest(old, list(roots)) or list(roots) or ["none"]
         raise StoreError(f"{old} is no corpus root of this store; its roots: {', '.join(near)}")
-    try:
-        new.encode()
-    except UnicodeEncodeError:
-        raise StoreError(f"{new!r} is not a UTF-8 path; rename the folder to use it") from None
+    if not is_text(new):
+        raise StoreError(f"{new!r} is not a UTF-8 path; rename the folder to use it")
     before, moved = roots[old], dict(roots)
     for root, place in roots.items():
         if place == before or place.startswith(f"{before}/"):

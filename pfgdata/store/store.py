@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pfgdata.errors import StoreError
 from pfgdata.files import Disk, exclusive, explained
+from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, write_column
 from pfgdata.store.identity import (
@@ -29,6 +30,7 @@ from pfgdata.store.identity import (
     read_roots,
     read_vocabulary,
     roots_bytes,
+    usable,
     vocabulary_table,
 )
 from pfgdata.store.latent_sets import (
@@ -96,6 +98,7 @@ class Store:
     @classmethod
     def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
         """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
+        path = usable(path)
         identity = read_identity(path)
         return cls(path, identity, read_vocabulary(path, identity), disk or Disk())
 
@@ -107,7 +110,7 @@ class Store:
 
         store.json comes last: a creation cut short leaves no store, and the next one completes it.
         """
-        disk = disk or Disk()
+        disk, path = disk or Disk(), usable(path)
         _require_free(path)
         with explained(path):
             disk.make_folder(path)
@@ -257,7 +260,7 @@ def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:
 
 def _require_free(path: Path) -> None:
     ours = {"lock", "shards", "vocabulary.parquet", "roots.json"}  # a creation cut short leaves these
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"{path}: is a file; name a folder for the store")
+    if reason := in_the_way(path):
+        raise StoreError(reason)
     if path.is_dir() and any(p.name not in ours and not p.name.startswith(".tmp-") for p in path.iterdir()):
         raise StoreError(f"{path}: holds other files and no store; name an empty or new folder")

@@ -17,6 +17,7 @@ import torch
 
 from pfgdata.errors import IdentityError, ModelError
 from pfgdata.hub import resolve
+from pfgdata.paths import user_path
 from pfgdata.records import Progress
 from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_variant
 from pfgtrain.base.configs import (
@@ -83,9 +84,8 @@ class Base:
         says; `config` is a diffusers folder with what a single file lacks. Raises ModelNotFoundError if it is
         not here, ModelError if a part is missing or it is no SD1 or SD2, RunError for a run without weights.
         """
-        if is_run(Path(name).expanduser()):
-            run = Path(name).expanduser().absolute()
-            return cls._of_run(run, revision, prediction_type, device=device, dtype=dtype)
+        if is_run(path := user_path(name)):
+            return cls._of_run(path.absolute(), revision, prediction_type, device=device, dtype=dtype)
         resolved = resolve(name, what="base", revision=revision, config=config, progress=progress)
         name, folder = resolved.name, resolved.folder
         require_stable_diffusion(folder, name=name)

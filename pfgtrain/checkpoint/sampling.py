@@ -35,7 +35,7 @@ class Sampling:
         """What the run's folder holds, None if nothing. Raises RunError if it is no such file."""
         path = run_dir / SAMPLING_FILE
         try:
-            value = json.loads(path.read_text("utf-8"))
+            value = json.loads(path.read_bytes())
             found = cls(**{key: float(number) for key, number in value.items()})
         except FileNotFoundError:
             return None

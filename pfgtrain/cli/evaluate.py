@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import random
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfgdata.screen import ScreenProgress, duration, show_facts, show_table
+from pfgdata.paths import user_folder, user_path
+from pfgdata.screen import (
+    ScreenProgress,
+    duration,
+    print_json,
+    print_line,
+    printable,
+    show_facts,
+    show_table,
+)
 from pfgtrain.cli.models import run_model, with_sampling
 from pfgtrain.cli.options import (
     PICTURE,
@@ -49,31 +58,54 @@ _GUIDES, _LOOKS = "The guides", "Who looks"
 def evaluate(
     context: typer.Context,
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The run's folder, or demo.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="RUN", parser=user_path, help="The run's folder, or demo.", show_default=False
+        ),
     ],
     guides: Annotated[
         Path | None,
-        option(_GUIDES, "--guides", metavar="FOLDER", help="Images, and guides.jsonl if there is one."),
+        option(
+            _GUIDES,
+            "--guides",
+            metavar="FOLDER",
+            parser=user_path,
+            help="Images, and guides.jsonl if there is one.",
+        ),
     ] = None,
     where: Annotated[
         str | None, option(_GUIDES, metavar="EXPR", help="Or images of the store, as in pfgdata query.")
     ] = None,
     shards: Annotated[
         Path | None,
-        option(_GUIDES, "--shards", metavar="STORE", help="The store.", show_default="the run's"),
+        option(
+            _GUIDES,
+            "--shards",
+            metavar="STORE",
+            parser=user_folder,
+            help="The store.",
+            show_default="the run's",
+        ),
     ] = None,
     limit: Annotated[
         int | None, option(_GUIDES, min=2, help="Guides at most, evenly spread.", show_default="all")
     ] = None,
     tuned_on: Annotated[
         Path | None,
-        option(_GUIDES, "--tune", metavar="FOLDER", help="Other guides, to choose guidance on first."),
+        option(
+            _GUIDES,
+            "--tune",
+            metavar="FOLDER",
+            parser=user_path,
+            help="Other guides, to choose guidance on first.",
+        ),
     ] = None,
     keep: Annotated[
         bool, option(_GUIDES, "--keep", help="What --tune chose becomes the run's, for generate too.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report.", show_default="evaluation/ in RUN")
+        Path | None,
+        typer.Option(parser=user_folder, help="Folder of the report.", show_default="evaluation/ in RUN"),
     ] = None,
     images_per_guide: ImagesPerGuide = 4,
     guidance_scale: Annotated[
@@ -245,14 +277,14 @@ def _show(report: EvaluateReport, folder: Path, *, as_json: bool) -> None:
     from pfgtrain.evaluate import report_tables, verdict
 
     if as_json:
-        print(json.dumps(report.as_dict(), ensure_ascii=False))
+        print_json(report.as_dict())
     else:
         for table in report_tables(report):
-            print(table.title)
+            print_line(table.title)
             show_table(table.columns, table.rows)
             print()
     facts: dict[str, object] = {f"note {number}": note for number, note in enumerate(report.notes, 1)}
     if report.flagged:
         facts["in the selection"] = f"{len(report.flagged)} guides: {', '.join(report.flagged)}"
     show_facts({**facts, "page": folder / "index.html", "took": duration(report.seconds)})
-    typer.echo(verdict(report), err=True)
+    print(printable(verdict(report)), file=sys.stderr)

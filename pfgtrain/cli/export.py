@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pfgdata.screen import ScreenProgress, show_facts
+from pfgdata.paths import user_folder, user_path
+from pfgdata.screen import ScreenProgress, print_json, print_line, printable, show_facts
 from pfgtrain.cli.options import DryRun, Json, option, run_folder
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ _FILES, _WEIGHTS = "The files", "The weights"
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
-    to: Annotated[Path, option(_FILES, "--to", help="Folder of the files.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", parser=user_path, help="The run's folder.", show_default=False),
+    ],
+    to: Annotated[
+        Path, option(_FILES, "--to", parser=user_folder, help="Folder of the files.", show_default=False)
+    ],
     formats: Annotated[
         list[str] | None,
         option(
@@ -72,7 +78,7 @@ def export(
     if dry_run:
         plan = plan_export(run, options)
         for note in plan.notes:
-            typer.echo(note, err=True)
+            print(printable(note), file=sys.stderr)
         _show(plan, [to / name for name in plan.names], as_json=as_json, result=plan.as_dict())
         show_facts({"dry run": "nothing was written"})
         return
@@ -90,6 +96,7 @@ def _show(plan: ExportPlan, files: Any, *, as_json: bool, result: dict[str, obje
         }
     )
     if as_json:
-        print(json.dumps(result))
-    else:
-        print(*files, sep="\n")
+        print_json(result)
+        return
+    for file in files:
+        print_line(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 import tomllib
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.screen import ScreenProgress, duration, show_facts
+from pfgdata.paths import user_folder, user_path
+from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
 from pfgtrain.cli.options import DryRun, Json
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
@@ -99,12 +99,20 @@ _Precision = Literal["auto", "no", "fp16", "bf16"]
 
 Shards = Annotated[
     Path | None,
-    typer.Option(envvar="PFG_STORE", help="The store.", show_default="the run's with --resume, else feats"),
+    typer.Option(
+        envvar="PFG_STORE",
+        parser=user_folder,
+        help="The store.",
+        show_default="the run's with --resume, else feats",
+    ),
 ]
 Config = Annotated[
-    Path | None, typer.Option(help="A recipe, or a file of its \\[fit] keys.", show_default=False)
+    Path | None,
+    typer.Option(parser=user_path, help="A recipe, or a file of its \\[fit] keys.", show_default=False),
 ]
-Out = Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/DATE-TIME")]
+Out = Annotated[
+    Path | None, typer.Option(parser=user_folder, help="The run's folder.", show_default="runs/DATE-TIME")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 
 
@@ -245,7 +253,7 @@ def _show_plan(plan: FitPlan, base: str, latents: str, *, as_json: bool) -> None
         }
     )
     if as_json:
-        print(json.dumps(plan.as_dict()))
+        print_json(plan.as_dict())
 
 
 def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
@@ -268,4 +276,7 @@ def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
     if report.interrupted:
         facts["next"] = f"pfgtrain fit --shards {shlex.quote(str(shards))} --out {run} --resume"
     show_facts(facts)
-    print(json.dumps(report.as_dict()) if as_json else report.run)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_line(report.run)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfgdata.screen import ScreenProgress, duration, show_facts
+from pfgdata.paths import user_folder, user_path
+from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
 from pfgtrain.cli.models import adapter_model, run_model, with_sampling
 from pfgtrain.cli.options import (
     MODEL,
@@ -42,10 +42,15 @@ def generate(
     context: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH", help="A run (or demo), then guide images; with --adapter only those."),
+        typer.Argument(
+            metavar="PATH",
+            parser=user_path,
+            help="A run (or demo), then guide images; with --adapter only those.",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder.", show_default="pictures/ in RUN, or here")
+        Path | None,
+        typer.Option(parser=user_folder, help="Folder.", show_default="pictures/ in RUN, or here"),
     ] = None,
     images_per_guide: ImagesPerGuide = 4,
     guidance_scale: Annotated[
@@ -67,7 +72,12 @@ def generate(
     batch_size: Annotated[int, option(PICTURE, help="Pictures at once.")] = 4,
     adapter: Annotated[
         Path | None,
-        option(MODEL, help="Published weights, .pt or .safetensors.", show_default="the run's"),
+        option(
+            MODEL,
+            parser=user_path,
+            help="Published weights, .pt or .safetensors.",
+            show_default="the run's",
+        ),
     ] = None,
     checkpoint: Checkpoint = "latest",
     no_ema: NoEma = False,
@@ -124,6 +134,7 @@ def _show_pictures(report: GenerateReport, *, as_json: bool) -> None:
         }
     )
     if as_json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
-    else:
-        print(*(picture.path for picture in report.pictures), report.contact_sheet, sep="\n")
+        print_json(dataclasses.asdict(report))
+        return
+    for path in (*(picture.path for picture in report.pictures), report.contact_sheet):
+        print_line(path)

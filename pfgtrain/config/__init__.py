@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pfgtrain.config.files import CONFIG_FILE, RECIPE_TABLES, load_config, read_fit_table
 from pfgtrain.config.fit_config import LR_SCHEDULERS, FitConfig
-from pfgtrain.config.tables import read_table, toml_of
+from pfgtrain.config.tables import read_table, require_text, toml_of
 
 __all__ = [
     "CONFIG_FILE",
@@ -18,5 +18,6 @@ __all__ = [
     "load_config",
     "read_fit_table",
     "read_table",
+    "require_text",
     "toml_of",
 ]

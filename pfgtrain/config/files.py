@@ -34,8 +34,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> FitConfig:
 def read_fit_table(path: Path) -> dict[str, Any]:
     """The [fit] table of a recipe, or the keys of a file that holds only such keys."""
     try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read ({problem.strerror}); name a TOML file") from problem
     except ValueError as problem:  # TOMLDecodeError, and bytes that are no UTF-8

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from pfgdata.errors import ConfigError
-from pfgtrain.config.tables import read_table, toml_of
+from pfgtrain.config.tables import read_table, require_text, toml_of
 
 __all__ = ["LR_SCHEDULERS", "FitConfig"]
 
@@ -178,6 +178,11 @@ class FitConfig:
     """Held-out images that each checkpoint is shown to draw, into the run's pictures/; 0: none."""
 
     def __post_init__(self) -> None:
+        for name in get_type_hints(FitConfig):
+            value = getattr(self, name)
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    require_text(name, text)
         for name in _UNIT_INTERVAL:
             _require(0.0 <= getattr(self, name) <= 1.0, self, name, "0 to 1")
         for name in _BELOW_ONE:

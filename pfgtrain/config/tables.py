@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pfgdata.errors import ConfigError
+from pfgdata.paths import is_text
 from pfgdata.records import nearest
 from pfgtrain.config.words import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["read_table", "toml_of"]
+__all__ = ["read_table", "require_text", "toml_of"]
 
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -22,9 +23,9 @@ T = TypeVar("T", bound="DataclassInstance")
 def read_table(kind: type[T], table: Mapping[str, Any], *, source: str) -> T:
     """The dataclass `kind` of a TOML table. Raises ConfigError naming `source` and the key that is wrong.
 
-    Its fields are numbers, texts, bools, lists of them, Literals, and any of these or None.
+    Keys are its fields that are numbers, texts, bools, lists of them, Literals, and any of these or None.
     """
-    hints = get_type_hints(kind)
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if _described(hint)}
     for key, value in table.items():
         if key not in hints:
             raise ConfigError(f"{source}: unknown key {key!r}{_advice(key, tuple(hints))}")
@@ -40,6 +41,14 @@ def read_table(kind: type[T], table: Mapping[str, Any], *, source: str) -> T:
         return kind(**values)
     except ConfigError as problem:
         raise ConfigError(f"{source}: {problem}") from None
+
+
+def require_text(name: str, value: str) -> None:
+    """Raise ConfigError where `value` is no text that a tokenizer and a file can hold."""
+    if "\0" in value:
+        raise ConfigError(f"{name} = {value!r} holds a NUL character; take it out")
+    if not is_text(value):
+        raise ConfigError(f"{name} = {value!r} is not UTF-8 text; write it as UTF-8")
 
 
 def toml_of(table: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pfgdata.corpus import Segment, WalkCounts, walk
 from pfgdata.errors import AccessError, ConfigError, ContentError
 from pfgdata.images import Limits, decode
+from pfgdata.paths import is_text
 from pfgdata.records import Selection, content_id, shown
 from pfgdata.store import KEY_COLUMNS, Snapshot, Store, key_of
 
@@ -144,7 +145,7 @@ def _of_lines(folder: Path, rows: Iterable[dict[str, Any]]) -> list[Guide]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a JSON text may hold other ends of lines
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a JSON text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(
             f"{path} cannot be read ({problem}); write it as UTF-8, one object a line"
@@ -174,4 +175,7 @@ def _checked(line: str, *, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {name} is {row.get(name)!r}, must be {_WORDS[kind]}")
     if not all(isinstance(tag, str) for tag in row.get("tags_coarse") or []):
         raise ConfigError(f"{where}: tags_coarse must be a list of texts")
+    for text in (row["path"], row["character"], row.get("style") or "", *(row.get("tags_coarse") or [])):
+        if "\0" in text or not is_text(text):
+            raise ConfigError(f"{where}: {text!r} holds a NUL or half a letter; correct it")
     return row

@@ -11,6 +11,7 @@ import numpy as np
 
 from pfgdata.errors import IdentityError, RunError
 from pfgdata.latents import probe_image
+from pfgdata.paths import is_text
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import require_same_tagger
 from pfgdata.vaes import Vae, base_geometry
@@ -69,6 +70,9 @@ def require_same_vae(data: FitData, base: Base, *, progress: Progress | None = N
 
 def require_run(run_dir: Path, record: RunRecord, config: FitConfig, *, resume: bool) -> None:
     """Raise unless `run_dir` is free, or, to `resume`, holds the run that `record` and `config` go on."""
+    for path in (run_dir.absolute(), Path(record.store)):
+        if not is_text(path):  # safetensors opens no such file, and run.json cannot name it
+            raise RunError(f"{path} is not a UTF-8 path; rename the folder to train there, or name another")
     if not resume:
         if is_run(run_dir):
             raise RunError(

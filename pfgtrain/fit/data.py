@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from pfgdata.captions import TAGS, Captions, column_captions, shuffled, tag_captions
 from pfgdata.errors import ConfigError, RunError
+from pfgdata.paths import user_path
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Progress, Selection
 from pfgdata.store import LatentSet, Snapshot, Store
@@ -80,12 +81,12 @@ def base_of(
     if run_dir is not None and is_run(run_dir):
         record = RunRecord.read(run_dir)
         revisions[record.base_name] = record.base_revision
-    absolute = str(Path(name).expanduser().absolute())  # as a run or folder is on record
+    absolute = str(user_path(name).absolute())  # as a run or folder is on record
     return Base.load(
         name,
         revision=revisions.get(name, revisions.get(absolute)),
         prediction_type=config.prediction_type,
-        config=Path(config.base_config).expanduser() if config.base_config else None,
+        config=user_path(config.base_config) if config.base_config else None,
         progress=progress,
     )
 
@@ -177,7 +178,7 @@ def _latent_set(store: Store, config: FitConfig) -> LatentSet:
         if one.id.startswith(config.latents or "") and config.resolution in (None, one.identity.resolution)
     ]
     if config.base and len(found) > 1:  # one VAE serves many bases, so a name only tells which is nearer
-        names = (config.base, str(Path(config.base).expanduser().absolute()))
+        names = (config.base, str(user_path(config.base).absolute()))
         found = [one for one in found if one.info.base_name in names] or found
     if len(found) == 1:
         return found[0]

@@ -17,6 +17,7 @@ from typing import Any
 
 from pfgdata.errors import PfgError, RunError
 from pfgdata.files import Disk, exclusive
+from pfgdata.paths import user_path
 from pfgdata.records import NoProgress, Progress
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
@@ -91,7 +92,7 @@ def fit(
     another fit works in the folder.
     """
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
-    init = str(Path(config.init).expanduser().absolute()) if config.init else None
+    init = str(user_path(config.init).absolute()) if config.init else None
     config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type

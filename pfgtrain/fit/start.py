@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pfgdata.errors import ConfigError, IdentityError
+from pfgdata.paths import user_path
 from pfgdata.records import Progress, TaggerIdentity
 from pfgdata.store import require_same_tagger
 from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
@@ -51,7 +52,7 @@ def take_init(
     Raises IdentityError for the adapter of another tagger, ConfigError or RunError for what does not fit.
     """
     assert config.init is not None
-    path = Path(config.init).expanduser()
+    path = user_path(config.init)
     folder = _weights_of(path, config, tagger) if is_run(path) else None
     if folder is None:
         _require_told_tagger(path, tagger)

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pfgdata.errors import ConfigError, RunError
 from pfgdata.files import Disk
+from pfgtrain.config import require_text
 
 __all__ = [
     "GenerateOptions",
@@ -72,6 +73,8 @@ class GenerateOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be a finite number")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}, must be 0 or more and below 2^63")
+        for name in ("prompt", "negative_prompt"):
+            require_text(name, getattr(self, name) or "")
         if self.uncond not in (None, "zeros", "eos"):
             raise ConfigError(f"uncond is {self.uncond!r}, must be zeros or eos")
 

@@ -113,6 +113,21 @@ def test_a_value_that_cannot_be_is_refused_by_name(tmp_path: Path, text: str, pr
     assert str(path) in str(caught.value)
 
 
+def test_a_file_may_begin_with_the_mark_of_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfseed = 7\r\n")
+    assert load_config(tmp_path / "x.toml", {}).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("a\0b", "holds a NUL"), ("a\udcff", "is not UTF-8 text")], ids=["NUL", "bytes"]
+)
+@pytest.mark.parametrize("key", ["prompt", "where", "base", "target_modules"])
+def test_what_no_tokenizer_and_no_file_can_hold_is_refused(key: str, text: str, problem: str) -> None:
+    value = [text] if key == "target_modules" else text
+    with pytest.raises(ConfigError, match=f"{key} = .*{problem}"):
+        load_config(None, {key: value})
+
+
 def test_files_that_are_no_config_are_refused(tmp_path: Path) -> None:
     for content, problem in [
         (b"seed = ", "not TOML"),

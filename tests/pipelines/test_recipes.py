@@ -111,6 +111,21 @@ def test_a_model_beside_a_recipe_is_found_from_anywhere(tmp_path: Path) -> None:
     assert read_recipe(find_recipe("demo")).place("demo") == "demo"  # though a folder of that name is there
 
 
+def test_a_path_in_a_recipe_begins_at_its_folder_or_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "model").mkdir(parents=True)
+    (tmp_path / "x.toml").write_bytes(b'\xef\xbb\xbf[ingest]\nimages = "~/images"\n')
+    recipe = read_recipe(tmp_path / "x.toml")
+    assert recipe.path(recipe.ingest.images) == tmp_path / "home" / "images"
+    assert recipe.path("images") == tmp_path / "images"
+    assert recipe.place("~/model") == str(tmp_path / "home" / "model")
+    (tmp_path / "~" / "model").mkdir(parents=True)
+    assert recipe.place("~/model") == str(tmp_path / "~" / "model")
+    assert find_recipe("~/../x.toml") == tmp_path / "home" / ".." / "x.toml"
+
+
 def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path) -> None:
     good = '[ingest]\nimages = "."\n'
     for text, said in [
@@ -118,7 +133,9 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
         (good + "[fit]\nimages = '.'\n", "images"),
         (good + "[fitt]\n", "fitt"),
         ("[ingest]\nbatch_size = 4\n", "images"),
-        ("[ingest]\nimages = 4\n", "images"),
+        ("[ingest]\nimages = 4\n", "images = 4 is not text"),
+        (good + "limits = 4\n", "unknown key 'limits'"),
+        ("[ingest]\nimages = '.'\nlimits = {min_side = 4}\n", "unknown key 'limits'; known are"),
     ]:
         (tmp_path / "x.toml").write_text(text)
         with pytest.raises(ConfigError, match=said):

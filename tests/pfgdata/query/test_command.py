@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +17,8 @@ import pytest
 from pfgdata.cli import app
 from pfgdata.query import COLUMNS
 from pfgdata.screen import run_app
-from tests.pfgdata.query.rows import row, store_of
+from pfgdata.store import Store
+from tests.pfgdata.query.rows import add_shard, row, store_of
 
 Captured = pytest.CaptureFixture[str]
 
@@ -63,6 +68,46 @@ def test_csv_quotes_what_needs_it(capsys: Captured) -> None:
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert rows[0] == ["path", "tags"]
     assert rows[3:] == [["c,d.png", ""], ["tab\tnew\nline.png", "solo"]]
+
+
+HOSTILE = "a\r\x1b[2Jb\x9b1m\x7f\ndc\u202e.png"
+
+
+def test_a_carriage_return_in_a_name_stays_in_its_cell(here: Path, capfd: Captured) -> None:
+    add_shard(Store.open(here / "feats"), [row(HOSTILE)])
+    assert query("path like 'a_%b%'", "--csv", "--columns", "path,width") == 0
+    rows = list(csv.reader(io.StringIO(capfd.readouterr().out, newline="")))
+    assert rows == [["path", "width"], [HOSTILE, "640"]]
+    assert query("path like 'a_%b%'", "--json", "--columns", "path") == 0
+    assert json.loads(capfd.readouterr().out) == {"path": HOSTILE}
+
+
+def on_a_terminal(*arguments: str) -> bytes:
+    """What `pfgdata query` sends to a terminal that is its stdout."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pfgdata", "query", *arguments]
+    run = subprocess.run(
+        command,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    os.close(theirs)
+    assert run.returncode == 0, run.stderr
+    shown = os.read(ours, 65_536)
+    os.close(ours)
+    return shown.replace(b"\r\n", b"\n")  # as a terminal ends its lines
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_a_terminal_gets_no_escape_sequence(here: Path, form: str) -> None:
+    add_shard(Store.open(here / "feats"), [row(HOSTILE)])
+    lines = on_a_terminal("path like 'a_%b%'", form, "--columns", "path").decode().splitlines()
+    assert all(line.isprintable() for line in lines)
+    if form == "--json":
+        assert json.loads(lines[0]) == {"path": HOSTILE}
+    else:
+        assert lines == ["path", r'"a\r\x1b[2Jb\x9b1m\x7f\ndc\u202e.png"']
 
 
 def test_parquet_is_written_to_its_file_and_stdout_stays_empty(here: Path, capsys: Captured) -> None:

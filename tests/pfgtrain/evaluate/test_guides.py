@@ -63,6 +63,8 @@ def test_a_line_ends_where_json_lines_do(tmp_path: Path) -> None:
         ('{"path": "x.png", "character": "x", "view": "0"}', "line 2: view is '0', must be a whole number"),
         ('{"path": "x.png", "character": "x", "tags_coarse": "hat"}', "tags_coarse is 'hat', must be a list"),
         ('{"path": "x.png", "character": "x", "tags_coarse": [1]}', "tags_coarse must be a list of texts"),
+        (r'{"path": "a\u0000.png", "character": "x"}', r"line 2: 'a\\x00\.png' holds a NUL"),
+        (r'{"path": "x.png", "character": "\ud800"}', "line 2: .* half a letter"),
         ('{"path": "a.png", "character": "a", "view": 1}', r"line 2: a\.png is named before"),
     ],
 )
@@ -70,6 +72,15 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "guides.jsonl").write_text(f'{{"path": "a.png", "character": "a"}}\n{line}\n')
     with pytest.raises(ConfigError, match=message):
         guides_of_folder(tmp_path)
+
+
+def test_a_file_may_begin_with_the_mark_of_utf_8(tmp_path: Path) -> None:
+    rows = write_guides(tmp_path, characters=2, views=1)
+    write_lines(tmp_path, rows)
+    without = guides_of_folder(tmp_path)
+    lines = tmp_path / "guides.jsonl"
+    lines.write_bytes(b"\xef\xbb\xbf" + lines.read_bytes())
+    assert guides_of_folder(tmp_path) == without
 
 
 def test_a_folder_that_is_not_there_or_holds_no_image_is_refused(tmp_path: Path) -> None:

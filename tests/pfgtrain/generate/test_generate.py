@@ -273,6 +273,8 @@ def test_a_guide_that_cannot_be_used_is_named_before_any_picture_is_made(
         {"height": 0, "width": 64},
         {"guidance_scale": float("nan")},
         {"pfg_scale": float("inf")},
+        {"prompt": "a\udcff"},
+        {"negative_prompt": "a\0b"},
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_name(wrong: dict[str, Any]) -> None:

@@ -1,0 +1,63 @@
+"""What a path means that a user wrote: `~` is read here, once, and no library below reads it again.
+
+pathlib, HDF5 and the system open a folder named `~`; pyarrow and DuckDB take whatever begins so for a place
+below a home. So a path that is handed on never begins with it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pfgdata.errors import ConfigError
+
+__all__ = ["in_the_way", "is_text", "plain_path", "user_folder", "user_path"]
+
+
+def user_path(text: str | os.PathLike[str], *, start: str | os.PathLike[str] = "") -> Path:
+    """The path that a user means by `text`, relative to the folder `start` (by default where they stand).
+
+    `~`, `~/x` and `~user/x` lie below a home, unless something of just that name is in `start`; `./~/x` never
+    does. Raises ConfigError for a NUL, which no path can hold.
+    """
+    text = os.fspath(text)
+    if "\0" in text:
+        raise ConfigError(f"{text!r} holds a NUL character, which no path can; take it out")
+    beside = Path(start, text)
+    home = os.path.expanduser(text)  # noqa: PTH111 - pathlib has dropped the ./ of a folder named ~
+    return Path(home) if home != text and not os.path.lexists(beside) else plain_path(beside)
+
+
+def user_folder(text: str | os.PathLike[str]) -> Path:
+    """The folder, there or to be made, that a user means by `text`. Raises ConfigError where none can be."""
+    path = user_path(text)
+    if reason := in_the_way(path):
+        raise ConfigError(reason)
+    return path
+
+
+def in_the_way(folder: Path) -> str | None:
+    """Why `folder` is none and cannot be made: a file or a dangling link is there, or above it; else None."""
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            return None
+        if path.exists():
+            return f"{path}: is a file; name a folder"
+        if path.is_symlink():
+            where = path.readlink()
+            return f"{path}: is a link to {where}, which is not there; mount it, make it, or name another"
+    return None
+
+
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether `path`, or any text, can be UTF-8, as pyarrow, DuckDB, tokenizers and most files want it."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def plain_path(path: Path) -> Path:
+    """`path` itself, made absolute where it begins with `~`: it names a folder here, not a home."""
+    return path.absolute() if str(path).startswith("~") else path
