@@ -288,9 +288,14 @@ def refuse_fp16(data: FitData, base: Base, run: Path) -> None:
     fit(data, base, replace(SMALL, mixed_precision="fp16"), run_dir=run / "fp16")
 
 
+def refuse_bytes(data: FitData, base: Base, run: Path) -> None:
+    fit(data, base, SMALL, run_dir=run / os.fsdecode(b"\xff"))
+
+
 @pytest.mark.parametrize(
     ("attempt", "said"),
     [
+        (refuse_bytes, "is not a UTF-8 path; rename the folder to train there"),
         (refuse_taken, "holds a run; go on with it by --resume"),
         (refuse_seed, "another num_tokens"),
         (refuse_selection, "another selection_digest, selection_count"),
