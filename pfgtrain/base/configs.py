@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pfgdata.errors import ModelError
 
 __all__ = [
+    "NOISE",
     "PredictionType",
     "context_width",
+    "noise_schedule",
     "read_config",
     "require_stable_diffusion",
     "scheduled_prediction",
@@ -25,6 +28,15 @@ _PARTS = {  # what a Stable Diffusion folder holds, and the file that must be th
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
+
+NOISE = (  # what of a scheduler's config the noise of training follows from
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
 
 
 def require_stable_diffusion(folder: Path, *, name: str) -> None:
@@ -70,6 +82,11 @@ def context_width(unet: dict[str, Any], text: dict[str, Any], *, where: Path) ->
             " its parts are of two models"
         )
     return int(reads)
+
+
+def noise_schedule(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """What a scheduler's config says of the noise a UNet was trained on; how to sample it is left out."""
+    return {key: scheduler[key] for key in NOISE if key in scheduler}
 
 
 def scheduled_prediction(folder: Path) -> PredictionType:

@@ -23,6 +23,7 @@ from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights
 from pfgtrain.base.configs import (
     PredictionType,
     context_width,
+    noise_schedule,
     read_config,
     require_stable_diffusion,
     scheduled_prediction,
@@ -30,22 +31,11 @@ from pfgtrain.base.configs import (
 from pfgtrain.base.weights import fingerprint, lay_over, or_model_error
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 
-__all__ = ["Base", "Family", "require_same_base"]
+__all__ = ["SAMPLER", "Base", "Family", "require_same_base"]
 
 Family = Literal["sd1", "sd2"]
 
-_DPM_2M = {  # DPM++ 2M as A1111 means it, whatever the base's own scheduler is
-    "algorithm_type": "dpmsolver++",
-    "solver_order": 2,
-    "solver_type": "midpoint",
-    "final_sigmas_type": "zero",
-    "thresholding": False,
-    "use_karras_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-    "use_lu_lambdas": False,
-    "use_flow_sigmas": False,
-}
+SAMPLER = {"sampler": "DPM++ 2M", "schedule": "Simple"}  # `load_sampler`'s, in A1111's words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,17 +179,15 @@ class Base:
         """The DDPMScheduler that adds noise in training, of the base's betas and `prediction_type`."""
         from diffusers import DDPMScheduler
 
-        return DDPMScheduler.from_config(self.scheduler_config)
+        noise = noise_schedule(read_config(self.folder, "scheduler"))
+        return DDPMScheduler(**noise, prediction_type=self.prediction_type)
 
     def load_sampler(self) -> Any:
-        """The DPM++ 2M scheduler for generation, of the base's betas and `prediction_type`."""
-        from diffusers import DPMSolverMultistepScheduler
+        """The scheduler for generation: `SAMPLER`, of the base's betas and `prediction_type`."""
+        from pfgtrain.base.sampler import DPM2M
 
-        config = self.scheduler_config
-        choices: dict[str, Any] = dict(_DPM_2M)
-        if config.get("rescale_betas_zero_snr"):
-            choices["timestep_spacing"] = "trailing"  # the first step must see pure noise (arXiv 2305.08891)
-        return DPMSolverMultistepScheduler.from_config(config, **choices)
+        noise = noise_schedule(read_config(self.folder, "scheduler"))
+        return DPM2M.of(noise, prediction_type=self.prediction_type)
 
     @cached_property
     def fingerprint(self) -> str:

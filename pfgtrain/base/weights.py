@@ -13,19 +13,12 @@ from blake3 import blake3
 from pfgdata.errors import ModelError, RunError
 from pfgdata.vaes import weights_variant
 from pfgtrain.adapter import read_tensors
+from pfgtrain.base.configs import NOISE
 from pfgtrain.checkpoint import LORA_FILE, UNET_FILE, saved_digests
 from pfgtrain.lora import merge_lora
 
 __all__ = ["fingerprint", "lay_over", "or_model_error"]
 
-_SCHEDULE = (  # what of a scheduler's config the noise of training follows from
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "rescale_betas_zero_snr",
-)
 _TELLING = {  # weights that a fine-tune of the part moves, by the ends of their names
     "unet": ("conv_in.weight", "conv_out.weight", "attn1.to_q.weight", "attn2.to_k.weight"),
     "text_encoder": ("final_layer_norm.weight", "self_attn.q_proj.weight"),
@@ -37,7 +30,7 @@ def fingerprint(folder: Path, schedule: Mapping[str, Any], overlays: Sequence[Pa
 
     A float16 copy has those of the original.
     """
-    hasher = blake3(repr([(key, schedule.get(key)) for key in _SCHEDULE]).encode())
+    hasher = blake3(repr([(key, schedule.get(key)) for key in NOISE]).encode())
     for part, ends in _TELLING.items():
         for name, values in _telling(folder / part, ends):
             hasher.update(

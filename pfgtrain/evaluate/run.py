@@ -20,6 +20,7 @@ from pfgdata.errors import ConfigError, RunError
 from pfgdata.files import Disk, canonical_json
 from pfgdata.records import NoProgress, Progress
 from pfgdata.taggers import Tagger
+from pfgtrain.base import SAMPLER
 from pfgtrain.evaluate.figures import measure
 from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.measures import ratio, resamples
@@ -223,6 +224,7 @@ def _about(model: PFGModel) -> dict[str, Any]:
         "prompt": model.prompt,
         "uncond": model.uncond,
         "resolution": model.resolution,
+        **SAMPLER,
         **model.origin,
     }
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from pfgdata.errors import AccessError, ConfigError, ContentError
 from pfgdata.images import decode
 from pfgdata.records import NoProgress, Progress, content_id, shown
+from pfgtrain.base import SAMPLER
 from pfgtrain.generate.model import PFGModel
 from pfgtrain.generate.pictures import (
     GenerateOptions,
@@ -36,8 +37,6 @@ from pfgtrain.generate.pictures import (
 )
 
 __all__ = ["generate"]
-
-SAMPLER = "DPM++ 2M"  # what Base.load_sampler gives, under the name A1111 knows
 
 
 def generate(
@@ -152,7 +151,7 @@ def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, data: by
         "uncond": options.uncond or model.uncond,
         "width": width,
         "height": height,
-        "sampler": SAMPLER,
+        **SAMPLER,
         "base": without_folders(model.base.name),
         "base_revision": model.base.revision,
         "prediction_type": model.base.prediction_type,

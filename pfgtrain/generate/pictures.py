@@ -139,6 +139,7 @@ def parameters_text(settings: Mapping[str, Any]) -> str:
     fields = {
         "Steps": settings["num_inference_steps"],
         "Sampler": settings["sampler"],
+        "Schedule type": settings["schedule"],
         "CFG scale": settings["guidance_scale"],
         "Seed": settings["seed"],
         "Size": f"{settings['width']}x{settings['height']}",

@@ -186,7 +186,9 @@ def test_a_png_carries_its_settings_for_a1111_and_as_json(
         text = dict(image.info)
     lines = text["parameters"].splitlines()
     assert lines[:2] == ["a cat, sitting", "Negative prompt: blurry"]
-    assert lines[2].startswith("Steps: 2, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 8, Size: 64x64, ")
+    assert lines[2].startswith(
+        "Steps: 2, Sampler: DPM++ 2M, Schedule type: Simple, CFG scale: 7.5, Seed: 8, "
+    )
     settings = json.loads(text["pfg"])
     assert (settings["seed"], settings["guide"], settings["num_tokens"]) == (8, "one.png", TOKENS)
     assert settings["tagger"]["recipe"] == "webui"

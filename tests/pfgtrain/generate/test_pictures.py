@@ -35,6 +35,7 @@ def settings() -> dict[str, Any]:
         "negative_prompt": "blurry",
         "num_inference_steps": 20,
         "sampler": "DPM++ 2M",
+        "schedule": "Simple",
         "guidance_scale": 7.5,
         "seed": 3,
         "width": 512,
@@ -53,6 +54,7 @@ def test_a1111_reads_the_parameters_back(settings: dict[str, Any]) -> None:
     *_, last = parameters_text(settings).splitlines()
     fields = dict(A1111_FIELD.findall(last))
     assert fields["Size"] == "512x768"
+    assert (fields["Sampler"], fields["Schedule type"]) == ("DPM++ 2M", "Simple")
     assert fields["Seed"] == "3"
     assert fields["PFG guide"] == r'"a, \"b\": c.png"'
     assert fields["Tagger"] == "wd-v1-4-vit-tagger-v2"
