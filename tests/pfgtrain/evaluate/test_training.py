@@ -12,7 +12,8 @@ from pfgdata.corpus import plan_segments
 from pfgdata.errors import IdentityError
 from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, ingest
-from pfgdata.store import Store
+from pfgdata.records import content_id
+from pfgdata.store import FAILURES_SCHEMA, ShardContents, Store, images_table
 from pfgtrain.base import Base
 from pfgtrain.evaluate import TrainingImages, guides_of_selection, training_images
 from pfgtrain.evaluate.guides import read_view
@@ -20,7 +21,7 @@ from pfgtrain.evaluate.measures import cosines
 from tests.conftest import new_store
 from tests.doubles import CheapTagger
 from tests.pfgtrain.export.small_run import record_of
-from tests.pfgtrain.small_store import FEATURE_DIM, build_store, content_of, feature_of
+from tests.pfgtrain.small_store import FEATURE_DIM, build_store, content_of, feature_of, image_row
 from tests.pfgtrain.tiny_base import build_tiny_base
 
 NUMBERS = [*range(30), 3, 4]  # two images twice
@@ -79,6 +80,35 @@ def test_a_selection_that_is_no_longer_the_runs_is_known(store: Store, base: Bas
 
 def test_a_file_that_is_not_here_has_no_pixels(store: Store, base: Base) -> None:
     assert trained(store, base).pixels(0) is None
+
+
+@pytest.mark.parametrize("linked", ["a file", "a folder"])
+def test_an_image_behind_a_link_has_the_pixels_that_were_ingested(
+    linked: str, base: Base, tmp_path: Path
+) -> None:
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    images.mkdir()
+    elsewhere.mkdir()
+    Image.new("RGB", (8, 6), "red").save(elsewhere / "red.png")
+    name = "red.png" if linked == "a file" else "further/red.png"
+    target = elsewhere / "red.png" if linked == "a file" else elsewhere
+    (images / name.split("/")[0]).symlink_to(target)
+    data = (elsewhere / "red.png").read_bytes()
+    store = build_store(tmp_path / "feats", [], shard_rows=1)
+    row = {**image_row(0, name), "root": str(images), "content_id": content_id(data)}
+    with store.writer() as writer:
+        writer.commit(
+            ShardContents(
+                images=images_table([row]),
+                features=feature_of(0)[None],
+                failures=FAILURES_SCHEMA.empty_table(),
+            )
+        )
+    pixels = trained(store, base).pixels(0)
+    assert pixels is not None
+    assert pixels.shape == (6, 8, 3)
+    Image.new("RGB", (8, 6), "blue").save(elsewhere / "red.png")
+    assert trained(store, base).pixels(0) is None  # a link does not make another image the one trained on
 
 
 def test_a_store_of_another_tagger_is_refused(store: Store, base: Base) -> None:
