@@ -14,7 +14,7 @@ from pfgdata.errors import RunError
 from pfgtrain.adapter import read_tensors
 from pfgtrain.config import FitConfig
 
-__all__ = ["Part", "make_lr_scheduler", "make_optimizer"]
+__all__ = ["Part", "make_lr_scheduler", "make_optimizer", "step_if_finite"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,21 @@ def make_optimizer(parts: Sequence[Part], config: FitConfig) -> torch.optim.Opti
         eps=config.adam_epsilon,
         fused=True,
     )
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """One step of `optimizer`, or none where `norm`, that of its gradient, is not finite.
+
+    Then weights, moments and counters of steps all stay. Fused Adam and AdamW are told so on the device; any
+    other optimizer is a wait for it, for torch counts their steps on the host (and a fused SGD that is told
+    at its first step goes on with momentum that nobody has set: torch 2.13).
+    """
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    if fused and isinstance(optimizer, torch.optim.Adam):  # AdamW is one
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif norm.isfinite():
+        optimizer.step()
 
 
 def make_lr_scheduler(optimizer: torch.optim.Optimizer, config: FitConfig, *, total_steps: int) -> Any:

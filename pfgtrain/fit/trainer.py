@@ -47,7 +47,7 @@ from pfgtrain.objective import (
     snr_weights,
     target,
 )
-from pfgtrain.optim import make_lr_scheduler, make_optimizer
+from pfgtrain.optim import make_lr_scheduler, make_optimizer, step_if_finite
 
 __all__ = ["Outcome", "Trainer", "make_accelerator", "with_precision"]
 
@@ -180,10 +180,10 @@ class Trainer:
             loss += share.detach()
             rows.append(losses_B.detach())
         norm = self._clip()
-        if self._accelerator.scaler is None:  # with fp16 its scaler does the same
-            # the fused kernel looks at it on the device, where it leaves weights and moments as they are
-            self._optimizer.optimizer.found_inf = (~norm.isfinite()).float()
-        self._optimizer.step()
+        if self._accelerator.scaler is None:
+            step_if_finite(self._optimizer.optimizer, norm)
+        else:  # fp16: its scaler does the same
+            self._optimizer.step()
         self._scheduler.step()
         self._optimizer.zero_grad()
         if self._ema is not None:

@@ -1,0 +1,103 @@
+"""A step without a finite gradient is none, whatever the optimizer: nothing of it or of the weights moves."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from pfgtrain.optim import step_if_finite
+
+Make = Callable[[Any], torch.optim.Optimizer]
+OPTIMIZERS: dict[str, Make] = {
+    "AdamW fused": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1, fused=True),
+    "AdamW fused, amsgrad": lambda p: torch.optim.AdamW(p, lr=0.1, amsgrad=True, fused=True),
+    "AdamW foreach": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1, foreach=True),
+    "AdamW one by one": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1, foreach=False),
+    "AdamW in two groups, one fused": lambda p: torch.optim.AdamW(
+        [{"params": p[:1], "fused": True}, {"params": p[1:], "fused": False}], lr=0.1
+    ),
+    "SGD with momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "SGD with momentum, fused": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "Adafactor": lambda p: torch.optim.Adafactor(p, lr=0.1, weight_decay=0.1),
+    "Adagrad fused": lambda p: torch.optim.Adagrad(p, lr=0.1, fused=True),
+}
+GOOD, NAN, INF = 1.0, math.nan, math.inf
+
+
+@dataclass
+class Learner:
+    """Two parameters and what moves them."""
+
+    make: Make
+    good: int = 0  # steps with a finite gradient
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.parameters = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,))]
+        self.optimizer = self.make(self.parameters)
+
+    def go(self, kinds: Sequence[float]) -> None:
+        """A step for each of `kinds`; one number of the gradient is times that. Good ones differ."""
+        for kind in kinds:
+            self.good += kind == GOOD
+            generator = torch.Generator().manual_seed(self.good)
+            grads = [torch.randn(parameter.shape, generator=generator) for parameter in self.parameters]
+            grads[-1][0] *= kind
+            for parameter, grad in zip(self.parameters, grads, strict=True):
+                parameter.grad = grad
+            step_if_finite(self.optimizer, get_total_norm(grads))
+
+    def state(self) -> dict[str, Tensor]:
+        """All numbers it holds, by name; what a fresh optimizer would begin at 0 is left out at 0."""
+        held = {f"weight {index}": p.detach() for index, p in enumerate(self.parameters)}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            held |= {f"{name} {index}": v for name, v in values.items() if v is not None and v.any()}
+        return held
+
+
+def assert_same(one: Learner, other: Learner) -> None:
+    ours, theirs = one.state(), other.state()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_without_a_finite_gradient_leaves_all_as_if_it_had_not_been(
+    name: str, at: int, bad: float
+) -> None:
+    ours, theirs = Learner(OPTIMIZERS[name]), Learner(OPTIMIZERS[name])
+    steps = [GOOD] * 3
+    theirs.go(steps[:at])
+    ours.go([*steps[:at], bad, bad])
+    assert_same(ours, theirs)
+    ours, theirs = Learner(OPTIMIZERS[name]), Learner(OPTIMIZERS[name])
+    theirs.go(steps)
+    ours.go([*steps[:at], bad, *steps[at:]])
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_skipped_step_goes_on_to_the_bit_from_a_saved_state(name: str) -> None:
+    whole, cut, resumed = (Learner(OPTIMIZERS[name]) for _ in range(3))
+    whole.go([NAN, GOOD, NAN, GOOD])
+    cut.go([NAN, GOOD, NAN])
+    file = io.BytesIO()
+    torch.save((cut.optimizer.state_dict(), [p.data for p in cut.parameters]), file)
+    file.seek(0)
+    state, weights = torch.load(file, weights_only=True)
+    resumed.optimizer.load_state_dict(state)
+    for parameter, saved in zip(resumed.parameters, weights, strict=True):
+        parameter.data.copy_(saved)
+    resumed.good = cut.good
+    resumed.go([GOOD])
+    assert_same(resumed, whole)
