@@ -5,7 +5,8 @@ Nothing here does I/O. A path is bytes, as the file system has it; text is only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,6 +23,7 @@ __all__ = [
     "Selection",
     "TaggerIdentity",
     "content_id",
+    "during",
     "ids_as_keys",
     "nearest",
     "shown",
@@ -137,8 +139,11 @@ def ids_as_keys(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
 class Progress(Protocol):
     """How a library function says how far it is; `pfgdata.screen` draws it."""
 
-    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
-        """A task begins; `total` is None when the amount is not known yet."""
+    def start(self, task: str, *, total: int | None, unit: str = "images", brief: bool = False) -> None:
+        """A task begins; `total` is None when the amount is not known yet.
+
+        A `brief` one is shown while it runs and, unless it took seconds, leaves nothing behind.
+        """
 
     def advance(self, count: int = 1, **figures: float) -> None:
         """`count` more units are done; `figures` are shown beside the rate (loss=0.12)."""
@@ -153,7 +158,7 @@ class Progress(Protocol):
 class NoProgress:
     """A Progress that shows nothing."""
 
-    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
+    def start(self, task: str, *, total: int | None, unit: str = "images", brief: bool = False) -> None:
         """Show nothing."""
 
     def advance(self, count: int = 1, **figures: float) -> None:
@@ -164,6 +169,18 @@ class NoProgress:
 
     def finish(self) -> None:
         """Show nothing."""
+
+
+@contextmanager
+def during(
+    progress: Progress, task: str, *, total: int | None, unit: str = "images", brief: bool = True
+) -> Iterator[None]:
+    """A task of `progress` for as long as the block runs, ended too where the block raises."""
+    progress.start(task, total=total, unit=unit, brief=brief)
+    try:
+        yield
+    finally:
+        progress.finish()
 
 
 def nearest(name: str, known: Sequence[str], *, count: int = 3) -> list[str]:

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 PLAIN_SECONDS = 10.0  # between two lines where stderr is no terminal
+BRIEF_SECONDS = 2.0  # a brief task that took less leaves no line
 DONE, FIXABLE, USAGE = 0, 1, 2  # and INTERRUPTED: exit codes
 
 
@@ -50,6 +51,7 @@ class _Task:
     name: str
     total: int | None
     unit: str
+    brief: bool
     began: float
     said: float
     done: int = 0
@@ -72,8 +74,7 @@ class ScreenProgress:
     ) -> None:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
-        self._interval = interval
-        self._clock = clock
+        self._interval, self._clock = interval, clock
         self._tasks: list[_Task] = []
         self._bars: RichProgress | None = None
 
@@ -86,10 +87,10 @@ class ScreenProgress:
         self._tasks.clear()
         self._stop_bars()
 
-    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
-        """A task begins; `total` is None when the amount is not known yet."""
+    def start(self, task: str, *, total: int | None, unit: str = "images", brief: bool = False) -> None:
+        """A task begins; a `brief` one leaves a line behind only if it took seconds."""
         now = self._clock()
-        begun = _Task(task, total, unit, began=now, said=now)
+        begun = _Task(task, total, unit, brief, began=now, said=now)
         self._tasks.append(begun)
         if self._live:
             if self._bars is None:
@@ -119,13 +120,13 @@ class ScreenProgress:
 
     def finish(self) -> None:
         """The task begun last has ended; what it did stays on the screen as one line."""
-        task = self._tasks.pop()
+        task, now = self._tasks.pop(), self._clock()
         if self._bars is not None and task.bar is not None:
             self._bars.remove_task(task.bar)
         if not self._tasks:
             self._stop_bars()
-        if task.total != 0:  # of nothing to do there is nothing to say
-            self.say(_plain(task, self._clock(), ended=True))
+        if task.total != 0 and not (task.brief and now - task.began < BRIEF_SECONDS):  # else nothing to say
+            self.say(_plain(task, now, ended=True))
 
     def _stop_bars(self) -> None:
         if self._bars is not None:

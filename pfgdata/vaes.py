@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve
-from pfgdata.records import Progress
+from pfgdata.records import NoProgress, Progress, during
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +101,7 @@ class Vae:
         Of a base's folder only vae/ is needed; a single file is unpacked whole, by the configs of the folder
         `config`. `auto` takes a GPU if there is one. Raises ModelNotFoundError, ModelError.
         """
+        progress = progress or NoProgress()
         if isinstance(base, Resolved):
             found = base
         else:
@@ -108,7 +109,11 @@ class Vae:
         inside = found.folder / "vae"
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")
-        return cls(load_autoencoder(folder).to(_device(device)), found=found)
+        with during(progress, "load", total=1, unit="VAEs"):
+            vae = cls(load_autoencoder(folder).to(_device(device)), found=found)
+            assert vae.digest  # whoever loads one asks for it next: a second, told with the rest
+            progress.advance()
+        return vae
 
     @property
     def device(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 
 __all__ = ["HasText", "encode", "encode_prompts"]
 
@@ -36,15 +36,14 @@ def encode_prompts(
 
     Each text is encoded by itself, so that a run's prompt is the same, bit for bit, in fit and in generate.
     """
-    tokenizer, text_encoder = base.load_tokenizer(), base.load_text_encoder()
-    for text in texts:
-        _tell_what_is_cut(
-            text, tokenizer=tokenizer, positions=_positions(text_encoder), progress=progress or NoProgress()
-        )
-    rows = [
-        encode([text], tokenizer=tokenizer, text_encoder=text_encoder, text_layer=text_layer)
-        for text in texts
-    ]
+    progress, rows = progress or NoProgress(), []
+    with during(progress, "prompts", total=len(texts), unit="texts"):
+        tokenizer, text_encoder = base.load_tokenizer(), base.load_text_encoder()
+        for text in texts:
+            positions = _positions(text_encoder)
+            _tell_what_is_cut(text, tokenizer=tokenizer, positions=positions, progress=progress)
+            rows.append(encode([text], tokenizer=tokenizer, text_encoder=text_encoder, text_layer=text_layer))
+            progress.advance()
     return torch.cat(rows).float().cpu()
 
 

@@ -120,7 +120,7 @@ class _Run:
 
     def latents(self, table: LatentsTable) -> str:
         """Encode the selected images."""
-        store, vae = self._store, Vae.load(self._place(table.base))
+        store, vae = self._store, Vae.load(self._place(table.base), progress=self._progress)
         geometry = base_geometry(vae.folder)
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
@@ -151,7 +151,7 @@ class _Run:
         data = data_of(self._store, config)
         report = fit(
             data,
-            base_of(data, config, run_dir=self._run_dir),
+            base_of(data, config, run_dir=self._run_dir, progress=self._progress),
             config,
             run_dir=self._run_dir,
             resume=(self._run_dir / "run.json").is_file(),
@@ -179,7 +179,7 @@ class _Run:
         training = training_images(self._store, record, tagger=self._store.identity.tagger)
         reports = {
             name: evaluate(
-                load_run(self._run_dir, checkpoint=checkpoint.name),
+                load_run(self._run_dir, checkpoint=checkpoint.name, progress=self._progress),
                 guides,
                 judge=judge,
                 training=training,
@@ -202,7 +202,7 @@ class _Run:
             runs[f"pictures-{table.beside}"] = resolve(table.beside, what="run").folder
         reports = [
             generate(
-                load_run(run),
+                load_run(run, progress=self._progress),
                 guides,
                 self._out / folder,
                 options=_options(GenerateOptions, table),

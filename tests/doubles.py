@@ -1,11 +1,11 @@
-"""Small real stand-ins for expensive parts: a tagger that costs nothing, and a vocabulary to go with it."""
+"""Small real stand-ins: a tagger that costs nothing, a vocabulary to go with it, an eye on progress."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.records import TaggerIdentity
+from pfgdata.records import NoProgress, TaggerIdentity
 from pfgdata.taggers import Precision
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
 
@@ -55,3 +55,27 @@ class CheapTagger:
         features = (small.reshape(len(images), 768) / 255).astype(np.float32)
         logits = (features - features.mean(axis=1, keepdims=True)) @ self._head
         return (1 / (1 + np.exp(-logits))).astype(np.float32), features
+
+
+class Watched(NoProgress):
+    """A Progress that keeps what was said, and how far each task had come when it ended."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.ended: list[str] = []  # "load: 2/2 parts"
+        self.running: list[tuple[str, int | None, str]] = []
+        self._done: list[int] = []
+
+    def start(self, task: str, *, total: int | None, unit: str = "images", brief: bool = False) -> None:
+        self.running.append((task, total, unit))
+        self._done.append(0)
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        self._done[-1] += count
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def finish(self) -> None:
+        task, total, unit = self.running.pop()
+        self.ended.append(f"{task}: {self._done.pop()}/{total} {unit}")

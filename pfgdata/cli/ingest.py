@@ -138,6 +138,7 @@ def ingest(
         write_captions,
     )
     from pfgdata.ingest import ingest as run_ingest
+    from pfgdata.records import during
     from pfgdata.store import moved_roots
     from pfgdata.taggers import Precision, choose_batch_size
 
@@ -169,7 +170,9 @@ def ingest(
         if dry_run:
             report = plan_ingest(segments, there, options=options, progress=progress)
         else:
-            model = tagger_for(there, name=tagger, recipe=recipe, device=device, precision=half)
+            with during(progress, "load", total=1, unit="taggers"):
+                model = tagger_for(there, name=tagger, recipe=recipe, device=device, precision=half)
+                progress.advance()
             if model.untrained:
                 progress.say(f"tagger {model.identity.name} is untrained: tags and scores mean nothing")
             if model.unused_gpu:

@@ -23,7 +23,7 @@ from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub.checkpoints import UNET, Checkpoint, Family, read_checkpoint
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.paths import user_path
-from pfgdata.records import Progress
+from pfgdata.records import Progress, during
 
 __all__ = ["unpacked"]
 
@@ -81,7 +81,9 @@ def unpacked(
     Raises ModelError if it is no SD1 or SD2 checkpoint, ModelNotFoundError if its configs are not to be had.
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
-    place = _cache() / "bases" / _digest(file)
+    with during(progress, "hash", total=1, unit="files"):
+        place = _cache() / "bases" / _digest(file)
+        progress.advance()
     if _stands(place, given):
         return place
     checkpoint = read_checkpoint(file)
@@ -197,9 +199,13 @@ def _write(new: Path, checkpoint: Checkpoint, configs: _Configs, *, digest: str,
             f"{checkpoint.file.name} does not say what its UNet predicts: {predicts}, as {configs.name};"
             " --prediction-type overrules"
         )
-    with _no_bars():
-        for part in ("unet", "vae", "text_encoder"):
+    parts = ("unet", "vae", "text_encoder")
+    with _no_bars(), during(progress, "unpack", total=len(parts), unit="parts"):
+        for part in parts:
             _load(part, checkpoint, configs).save_pretrained(new / part)
+            for path in (new / part).iterdir():
+                _sync(path)
+            progress.advance()
     _write_made(new, digest, checkpoint, configs)
     for path in new.rglob("*"):
         _sync(path)

@@ -75,7 +75,8 @@ class Base:
         not here, ModelError if a part is missing or it is no SD1 or SD2, RunError for a run without weights.
         """
         if is_run(path := user_path(name)):
-            return cls._of_run(path.absolute(), revision, prediction_type, device=device, dtype=dtype)
+            run = path.absolute()
+            return cls._of_run(run, revision, prediction_type, progress=progress, device=device, dtype=dtype)
         resolved = resolve(name, what="base", revision=revision, config=config, progress=progress)
         name, folder = resolved.name, resolved.folder
         require_stable_diffusion(folder, name=name)
@@ -111,6 +112,7 @@ class Base:
         checkpoint: str | None,
         prediction_type: PredictionType | None,
         *,
+        progress: Progress | None,
         device: torch.device | str,
         dtype: torch.dtype,
     ) -> Base:
@@ -122,6 +124,7 @@ class Base:
             record.base_name,
             revision=record.base_revision,
             prediction_type=kind,
+            progress=progress,
             device=device,
             dtype=dtype,
         )
@@ -131,7 +134,7 @@ class Base:
             name=str(run),
             revision=weights.name,
             text_layer=record.text_layer,
-            overlays=(*below.overlays, weights_folder(weights, record)),
+            overlays=(*below.overlays, weights_folder(weights, record, progress=progress)),
             untrained=below.untrained and record.train == "adapter",
         )
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from pfgdata.errors import RunError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.checkpoint.record import RUN_FORMAT, RunRecord
 
 __all__ = [
@@ -152,7 +153,9 @@ def find_checkpoint(run_dir: Path, which: str = "latest") -> Path:
     raise RunError(f"{run_dir}: no checkpoint {which}; there are latest, best, {names}")
 
 
-def weights_folder(checkpoint: Path, record: RunRecord, *, ema: bool = True) -> Path:
+def weights_folder(
+    checkpoint: Path, record: RunRecord, *, ema: bool = True, progress: Progress | None = None
+) -> Path:
     """Where the weights of a checkpoint of the run of `record` stand: its average, if it has one and `ema`.
 
     Raises RunError if what the run trained is not there, or is damaged.
@@ -165,7 +168,8 @@ def weights_folder(checkpoint: Path, record: RunRecord, *, ema: bool = True) -> 
         if not (folder / file).is_file():
             other = ", use --no-ema" if averaged else ""
             raise RunError(f"{folder}: lacks {file}; copy it back{other}, or take another checkpoint")
-    require_undamaged(checkpoint, [(folder / file).relative_to(checkpoint).as_posix() for file in files])
+    names = [(folder / file).relative_to(checkpoint).as_posix() for file in files]
+    require_undamaged(checkpoint, names, progress=progress)
     return folder
 
 
@@ -189,16 +193,21 @@ def newest_is(run_dir: Path) -> str:
     return f"the newest checkpoint is {saved[-1].name}" if saved else "no checkpoint was made yet"
 
 
-def require_undamaged(checkpoint: Path, files: Sequence[str] | None = None) -> None:
+def require_undamaged(
+    checkpoint: Path, files: Sequence[str] | None = None, *, progress: Progress | None = None
+) -> None:
     """Raise RunError unless `files` of a checkpoint (all that it was saved with) are as they were saved."""
-    known = _read(checkpoint).get("files", {})
-    for name in known if files is None else files:
-        path = checkpoint / name
-        if not path.is_file() or _digest(path) != known.get(name):
-            raise RunError(
-                f"{path}: missing, or not as it was saved; copy it back, or delete {checkpoint} to go on from"
-                " the checkpoint before it"
-            )
+    known, progress = _read(checkpoint).get("files", {}), progress or NoProgress()
+    names = list(known) if files is None else files
+    with during(progress, "hash", total=len(names), unit="files"):
+        for name in names:
+            path = checkpoint / name
+            if not path.is_file() or _digest(path) != known.get(name):
+                raise RunError(
+                    f"{path}: missing, or not as it was saved; copy it back, or delete {checkpoint} to go on"
+                    " from the checkpoint before it"
+                )
+            progress.advance()
 
 
 def keep_for(checkpoint: Path, run_dir: Path, *, disk: Disk | None = None) -> None:

@@ -39,6 +39,7 @@ from pfgtrain.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pfgdata.records import Progress
     from pfgdata.store import Store
     from pfgdata.taggers import Tagger
     from pfgtrain.checkpoint import RunRecord
@@ -161,8 +162,16 @@ def evaluate(
         return
     place = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
-        model = run_model(folder, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
-        looks = _judge(judge, model, device)
+        model = run_model(
+            folder,
+            checkpoint,
+            ema=not no_ema,
+            base=base,
+            tagger=tagger,
+            device=device,
+            progress=progress,
+        )
+        looks = _judge(judge, model, device, progress)
         trained = _training(store, record, model, notes, named=shards is not None)
         require_possible(model, chosen, judge=looks, out_dir=place)  # before an hour of tuning
         tuning = None
@@ -253,13 +262,19 @@ def _training(
     return found
 
 
-def _judge(name: str | None, model: PFGModel, device: str | None) -> Tagger | None:
+def _judge(name: str | None, model: PFGModel, device: str | None, progress: Progress) -> Tagger | None:
     from pfgdata.hub import DEMO
+    from pfgdata.records import during
     from pfgdata.taggers import OnnxTagger
     from pfgtrain.base import onnx_device
 
     name = name or (DEMO if model.tagger.identity.name == DEMO else None)
-    return OnnxTagger.load(name, what="judge", device=onnx_device(device)) if name else None
+    if name is None:
+        return None
+    with during(progress, "load", total=1, unit="judges"):
+        judge = OnnxTagger.load(name, what="judge", device=onnx_device(device))
+        progress.advance()
+    return judge
 
 
 def _show_plan(guides: list[Guide], images_per_guide: int) -> None:

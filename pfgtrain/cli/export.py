@@ -82,8 +82,8 @@ def export(
         _show(plan, [to / name for name in plan.names], as_json=as_json, result=plan.as_dict())
         show_facts({"dry run": "nothing was written"})
         return
-    loaded = Base.load(base) if base else None
     with ScreenProgress() as progress:
+        loaded = Base.load(base, progress=progress) if base else None
         report = run_export(run, to, options=options, base=loaded, progress=progress)
     _show(report.plan, report.files, as_json=as_json, result=report.as_dict())
 

@@ -107,7 +107,15 @@ def generate(
     options = GenerateOptions(**with_sampling(given, place), width=width, height=height)
     with ScreenProgress() as progress:
         if place:
-            model = run_model(place, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
+            model = run_model(
+                place,
+                checkpoint,
+                ema=not no_ema,
+                base=base,
+                tagger=tagger,
+                device=device,
+                progress=progress,
+            )
         else:
             assert adapter is not None and base is not None
             model = adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)

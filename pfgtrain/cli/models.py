@@ -14,16 +14,32 @@ __all__ = ["adapter_model", "run_model", "tagger_named", "with_sampling"]
 
 
 def run_model(
-    run: Path, checkpoint: str, *, ema: bool, base: str | None, tagger: str | None, device: str | None
+    run: Path,
+    checkpoint: str,
+    *,
+    ema: bool,
+    base: str | None,
+    tagger: str | None,
+    device: str | None,
+    progress: Progress,
 ) -> PFGModel:
     """The model of a run; `base` and `tagger` stand in for the run's own."""
     from pfgtrain.base import Base
     from pfgtrain.checkpoint import RunRecord
     from pfgtrain.generate import load_run
 
-    loaded = Base.load(base) if base else None
-    model = tagger_named(tagger, recipe=RunRecord.read(run).tagger.recipe, device=device)
-    return load_run(run, base=loaded, tagger=model, device=device, checkpoint=checkpoint, ema=ema)
+    loaded = Base.load(base, progress=progress) if base else None
+    recipe = RunRecord.read(run).tagger.recipe
+    model = tagger_named(tagger, recipe=recipe, device=device, progress=progress)
+    return load_run(
+        run,
+        base=loaded,
+        tagger=model,
+        device=device,
+        checkpoint=checkpoint,
+        ema=ema,
+        progress=progress,
+    )
 
 
 def adapter_model(
@@ -33,16 +49,23 @@ def adapter_model(
     from pfgtrain.base import Base
     from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base
 
-    model = tagger_named(tagger, recipe=PUBLISHED_RECIPE, device=device)
-    return load_adapter_on_base(adapter, Base.load(base), tagger=model, device=device, progress=progress)
+    model = tagger_named(tagger, recipe=PUBLISHED_RECIPE, device=device, progress=progress)
+    loaded = Base.load(base, progress=progress)
+    return load_adapter_on_base(adapter, loaded, tagger=model, device=device, progress=progress)
 
 
-def tagger_named(name: str | None, *, recipe: str, device: str | None) -> Tagger | None:
+def tagger_named(name: str | None, *, recipe: str, device: str | None, progress: Progress) -> Tagger | None:
     """The tagger called `name`; None without a name."""
+    from pfgdata.records import during
     from pfgdata.taggers import OnnxTagger
     from pfgtrain.base import onnx_device
 
-    return OnnxTagger.load(name, recipe=recipe, device=onnx_device(device)) if name else None
+    if name is None:
+        return None
+    with during(progress, "load", total=1, unit="taggers"):
+        tagger = OnnxTagger.load(name, recipe=recipe, device=onnx_device(device))
+        progress.advance()
+    return tagger
 
 
 def with_sampling(given: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:

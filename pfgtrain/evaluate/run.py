@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from pfgdata.errors import ConfigError, RunError
 from pfgdata.files import Disk, canonical_json
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgdata.taggers import Tagger
 from pfgtrain.base import SAMPLER
 from pfgtrain.evaluate.figures import measure
@@ -124,9 +124,13 @@ def _trained(
             ["the images trained on are not here: no row copier, no distance to them, guides unchecked"],
         )
     names, count = [guide.name for guide in guides], len(guides)
-    row_K, _ = training.nearest(real.raw[TAGGER].sight.features_MF)
-    _, guide_K = training.nearest(real.views[TAGGER].sight.features_MF[real.view_M == 0])  # as blurred
-    _, result_M = training.nearest(results.sight.features_MF)
+    with during(studio.progress, "nearest", total=3, unit="searches"):
+        row_K, _ = training.nearest(real.raw[TAGGER].sight.features_MF)
+        studio.progress.advance()
+        _, guide_K = training.nearest(real.views[TAGGER].sight.features_MF[real.view_M == 0])  # as blurred
+        studio.progress.advance()
+        _, result_M = training.nearest(results.sight.features_MF)
+        studio.progress.advance()
     copies = studio.copies(training, row_K.tolist(), names)
     drawn_RK = resamples(count, count=studio.options.resamples, seed=studio.options.seed)
     per_result = [result_M[results.of(k)] for k in range(count)]

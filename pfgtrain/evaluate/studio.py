@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pfgdata.errors import RunError
 from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, nearest_buckets, on_white
-from pfgdata.records import Progress
+from pfgdata.records import Progress, during
 from pfgdata.vaes import base_geometry
 from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.measures import Ints
@@ -107,8 +107,10 @@ class Studio:
                 if pixels is not None:
                     here.append(number)
                     yield self._seen(pixels, number, names[number], "copy")
+                self.progress.advance()
 
-        return self._look(through_vae(), here)
+        with during(self.progress, "copies", total=len(rows)):
+            return self._look(through_vae(), here)
 
     def _painted(
         self, features_KF: Tensor | None, jobs: Sequence[tuple[int, int]], names: Sequence[str]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pfgdata.errors import ConfigError
+from pfgdata.records import Progress
 from pfgdata.taggers import DEFAULT_TAGGER
 from pfgdata.vaes import SCALING_FACTOR
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, read_state, weights_folder
@@ -97,14 +98,14 @@ class ExportPlan:
         }
 
 
-def plan_export(run_dir: Path, options: ExportOptions) -> ExportPlan:
+def plan_export(run_dir: Path, options: ExportOptions, *, progress: Progress | None = None) -> ExportPlan:
     """What `options` ask of the run in `run_dir`; no weight is read.
 
     Raises ConfigError, naming it, for a format that cannot hold this run, RunError for a run without weights.
     """
     record = RunRecord.read(run_dir)
     checkpoint = find_checkpoint(run_dir, options.checkpoint)
-    weights = weights_folder(checkpoint, record, ema=options.use_ema)
+    weights = weights_folder(checkpoint, record, ema=options.use_ema, progress=progress)
     formats = _formats(record, options.formats)
     for kind in formats:
         _require_possible(kind, record, run_dir)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.base import Base, require_same_base
 from pfgtrain.checkpoint import LORA_FILE
 from pfgtrain.export.adapters import write_adapter
@@ -64,9 +64,9 @@ def export(
     RunError if files of other content are there, IdentityError if the base is another.
     """
     options, progress = options or ExportOptions(), progress or NoProgress()
-    plan = plan_export(run_dir, options)
+    plan = plan_export(run_dir, options, progress=progress)
     if base is None and set(plan.formats) & set(_OF_MODELS):
-        base = Base.load(plan.record.base_name, revision=plan.record.base_revision)
+        base = Base.load(plan.record.base_name, revision=plan.record.base_revision, progress=progress)
     if base is not None:
         require_same_base(base, plan.record, where=f"run {run_dir}")
         base = replace(base, prediction_type=plan.record.prediction_type)
@@ -74,11 +74,10 @@ def export(
     dtype = torch.float16 if options.dtype == "float16" else torch.float32
 
     def write(folder: Path) -> None:
-        progress.start("export", total=len(plan.formats), unit="formats")
         notes.extend(_write(folder, plan, base=base, dtype=dtype, progress=progress))
-        progress.finish()
 
-    files = publish(to, plan.names, write=write, force=options.force)
+    with during(progress, "export", total=len(plan.formats), unit="formats", brief=False):
+        files = publish(to, plan.names, write=write, force=options.force)
     for note in notes:
         progress.say(note)
     return ExportReport(run=run_dir, plan=plan, files=tuple(files), notes=tuple(notes))
@@ -100,7 +99,9 @@ def _write(
         else:
             assert base is not None
             if model is None:
-                model = Model.load(base, plan, dtype=dtype)
+                with during(progress, "load", total=1, unit="models"):
+                    model = Model.load(base, plan, dtype=dtype)
+                    progress.advance()
                 notes.extend(limits(model, plan))
             _OF_MODELS[kind](folder, plan, model)
         progress.advance()

@@ -33,7 +33,7 @@ def require_same_vae(data: FitData, base: Base, *, progress: Progress | None = N
     is told.
     """
     latent_set, folder = data.latent_set, base.folder
-    info, vae = latent_set.info, Vae.load(str(folder), device="cpu")
+    info, vae = latent_set.info, Vae.load(str(folder), device="cpu", progress=progress)
     redo = f"make latents: pfgdata latents {data.path} --base {base.name}"
     wanted, made = np.asarray(info.probe, np.float32), vae.encode(probe_image(vae.factor)[None])[0][0]
     same_shape = wanted.shape == made.shape

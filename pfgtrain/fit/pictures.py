@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pfgdata.records import NoProgress
+from pfgdata.records import Progress, during
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.config import FitConfig
@@ -35,15 +35,21 @@ _GUIDANCE = 5.0
 
 
 def draw_held_out(
-    trainer: Trainer, base: Base, config: FitConfig, held_out: Batches, run_dir: Path, *, step: int
-) -> Path | None:
-    """Write `pictures/held-out-step-NNNNNNNN.png` of up to `num_validation_images` images; None if it is 0.
+    trainer: Trainer,
+    base: Base,
+    config: FitConfig,
+    held_out: Batches,
+    sheet: Path,
+    *,
+    progress: Progress,
+) -> None:
+    """Write the PNG `sheet` of up to `num_validation_images` images; none if that is 0.
 
     The weights are those that generate would use. Each image has its own noise, the same at every step.
     """
     count = min(config.num_validation_images, len(held_out.rows))
     if not count:
-        return None
+        return
     options = GenerateOptions(guidance_scale=_GUIDANCE, num_inference_steps=_STEPS)
     rows = np.linspace(0, len(held_out.rows) - 1, count).round().astype(np.int64)
     trainee, vae = trainer.trainee, base.load_vae()
@@ -57,22 +63,25 @@ def draw_held_out(
     )
     pipeline.set_progress_bar_config(disable=True)
     pairs: list[tuple[Image.Image, Image.Image]] = []
-    with trainer.averaged(), trainer.autocast(), torch.no_grad():
+    shown = during(progress, "draw", total=count * _STEPS, unit="steps")
+    with shown, trainer.averaged(), trainer.autocast(), torch.no_grad():
         for seed, row in enumerate(rows):
             batch = held_out.probe(row[None], index=-1)
-            pairs.append(_pair(trainer, pipeline, batch, options, seed=seed))
+            pairs.append(_pair(trainer, pipeline, batch, options, seed=seed, progress=progress))
     width, height = (max(image.size[side] for image, _ in pairs) for side in (0, 1))
     cell = cell_size(width, height, rows=2, columns=count)
-    sheet = contact_sheet(
-        [[thumbnail(image, cell=cell) for image in row] for row in zip(*pairs, strict=True)]
-    )
-    path = run_dir / "pictures" / f"held-out-step-{step:08d}.png"
-    write_png(path, sheet)
-    return path
+    cells = [[thumbnail(image, cell=cell) for image in row] for row in zip(*pairs, strict=True)]
+    write_png(sheet, contact_sheet(cells))
 
 
 def _pair(
-    trainer: Trainer, pipeline: PFGPipeline, batch: Batch, options: GenerateOptions, *, seed: int
+    trainer: Trainer,
+    pipeline: PFGPipeline,
+    batch: Batch,
+    options: GenerateOptions,
+    *,
+    seed: int,
+    progress: Progress,
 ) -> tuple[Image.Image, Image.Image]:
     """The one image of `batch` through the VAE, and what is drawn of its feature and text."""
     scale, channels = pipeline.vae.config.scaling_factor, pipeline.unet.config.in_channels
@@ -88,7 +97,7 @@ def _pair(
         size=(width, height),
         seeds=[seed],
         options=options,
-        progress=NoProgress(),
+        progress=progress,
     )
     (seen,) = pipeline.decode(mean_1Chw * scale)
     return seen, drawn

@@ -18,7 +18,7 @@ from typing import Any
 from pfgdata.errors import PfgError, RunError
 from pfgdata.files import Disk, exclusive
 from pfgdata.paths import user_path
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (
@@ -40,7 +40,7 @@ from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
 from pfgtrain.fit.start import standardization_of
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
-from pfgtrain.fit.validation import PROBE_ROWS, VALIDATION_ROWS, fixed_loss
+from pfgtrain.fit.validation import fixed_loss
 
 __all__ = ["FitReport", "fit"]
 
@@ -117,7 +117,7 @@ def fit(
         weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
         start = read_state(weights) if weights else None
         if weights:
-            require_undamaged(weights)
+            require_undamaged(weights, progress=progress)
         trainer = Trainer(
             base,
             config,
@@ -136,7 +136,9 @@ def fit(
         if resume:
             progress.say(_resumes(start, config))
         if weights and start:
-            trainer.load_states(weights)
+            with during(progress, "load", total=1, unit="optimizers"):
+                trainer.load_states(weights)
+                progress.advance()
             require_whole_steps(
                 run_dir,
                 start,
@@ -249,22 +251,25 @@ class _Run:
         )
         if self._trainer.is_main:
             limit = self._config.checkpoints_total_limit
-            save_checkpoint(self._dir, state, write=self._trainer.write, limit=limit, disk=self._disk)
+            with during(self._progress, "save", total=1, unit="checkpoints"):
+                save_checkpoint(self._dir, state, write=self._trainer.write, limit=limit, disk=self._disk)
+                self._progress.advance()
             if not quickly and self._sets.validation:
                 self._draw(self._sets.validation)
         self._trainer.wait()
 
     def _draw(self, held_out: Batches) -> None:
         """Draw images held out. A picture that cannot be drawn is said, and is not the end of a training."""
+        sheet = self._dir / "pictures" / f"held-out-step-{self._step:08d}.png"
         try:
-            draw_held_out(self._trainer, self._base, self._config, held_out, self._dir, step=self._step)
+            draw_held_out(self._trainer, self._base, self._config, held_out, sheet, progress=self._progress)
         except (PfgError, OSError, RuntimeError, MemoryError) as problem:
             reason = (str(problem).splitlines() or [type(problem).__name__])[0]
             self._progress.say(f"no picture of the images held out at step {self._step}: {reason}")
 
     def _probe(self) -> float:
         """The loss of fixed rows that are trained on."""
-        loss = fixed_loss(self._trainer, self._batches, most=PROBE_ROWS)
+        loss = fixed_loss(self._trainer, self._batches, task="probe", progress=self._progress)
         if not math.isfinite(loss):
             what = f"the probe loss after step {self._step} is {loss}"
             raise RunError(not_finite(self._dir, what))
@@ -275,7 +280,8 @@ class _Run:
         if self._sets.validation is None:
             return None
         with self._trainer.averaged():
-            loss = fixed_loss(self._trainer, self._sets.validation, most=VALIDATION_ROWS)
+            held_out, progress = self._sets.validation, self._progress
+            loss = fixed_loss(self._trainer, held_out, task="validate", progress=progress)
         self._validation_loss = loss if math.isfinite(loss) else None
         return self._validation_loss
 

@@ -53,7 +53,7 @@ def take_init(
     """
     assert config.init is not None
     path = user_path(config.init)
-    folder = _weights_of(path, config, tagger) if is_run(path) else None
+    folder = _weights_of(path, config, tagger, progress) if is_run(path) else None
     if folder is None:
         _require_told_tagger(path, tagger)
     source, taken = folder / ADAPTER_FILE if folder else path, list[str]()
@@ -73,7 +73,7 @@ def take_init(
     progress.say(f"starts from {config.init}: {', '.join(taken)}" + (f"; fresh: {fresh}" if fresh else ""))
 
 
-def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity) -> Path:
+def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: Progress) -> Path:
     """The weights of a run to start from. Raises where this fit would lose some of them."""
     record, checkpoint = RunRecord.read(run), find_checkpoint(run)
     if record.num_tokens and config.num_tokens:
@@ -83,7 +83,7 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity) -> Path:
             f'init = {config.init!r} trained its {record.train}, which train = "{config.train}" does not go'
             " on with; name the run by --base, and its exported adapter by --init"
         )
-    return weights_folder(checkpoint, record)
+    return weights_folder(checkpoint, record, progress=progress)
 
 
 def _require_scale(path: Path, config: FitConfig) -> None:

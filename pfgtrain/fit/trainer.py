@@ -115,6 +115,7 @@ class Trainer:
             both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
         )
         self.texts = TextSource(base, config, text_layer=text_layer, progress=progress)
+        progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
         self._trainee, self._parts = build_trainee(
             base,
             config,
@@ -122,6 +123,7 @@ class Trainer:
             standardization=standardization,
             empty_1TD=self.texts.empty_1TD,
         )
+        progress.advance()
         if weights is not None:
             for part in self._parts:
                 part.read(weights)
@@ -137,6 +139,8 @@ class Trainer:
         # the scheduler is not prepared: accelerate's wrapper would step it once for every process
         self._scheduler = make_lr_scheduler(optimizer, config, total_steps=total_steps)
         self._model, self._optimizer = accelerator.prepare(self._trainee, optimizer)
+        progress.advance()
+        progress.finish()
 
     @property
     def trainee(self) -> Trainee:
@@ -206,7 +210,9 @@ class Trainer:
         return sorted({row for row in found if row >= 0})
 
     @torch.no_grad()
-    def probe(self, batch: Batch, *, quantiles: npt.NDArray[np.float64]) -> list[float]:
+    def probe(
+        self, batch: Batch, *, quantiles: npt.NDArray[np.float64], progress: Progress | None = None
+    ) -> list[float]:
         """The row losses of `batch`, all rows conditioned, at timesteps `quantiles` (0..1) [B].
 
         Equal weights give an equal answer: nothing but `batch.index` and the seed decides the noise, for it
@@ -217,7 +223,9 @@ class Trainer:
         losses, size = list[float](), self._config.train_batch_size
         for part in (slice(first, first + size) for first in range(0, len(quantiles), size)):
             with self._accelerator.autocast():
-                losses += self._row_losses(self._trainee, batch.part(part), chance.rows(part)).tolist()
+                found = self._row_losses(self._trainee, batch.part(part), chance.rows(part)).tolist()
+            losses += found
+            (progress or NoProgress()).advance(len(found))
         return losses
 
     def averaged(self) -> Any:

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
+from pfgdata.records import Progress, during
 from pfgtrain.batches import Batches
 from pfgtrain.fit.trainer import Trainer
 
-__all__ = ["PROBE_ROWS", "VALIDATION_ROWS", "fixed_loss"]
+__all__ = ["fixed_loss"]
 
-PROBE_ROWS = 32  # enough: the same rows, noise and timesteps are used at the start and at the end
-VALIDATION_ROWS = 256  # forward passes alone, with each checkpoint
+_MOST = {  # images
+    "probe": 32,  # enough: the same rows, noise and timesteps are used at the start and at the end
+    "validate": 256,  # forward passes alone, with each checkpoint
+}
 
 
-def fixed_loss(trainer: Trainer, batches: Batches, *, most: int) -> float:
-    """Mean loss over up to `most` images spread over `batches`, all conditioned, at timesteps spread evenly.
+def fixed_loss(
+    trainer: Trainer, batches: Batches, *, task: Literal["probe", "validate"], progress: Progress
+) -> float:
+    """Mean loss over some images spread over `batches`, all conditioned, at timesteps spread evenly.
 
     A function of the weights alone. An image whose loss is not finite (its latent has gone bad) is left out;
     NaN where that is so of all.
     """
-    count = min(len(batches.rows), most)
+    count = min(len(batches.rows), _MOST[task])
     rows = np.linspace(0, len(batches.rows) - 1, count).round().astype(np.int64)
     quantiles = (np.random.default_rng(0).permutation(count) + 0.5) / count
     buckets, losses = batches.rows.bucket[rows], list[float]()
-    for number, bucket in enumerate(np.unique(buckets)):
-        mine = np.flatnonzero(buckets == bucket)
-        batch = batches.probe(rows[mine], index=-1 - number)
-        losses += trainer.probe(batch, quantiles=quantiles[mine])
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    return sum(finite) / len(finite) if finite else math.nan
+    with during(progress, task, total=count):
+        for number, bucket in enumerate(np.unique(buckets)):
+            mine = np.flatnonzero(buckets == bucket)
+            batch = batches.probe(rows[mine], index=-1 - number)
+            losses += trainer.probe(batch, quantiles=quantiles[mine], progress=progress)
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        loss = sum(finite) / len(finite) if finite else math.nan
+        progress.advance(0, loss=loss)
+    return loss

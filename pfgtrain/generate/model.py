@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.images import square
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry, state_digest
@@ -122,21 +122,25 @@ def load_run(
     device: str | None = None,
     checkpoint: str = "latest",
     ema: bool = True,
+    progress: Progress | None = None,
 ) -> PFGModel:
     """The model of a run's `checkpoint` (latest, best, a name), its moving average if `ema` and it has one.
 
     `base` and `tagger` stand in if the recorded ones have moved. Raises RunError if there is no complete
     checkpoint, IdentityError if tagger, base or VAE is another, ConfigError if the device is not here.
     """
-    where, dtype = placement(device)
+    (where, dtype), progress = placement(device), progress or NoProgress()
     record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, checkpoint)
-    weights = weights_folder(chosen, record, ema=ema)
+    weights = weights_folder(chosen, record, ema=ema, progress=progress)
     known = record.tagger
-    tagger = tagger or OnnxTagger.load(
-        known.name, recipe=known.recipe, revision=known.revision, device=onnx_device(device)
-    )
+    if tagger is None:
+        with during(progress, "load", total=1, unit="taggers"):
+            tagger = OnnxTagger.load(
+                known.name, recipe=known.recipe, revision=known.revision, device=onnx_device(device)
+            )
+            progress.advance()
     require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
-    base = base or Base.load(record.base_name, revision=record.base_revision)
+    base = base or Base.load(record.base_name, revision=record.base_revision, progress=progress)
     require_same_base(base, record, where=f"run {run_dir}")
     return _assemble(
         replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype),
@@ -150,6 +154,7 @@ def load_run(
         vae_digest=record.vae_digest,
         resolution=record.resolution,
         origin={"weights": chosen.name, "ema": weights != chosen},
+        progress=progress,
     )
 
 
@@ -166,11 +171,14 @@ def load_adapter_on_base(
     The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise; `progress` is told
     what is assumed.
     """
-    where, dtype = placement(device)
+    (where, dtype), progress = placement(device), progress or NoProgress()
     assumed = "" if tagger else " (assumed)"
-    tagger = tagger or OnnxTagger.load(DEFAULT_TAGGER, recipe=PUBLISHED_RECIPE, device=onnx_device(device))
+    if tagger is None:
+        with during(progress, "load", total=1, unit="taggers"):
+            tagger = OnnxTagger.load(DEFAULT_TAGGER, recipe=PUBLISHED_RECIPE, device=onnx_device(device))
+            progress.advance()
     identity = tagger.identity
-    (progress or NoProgress()).say(
+    progress.say(
         f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed}, recipe"
         f" {identity.recipe}; where no option says otherwise, assumed: an empty prompt, the pad zeros (the"
         " article's weights: --uncond eos)"
@@ -185,6 +193,7 @@ def load_adapter_on_base(
         uncond="zeros",
         resolution=base_geometry(base.folder).resolution,
         origin={"weights": adapter_file.name},
+        progress=progress,
     )
 
 
@@ -199,18 +208,23 @@ def _assemble(
     uncond: Uncond,
     resolution: int,
     origin: dict[str, Any],
+    progress: Progress,
     num_tokens: int | None = None,
     vae_digest: str | None = None,
 ) -> PFGModel:
     """Load all but the text encoder. Raises IdentityError if adapter and tagger differ in width."""
     adapter = _adapter(adapter_file, base, tagger, num_tokens=num_tokens) if adapter_file else None
-    vae = base.load_vae(digest=vae_digest)
+    with during(progress, "load", total=2, unit="models"):
+        vae = base.load_vae(digest=vae_digest)
+        progress.advance()
+        unet = base.load_unet(weights=weights)
+        progress.advance()
     vae.enable_slicing()  # decode pictures one by one: less memory, and the same bytes in any batch
     pipeline = PFGPipeline(
         vae=vae,
         text_encoder=None,
         tokenizer=None,
-        unet=base.load_unet(weights=weights),
+        unet=unet,
         scheduler=base.load_sampler(),
         adapter=adapter,
     )

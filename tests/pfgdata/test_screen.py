@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from pfgdata.errors import QueryError
+from pfgdata.records import during
 from pfgdata.screen import (
     ScreenProgress,
     duration,
@@ -78,6 +79,38 @@ def test_a_task_inside_a_task_ends_first() -> None:
         "inner: 1/1 images",
         "outer: 2/2 images",
     ]
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(1.9, []), (2.0, ["load: 1/1 models, 0.5/s, 2 s"])])
+def test_a_brief_task_leaves_a_line_only_if_it_took_seconds(seconds: float, left: list[str]) -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = ScreenProgress(stream=stream, clock=clock)
+    progress.start("load", total=1, unit="models", brief=True)
+    clock.now = seconds
+    progress.advance()
+    progress.finish()
+    assert stream.getvalue().splitlines() == left
+
+
+def test_a_brief_task_is_shown_on_a_terminal_while_it_runs() -> None:
+    stream = Terminal()
+    with ScreenProgress(stream=stream, clock=Clock()) as progress:
+        progress.start("load", total=1, unit="models", brief=True)
+        progress.say("a word")
+        progress.finish()
+    assert "load" in stream.getvalue()
+    assert "load: " not in stream.getvalue()
+
+
+def test_a_task_that_fails_is_ended_and_the_one_around_it_goes_on() -> None:
+    stream = io.StringIO()
+    progress = ScreenProgress(stream=stream, clock=Clock())
+    progress.start("fit", total=2)
+    with pytest.raises(QueryError), during(progress, "draw", total=40, unit="steps"):
+        raise QueryError("no")
+    progress.advance(2)
+    progress.finish()
+    assert stream.getvalue().splitlines() == ["fit: 2/2 images, 0/s, 0 s"]
 
 
 def test_progress_on_a_terminal_draws_a_bar_and_leaves_one_line() -> None:

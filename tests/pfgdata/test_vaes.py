@@ -12,6 +12,7 @@ import pytest
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import resolve
 from pfgdata.vaes import BaseGeometry, Vae, base_geometry, load_autoencoder, state_digest, weights_variant
+from tests.doubles import Watched
 
 DEMO = resolve("demo", what="base").folder
 
@@ -33,6 +34,13 @@ def test_latents_are_unscaled_means_of_an_eighth_of_the_sides(vae: Vae) -> None:
     assert mean.dtype == logvar.dtype == np.float32
     assert 0.3 < mean.std() * vae.scaling_factor < 3
     assert np.isfinite(mean).all()
+
+
+def test_loading_and_hashing_a_vae_is_shown_as_one() -> None:
+    watched = Watched()
+    vae = Vae.load("demo", device="cpu", progress=watched)
+    assert watched.ended == ["load: 1/1 VAEs"]
+    assert "digest" in vars(vae)  # nobody waits for it later
 
 
 def test_encoding_is_the_same_alone_and_in_a_batch(vae: Vae) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -303,8 +304,9 @@ def test_what_a_user_can_fix_is_one_line(
     monkeypatch.setenv("PFG_STORE", str(feats))
     ended, out, err = call("fit", *args)
     assert (ended, out) == (code, "")
-    assert said in err
-    assert len(err.splitlines()) == 1
+    *loading, last = err.splitlines()
+    assert said in last
+    assert all(re.match(r"(hash|load): \d", line) for line in loading)  # said only on a slow machine
     assert not (tmp_path / "runs").exists()
 
 

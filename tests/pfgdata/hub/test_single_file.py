@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from pfgdata.cli import app
 from pfgdata.errors import ModelError
 from pfgdata.hub import Resolved, resolve
-from pfgdata.records import NoProgress
 from pfgdata.screen import run_app
 from pfgdata.store import Store
 from pfgdata.vaes import Vae, base_geometry
+from tests.doubles import Watched
 from tests.pfgdata.hub.conftest import saved
 from tests.pfgdata.hub.ldm import Tensors, ldm_tensors
 
@@ -43,16 +43,6 @@ class Dying(NoProgress):
 
 resolve(sys.argv[1], what="base", config=Path(sys.argv[2]), progress=Dying())
 """
-
-
-class Heard(NoProgress):
-    """A Progress that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def scheduler_of(found: Resolved) -> dict[str, object]:
@@ -88,24 +78,25 @@ def test_its_vae_and_its_sizes_are_those_of_the_folder(tiny: Path, tensors: Tens
 def test_it_is_unpacked_once_and_found_again_wherever_it_lies(
     tiny: Path, tensors: Tensors, tmp_path: Path, cache: Path
 ) -> None:
-    file, heard = saved(tensors, tmp_path / "m.safetensors"), Heard()
+    file, heard = saved(tensors, tmp_path / "m.safetensors"), Watched()
     first = resolve(file, what="base", config=tiny, progress=heard)
-    assert heard.lines == [f"unpacking {file} (once, into the cache: {first.folder})"]
+    assert heard.said == [f"unpacking {file} (once, into the cache: {first.folder})"]
+    assert heard.ended == ["hash: 1/1 files", "unpack: 3/3 parts"]
     made = (first.folder / "made.json").stat().st_mtime_ns
     moved = str(Path(file).rename(tmp_path / "moved.safetensors"))
     for config in (tiny, None):
         assert resolve(moved, what="base", config=config, offline=True, progress=heard).folder == first.folder
-    assert len(heard.lines) == 1
+    assert len(heard.said) == 1
     assert (first.folder / "made.json").stat().st_mtime_ns == made
     assert sorted(path.suffix for path in cache.iterdir()) == ["", ".lock"]
 
 
 def test_two_that_need_it_at_once_unpack_it_once(tiny: Path, tensors: Tensors, tmp_path: Path) -> None:
-    file, heard = saved(tensors, tmp_path / "m.safetensors"), Heard()
+    file, heard = saved(tensors, tmp_path / "m.safetensors"), Watched()
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(resolve, file, what="base", config=tiny, progress=heard) for _ in range(2)]
     assert asked[0].result() == asked[1].result()
-    assert len(heard.lines) == 1
+    assert len(heard.said) == 1
 
 
 def test_other_configs_make_it_anew_and_another_file_is_another_base(
@@ -177,9 +168,9 @@ def test_what_a_file_says_of_its_prediction_stands_in_the_scheduler(
 
 
 def test_an_sd2_that_does_not_say_what_it_predicts_is_pointed_out(tiny2: Path, tmp_path: Path) -> None:
-    file, heard = saved(ldm_tensors(tiny2, open_clip=True), tmp_path / "m.safetensors"), Heard()
+    file, heard = saved(ldm_tensors(tiny2, open_clip=True), tmp_path / "m.safetensors"), Watched()
     resolve(file, what="base", config=tiny2, progress=heard)
-    assert f"what its UNet predicts: v_prediction, as {tiny2}; --prediction-type overrules" in heard.lines[1]
+    assert f"what its UNet predicts: v_prediction, as {tiny2}; --prediction-type overrules" in heard.said[1]
 
 
 def test_a_pickle_and_clip_under_its_old_names_are_read_too(
@@ -203,4 +194,4 @@ def test_latents_takes_a_single_file(
         run_app(app, args=["latents", str(mini_store.path), *options], name="pfgdata")
     said = capsys.readouterr().err
     assert caught.value.code == 0, said
-    assert said.splitlines()[0].startswith(f"unpacking {file} (once, into the cache: ")
+    assert f"unpacking {file} (once, into the cache: " in said

@@ -303,7 +303,7 @@ def test_what_gc_removes_while_verify_looks_is_no_problem(changed_store: Store) 
     class Collector(NoProgress):
         """Runs gc once verify has listed the shards."""
 
-        def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
+        def start(self, task: str, *, total: int | None, unit: str = "images", brief: bool = False) -> None:
             gc(changed_store, older_than=0)
 
     assert verify(changed_store.path, deep=True, progress=Collector()) == []

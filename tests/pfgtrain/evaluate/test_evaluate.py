@@ -29,7 +29,7 @@ from pfgtrain.evaluate import (
     verdict,
 )
 from pfgtrain.generate import GenerateOptions, PFGModel, generate, load_run
-from tests.doubles import CheapTagger
+from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.evaluate.small_evaluation import COUNT, OPTIONS, HairTagger, write_guides
 from tests.pfgtrain.export.small_run import make_run
 
@@ -70,6 +70,20 @@ def test_a_guide_that_was_in_the_runs_selection_is_flagged(report: EvaluateRepor
     assert [guide.in_selection for guide in report.guides] == [True, False, False, False]
     assert report.flagged == ["images/0000.png"]
     assert (place / "out" / "index.html").read_text().count("<mark>") == 1
+
+
+def test_every_part_of_an_evaluation_shows_how_far_it_is(
+    model: PFGModel, guides: list[Guide], training: TrainingImages
+) -> None:
+    watched = Watched()
+    evaluate(model, guides, training=training, options=OPTIONS, progress=watched)
+    views, pictures = 2 * COUNT, (COUNT + 1) * OPTIONS.images_per_guide
+    assert [line for line in watched.ended if not line.startswith("prompts")] == [
+        f"guides: {views}/{views} images",
+        f"generate: {pictures}/{pictures} steps",
+        "nearest: 3/3 searches",
+        f"copies: {COUNT}/{COUNT} images",
+    ]
 
 
 def test_the_copier_shows_the_nearest_training_image(

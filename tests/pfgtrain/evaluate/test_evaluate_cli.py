@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -223,5 +224,6 @@ def test_a_mistake_is_one_line(
     monkeypatch.chdir(place)
     found, _, err = call("evaluate", "run", *more, *FAST)
     assert found == code
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
+    *loading, last = err.splitlines()
+    assert message in last
+    assert all(re.match(r"(hash|load): \d", line) for line in loading)  # said only on a slow machine

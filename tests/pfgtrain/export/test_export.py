@@ -22,7 +22,7 @@ from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, Sampling, read_state, save_checkpoint
 from pfgtrain.export import ExportOptions, ExportReport, export, plan_export
 from pfgtrain.generate import load_run
-from tests.doubles import CheapTagger
+from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import FEATURE_DIM, TOKENS, make_run
 from tests.pfgtrain.fit.small_fit import Said
@@ -55,6 +55,12 @@ def test_a_run_is_exported_as_what_it_trained(run: Path, tmp_path: Path) -> None
     names = ["my run-n3.pt", "my run-n3.safetensors", "my run-n3.json", "my run.safetensors"]
     assert [path.name for path in report.files] == names
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+def test_what_takes_seconds_of_an_export_is_shown(run: Path, base: Base, tmp_path: Path) -> None:
+    watched = Watched()
+    export(run, tmp_path / "out", base=base, progress=watched)
+    assert watched.ended == ["hash: 2/2 files", "load: 1/1 models", "export: 2/2 formats"]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

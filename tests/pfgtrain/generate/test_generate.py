@@ -20,31 +20,11 @@ from pfgdata.vaes import base_geometry
 from pfgtrain.adapter import PFGLinear, Uncond, conditional_rows, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.generate import GenerateOptions, PFGModel, generate, load_adapter_on_base
-from tests.doubles import CheapTagger
+from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
 TOKENS = 3
 QUICK = GenerateOptions(images_per_guide=2, num_inference_steps=2, prompt="a cat", batch_size=2)
-
-
-class Watching(NoProgress):
-    """Keeps what is said and counts what is done."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.totals: dict[str, int | None] = {}
-        self.done: dict[str, int] = {}
-        self._task = ""
-
-    def start(self, task: str, *, total: int | None, unit: str = "images") -> None:
-        self._task = task
-        self.totals[task] = total
-
-    def advance(self, count: int = 1, **figures: float) -> None:
-        self.done[self._task] = self.done.get(self._task, 0) + count
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -237,14 +217,18 @@ def test_a_guide_whose_name_is_no_text_still_gets_its_pictures(
 def test_progress_counts_steps_and_says_what_is_assumed(
     base: Base, adapter_file: Path, guides: list[Path], tmp_path: Path
 ) -> None:
-    progress = Watching()
+    progress = Watched()
     untrained = dataclasses.replace(base, untrained=True)
     model = load_adapter_on_base(
         adapter_file, untrained, tagger=CheapTagger(recipe="webui"), progress=progress
     )
     report = generate(model, guides, tmp_path, options=QUICK, progress=progress)
-    assert progress.totals == {"guides": 2, "generate": 8}
-    assert progress.done == progress.totals
+    assert progress.ended == [
+        "load: 2/2 models",
+        "guides: 2/2 images",
+        "prompts: 2/2 texts",
+        "generate: 8/8 steps",
+    ]
     assert "does not record its training: tagger cheap, recipe webui; " in progress.said[0]
     assert "assumed: an empty prompt, the pad zeros (the article's weights: --uncond eos)" in progress.said[0]
     assert "untrained" in progress.said[1]

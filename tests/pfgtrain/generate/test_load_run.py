@@ -21,7 +21,7 @@ from pfgtrain.base import Base
 from pfgtrain.checkpoint import CheckpointState, RunRecord, save_checkpoint
 from pfgtrain.generate import GenerateOptions, generate, load_run
 from pfgtrain.prompts import encode_prompts
-from tests.doubles import CheapTagger
+from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
 TOKENS = 3
@@ -167,3 +167,9 @@ def test_an_adapter_run_takes_the_unet_of_its_base(make_run: Callable[..., Path]
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run here"):
         load_run(tmp_path, tagger=CheapTagger())
+
+
+def test_what_takes_seconds_of_loading_a_run_is_shown(make_run: Callable[..., Path]) -> None:
+    tagger, watched = CheapTagger(), Watched()
+    load_run(make_run(tagger=tagger), tagger=tagger, progress=watched)
+    assert watched.ended == ["hash: 2/2 files", "load: 2/2 models"]
