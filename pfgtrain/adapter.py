@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
+from pfgdata.hub import write_tensors
 from pfgdata.store import Disk
 
 __all__ = [
@@ -216,16 +217,13 @@ def save_adapter(adapter: PFGAdapter, path: Path) -> None:
     """
     state = {key: value.detach().float().cpu().contiguous() for key, value in adapter.state_dict().items()}
     if path.suffix == ".safetensors":
-        from safetensors.torch import save
-
-        data = save(state)
+        write_tensors(path, state)
     elif path.suffix == ".pt":
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        data = buffer.getvalue()
+        Disk().replace_file(path, buffer.getvalue())
     else:
         raise RunError(f"{path}: an adapter is written as .pt or .safetensors")
-    Disk().replace_file(path, data)
 
 
 def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None = None) -> PFGAdapter:
@@ -292,7 +290,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

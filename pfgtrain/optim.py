@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
+from pfgdata.hub import write_tensors
 from pfgtrain.adapter import read_tensors
 from pfgtrain.config import FitConfig
 
@@ -34,11 +35,9 @@ class Part:
 
     def write(self, folder: Path) -> None:
         """Write the values into the part's file, float32."""
-        from safetensors.torch import save_file
-
         held = {**self.parameters, **self.fixed}
-        state = {key: value.detach().float().cpu().contiguous() for key, value in held.items()}
-        save_file(state, folder / self.file, metadata=dict(self.header) if self.header else None)
+        state = {key: value.detach().float().cpu() for key, value in held.items()}
+        write_tensors(folder / self.file, state, header=self.header)
 
     @torch.no_grad()
     def read(self, folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from pfgdata.hub import write_tensors
 from pfgdata.records import NoProgress, Progress
 from pfgtrain.base import Base, require_same_base
 from pfgtrain.checkpoint import LORA_FILE
@@ -18,7 +19,6 @@ from pfgtrain.export.models import (
     limits,
     write_checkpoint,
     write_diffusers,
-    write_tensors_file,
     write_unet,
 )
 from pfgtrain.export.plan import ExportOptions, ExportPlan, Format, plan_export
@@ -114,6 +114,6 @@ def _write_loras(folder: Path, plan: ExportPlan) -> None:
     state, header = kohya_lora(
         lora, name=plan.name, family=plan.record.base_family, architecture=plan.architecture
     )
-    write_tensors_file(kohya, state, header=header)
+    write_tensors(kohya, state, header=header)
     state, header = diffusers_lora(lora)
-    write_tensors_file(diffusers, state, header=header)
+    write_tensors(diffusers, state, header=header)

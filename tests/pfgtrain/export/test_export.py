@@ -20,8 +20,9 @@ from pfgdata.vaes import state_digest
 from pfgtrain.adapter import ADAPTER_KEYS, load_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, Sampling, read_state, save_checkpoint
-from pfgtrain.export import ExportOptions, ExportReport, export, plan_export
+from pfgtrain.export import FORMATS, ExportOptions, ExportReport, export, plan_export
 from pfgtrain.generate import load_run
+from tests.conftest import modes
 from tests.doubles import CheapTagger
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import FEATURE_DIM, TOKENS, make_run
@@ -288,6 +289,21 @@ def test_force_replaces_an_export_s_own_files_and_no_others(run: Path, tmp_path:
     with pytest.raises(RunError, match="is a folder of yours in the place of what is exported"):
         exported(run, out, "adapter", force=True)
     assert (out / "my run-n3.pt").read_text() == "mine"
+
+
+def test_who_may_read_an_export_is_the_umask_s_to_say(base: Base, tmp_path: Path, shared_umask: int) -> None:
+    closed = shutil.copytree(base.folder, tmp_path / "whole")
+    for path in (closed / "tokenizer").iterdir():
+        path.chmod(0o600)
+    (closed / "tokenizer").chmod(0o700)
+    mine = Base.load(str(closed))
+    exported(make_run(tmp_path / "a", mine), tmp_path / "out", *FORMATS[:4], "run")
+    exported(make_run(tmp_path / "b", mine, train="lora"), tmp_path / "out", "lora", "run")
+    found = modes(tmp_path / "out")
+    assert len(found) > 20
+    assert set(found.values()) == {shared_umask}, found
+    folders = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_dir()}
+    assert folders == {0o775}
 
 
 def test_weights_too_large_for_float16_are_refused_and_leave_nothing(base: Base, tmp_path: Path) -> None:
