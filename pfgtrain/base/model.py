@@ -18,7 +18,7 @@ import torch
 from pfgdata.errors import IdentityError, ModelError
 from pfgdata.hub import resolve
 from pfgdata.records import Progress
-from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_variant
+from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_options
 from pfgtrain.base.configs import (
     PredictionType,
     context_width,
@@ -225,7 +225,7 @@ class Base:
             lambda: loader(
                 folder,
                 torch_dtype=dtype,
-                variant=weights_variant(folder),
+                **weights_options(folder),
                 local_files_only=True,
                 output_loading_info=True,
             ),
