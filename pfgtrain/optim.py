@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pfgdata.errors import RunError
 from pfgdata.hub import write_tensors
-from pfgtrain.adapter import read_tensors
+from pfgtrain.adapter import read_shapes, read_tensors
 from pfgtrain.config import FitConfig
 
 __all__ = ["Part", "make_lr_scheduler", "make_optimizer"]
@@ -42,13 +42,17 @@ class Part:
     @torch.no_grad()
     def read(self, folder: Path) -> None:
         """Take the values from the part's file. Raises RunError if it is of other parameters."""
-        path = folder / self.file
-        state = read_tensors(path)
-        mine = {**self.parameters, **self.fixed}
-        if {key: value.shape for key, value in mine.items()} != {k: v.shape for k, v in state.items()}:
-            raise RunError(f"{path}: holds other weights than this run's {self.name} has; start a new run")
-        for key, value in mine.items():
+        self.require_fit(folder)
+        state = read_tensors(folder / self.file)
+        for key, value in {**self.parameters, **self.fixed}.items():
             value.copy_(state[key])
+
+    def require_fit(self, folder: Path) -> None:
+        """Raise RunError if the part's file is, by its header, of other parameters."""
+        path = folder / self.file
+        mine = {key: tuple(value.shape) for key, value in {**self.parameters, **self.fixed}.items()}
+        if mine != read_shapes(path):
+            raise RunError(f"{path}: holds other weights than this run's {self.name} has; start a new run")
 
 
 def make_optimizer(parts: Sequence[Part], config: FitConfig) -> torch.optim.Optimizer:

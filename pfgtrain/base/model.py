@@ -159,6 +159,16 @@ class Base:
             lay_over(unet, folder)
         return unet
 
+    def unet_outline(self) -> Any:
+        """The UNet2DConditionModel as its config has it, on the meta device: names and shapes, no weights."""
+        from diffusers import UNet2DConditionModel
+
+        config = read_config(self.folder, "unet")
+        with torch.device("meta"):
+            return or_model_error(
+                lambda: UNet2DConditionModel.from_config(config), where=self.folder / "unet"
+            )
+
     def load_vae(self, *, digest: str | None = None) -> Any:
         """The AutoencoderKL, frozen, always float32: Waifu Diffusion 1.4's overflows in float16.
 

@@ -17,11 +17,12 @@ from typing import Any
 
 from pfgdata.errors import PfgError, RunError
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import Disk, exclusive
+from pfgdata.store import Disk
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (
     CheckpointState,
+    RunRecord,
     checkpoint_of,
     checkpoints,
     keep_for,
@@ -33,11 +34,11 @@ from pfgtrain.checkpoint import (
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Sets, sets_of
-from pfgtrain.fit.guards import disk_is_full, memory_is_short, processes_together
+from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.ledger import Ledger, not_finite
 from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
-from pfgtrain.fit.start import standardization_of
+from pfgtrain.fit.start import rehearse, standardization_of, with_tokens
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
 from pfgtrain.fit.validation import PROBE_ROWS, VALIDATION_ROWS, fixed_loss
 
@@ -93,11 +94,15 @@ def fit(
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
     init = str(Path(config.init).expanduser().absolute()) if config.init else None
     config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
+    config = with_tokens(config, base, resumed=RunRecord.read(run_dir) if resume else None)
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
     with memory_is_short(run_dir, config):
         sets = sets_of(data, config, processes=accelerator.num_processes)
+        if not resume:
+            tagger, feature_dim = data.store.identity.tagger, data.snapshot.feature_dim
+            rehearse(base, config, tagger=tagger, feature_dim=feature_dim)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
     digest = require_same_vae(data, base, progress=progress)
     record = record_of(data, base, config, plan, sets, vae_digest=digest)
@@ -110,13 +115,19 @@ def fit(
         processes_together(run_dir, plan.processes),
     ):
         if accelerator.is_main_process:
-            disk.make_folder(run_dir)
-            held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
+            held.enter_context(own_folder(run_dir, disk=disk))
             require_run(run_dir, record, config, resume=resume)  # again: now nobody else begins one here
         weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
         start = read_state(weights) if weights else None
-        if weights:
+        if weights and start:
             require_undamaged(weights)
+            require_whole_steps(
+                run_dir,
+                start,
+                per_epoch=plan.batches_per_epoch,
+                batches=plan.batches,
+                accumulation=config.gradient_accumulation_steps,
+            )
         trainer = Trainer(
             base,
             config,
@@ -134,15 +145,8 @@ def fit(
         _announce(plan, trainer.trainable, base, config, progress)
         if resume:
             progress.say(_resumes(start, config))
-        if weights and start:
+        if weights:
             trainer.load_states(weights)
-            require_whole_steps(
-                run_dir,
-                start,
-                per_epoch=plan.batches_per_epoch,
-                batches=plan.batches,
-                accumulation=config.gradient_accumulation_steps,
-            )
         if accelerator.is_main_process:  # only now, so that a fit that cannot be leaves no run
             disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())  # with a resume's new length
             if not resume:
@@ -324,7 +328,7 @@ def _announce(
 ) -> None:
     if base.untrained:
         progress.say(f"base {base.name} is untrained (weights from a fixed seed): pictures will mean nothing")
-    if config.num_tokens > _MOST_TOKENS:
+    if config.num_tokens and config.num_tokens > _MOST_TOKENS:
         progress.say(f"{config.num_tokens} tokens: A1111's extension takes at most {_MOST_TOKENS}")
     if plan.without_latent:
         progress.say(f"{plan.without_latent:,} of {plan.distinct:,} selected images have no latent: left out")
