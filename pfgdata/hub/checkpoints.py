@@ -19,7 +19,7 @@ from pfgdata.hub.pickles import pickled_tensors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UNET", "Checkpoint", "Family", "read_checkpoint"]
+__all__ = ["UNET", "Checkpoint", "Family", "read_checkpoint", "single_file_width"]
 
 Family = Literal["SD1", "SD2"]
 
@@ -98,6 +98,15 @@ def read_checkpoint(file: Path) -> Checkpoint:
         raise ModelError(f"{file}: {reason}; a base is an SD1 or SD2 checkpoint with all its parts")
     family: Family = "SD1" if _TOKENS["SD1"] in tensors else "SD2"
     return Checkpoint(file=file, tensors=tensors, family=family, metadata=metadata)
+
+
+def single_file_width(name: str) -> int | None:
+    """How wide the context of a single-file base is, by its header; None where `name` names no file.
+
+    Raises ModelError as `read_checkpoint` does.
+    """
+    path = Path(name or "(no name)").expanduser()
+    return read_checkpoint(path).width if path.is_file() else None
 
 
 def _modern(name: str) -> str:

@@ -29,7 +29,7 @@ from pfgtrain.base.configs import (
 from pfgtrain.base.weights import fingerprint, lay_over, or_model_error
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 
-__all__ = ["Base", "Family", "require_same_base"]
+__all__ = ["Base", "Family", "require_same_base", "require_same_width"]
 
 Family = Literal["sd1", "sd2"]
 
@@ -85,7 +85,8 @@ class Base:
         """
         if is_run(Path(name).expanduser()):
             run = Path(name).expanduser().absolute()
-            return cls._of_run(run, revision, prediction_type, device=device, dtype=dtype)
+            below = cls._of_run(run, revision, prediction_type, config=config, progress=progress)
+            return replace(below, device=torch.device(device), dtype=dtype)
         resolved = resolve(name, what="base", revision=revision, config=config, progress=progress)
         name, folder = resolved.name, resolved.folder
         require_stable_diffusion(folder, name=name)
@@ -121,8 +122,8 @@ class Base:
         checkpoint: str | None,
         prediction_type: PredictionType | None,
         *,
-        device: torch.device | str,
-        dtype: torch.dtype,
+        config: Path | None,
+        progress: Progress | None,
     ) -> Base:
         """The base of `run` with what that run has learnt of the UNet laid over it, its average if any."""
         record = RunRecord.read(run)
@@ -132,8 +133,8 @@ class Base:
             record.base_name,
             revision=record.base_revision,
             prediction_type=kind,
-            device=device,
-            dtype=dtype,
+            config=config,
+            progress=progress,
         )
         require_same_base(below, record, where=f"run {run}")
         return replace(
@@ -249,11 +250,7 @@ class Base:
 
 def require_same_base(base: Base, record: RunRecord, *, where: str) -> None:
     """Raise IdentityError unless `base` is the one that the run of `record` was trained on."""
-    if base.cross_attention_dim != record.cross_attention_dim:
-        raise IdentityError(
-            f"{where} is of base {record.base_name}, {record.cross_attention_dim} wide;"
-            f" base {base.name} is {base.cross_attention_dim} wide; use the run's own"
-        )
+    require_same_width(base.cross_attention_dim, record, name=base.name, where=where)
     if base.scaling_factor != record.scaling_factor:
         raise IdentityError(
             f"{where} learned on latents times {record.scaling_factor}; the VAE of base {base.name}"
@@ -263,4 +260,13 @@ def require_same_base(base: Base, record: RunRecord, *, where: str) -> None:
         raise IdentityError(
             f"{where} was trained on base {record.base_name} as it was then ({record.base_fingerprint});"
             f" base {base.name} has other weights ({base.fingerprint}); use the run's own"
+        )
+
+
+def require_same_width(width: int, record: RunRecord, *, name: str, where: str) -> None:
+    """Raise IdentityError unless the context of base `name` is as wide as that of the run of `record`."""
+    if width != record.cross_attention_dim:
+        raise IdentityError(
+            f"{where} is of base {record.base_name}, {record.cross_attention_dim} wide;"
+            f" base {name} is {width} wide; use the run's own"
         )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts, show_table
-from pfgtrain.cli.models import run_model, with_sampling
+from pfgtrain.cli.models import AskedBase, base_of_run, run_model, with_sampling
 from pfgtrain.cli.options import (
     PICTURE,
     Base,
+    BaseConfig,
     Checkpoint,
     Device,
     DryRun,
@@ -23,6 +24,7 @@ from pfgtrain.cli.options import (
     Json,
     NoEma,
     PfgScale,
+    Prediction,
     TaggerName,
     folder_for,
     option,
@@ -94,6 +96,8 @@ def evaluate(
     checkpoint: Checkpoint = "latest",
     no_ema: NoEma = False,
     base: Base = None,
+    base_config: BaseConfig = None,
+    prediction_type: Prediction = None,
     tagger: TaggerName = None,
     device: Device = None,
     dry_run: DryRun = False,
@@ -129,7 +133,9 @@ def evaluate(
         return
     place = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
-        model = run_model(folder, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
+        asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
+        loaded = base_of_run(folder, asked, progress=progress)
+        model = run_model(folder, checkpoint, ema=not no_ema, base=loaded, tagger=tagger, device=device)
         looks = _judge(judge, model, device)
         trained = _training(store, record, model, notes, named=shards is not None)
         require_possible(model, chosen, judge=looks, out_dir=place)  # before an hour of tuning

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pfgdata.screen import ScreenProgress, show_facts
-from pfgtrain.cli.options import DryRun, Json, option, run_folder
+from pfgtrain.cli.models import AskedBase, base_of_run
+from pfgtrain.cli.options import Base, BaseConfig, DryRun, Json, Prediction, option, run_folder
 
 if TYPE_CHECKING:
     from pfgtrain.export import ExportPlan
@@ -46,7 +47,9 @@ def export(
     dtype: Annotated[
         str, option(_WEIGHTS, metavar="float16|float32", help="Of whole models; adapters stay float32.")
     ] = "float16",
-    base: Annotated[str | None, option(_WEIGHTS, help="The base.", show_default="the run's")] = None,
+    base: Base = None,
+    base_config: BaseConfig = None,
+    prediction_type: Prediction = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +60,6 @@ def export(
     kohya and of diffusers. `--as run` writes the run itself, to give away: without what only training needs.
     Nothing that is there is replaced without --force.
     """
-    from pfgtrain.base import Base
     from pfgtrain.export import ExportOptions, plan_export
     from pfgtrain.export import export as run_export
 
@@ -76,8 +78,9 @@ def export(
         _show(plan, [to / name for name in plan.names], as_json=as_json, result=plan.as_dict())
         show_facts({"dry run": "nothing was written"})
         return
-    loaded = Base.load(base) if base else None
     with ScreenProgress() as progress:
+        asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
+        loaded = base_of_run(run, asked, progress=progress) if asked != AskedBase() else None
         report = run_export(run, to, options=options, base=loaded, progress=progress)
     _show(report.plan, report.files, as_json=as_json, result=report.as_dict())
 

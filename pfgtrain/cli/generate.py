@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.screen import ScreenProgress, duration, show_facts
-from pfgtrain.cli.models import adapter_model, run_model, with_sampling
+from pfgtrain.cli.models import AskedBase, adapter_model, base_of_run, run_model, with_sampling
 from pfgtrain.cli.options import (
     MODEL,
     PICTURE,
     Base,
+    BaseConfig,
     Checkpoint,
     Device,
     ImagesPerGuide,
     Json,
     NoEma,
     PfgScale,
+    Prediction,
     TaggerName,
     folder_for,
     option,
@@ -72,6 +74,8 @@ def generate(
     checkpoint: Checkpoint = "latest",
     no_ema: NoEma = False,
     base: Base = None,
+    base_config: BaseConfig = None,
+    prediction_type: Prediction = None,
     tagger: TaggerName = None,
     device: Device = None,
     as_json: Json = False,
@@ -95,12 +99,14 @@ def generate(
     given = {name: value for name, value in context.params.items() if name in names}
     place = run_folder(run) if run else None
     options = GenerateOptions(**with_sampling(given, place), width=width, height=height)
+    asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
     with ScreenProgress() as progress:
         if place:
-            model = run_model(place, checkpoint, ema=not no_ema, base=base, tagger=tagger, device=device)
+            loaded = base_of_run(place, asked, progress=progress)
+            model = run_model(place, checkpoint, ema=not no_ema, base=loaded, tagger=tagger, device=device)
         else:
-            assert adapter is not None and base is not None
-            model = adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)
+            assert adapter is not None
+            model = adapter_model(adapter, asked, tagger=tagger, device=device, progress=progress)
         folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)

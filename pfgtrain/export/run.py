@@ -66,7 +66,8 @@ def export(
     options, progress = options or ExportOptions(), progress or NoProgress()
     plan = plan_export(run_dir, options)
     if base is None and set(plan.formats) & set(_OF_MODELS):
-        base = Base.load(plan.record.base_name, revision=plan.record.base_revision)
+        known = plan.record
+        base = Base.load(known.base_name, revision=known.base_revision, progress=progress)
     if base is not None:
         require_same_base(base, plan.record, where=f"run {run_dir}")
         base = replace(base, prediction_type=plan.record.prediction_type)
