@@ -55,9 +55,10 @@ def export(
 ) -> None:
     """Write a run as the files that other programs read.
 
-    Prints a path a line. An adapter becomes the two-key .pt and .safetensors of pfg-webui and pfg-ComfyUI,
-    and a .json that says what it needs; a UNet one checkpoint with VAE and text encoder; a LoRA the files of
-    kohya and of diffusers. `--as run` writes the run itself, to give away: without what only training needs.
+    Prints a path a line. An adapter becomes the two-key .pt of pfg-webui and pfg-ComfyUI, alone in a folder
+    (they list every file beside it), the .safetensors, and a .json that says what it needs; a UNet one
+    checkpoint with VAE and text encoder; a LoRA the files of kohya and of diffusers. `--as run` writes the
+    run itself, to give away: without what only training needs.
     Nothing that is there is replaced without --force.
     """
     from pfgtrain.export import ExportOptions, plan_export

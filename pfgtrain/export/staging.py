@@ -26,7 +26,7 @@ def publish(
     force: bool = False,
     disk: Disk | None = None,
 ) -> list[Path]:
-    """The paths of `names` in `to`, files or folders, after `write` has made them in the folder it is given.
+    """The paths of `names` below `to`, files or folders, once `write` has made them in a folder given.
 
     Raises RunError if one of them exists with other content, unless `force`, holds what no export wrote, or
     cannot be written; nothing that was there is then changed.
@@ -84,6 +84,7 @@ def _move(fresh: Path, final: Path, *, disk: Disk) -> None:
             disk.remove_folder(final)
         disk.commit_folder(fresh, final)
         return
+    disk.make_folder(final.parent)
     disk.sync(fresh)
     disk.rename(fresh, final)
     disk.sync(final.parent)

@@ -173,9 +173,12 @@ def _take_adapter(path: Path, adapter: PFGAdapter) -> None:
 
 
 def _require_told_tagger(path: Path, tagger: TaggerIdentity) -> None:
-    """Raise IdentityError if the .json beside exported weights tells of another tagger."""
+    """Raise IdentityError if the .json of exported weights, there or one folder up, tells of another."""
+    document = path.with_suffix(".json")
+    if not document.exists():
+        document = path.parent.parent / document.name
     try:
-        told = TaggerIdentity(**json.loads(path.with_suffix(".json").read_bytes())["tagger"])
+        told = TaggerIdentity(**json.loads(document.read_bytes())["tagger"])
     except (OSError, ValueError, KeyError, TypeError):  # published weights say nothing
         return
     if told.decisive != tagger.decisive:

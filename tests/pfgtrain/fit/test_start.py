@@ -143,6 +143,12 @@ def told_of_another_tagger(data: FitData, base: Base, tmp: Path) -> FitConfig:
     return replace(SMALL, init=str(tmp / "x.pt"))
 
 
+def told_of_another_tagger_one_folder_up(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    config = told_of_another_tagger(data, base, tmp)
+    (tmp / "x-to-copy").mkdir()
+    return replace(config, init=str((tmp / "x.pt").rename(tmp / "x-to-copy" / "x.pt")))
+
+
 def of_another_kind(data: FitData, base: Base, tmp: Path) -> FitConfig:
     save_adapter(PFGMLP(FEATURE_DIM, 2, WIDTH, hidden_dim=3), tmp / "x.safetensors")
     return replace(SMALL, init=str(tmp / "x.safetensors"))
@@ -207,6 +213,7 @@ class NeverLoaded(Base):
     [
         (of_another_tagger, r"cheap \(webui\), not cheap \(kohya\)"),
         (told_of_another_tagger, r"made with tagger cheap \(webui\), the store is of cheap \(kohya\)"),
+        (told_of_another_tagger_one_folder_up, r"x\.pt: made with tagger cheap \(webui\), the store is of"),
         (of_another_kind, r"is of kind mlp, the adapter of this fit linear; pass --adapter-kind mlp$"),
         (of_another_width, r"makes 3 tokens, this fit has 2; pass --tokens 3 \(num_tokens = 3\), or leave"),
         (of_another_hidden_width, "its layers are of other sizes"),
