@@ -33,7 +33,7 @@ __all__ = [
     "base_geometry",
     "load_autoencoder",
     "state_digest",
-    "weights_variant",
+    "weights_options",
 ]
 
 _FETCHED = (  # of a base on the hub: its VAE, and the config that base_geometry reads
@@ -153,10 +153,15 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def weights_variant(folder: Path) -> str | None:
-    """`fp16` where a part's weights are there in that variant only: what diffusers is to be told."""
-    names = [path.name for path in folder.glob("*model*") if path.suffix in (".safetensors", ".bin")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
+def weights_options(folder: Path) -> dict[str, Any]:
+    """What `from_pretrained` is to be told to find a part's weights: in the fp16 variant only, in .bin only.
+
+    Told nothing, diffusers looks for shards of safetensors alone.
+    """
+    files = [path for path in folder.glob("*model*") if path.suffix in (".safetensors", ".bin")]
+    older = bool(files) and all(path.suffix == ".bin" for path in files)
+    half = bool(files) and all(".fp16" in path.name for path in files)
+    return {"variant": "fp16" if half else None, "use_safetensors": False if older else None}
 
 
 def load_autoencoder(folder: Path) -> Any:
@@ -169,7 +174,7 @@ def load_autoencoder(folder: Path) -> Any:
         model, info = AutoencoderKL.from_pretrained(
             folder,
             torch_dtype=torch.float32,
-            variant=weights_variant(folder),
+            **weights_options(folder),
             local_files_only=True,
             output_loading_info=True,
         )

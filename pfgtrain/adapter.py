@@ -12,6 +12,8 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 from pfgdata.errors import RunError
 from pfgdata.files import Disk
+from pfgdata.hub import write_tensors
 
 __all__ = [
     "ADAPTER_KEYS",
@@ -31,6 +34,7 @@ __all__ = [
     "append_tokens",
     "conditional_rows",
     "load_adapter",
+    "read_shapes",
     "read_tensors",
     "save_adapter",
     "unconditional_pad",
@@ -45,6 +49,12 @@ ADAPTER_KEYS = (
     "pfg_linear.bias",
 )  # A1111, ComfyUI and radiata load exactly these
 _MLP_KEYS = ("pfg_mlp.0.weight", "pfg_mlp.0.bias", "pfg_mlp.2.weight", "pfg_mlp.2.bias")
+_MLP_2023 = {  # the names that sd-trainer gave the same layers in March 2023
+    "pfg_linear_1.weight": "pfg_mlp.0.weight",
+    "pfg_linear_1.bias": "pfg_mlp.0.bias",
+    "pfg_linear_2.weight": "pfg_mlp.2.weight",
+    "pfg_linear_2.bias": "pfg_mlp.2.bias",
+}
 _LAYERS = (ADAPTER_KEYS, _MLP_KEYS)  # of each kind, the last two those that make tokens
 _STANDARDIZATION = ("feature_mean", "feature_std")
 
@@ -216,16 +226,13 @@ def save_adapter(adapter: PFGAdapter, path: Path) -> None:
     """
     state = {key: value.detach().float().cpu().contiguous() for key, value in adapter.state_dict().items()}
     if path.suffix == ".safetensors":
-        from safetensors.torch import save
-
-        data = save(state)
+        write_tensors(path, state)
     elif path.suffix == ".pt":
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        data = buffer.getvalue()
+        Disk().replace_file(path, buffer.getvalue())
     else:
         raise RunError(f"{path}: an adapter is written as .pt or .safetensors")
-    Disk().replace_file(path, data)
 
 
 def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None = None) -> PFGAdapter:
@@ -234,7 +241,7 @@ def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None
     Raises RunError if the file is missing, is no tensor file, has other keys, is for another width, or makes
     another number of tokens than `num_tokens` or its name (`-n4.pt`) says: 4 of SD1 are as large as 3 of SD2.
     """
-    state = read_tensors(path)
+    state = {_MLP_2023.get(key, key): tensor for key, tensor in read_tensors(path).items()}
     layers = next((keys for keys in _LAYERS if set(keys) == set(state) - set(_STANDARDIZATION)), None)
     given = [key for key in _STANDARDIZATION if key in state]
     if layers is None or len(given) == 1:
@@ -266,7 +273,7 @@ def _count(path: Path, rows: int, *, cross_attention_dim: int, num_tokens: int |
             f"{path}: {rows} rows are no whole number of tokens of width {cross_attention_dim};"
             " it was made for another base (SD1 is 768 wide, SD2 1024)"
         )
-    named = re.search(r"-n(\d+)$", path.stem)
+    named = re.search(r"-n(\d+)$", path.stem.lower())
     for says, expected in (("its name", int(named[1]) if named else None), ("the run", num_tokens)):
         if expected not in (None, count):
             raise RunError(
@@ -286,20 +293,36 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .pt or .safetensors file; no pickled code runs. Raises RunError naming the file."""
+    from safetensors.torch import load_file
+
+    with _explained(path):
+        if path.suffix.lower() == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RunError(f"{path}: holds no plain dict of tensors")
+    return state
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a .safetensors file, from its header. Raises RunError naming the file."""
+    from safetensors import safe_open
+
+    with _explained(path), safe_open(path, framework="pt") as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what a file of weights that cannot be read raises into one line."""
     import pickle
 
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        yield
     except FileNotFoundError:
         raise RunError(f"{path}: no such file of weights") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"{path}: no weights that can be read safely ({reason[:120]})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RunError(f"{path}: holds no plain dict of tensors")
-    return state

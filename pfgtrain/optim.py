@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
-from pfgtrain.adapter import read_tensors
+from pfgdata.hub import write_tensors
+from pfgtrain.adapter import read_shapes, read_tensors
 from pfgtrain.config import FitConfig
 
 __all__ = ["Part", "make_lr_scheduler", "make_optimizer", "step_if_finite"]
@@ -34,22 +35,24 @@ class Part:
 
     def write(self, folder: Path) -> None:
         """Write the values into the part's file, float32."""
-        from safetensors.torch import save_file
-
         held = {**self.parameters, **self.fixed}
-        state = {key: value.detach().float().cpu().contiguous() for key, value in held.items()}
-        save_file(state, folder / self.file, metadata=dict(self.header) if self.header else None)
+        state = {key: value.detach().float().cpu() for key, value in held.items()}
+        write_tensors(folder / self.file, state, header=self.header)
 
     @torch.no_grad()
     def read(self, folder: Path) -> None:
         """Take the values from the part's file. Raises RunError if it is of other parameters."""
-        path = folder / self.file
-        state = read_tensors(path)
-        mine = {**self.parameters, **self.fixed}
-        if {key: value.shape for key, value in mine.items()} != {k: v.shape for k, v in state.items()}:
-            raise RunError(f"{path}: holds other weights than this run's {self.name} has; start a new run")
-        for key, value in mine.items():
+        self.require_fit(folder)
+        state = read_tensors(folder / self.file)
+        for key, value in {**self.parameters, **self.fixed}.items():
             value.copy_(state[key])
+
+    def require_fit(self, folder: Path) -> None:
+        """Raise RunError if the part's file is, by its header, of other parameters."""
+        path = folder / self.file
+        mine = {key: tuple(value.shape) for key, value in {**self.parameters, **self.fixed}.items()}
+        if mine != read_shapes(path):
+            raise RunError(f"{path}: holds other weights than this run's {self.name} has; start a new run")
 
 
 def make_optimizer(parts: Sequence[Part], config: FitConfig) -> torch.optim.Optimizer:

@@ -60,6 +60,7 @@ class LatentsTable(LatentOptions):
     """[latents]: whose VAE, which images, at which resolution, and how to encode."""
 
     base: str
+    base_config: str | None = None
     where: str | None = None
     threshold: float = 0.35
     character_threshold: float = 0.85

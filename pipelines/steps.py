@@ -120,7 +120,9 @@ class _Run:
 
     def latents(self, table: LatentsTable) -> str:
         """Encode the selected images."""
-        store, vae = self._store, Vae.load(self._place(table.base), progress=self._progress)
+        configs = Path(self._place(table.base_config)) if table.base_config else None
+        store = self._store
+        vae = Vae.load(self._place(table.base), config=configs, progress=self._progress)
         geometry = base_geometry(vae.folder)
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
@@ -144,8 +146,8 @@ class _Run:
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
         names = (config.base, config.base_config, config.init)
-        base, configs, init = (name and self._place(name) for name in names)
-        config = replace(config, base=base, base_config=configs, init=init)
+        named, configs, init = (name and self._place(name) for name in names)
+        config = replace(config, base=named, base_config=configs, init=init)
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)

@@ -39,6 +39,12 @@ def make_images(folder: Path, count: int, *, size: tuple[int, int] = (24, 32), s
     return paths
 
 
+def modes(folder: Path) -> dict[str, int]:
+    """The permissions of the files below `folder`."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_mode & 0o777 for path in files}
+
+
 def new_store(path: Path, tagger: CheapTagger | None = None) -> Store:
     """An empty store of the cheap tagger."""
     tagger = tagger or CheapTagger()
@@ -61,6 +67,16 @@ def closed_to_us() -> Iterator[Path]:
             yield Path(folder)
     finally:
         os.seteuid(user)
+
+
+@pytest.fixture
+def shared_umask() -> Iterator[int]:
+    """A umask that lets the group read and write; the mode of files that it leaves."""
+    before = os.umask(0o002)
+    try:
+        yield 0o664
+    finally:
+        os.umask(before)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def exclusive(
     StoreError where the file system has no locks.
     """
     with explained(path.parent):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _acquire(descriptor, what=what, wait=wait, say=say, stop=stop)
         with contextlib.suppress(OSError):  # a full disk must not keep gc from freeing it

@@ -1,8 +1,10 @@
-"""A model's name to a local folder and its revision, and the hash of weights; only here."""
+"""A model's name to a local folder and its revision, the hash and the writer of weights; only here."""
 
 from __future__ import annotations
 
+from pfgdata.hub.checkpoints import single_file_width
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
+from pfgdata.hub.tensors import write_tensors
 
-__all__ = ["DEMO", "Resolved", "resolve", "weights_sha256"]
+__all__ = ["DEMO", "Resolved", "resolve", "single_file_width", "weights_sha256", "write_tensors"]

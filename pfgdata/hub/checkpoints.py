@@ -1,25 +1,26 @@
 """What a single-file checkpoint holds, told by its tensors' names (the LDM code's) and shapes.
 
-Reading opens the file's table only: the tensors are views of it until somebody computes with them. A pickle
-that asks for code is refused, never run.
+Reading opens the file's table only: the tensors are views of it until somebody computes with them. What a
+pickle asks for beside tensors is never run.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pfgdata.errors import ModelError
+from pfgdata.hub.pickles import pickled_tensors
+from pfgdata.paths import user_path
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UNET", "Checkpoint", "Family", "read_checkpoint"]
+__all__ = ["UNET", "Checkpoint", "Family", "read_checkpoint", "single_file_width"]
 
 Family = Literal["SD1", "SD2"]
 
@@ -43,7 +44,6 @@ _OTHERS = (  # a name that only such a file has, and what it is
 _CHANNELS = {9: "inpainting", 8: "editing by instruction", 5: "depth"}
 _SAID = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
 _KEPT = ("float16", "bfloat16", "float32")
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +87,10 @@ class Checkpoint:
 
 def read_checkpoint(file: Path) -> Checkpoint:
     """Open the .safetensors or .ckpt `file`. Raises ModelError if it is damaged or no SD1 or SD2."""
-    if file.suffix == ".safetensors":
+    kind = file.suffix.lower()
+    if kind == ".safetensors":
         tensors, metadata = _open_safetensors(file)
-    elif file.suffix == ".ckpt":
+    elif kind == ".ckpt":
         tensors, metadata = _open_pickle(file), {}
     else:
         raise ModelError(f"{file}: neither .safetensors nor .ckpt; a base is a folder or one of those")
@@ -98,6 +99,15 @@ def read_checkpoint(file: Path) -> Checkpoint:
         raise ModelError(f"{file}: {reason}; a base is an SD1 or SD2 checkpoint with all its parts")
     family: Family = "SD1" if _TOKENS["SD1"] in tensors else "SD2"
     return Checkpoint(file=file, tensors=tensors, family=family, metadata=metadata)
+
+
+def single_file_width(name: str) -> int | None:
+    """How wide the context of a single-file base is, by its header; None where `name` names no file.
+
+    Raises ModelError as `read_checkpoint` does.
+    """
+    path = user_path(name or "(no name)")
+    return read_checkpoint(path).width if path.is_file() else None
 
 
 def _modern(name: str) -> str:
@@ -118,26 +128,10 @@ def _open_safetensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 
 
 def _open_pickle(file: Path) -> dict[str, torch.Tensor]:
-    import torch
-
     try:
-        state: Any = torch.load(
-            file,
-            map_location="cpu",
-            weights_only=True,
-            mmap=zipfile.is_zipfile(file),  # files from before torch 1.6 are none
-        )
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as problem:
-        if found := _GLOBAL.search(str(problem)):
-            raise ModelError(
-                f"{file}: a pickle that asks to run code ({found[1]}), which is not done;"
-                " get the checkpoint as .safetensors"
-            ) from problem
+        return pickled_tensors(file)
+    except (pickle.UnpicklingError, OSError) as problem:
         raise ModelError(f"{file}: no whole .ckpt file ({_brief(problem)}); fetch it again") from problem
-    while isinstance(state, dict) and "state_dict" in state:
-        state = state["state_dict"]
-    tensors = state if isinstance(state, dict) else {}
-    return {str(name): value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
 
 
 def _refusal(tensors: Mapping[str, torch.Tensor]) -> str | None:

@@ -7,10 +7,13 @@ would wait for ever, its client has no timeout.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
-__all__ = ["PATTERNS", "NotFetched", "Repository", "held", "older_form", "weights_sha256"]
+__all__ = ["PATTERNS", "NotFetched", "Repository", "held", "weights_sha256"]
 
+_INDEX = ".index.json"  # of weights in several files
+_FORMS = 4  # of the same weights, as `_forms` lists them
 _WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _CONFIG = (
@@ -43,11 +46,16 @@ class Repository:
     def fetch(self, patterns: tuple[str, ...]) -> Path:
         """The snapshot folder, named by its commit, with what there is of `patterns`. Raises NotFetched.
 
-        Weights that are not there as safetensors come in their older form.
+        Weights that are not there as one file of safetensors come in their older form, or in shards.
         """
         folder = self._fetch(patterns)
-        older = tuple(older_form(pattern) for pattern in patterns if not held(folder, pattern))
-        return self._fetch((*patterns, *filter(None, older))) if any(older) else folder
+        for form in range(1, _FORMS):
+            lacking = [pattern for pattern in patterns if not held(folder, pattern)]
+            others = [name for pattern in lacking for name in _forms(pattern)[form : form + 1]]
+            if others:
+                shards = [shard for name in others for shard in _shards(name)]
+                folder = self._fetch((*patterns, *others, *shards))
+        return folder
 
     def _fetch(self, patterns: tuple[str, ...]) -> Path:
         from huggingface_hub import errors as hub
@@ -99,17 +107,37 @@ class Repository:
 
 
 def held(folder: Path, pattern: str) -> bool:
-    """Whether the file is there, as named or in its older form; of wildcards nothing is known."""
-    forms = [pattern, older_form(pattern)]
-    return "*" in pattern or "?" in pattern or any(form and (folder / form).exists() for form in forms)
+    """Whether the file is there, as named or in another form, whole; of wildcards nothing is known."""
+    return "*" in pattern or "?" in pattern or any(_whole(folder / form) for form in _forms(pattern))
 
 
-def older_form(weights: str) -> str | None:
-    """Where a base from before safetensors keeps the same weights; None for other files."""
+def _forms(weights: str) -> list[str]:
+    """The names under which a base keeps the same weights, best first: a file, an older one, their shards.
+
+    Of any other file its name alone.
+    """
     if not weights.endswith(".safetensors"):
-        return None
+        return [weights]
     stem = weights.removesuffix(".safetensors")
-    return f"{stem.replace('text_encoder/model', 'text_encoder/pytorch_model')}.bin"
+    older = f"{stem.replace('text_encoder/model', 'text_encoder/pytorch_model')}.bin"
+    return [weights, older, f"{weights}{_INDEX}", f"{older}{_INDEX}"]
+
+
+def _shards(index: str) -> list[str]:
+    """The pattern of the files that an index of shards names."""
+    stem, dot, kind = index.removesuffix(_INDEX).rpartition(".")
+    return [f"{stem}-*-of-*{dot}{kind}"] if index.endswith(_INDEX) else []
+
+
+def _whole(path: Path) -> bool:
+    """Whether the file is there, and of an index each file that it names."""
+    if not path.name.endswith(_INDEX) or not path.is_file():
+        return path.is_file()
+    try:
+        names = set(json.loads(path.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return all((path.parent / str(name)).is_file() for name in names)
 
 
 def weights_sha256(path: Path) -> str:

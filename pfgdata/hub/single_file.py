@@ -22,6 +22,7 @@ from blake3 import blake3
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub.checkpoints import UNET, Checkpoint, Family, read_checkpoint
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
+from pfgdata.hub.tensors import sync, write_tensors
 from pfgdata.paths import user_path
 from pfgdata.records import Progress, during
 
@@ -163,7 +164,7 @@ def _written(place: Path) -> Iterator[None]:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, waiting for a process that has it; the kernel frees it when one dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -187,7 +188,8 @@ def _make(place: Path, checkpoint: Checkpoint, configs: _Configs, *, progress: P
 
 
 def _write(new: Path, checkpoint: Checkpoint, configs: _Configs, *, digest: str, progress: Progress) -> None:
-    """Write the whole folder `new`, to the disk itself."""
+    """Write the whole folder `new`, to the disk itself; nothing of it if a part does not fit its config."""
+    models = {part: _load(part, checkpoint, configs) for part in ("text_encoder", "vae", "unet")}
     for part in ("tokenizer", "scheduler"):
         (new / part).mkdir(parents=True)
         for path in configs.files():
@@ -197,18 +199,15 @@ def _write(new: Path, checkpoint: Checkpoint, configs: _Configs, *, digest: str,
     if checkpoint.family == "SD2" and checkpoint.prediction_type is None:  # SD2 came in both kinds
         progress.say(
             f"{checkpoint.file.name} does not say what its UNet predicts: {predicts}, as {configs.name};"
-            " --prediction-type overrules"
+            " --prediction-type of pfgtrain overrules"
         )
-    parts = ("unet", "vae", "text_encoder")
-    with _no_bars(), during(progress, "unpack", total=len(parts), unit="parts"):
-        for part in parts:
-            _load(part, checkpoint, configs).save_pretrained(new / part)
-            for path in (new / part).iterdir():
-                _sync(path)
+    with during(progress, "unpack", total=len(models), unit="parts"):
+        for part, model in models.items():
+            _save(part, model, new / part)
             progress.advance()
     _write_made(new, digest, checkpoint, configs)
     for path in new.rglob("*"):
-        _sync(path)
+        sync(path)
 
 
 def _write_scheduler(folder: Path, checkpoint: Checkpoint) -> str:
@@ -250,6 +249,18 @@ def _load(part: str, checkpoint: Checkpoint, configs: _Configs) -> Any:
     return model
 
 
+def _save(part: str, model: Any, folder: Path) -> None:
+    """Write what the model's own `save_pretrained` would."""
+    folder.mkdir()
+    if part == "text_encoder":
+        model.config.architectures = [type(model).__name__]
+        model.config.to_json_file(folder / "config.json")
+    else:
+        model.save_config(folder)
+    name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    write_tensors(folder / f"{name}.safetensors", model.state_dict(), header={"format": "pt"})
+
+
 def _loader(part: str) -> Any:
     """What makes a model of tensors, the configs' folder and a dtype; absent weights stay on `meta`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -265,20 +276,6 @@ def _loader(part: str) -> Any:
         return create_diffusers_clip_model_from_ldm(CLIPTextModel, tensors, **options)
 
     return load
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar for each file it writes."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _misfit(part: str, checkpoint: Checkpoint, configs: _Configs) -> str:
@@ -298,15 +295,6 @@ def _write_made(folder: Path, digest: str, checkpoint: Checkpoint, configs: _Con
         "versions": {library: version(library) for library in ("diffusers", "torch", "transformers")},
     }
     (folder / "made.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold the file or folder, so that no rename outlives a power cut without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from pfgtrain.base.configs import PredictionType
 from pfgtrain.base.devices import onnx_device, placement
-from pfgtrain.base.model import SAMPLER, Base, Family, require_same_base
+from pfgtrain.base.model import SAMPLER, Base, Family, require_same_base, require_same_width
 
-__all__ = ["SAMPLER", "Base", "Family", "PredictionType", "onnx_device", "placement", "require_same_base"]
+__all__ = [
+    "SAMPLER",
+    "Base",
+    "Family",
+    "PredictionType",
+    "onnx_device",
+    "placement",
+    "require_same_base",
+    "require_same_width",
+]

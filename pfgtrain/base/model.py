@@ -19,7 +19,7 @@ from pfgdata.errors import IdentityError, ModelError
 from pfgdata.hub import resolve
 from pfgdata.paths import user_path
 from pfgdata.records import Progress
-from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_variant
+from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_options
 from pfgtrain.base.configs import (
     PredictionType,
     context_width,
@@ -31,7 +31,7 @@ from pfgtrain.base.configs import (
 from pfgtrain.base.weights import fingerprint, lay_over, or_model_error
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 
-__all__ = ["SAMPLER", "Base", "Family", "require_same_base"]
+__all__ = ["SAMPLER", "Base", "Family", "require_same_base", "require_same_width"]
 
 Family = Literal["sd1", "sd2"]
 
@@ -76,7 +76,8 @@ class Base:
         """
         if is_run(path := user_path(name)):
             run = path.absolute()
-            return cls._of_run(run, revision, prediction_type, progress=progress, device=device, dtype=dtype)
+            below = cls._of_run(run, revision, prediction_type, config=config, progress=progress)
+            return replace(below, device=torch.device(device), dtype=dtype)
         resolved = resolve(name, what="base", revision=revision, config=config, progress=progress)
         name, folder = resolved.name, resolved.folder
         require_stable_diffusion(folder, name=name)
@@ -112,9 +113,8 @@ class Base:
         checkpoint: str | None,
         prediction_type: PredictionType | None,
         *,
+        config: Path | None,
         progress: Progress | None,
-        device: torch.device | str,
-        dtype: torch.dtype,
     ) -> Base:
         """The base of `run` with what that run has learnt of the UNet laid over it, its average if any."""
         record = RunRecord.read(run)
@@ -124,9 +124,8 @@ class Base:
             record.base_name,
             revision=record.base_revision,
             prediction_type=kind,
+            config=config,
             progress=progress,
-            device=device,
-            dtype=dtype,
         )
         require_same_base(below, record, where=f"run {run}")
         return replace(
@@ -151,6 +150,16 @@ class Base:
         for folder in (*self.overlays, *([weights] if weights else [])):
             lay_over(unet, folder)
         return unet
+
+    def unet_outline(self) -> Any:
+        """The UNet2DConditionModel as its config has it, on the meta device: names and shapes, no weights."""
+        from diffusers import UNet2DConditionModel
+
+        config = read_config(self.folder, "unet")
+        with torch.device("meta"):
+            return or_model_error(
+                lambda: UNet2DConditionModel.from_config(config), where=self.folder / "unet"
+            )
 
     def load_vae(self, *, digest: str | None = None) -> Any:
         """The AutoencoderKL, frozen, always float32: Waifu Diffusion 1.4's overflows in float16.
@@ -216,7 +225,7 @@ class Base:
             lambda: loader(
                 folder,
                 torch_dtype=dtype,
-                variant=weights_variant(folder),
+                **weights_options(folder),
                 local_files_only=True,
                 output_loading_info=True,
             ),
@@ -230,11 +239,7 @@ class Base:
 
 def require_same_base(base: Base, record: RunRecord, *, where: str) -> None:
     """Raise IdentityError unless `base` is the one that the run of `record` was trained on."""
-    if base.cross_attention_dim != record.cross_attention_dim:
-        raise IdentityError(
-            f"{where} is of base {record.base_name}, {record.cross_attention_dim} wide;"
-            f" base {base.name} is {base.cross_attention_dim} wide; use the run's own"
-        )
+    require_same_width(base.cross_attention_dim, record, name=base.name, where=where)
     if base.scaling_factor != record.scaling_factor:
         raise IdentityError(
             f"{where} learned on latents times {record.scaling_factor}; the VAE of base {base.name}"
@@ -244,4 +249,13 @@ def require_same_base(base: Base, record: RunRecord, *, where: str) -> None:
         raise IdentityError(
             f"{where} was trained on base {record.base_name} as it was then ({record.base_fingerprint});"
             f" base {base.name} has other weights ({base.fingerprint}); use the run's own"
+        )
+
+
+def require_same_width(width: int, record: RunRecord, *, name: str, where: str) -> None:
+    """Raise IdentityError unless the context of base `name` is as wide as that of the run of `record`."""
+    if width != record.cross_attention_dim:
+        raise IdentityError(
+            f"{where} is of base {record.base_name}, {record.cross_attention_dim} wide;"
+            f" base {name} is {width} wide; use the run's own"
         )

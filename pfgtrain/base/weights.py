@@ -11,7 +11,7 @@ import torch
 from blake3 import blake3
 
 from pfgdata.errors import ModelError, RunError
-from pfgdata.vaes import weights_variant
+from pfgdata.vaes import weights_options
 from pfgtrain.adapter import read_tensors
 from pfgtrain.base.configs import NOISE
 from pfgtrain.checkpoint import LORA_FILE, UNET_FILE, saved_digests
@@ -60,7 +60,7 @@ def _telling(folder: Path, ends: tuple[str, ...]) -> list[tuple[str, torch.Tenso
     from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*model*.bin"))
-    variant = weights_variant(folder)
+    variant = weights_options(folder)["variant"]
     found: dict[str, torch.Tensor] = {}
     try:
         for path in files:

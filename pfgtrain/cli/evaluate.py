@@ -21,10 +21,11 @@ from pfgdata.screen import (
     show_facts,
     show_table,
 )
-from pfgtrain.cli.models import run_model, with_sampling
+from pfgtrain.cli.models import AskedBase, base_of_run, run_model, with_sampling
 from pfgtrain.cli.options import (
     PICTURE,
     Base,
+    BaseConfig,
     Checkpoint,
     Device,
     DryRun,
@@ -32,6 +33,7 @@ from pfgtrain.cli.options import (
     Json,
     NoEma,
     PfgScale,
+    Prediction,
     TaggerName,
     folder_for,
     option,
@@ -127,6 +129,8 @@ def evaluate(
     checkpoint: Checkpoint = "latest",
     no_ema: NoEma = False,
     base: Base = None,
+    base_config: BaseConfig = None,
+    prediction_type: Prediction = None,
     tagger: TaggerName = None,
     device: Device = None,
     dry_run: DryRun = False,
@@ -162,11 +166,13 @@ def evaluate(
         return
     place = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
+        asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
+        loaded = base_of_run(folder, asked, progress=progress)
         model = run_model(
             folder,
             checkpoint,
             ema=not no_ema,
-            base=base,
+            base=loaded,
             tagger=tagger,
             device=device,
             progress=progress,

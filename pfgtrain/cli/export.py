@@ -10,7 +10,8 @@ import typer
 
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, print_json, print_line, printable, show_facts
-from pfgtrain.cli.options import DryRun, Json, option, run_folder
+from pfgtrain.cli.models import AskedBase, base_of_run
+from pfgtrain.cli.options import Base, BaseConfig, DryRun, Json, Prediction, option, run_folder
 
 if TYPE_CHECKING:
     from pfgtrain.export import ExportPlan
@@ -52,18 +53,20 @@ def export(
     dtype: Annotated[
         str, option(_WEIGHTS, metavar="float16|float32", help="Of whole models; adapters stay float32.")
     ] = "float16",
-    base: Annotated[str | None, option(_WEIGHTS, help="The base.", show_default="the run's")] = None,
+    base: Base = None,
+    base_config: BaseConfig = None,
+    prediction_type: Prediction = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Write a run as the files that other programs read.
 
-    Prints a path a line. An adapter becomes the two-key .pt and .safetensors of pfg-webui and pfg-ComfyUI,
-    and a .json that says what it needs; a UNet one checkpoint with VAE and text encoder; a LoRA the files of
-    kohya and of diffusers. `--as run` writes the run itself, to give away: without what only training needs.
+    Prints a path a line. An adapter becomes the two-key .pt of pfg-webui and pfg-ComfyUI, alone in a folder
+    (they list every file beside it), the .safetensors, and a .json that says what it needs; a UNet one
+    checkpoint with VAE and text encoder; a LoRA the files of kohya and of diffusers. `--as run` writes the
+    run itself, to give away: without what only training needs.
     Nothing that is there is replaced without --force.
     """
-    from pfgtrain.base import Base
     from pfgtrain.export import ExportOptions, plan_export
     from pfgtrain.export import export as run_export
 
@@ -83,7 +86,8 @@ def export(
         show_facts({"dry run": "nothing was written"})
         return
     with ScreenProgress() as progress:
-        loaded = Base.load(base, progress=progress) if base else None
+        asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
+        loaded = base_of_run(run, asked, progress=progress) if asked != AskedBase() else None
         report = run_export(run, to, options=options, base=loaded, progress=progress)
     _show(report.plan, report.files, as_json=as_json, result=report.as_dict())
 

@@ -50,7 +50,7 @@ _KEYS = {  # of the TOML -> the flag above it, its panel, its help, its default 
     "unet_blocks": ("--blocks", _LEARNS, "Of the UNet: all, cross_attention or up_blocks."),
     "r": ("--r", _LEARNS, "Rank of the LoRA."),
     "lora_alpha": ("--lora-alpha", _LEARNS, "Scale of the LoRA, over its rank."),
-    "num_tokens": ("--tokens", _LEARNS, "Tokens made of one feature; 0: no adapter."),
+    "num_tokens": ("--tokens", _LEARNS, "Tokens made of one feature; 0: no adapter.", "--init's, or 5"),
     "adapter_kind": ("--adapter-kind", _LEARNS, "linear or mlp."),
     "standardize_features": (
         "--standardize/--no-standardize",

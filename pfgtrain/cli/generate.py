@@ -10,17 +10,19 @@ import typer
 
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
-from pfgtrain.cli.models import adapter_model, run_model, with_sampling
+from pfgtrain.cli.models import AskedBase, adapter_model, base_of_run, run_model, with_sampling
 from pfgtrain.cli.options import (
     MODEL,
     PICTURE,
     Base,
+    BaseConfig,
     Checkpoint,
     Device,
     ImagesPerGuide,
     Json,
     NoEma,
     PfgScale,
+    Prediction,
     TaggerName,
     folder_for,
     option,
@@ -82,6 +84,8 @@ def generate(
     checkpoint: Checkpoint = "latest",
     no_ema: NoEma = False,
     base: Base = None,
+    base_config: BaseConfig = None,
+    prediction_type: Prediction = None,
     tagger: TaggerName = None,
     device: Device = None,
     as_json: Json = False,
@@ -105,20 +109,22 @@ def generate(
     given = {name: value for name, value in context.params.items() if name in names}
     place = run_folder(run) if run else None
     options = GenerateOptions(**with_sampling(given, place), width=width, height=height)
+    asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
     with ScreenProgress() as progress:
         if place:
+            loaded = base_of_run(place, asked, progress=progress)
             model = run_model(
                 place,
                 checkpoint,
                 ema=not no_ema,
-                base=base,
+                base=loaded,
                 tagger=tagger,
                 device=device,
                 progress=progress,
             )
         else:
-            assert adapter is not None and base is not None
-            model = adapter_model(adapter, base, tagger=tagger, device=device, progress=progress)
+            assert adapter is not None
+            model = adapter_model(adapter, asked, tagger=tagger, device=device, progress=progress)
         folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
     from pfgdata.taggers import Tagger
+    from pfgtrain.base import Base, PredictionType
     from pfgtrain.generate import PFGModel
 
-__all__ = ["adapter_model", "run_model", "tagger_named", "with_sampling"]
+__all__ = ["AskedBase", "adapter_model", "base_of_run", "run_model", "tagger_named", "with_sampling"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedBase:
+    """What the options say of a base."""
+
+    name: str | None = None
+    config: Path | None = None  # a folder with the configs that a single file lacks
+    prediction_type: PredictionType | None = None
+
+
+def base_of_run(run: Path, asked: AskedBase, *, progress: Progress) -> Base:
+    """The base asked for, by default the run's own.
+
+    Raises ConfigError if the run learned another prediction type, and IdentityError for a single file of
+    another width, before it is unpacked.
+    """
+    from pfgdata.errors import ConfigError
+    from pfgdata.hub import single_file_width
+    from pfgtrain.base import Base, require_same_width
+    from pfgtrain.checkpoint import RunRecord
+
+    record = RunRecord.read(run)
+    if asked.prediction_type not in (None, record.prediction_type):
+        raise ConfigError(
+            f"run {run} learned to predict {record.prediction_type}; leave out --prediction-type"
+        )
+    name = asked.name or record.base_name
+    if (width := single_file_width(name)) is not None:
+        require_same_width(width, record, name=name, where=f"run {run}")
+    revision = None if asked.name else record.base_revision
+    return Base.load(name, revision=revision, config=asked.config, progress=progress)
 
 
 def run_model(
@@ -18,22 +52,20 @@ def run_model(
     checkpoint: str,
     *,
     ema: bool,
-    base: str | None,
+    base: Base,
     tagger: str | None,
     device: str | None,
     progress: Progress,
 ) -> PFGModel:
-    """The model of a run; `base` and `tagger` stand in for the run's own."""
-    from pfgtrain.base import Base
+    """The model of a run on `base`; `tagger` stands in for the run's own."""
     from pfgtrain.checkpoint import RunRecord
     from pfgtrain.generate import load_run
 
-    loaded = Base.load(base, progress=progress) if base else None
     recipe = RunRecord.read(run).tagger.recipe
     model = tagger_named(tagger, recipe=recipe, device=device, progress=progress)
     return load_run(
         run,
-        base=loaded,
+        base=base,
         tagger=model,
         device=device,
         checkpoint=checkpoint,
@@ -43,14 +75,21 @@ def run_model(
 
 
 def adapter_model(
-    adapter: Path, base: str, *, tagger: str | None, device: str | None, progress: Progress
+    adapter: Path, asked: AskedBase, *, tagger: str | None, device: str | None, progress: Progress
 ) -> PFGModel:
-    """The model of published weights on a base."""
+    """The model of published weights on a base; a single file that they do not fit is not unpacked."""
+    from pfgdata.hub import single_file_width
+    from pfgtrain.adapter import load_adapter
     from pfgtrain.base import Base
     from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base
 
+    assert asked.name is not None
+    if (width := single_file_width(asked.name)) is not None:
+        load_adapter(adapter, cross_attention_dim=width)
+    loaded = Base.load(
+        asked.name, config=asked.config, prediction_type=asked.prediction_type, progress=progress
+    )
     model = tagger_named(tagger, recipe=PUBLISHED_RECIPE, device=device, progress=progress)
-    loaded = Base.load(base, progress=progress)
     return load_adapter_on_base(adapter, loaded, tagger=model, device=device, progress=progress)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ __all__ = [
     "MODEL",
     "PICTURE",
     "Base",
+    "BaseConfig",
     "Checkpoint",
     "Device",
     "DryRun",
@@ -20,6 +21,7 @@ __all__ = [
     "Json",
     "NoEma",
     "PfgScale",
+    "Prediction",
     "TaggerName",
     "folder_for",
     "option",
@@ -45,6 +47,20 @@ PfgScale = Annotated[
 Checkpoint = Annotated[str, option(MODEL, help="latest, best, or a name, step-00000500.")]
 NoEma = Annotated[bool, option(MODEL, "--no-ema", help="Not the moving average.")]
 Base = Annotated[str | None, option(MODEL, help="The base.", show_default="the run's")]
+BaseConfig = Annotated[
+    Path | None,
+    option(
+        MODEL,
+        "--base-config",
+        metavar="DIR",
+        help="A folder with the configs a single file lacks.",
+        show_default="the hub's",
+    ),
+]
+Prediction = Annotated[
+    Literal["epsilon", "v_prediction"] | None,
+    option(MODEL, "--prediction-type", help="What the base predicts.", show_default="the run's, or its own"),
+]
 TaggerName = Annotated[str | None, option(MODEL, help="The tagger.", show_default="the run's")]
 Device = Annotated[str | None, option(MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")]
 

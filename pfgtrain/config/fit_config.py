@@ -70,8 +70,8 @@ class FitConfig:
     """Scale of the LoRA: what it adds is multiplied by lora_alpha / r."""
     target_modules: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
     """Ends of the names of the UNet's layers that the LoRA is laid on."""
-    num_tokens: int = 5
-    """Tokens the adapter makes of one feature; web UIs stop at 20; 0: no adapter, a fine-tune on captions."""
+    num_tokens: int | None = None
+    """Tokens made of one feature; web UIs stop at 20; 0: no adapter; default: what `init` makes, or 5."""
     adapter_kind: Literal["linear", "mlp"] = "linear"
     """Linear, as the article and every web UI have it, or Linear-ReLU-Linear, which only pfgtrain reads."""
     adapter_hidden_dim: int | None = None
@@ -191,7 +191,8 @@ class FitConfig:
             value = getattr(self, name)
             _require(value is None or (math.isfinite(value) and value > 0), self, name, "above 0")
         for name in _NOT_NEGATIVE:
-            _require(math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, self, name, "0 or more")
+            value = getattr(self, name)
+            _require(value is None or (math.isfinite(value) and value >= 0), self, name, "0 or more")
         self._check_what_learns()
         self._check_learning_rates()
 
@@ -213,7 +214,7 @@ class FitConfig:
     @property
     def learning_parts(self) -> tuple[str, ...]:
         """The parts that learn, in the order of their parameter groups: adapter, then unet or lora."""
-        adapter = ("adapter",) if self.num_tokens else ()
+        adapter = () if self.num_tokens == 0 else ("adapter",)
         return adapter if self.train == "adapter" else (*adapter, self.train)
 
     def peak_rate(self, part: str) -> tuple[str, float]:
@@ -231,7 +232,7 @@ class FitConfig:
             "condition_dropout",
             f"possible: with pfg_dropout and caption_dropout_rate it makes {drops:g} of all rows",
         )
-        if not self.num_tokens:
+        if self.num_tokens == 0:
             for name in ("pfg_dropout", "standardize_features"):
                 _require(
                     not getattr(self, name), self, name, "possible with num_tokens = 0: there is no adapter"

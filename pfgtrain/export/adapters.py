@@ -1,7 +1,8 @@
 """The adapter's files: the two keys that every web UI loads, and what they cannot say, in a .json beside.
 
 pfg-webui and pfg-ComfyUI call torch.load and take two keys; radiata loads strictly. So nothing else may stand
-in the file, and the number of tokens stands in its name.
+in the file, and the number of tokens stands in its name. The first two list each file beside it too, whatever
+it is, so the .pt stands alone in a folder.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ def write_adapter(folder: Path, plan: ExportPlan) -> None:
     plain.load_state_dict(adapter.folded())
     *tensors, document = (folder / name for name in plan.names_of("adapter"))
     for path in tensors:
+        path.parent.mkdir(exist_ok=True)
         save_adapter(plain, path)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tensors}
+    files = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tensors
+    }
     write_json(document, {**adapter_facts(plan), "files": files, "use": _use(plan)})
 
 
@@ -75,7 +79,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _use(plan: ExportPlan) -> list[str]:
-    """How to use the files, a line a program."""
+    """How to use the files, a line a program that can."""
     record = plan.record
     file, count = plan.names_of("adapter")[0], record.num_tokens
     model = {
@@ -83,9 +87,13 @@ def _use(plan: ExportPlan) -> list[str]:
         "lora": f"{without_folders(record.base_name)} with the LoRA trained with it",
         "adapter": without_folders(record.base_name),
     }[record.train]
+    web_uis = [
+        f"A1111: copy {file} into the models folder of the extension pfg-webui; {count} tokens; on {model}",
+        f"ComfyUI: copy {file} into the models folder of pfg-ComfyUI; on {model}",
+    ]
+    tagger = "" if plan.for_web_uis else f" --tagger {without_folders(record.tagger.name)}"
     return [
-        f"A1111: {file} into the models folder of the extension pfg-webui; {count} tokens; on {model}",
-        f"ComfyUI: {file} into the models folder of pfg-ComfyUI; on {model}",
-        f"pfgtrain generate --adapter {file} --base BASE GUIDE.png --uncond {record.uncond}",
+        *(web_uis if plan.for_web_uis else []),
+        f"pfgtrain generate --adapter {file} --base BASE{tagger} GUIDE.png --uncond {record.uncond}",
         f"the prompt was: {record.prompt}",
     ]

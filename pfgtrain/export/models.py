@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pfgdata.errors import RunError
+from pfgdata.hub import write_tensors
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import ADAPTER_FILE
 from pfgtrain.export.adapters import adapter_facts, write_json
 from pfgtrain.export.ldm import text_encoder_to_ldm, unet_to_ldm, vae_to_ldm
 from pfgtrain.export.ldm_config import ldm_config, yaml_text
 from pfgtrain.export.plan import ExportPlan
-from pfgtrain.export.staging import settle_header
 
-__all__ = ["Model", "limits", "write_checkpoint", "write_diffusers", "write_tensors_file", "write_unet"]
+__all__ = ["Model", "limits", "write_checkpoint", "write_diffusers", "write_unet"]
 
 State = dict[str, Tensor]
 
@@ -101,7 +100,7 @@ def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
         **text_encoder_to_ldm(_cast(text_encoder, model.dtype, what="text encoder"), family=base.family),
     }
     file, *more = plan.names_of("checkpoint")
-    write_tensors_file(folder / file, state, header=_header(plan))
+    write_tensors(folder / file, state, header=_header(plan))
     for name in more:
         config = ldm_config(
             unet=model.unet_config,
@@ -117,7 +116,7 @@ def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
 def write_unet(folder: Path, plan: ExportPlan, model: Model) -> None:
     """Write the UNet alone in LDM keys, under the prefix that ComfyUI takes off and diffusers asks for."""
     (name,) = plan.names_of("unet")
-    write_tensors_file(folder / name, model.ldm_unet(), header=_header(plan))
+    write_tensors(folder / name, model.ldm_unet(), header=_header(plan))
 
 
 def write_diffusers(folder: Path, plan: ExportPlan, model: Model) -> None:
@@ -133,7 +132,7 @@ def write_diffusers(folder: Path, plan: ExportPlan, model: Model) -> None:
     _write_part(top / "unet", model.unet, model.unet_config)
     _write_part(top / "vae", vae.state_dict(), _portable(vae.config))
     _write_text_encoder(top / "text_encoder", text_encoder, layers=plan.record.text_layer)
-    shutil.copytree(base.folder / "tokenizer", top / "tokenizer")
+    _copy_tokenizer(base.folder / "tokenizer", top / "tokenizer")
     (top / "scheduler").mkdir()
     scheduler = _portable(base.scheduler_config)
     write_json(top / "scheduler" / "scheduler_config.json", scheduler)
@@ -148,12 +147,6 @@ def write_diffusers(folder: Path, plan: ExportPlan, model: Model) -> None:
         write_json(top / "adapter" / "config.json", adapter_facts(plan))
 
 
-def write_tensors_file(path: Path, state: Mapping[str, Tensor], *, header: Mapping[str, str]) -> None:
-    """Write `state` to the .safetensors file `path`; equal tensors and header give equal bytes."""
-    save_file({key: tensor.contiguous() for key, tensor in state.items()}, path, metadata=dict(header))
-    settle_header(path)
-
-
 def _header(plan: ExportPlan) -> dict[str, str]:
     is_v = plan.record.prediction_type == "v_prediction"
     return {
@@ -166,8 +159,16 @@ def _header(plan: ExportPlan) -> dict[str, str]:
 
 def _write_part(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     folder.mkdir()
-    write_tensors_file(folder / "diffusion_pytorch_model.safetensors", state, header={"format": "pt"})
+    write_tensors(folder / "diffusion_pytorch_model.safetensors", state, header={"format": "pt"})
     write_json(folder / "config.json", config)
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the bytes of its files; their modes may be those of a cache that nobody else may read."""
+    folder.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
 
 
 def _write_text_encoder(folder: Path, text_encoder: Any, *, layers: int) -> None:
@@ -176,7 +177,7 @@ def _write_text_encoder(folder: Path, text_encoder: Any, *, layers: int) -> None
     behind = tuple(f"encoder.layers.{n}." for n in range(layers, text_encoder.config.num_hidden_layers))
     bare = {key.removeprefix("text_model."): tensor for key, tensor in text_encoder.state_dict().items()}
     state = {f"text_model.{key}": tensor for key, tensor in bare.items() if not key.startswith(behind)}
-    write_tensors_file(folder / "model.safetensors", state, header={"format": "pt"})
+    write_tensors(folder / "model.safetensors", state, header={"format": "pt"})
     config = {**_portable(text_encoder.config.to_dict()), "num_hidden_layers": layers, "dtype": "float32"}
     write_json(folder / "config.json", {**config, "architectures": ["CLIPTextModel"]})
 

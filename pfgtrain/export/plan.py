@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +57,7 @@ class ExportPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files and folders that will be there, all directly in the target folder."""
+        """The files and folders that will be there, below the target folder."""
         return tuple(name for kind in self.formats for name in self.names_of(kind))
 
     def names_of(self, kind: Format) -> tuple[str, ...]:
@@ -65,7 +65,12 @@ class ExportPlan:
         name, numbered = self.name, f"{self.name}-n{self.record.num_tokens}"
         checkpoint = [f"{name}.safetensors", *([f"{name}.yaml"] if self.needs_yaml else [])]
         return {
-            "adapter": (f"{numbered}.pt", f"{numbered}.safetensors", f"{numbered}.json"),
+            # web UIs list each file of the folder they are given: the .pt stands in one alone
+            "adapter": (
+                f"{numbered}-to-copy/{numbered}.pt",
+                f"{numbered}.safetensors",
+                f"{numbered}.json",
+            ),
             "checkpoint": tuple(checkpoint),
             "unet": (f"{name}-unet.safetensors",),
             "diffusers": (f"{name}-diffusers",),
@@ -78,6 +83,11 @@ class ExportPlan:
         """Whether a checkpoint means something that its file alone does not say."""
         record = self.record
         return record.prediction_type == "v_prediction" or record.scaling_factor != SCALING_FACTOR
+
+    @property
+    def for_web_uis(self) -> bool:
+        """Whether web UIs make the features that the adapter reads: theirs are of one tagger."""
+        return without_folders(self.record.tagger.name).rpartition("/")[2] == DEFAULT_TAGGER
 
     @property
     def architecture(self) -> str:
@@ -109,7 +119,7 @@ def plan_export(run_dir: Path, options: ExportOptions, *, progress: Progress | N
     formats = _formats(record, options.formats)
     for kind in formats:
         _require_possible(kind, record, run_dir)
-    return ExportPlan(
+    plan = ExportPlan(
         run_dir=run_dir,
         name=run_dir.resolve().name or "run",
         record=record,
@@ -117,8 +127,9 @@ def plan_export(run_dir: Path, options: ExportOptions, *, progress: Progress | N
         weights=weights,
         is_average=weights != checkpoint,
         formats=formats,
-        notes=tuple(_notes(record, formats)),
+        notes=(),
     )
+    return replace(plan, notes=tuple(_notes(plan)))
 
 
 def _formats(record: RunRecord, asked: tuple[str, ...]) -> tuple[Format, ...]:
@@ -147,13 +158,13 @@ def _require_possible(kind: Format, record: RunRecord, run_dir: Path) -> None:
         raise ConfigError(f'{run_dir}: trained no LoRA (train = "{record.train}"); leave out --as lora')
 
 
-def _notes(record: RunRecord, formats: tuple[Format, ...]) -> Iterator[str]:
-    if "adapter" not in formats:
+def _notes(plan: ExportPlan) -> Iterator[str]:
+    record, tagger = plan.record, plan.record.tagger
+    if "adapter" not in plan.formats:
         return
     if record.num_tokens > WEB_UI_TOKENS:
         yield (f"{record.num_tokens} tokens: the slider of pfg-webui ends at {WEB_UI_TOKENS}")
-    tagger = record.tagger
-    if without_folders(tagger.name).rpartition("/")[2] != DEFAULT_TAGGER:
+    if not plan.for_web_uis:
         yield (
             f"the adapter reads features of {without_folders(tagger.name)}, web UIs take them from"
             f" {DEFAULT_TAGGER}: only pfgtrain can use it"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from pfgdata.hub import write_tensors
 from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.base import Base, require_same_base
 from pfgtrain.checkpoint import LORA_FILE
@@ -18,7 +19,6 @@ from pfgtrain.export.models import (
     limits,
     write_checkpoint,
     write_diffusers,
-    write_tensors_file,
     write_unet,
 )
 from pfgtrain.export.plan import ExportOptions, ExportPlan, Format, plan_export
@@ -66,7 +66,8 @@ def export(
     options, progress = options or ExportOptions(), progress or NoProgress()
     plan = plan_export(run_dir, options, progress=progress)
     if base is None and set(plan.formats) & set(_OF_MODELS):
-        base = Base.load(plan.record.base_name, revision=plan.record.base_revision, progress=progress)
+        known = plan.record
+        base = Base.load(known.base_name, revision=known.base_revision, progress=progress)
     if base is not None:
         require_same_base(base, plan.record, where=f"run {run_dir}")
         base = replace(base, prediction_type=plan.record.prediction_type)
@@ -115,6 +116,6 @@ def _write_loras(folder: Path, plan: ExportPlan) -> None:
     state, header = kohya_lora(
         lora, name=plan.name, family=plan.record.base_family, architecture=plan.architecture
     )
-    write_tensors_file(kohya, state, header=header)
+    write_tensors(kohya, state, header=header)
     state, header = diffusers_lora(lora)
-    write_tensors_file(diffusers, state, header=header)
+    write_tensors(diffusers, state, header=header)

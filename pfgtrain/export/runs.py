@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from pfgdata.errors import RunError
+from pfgdata.hub import write_tensors
 from pfgtrain.checkpoint import (
     ADAPTER_FILE,
     LORA_FILE,
@@ -23,7 +24,6 @@ from pfgtrain.checkpoint import (
     read_state,
     save_checkpoint,
 )
-from pfgtrain.export.models import write_tensors_file
 from pfgtrain.export.plan import ExportPlan
 from pfgtrain.generate import without_folders
 
@@ -65,4 +65,4 @@ def _write_unet(source: Path, target: Path, *, dtype: torch.dtype) -> None:
     for key, tensor in state.items():
         if not tensor.isfinite().all():
             raise RunError(f"the UNet's {key} is not finite in {dtype}; export with --dtype float32")
-    write_tensors_file(target, state, header={"format": "pt"})
+    write_tensors(target, state, header={"format": "pt"})

@@ -7,7 +7,6 @@ touched. So an export that is asked for twice changes nothing.
 from __future__ import annotations
 
 import filecmp
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from pfgdata.errors import RunError
 from pfgdata.files import Disk
 
-__all__ = ["publish", "settle_header"]
+__all__ = ["publish"]
 
 
 def publish(
@@ -27,7 +26,7 @@ def publish(
     force: bool = False,
     disk: Disk | None = None,
 ) -> list[Path]:
-    """The paths of `names` in `to`, files or folders, after `write` has made them in the folder it is given.
+    """The paths of `names` below `to`, files or folders, once `write` has made them in a folder given.
 
     Raises RunError if one of them exists with other content, unless `force`, holds what no export wrote, or
     cannot be written; nothing that was there is then changed.
@@ -51,18 +50,6 @@ def publish(
             f"{to}: not written ({reason[:160]}); free the disk or choose another --to"
         ) from problem
     return [to / name for name in names]
-
-
-def settle_header(path: Path) -> None:
-    """Sort the metadata of a .safetensors file in place: the library writes it in an order that varies."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(data) <= length, "the same keys and values, in another order"
-        file.seek(8)
-        file.write(data.ljust(length))
 
 
 def _require_free(to: Path, names: Sequence[str], *, force: bool) -> None:
@@ -97,6 +84,7 @@ def _move(fresh: Path, final: Path, *, disk: Disk) -> None:
             disk.remove_folder(final)
         disk.commit_folder(fresh, final)
         return
+    disk.make_folder(final.parent)
     disk.sync(fresh)
     disk.rename(fresh, final)
     disk.sync(final.parent)

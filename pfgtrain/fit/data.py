@@ -11,10 +11,12 @@ from blake3 import blake3
 
 from pfgdata.captions import TAGS, Captions, column_captions, shuffled, tag_captions
 from pfgdata.errors import ConfigError, RunError
+from pfgdata.hub import single_file_width
 from pfgdata.paths import user_path
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Progress, Selection
 from pfgdata.store import LatentSet, Snapshot, Store
+from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, Rows, Texts, join
 from pfgtrain.checkpoint import RunRecord, is_run
@@ -75,12 +77,17 @@ def base_of(
     """The base that `config` asks for, by default the one the latents are of, at the revision on record.
 
     The record is the latent set's and, above it, that of the run to go on with in `run_dir`, if there is one.
+    Raises RunError for an adapter to start from that does not fit a single file, before that is unpacked.
     """
     info = data.latent_set.info
     name, revisions = config.base or info.base_name, {info.base_name: info.base_revision}
-    if run_dir is not None and is_run(run_dir):
+    goes_on = run_dir is not None and is_run(run_dir)
+    if run_dir is not None and goes_on:
         record = RunRecord.read(run_dir)
         revisions[record.base_name] = record.base_revision
+    init = user_path(config.init) if config.init and not goes_on else None
+    if init is not None and not is_run(init) and (width := single_file_width(name)) is not None:
+        load_adapter(init, cross_attention_dim=width)
     absolute = str(user_path(name).absolute())  # as a run or folder is on record
     return Base.load(
         name,

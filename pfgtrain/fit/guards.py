@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from pfgdata.errors import RunError
-from pfgtrain.checkpoint import newest_is
+from pfgdata.files import Disk, exclusive
+from pfgtrain.checkpoint import is_run, newest_is
 from pfgtrain.config import FitConfig
 
-__all__ = ["disk_is_full", "memory_is_short", "processes_together"]
+__all__ = ["disk_is_full", "memory_is_short", "own_folder", "processes_together"]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -62,6 +63,24 @@ def disk_is_full(run_dir: Path) -> Iterator[None]:
             f"{run_dir}: cannot be written ({problem.strerror}); {newest_is(run_dir)}; free the disk and go"
             " on with --resume"
         ) from problem
+
+
+@contextmanager
+def own_folder(run_dir: Path, *, disk: Disk) -> Iterator[None]:
+    """Make the folder of a run, and hold its lock; where there was none, none is left unless it holds a run.
+
+    Raises StoreLockedError when another fit works in it.
+    """
+    is_new = not run_dir.exists()
+    disk.make_folder(run_dir)
+    with exclusive(run_dir / "lock", what=f"run {run_dir}"):
+        try:
+            yield
+        finally:
+            if is_new and not is_run(run_dir):
+                disk.unlink(run_dir / "lock")
+                with suppress(OSError):  # not empty: somebody put something there
+                    run_dir.rmdir()
 
 
 @contextmanager

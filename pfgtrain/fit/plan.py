@@ -16,6 +16,7 @@ from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.checks import require_same_vae
 from pfgtrain.fit.data import FitData, Sets, sets_of
+from pfgtrain.fit.start import rehearse, with_tokens
 
 __all__ = ["FitPlan", "plan_fit", "plan_of", "record_of", "text_layer_of"]
 
@@ -56,10 +57,13 @@ class FitPlan:
 def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1) -> FitPlan:
     """Check that everything fits together and say what a fit would do; nothing is written.
 
-    Raises IdentityError for the latents of another VAE, RunError where there is nothing to train on.
+    Raises IdentityError for the latents of another VAE, RunError where there is nothing to train on, and what
+    `rehearse` does.
     """
     require_same_vae(data, base)
     text_layer_of(base, config)
+    identity, feature_dim = data.store.identity, data.snapshot.feature_dim
+    rehearse(base, with_tokens(config, base), tagger=identity.tagger, feature_dim=feature_dim)
     return plan_of(data, sets_of(data, config, processes=processes), config, processes=processes)
 
 
@@ -102,6 +106,7 @@ def record_of(
     data: FitData, base: Base, config: FitConfig, plan: FitPlan, sets: Sets, *, vae_digest: str
 ) -> RunRecord:
     """The run.json of a fit."""
+    assert config.num_tokens is not None, "settled by with_tokens"
     latent_set, selection, identity = data.latent_set, data.selection, data.store.identity
     return RunRecord(
         tagger=identity.tagger,

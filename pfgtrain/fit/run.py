@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.errors import PfgError, RunError
-from pfgdata.files import Disk, exclusive
+from pfgdata.files import Disk
 from pfgdata.paths import user_path
 from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (
     CheckpointState,
+    RunRecord,
     checkpoint_of,
     checkpoints,
     keep_for,
@@ -32,20 +33,20 @@ from pfgtrain.checkpoint import (
     trim_metrics,
 )
 from pfgtrain.config import CONFIG_FILE, FitConfig
+from pfgtrain.fit.announce import announce, where_it_goes_on
 from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Sets, sets_of
-from pfgtrain.fit.guards import disk_is_full, memory_is_short, processes_together
+from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.ledger import Ledger, not_finite
 from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
-from pfgtrain.fit.start import standardization_of
+from pfgtrain.fit.start import rehearse, standardization_of, with_tokens
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
 from pfgtrain.fit.validation import fixed_loss
 
 __all__ = ["FitReport", "fit"]
 
 _STOP_STEPS = 20  # several processes agree on a stop at least this often: seconds on a GPU
-_MOST_TOKENS = 20  # where the slider of A1111's extension stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +95,15 @@ def fit(
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
     init = str(user_path(config.init).absolute()) if config.init else None
     config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
+    config = with_tokens(config, base, resumed=RunRecord.read(run_dir) if resume else None)
     accelerator = make_accelerator(config)
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
     with memory_is_short(run_dir, config):
         sets = sets_of(data, config, processes=accelerator.num_processes)
+        if not resume:
+            tagger, feature_dim = data.store.identity.tagger, data.snapshot.feature_dim
+            rehearse(base, config, tagger=tagger, feature_dim=feature_dim)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
     digest = require_same_vae(data, base, progress=progress)
     record = record_of(data, base, config, plan, sets, vae_digest=digest)
@@ -111,13 +116,19 @@ def fit(
         processes_together(run_dir, plan.processes),
     ):
         if accelerator.is_main_process:
-            disk.make_folder(run_dir)
-            held.enter_context(exclusive(run_dir / "lock", what=f"run {run_dir}"))
+            held.enter_context(own_folder(run_dir, disk=disk))
             require_run(run_dir, record, config, resume=resume)  # again: now nobody else begins one here
         weights = checkpoints(run_dir)[-1] if resume and checkpoints(run_dir) else None
         start = read_state(weights) if weights else None
-        if weights:
+        if weights and start:
             require_undamaged(weights, progress=progress)
+            require_whole_steps(
+                run_dir,
+                start,
+                per_epoch=plan.batches_per_epoch,
+                batches=plan.batches,
+                accumulation=config.gradient_accumulation_steps,
+            )
         trainer = Trainer(
             base,
             config,
@@ -132,20 +143,13 @@ def fit(
             steps_done=start.step if start else 0,
             progress=progress,
         )
-        _announce(plan, trainer.trainable, base, config, progress)
+        announce(plan, trainer.trainable, base, config, progress)
         if resume:
-            progress.say(_resumes(start, config))
-        if weights and start:
+            progress.say(where_it_goes_on(start, config))
+        if weights:
             with during(progress, "load", total=1, unit="optimizers"):
                 trainer.load_states(weights)
                 progress.advance()
-            require_whole_steps(
-                run_dir,
-                start,
-                per_epoch=plan.batches_per_epoch,
-                batches=plan.batches,
-                accumulation=config.gradient_accumulation_steps,
-            )
         if accelerator.is_main_process:  # only now, so that a fit that cannot be leaves no run
             disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())  # with a resume's new length
             if not resume:
@@ -318,32 +322,3 @@ def _keep_base(base: Base, run_dir: Path, *, disk: Disk, progress: Progress) -> 
             progress.say(
                 f"{checkpoint}: keep it, {run_dir} stands on it ({problem.strerror}: no note was left)"
             )
-
-
-def _resumes(start: CheckpointState | None, config: FitConfig) -> str:
-    if start:
-        return f"goes on at step {start.step + 1:,}"
-    return f"no checkpoint yet (one every {config.checkpointing_steps:,} steps): begins at step 1"
-
-
-def _announce(
-    plan: FitPlan, trainable: dict[str, int], base: Base, config: FitConfig, progress: Progress
-) -> None:
-    if base.untrained:
-        progress.say(f"base {base.name} is untrained (weights from a fixed seed): pictures will mean nothing")
-    if config.num_tokens > _MOST_TOKENS:
-        progress.say(f"{config.num_tokens} tokens: A1111's extension takes at most {_MOST_TOKENS}")
-    if plan.without_latent:
-        progress.say(f"{plan.without_latent:,} of {plan.distinct:,} selected images have no latent: left out")
-    if plan.missing_captions:
-        progress.say(f"{plan.missing_captions:,} of {plan.images:,} images have an empty caption")
-    if config.validation_split and not plan.held_out:
-        progress.say("no image is held out, for there are too few: no validation, and no best checkpoint")
-    parts = " + ".join(f"{name} {count:,}" for name, count in trainable.items())
-    held = f" ({plan.held_out:,} more held out)" if plan.held_out else ""
-    progress.say(
-        f"{plan.images:,} images{held}, buckets: {len(plan.buckets)}; a step: {plan.effective_batch} images ="
-        f" batch {config.train_batch_size} x processes {plan.processes} x accumulation"
-        f" {config.gradient_accumulation_steps}; steps: {plan.steps:,} = {plan.epochs:.3g} epochs; parameters"
-        f" that learn: {parts}"
-    )

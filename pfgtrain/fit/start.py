@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,21 @@ from torch import Tensor
 
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.paths import user_path
-from pfgdata.records import Progress, TaggerIdentity
+from pfgdata.records import NoProgress, Progress, TaggerIdentity
 from pfgdata.store import require_same_tagger
 from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
+from pfgtrain.base import Base
 from pfgtrain.batches import Batches
-from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, is_run, weights_folder
+from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 from pfgtrain.config import FitConfig
+from pfgtrain.fit.trainee import what_learns
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 
-__all__ = ["standardization_of", "take_init"]
+__all__ = ["rehearse", "standardization_of", "take_init", "with_tokens"]
 
 _ROWS_AT_ONCE = 8192
+_TOKENS = 5  # the article's, and those of most adapters that are published
 
 
 def standardization_of(batches: Batches) -> tuple[Tensor, Tensor]:
@@ -39,6 +43,41 @@ def standardization_of(batches: Batches) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
+def with_tokens(config: FitConfig, base: Base, *, resumed: RunRecord | None = None) -> FitConfig:
+    """`config` with the number of tokens decided: that of the run that goes on, of `init`, or 5.
+
+    Raises RunError for an `init` that is no adapter for the base's width.
+    """
+    if config.num_tokens is not None:
+        return config
+    if resumed is not None:
+        return replace(config, num_tokens=resumed.num_tokens)
+    path, count = user_path(config.init or ""), 0
+    if config.init and is_run(path):
+        count = RunRecord.read(path).num_tokens
+    elif config.init:
+        count = load_adapter(path, cross_attention_dim=base.cross_attention_dim).num_tokens
+    return replace(config, num_tokens=count or _TOKENS)
+
+
+def rehearse(base: Base, config: FitConfig, *, tagger: TaggerIdentity, feature_dim: int) -> None:
+    """Raise what building the models and starting them from `config.init` would, before any is loaded.
+
+    Configs, the headers of files and the adapter's own file say enough: 1 s where loading takes a minute.
+    """
+    config = replace(config, mixed_precision="no")  # may still be auto, and no dtype matters here
+    spread = (torch.zeros(feature_dim), torch.ones(feature_dim)) if config.standardize_features else None
+    adapter, parts = what_learns(
+        base.unet_outline(), base, config, feature_dim=feature_dim, standardization=spread
+    )
+    if config.init:
+        for part, source in _sources(config, parts, tagger=tagger, progress=NoProgress()):
+            if part.name == "adapter" and adapter is not None:
+                _take_adapter(source, adapter)
+            else:
+                part.require_fit(source.parent)
+
+
 def take_init(
     config: FitConfig,
     adapter: PFGAdapter | None,
@@ -51,26 +90,36 @@ def take_init(
 
     Raises IdentityError for the adapter of another tagger, ConfigError or RunError for what does not fit.
     """
+    taken = list[str]()
+    for part, source in _sources(config, parts, tagger=tagger, progress=progress):
+        if part.name == "adapter" and adapter is not None:
+            _take_adapter(source, adapter)
+        else:
+            part.read(source.parent)
+        taken.append(part.name)
+    fresh = ", ".join(part.name for part in parts if part.name not in taken)
+    progress.say(f"starts from {config.init}: {', '.join(taken)}" + (f"; fresh: {fresh}" if fresh else ""))
+
+
+def _sources(
+    config: FitConfig, parts: Sequence[Part], *, tagger: TaggerIdentity, progress: Progress
+) -> list[tuple[Part, Path]]:
+    """The parts that `config.init` has weights for, and their files. Raises where there are none."""
     assert config.init is not None
     path = user_path(config.init)
-    folder = _weights_of(path, config, tagger, progress) if is_run(path) else None
-    if folder is None:
+    if not is_run(path):
         _require_told_tagger(path, tagger)
-    source, taken = folder / ADAPTER_FILE if folder else path, list[str]()
-    for part in parts:
-        if adapter is not None and part.name == "adapter":
-            if folder is None or source.exists():
-                _take_adapter(source, adapter)
-                taken.append(part.name)
-        elif folder is not None and (folder / part.file).exists():
-            if part.name == "lora":
-                _require_scale(folder / part.file, config)
-            part.read(folder)
-            taken.append(part.name)
-    fresh = ", ".join(part.name for part in parts if part.name not in taken)
-    if not taken:
-        raise ConfigError(f"init = {config.init!r} has nothing of what learns here ({fresh})")
-    progress.say(f"starts from {config.init}: {', '.join(taken)}" + (f"; fresh: {fresh}" if fresh else ""))
+        found = [(part, path) for part in parts if part.name == "adapter"]
+    else:
+        folder = _weights_of(path, config, tagger, progress)
+        found = [(part, folder / part.file) for part in parts if (folder / part.file).exists()]
+    if not found:
+        learns = ", ".join(part.name for part in parts)
+        raise ConfigError(f"init = {config.init!r} has nothing of what learns here ({learns})")
+    for part, source in found:
+        if part.name == "lora":
+            _require_scale(source, config)
+    return found
 
 
 def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: Progress) -> Path:
@@ -98,11 +147,21 @@ def _require_scale(path: Path, config: FitConfig) -> None:
 
 def _take_adapter(path: Path, adapter: PFGAdapter) -> None:
     """Make `adapter` give the tokens that the one in `path` gives. Raises ConfigError if it cannot."""
-    other = load_adapter(path, cross_attention_dim=adapter.cross_attention_dim, num_tokens=adapter.num_tokens)
-    if other.kind != adapter.kind or other.feature_dim != adapter.feature_dim:
+    other = load_adapter(path, cross_attention_dim=adapter.cross_attention_dim)
+    if other.num_tokens != adapter.num_tokens:
         raise ConfigError(
-            f"{path}: a {other.kind} adapter of features {other.feature_dim} wide, this fit has a"
-            f" {adapter.kind} one of {adapter.feature_dim}"
+            f"{path}: makes {other.num_tokens} tokens, this fit has {adapter.num_tokens}; pass --tokens"
+            f" {other.num_tokens} (num_tokens = {other.num_tokens}), or leave it out"
+        )
+    if other.kind != adapter.kind:
+        raise ConfigError(
+            f"{path}: is of kind {other.kind}, the adapter of this fit {adapter.kind}; pass --adapter-kind"
+            f" {other.kind}"
+        )
+    if other.feature_dim != adapter.feature_dim:
+        raise ConfigError(
+            f"{path}: reads features {other.feature_dim} wide, the store's are {adapter.feature_dim}; its"
+            " tagger was another"
         )
     if isinstance(other, PFGLinear) and isinstance(adapter, PFGLinear):
         adapter.take_folded(other.folded())
@@ -117,9 +176,12 @@ def _take_adapter(path: Path, adapter: PFGAdapter) -> None:
 
 
 def _require_told_tagger(path: Path, tagger: TaggerIdentity) -> None:
-    """Raise IdentityError if the .json beside exported weights tells of another tagger."""
+    """Raise IdentityError if the .json of exported weights, there or one folder up, tells of another."""
+    document = path.with_suffix(".json")
+    if not document.exists():
+        document = path.parent.parent / document.name
     try:
-        told = TaggerIdentity(**json.loads(path.with_suffix(".json").read_bytes())["tagger"])
+        told = TaggerIdentity(**json.loads(document.read_bytes())["tagger"])
     except (OSError, ValueError, KeyError, TypeError):  # published weights say nothing
         return
     if told.decisive != tagger.decisive:

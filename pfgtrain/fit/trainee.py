@@ -23,7 +23,7 @@ from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
 from pfgtrain.objective import seed_of
 from pfgtrain.optim import Part
 
-__all__ = ["Trainee", "build_trainee", "frozen_dtype"]
+__all__ = ["Trainee", "build_trainee", "frozen_dtype", "what_learns"]
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -77,7 +77,27 @@ def build_trainee(
     empty_1TD: Tensor,
 ) -> tuple[Trainee, list[Part]]:
     """The models on the base's device, the fresh parts from the seed, and what of them learns."""
-    unet, learns = _unet(base, config)
+    unet = base.load_unet(dtype=torch.float32 if config.train == "unet" else frozen_dtype(config))
+    adapter, parts = what_learns(unet, base, config, feature_dim=feature_dim, standardization=standardization)
+    unet.train()
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    trainee = Trainee(unet, adapter, empty_1TD=empty_1TD.to(base.device), uncond=config.uncond)
+    return trainee, parts
+
+
+def what_learns(
+    unet: Any,
+    base: Base,
+    config: FitConfig,
+    *,
+    feature_dim: int,
+    standardization: tuple[Tensor, Tensor] | None,
+) -> tuple[PFGAdapter | None, list[Part]]:
+    """A fresh adapter, if there is to be one, and the parts that learn, of it and of the base's `unet`.
+
+    `unet` may be an outline. Raises RunError or ConfigError if it has none of the layers that are to learn.
+    """
     adapter = _adapter(base, config, feature_dim, standardization) if config.num_tokens else None
     parts = []
     if adapter is not None:
@@ -86,19 +106,14 @@ def build_trainee(
         parts.append(
             Part(name="adapter", file=ADAPTER_FILE, parameters=dict(adapter.named_parameters()), fixed=fixed)
         )
-    if learns is not None:
-        parts.append(learns)
-    trainee = Trainee(unet, adapter, empty_1TD=empty_1TD.to(base.device), uncond=config.uncond)
-    return trainee, parts
+    learns = _part_of(unet, base, config)
+    return adapter, parts if learns is None else [*parts, learns]
 
 
-def _unet(base: Base, config: FitConfig) -> tuple[Any, Part | None]:
-    """The base's UNet in train mode, and what of it learns."""
-    whole = config.train == "unet"
-    unet = base.load_unet(dtype=torch.float32 if whole else frozen_dtype(config))
+def _part_of(unet: Any, base: Base, config: FitConfig) -> Part | None:
+    """What of the UNet, or laid on it, learns; the rest is frozen."""
     unet.requires_grad_(False)
-    part: Part | None = None
-    if whole:
+    if config.train == "unet":
         chosen = {n: p for n, p in unet.named_parameters() if unet_part(n, config.unet_blocks)}
         if not chosen:
             raise RunError(
@@ -107,8 +122,8 @@ def _unet(base: Base, config: FitConfig) -> tuple[Any, Part | None]:
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         _hold_frozen(unet, frozen_dtype(config))
-        part = Part(name="unet", file=UNET_FILE, parameters=chosen)
-    elif config.train == "lora":
+        return Part(name="unet", file=UNET_FILE, parameters=chosen)
+    if config.train == "lora":
         add_lora(
             unet,
             r=config.r,
@@ -118,11 +133,8 @@ def _unet(base: Base, config: FitConfig) -> tuple[Any, Part | None]:
             seed=seed_of("lora", config.seed),
         )
         header = lora_header(r=config.r, lora_alpha=config.lora_alpha, target_modules=config.target_modules)
-        part = Part(name="lora", file=LORA_FILE, parameters=lora_parameters(unet), header=header)
-    unet.train()
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    return unet, part
+        return Part(name="lora", file=LORA_FILE, parameters=lora_parameters(unet), header=header)
+    return None
 
 
 def _hold_frozen(unet: Any, dtype: torch.dtype) -> None:
@@ -138,6 +150,7 @@ def _adapter(
     base: Base, config: FitConfig, feature_dim: int, standardization: tuple[Tensor, Tensor] | None
 ) -> PFGAdapter:
     """A fresh adapter; what it draws follows from the seed."""
+    assert config.num_tokens, "a fit settles their number first"
     generator = torch.Generator().manual_seed(seed_of("adapter", config.seed))
     shape = (feature_dim, config.num_tokens, base.cross_attention_dim)
     if config.adapter_kind == "linear":

@@ -10,13 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from pfgdata.hub import write_tensors
+
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Safetensors as diffusers and transformers read them."""
-    from safetensors.torch import save
-
-    ready = {key: value.contiguous() for key, value in state.items()}
-    path.write_bytes(save(ready, metadata={"format": "pt"}))
+    write_tensors(path, state, header={"format": "pt"})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

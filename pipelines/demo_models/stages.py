@@ -96,7 +96,7 @@ def start(options: argparse.Namespace) -> None:
     The store is that of demo_stage1.toml, whose [ingest] must have run.
     """
     recipe, fit = load_recipe(options.recipe or RECIPE_FILE), read_recipe(RUN_RECIPE).fit
-    assert fit is not None and fit.where is not None
+    assert fit is not None and fit.where is not None and fit.num_tokens is not None
     folder = base.write_start(options.out, recipe=recipe.base, text_width=recipe.text.width)
     store = Store.open(options.out / "feats")
     rows = data.portrait_rows(options.corpus, load_split())

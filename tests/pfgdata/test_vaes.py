@@ -11,7 +11,14 @@ import pytest
 
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import resolve
-from pfgdata.vaes import BaseGeometry, Vae, base_geometry, load_autoencoder, state_digest, weights_variant
+from pfgdata.vaes import (
+    BaseGeometry,
+    Vae,
+    base_geometry,
+    load_autoencoder,
+    state_digest,
+    weights_options,
+)
 from tests.doubles import Watched
 
 DEMO = resolve("demo", what="base").folder
@@ -83,8 +90,8 @@ def test_the_digest_sees_values_shapes_and_names_not_order_or_dtype() -> None:
 
 def test_a_vae_there_in_fp16_only_is_found_and_computes_in_float32(vae: Vae, tmp_path: Path) -> None:
     load_autoencoder(DEMO / "vae").half().save_pretrained(tmp_path / "vae", variant="fp16")
-    assert weights_variant(tmp_path / "vae") == "fp16"
-    assert weights_variant(DEMO / "vae") is None
+    assert weights_options(tmp_path / "vae") == {"variant": "fp16", "use_safetensors": None}
+    assert weights_options(DEMO / "vae") == {"variant": None, "use_safetensors": None}
     half = Vae.load(str(tmp_path), device="cpu")
     mean, expected = half.encode(pictures(1, 64, 64))[0], vae.encode(pictures(1, 64, 64))[0]
     np.testing.assert_allclose(mean, expected, atol=0.05)

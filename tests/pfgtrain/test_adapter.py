@@ -204,6 +204,18 @@ def test_an_mlp_is_linear_relu_linear() -> None:
     torch.testing.assert_close(adapter(features), expected.view(5, TOKENS, WIDTH))
 
 
+def test_the_mlp_of_2023_is_read_under_its_names(tmp_path: Path) -> None:
+    """sd-trainer's of March 2023: `pfg_linear_1` (768 to 1536), ReLU, `pfg_linear_2`."""
+    first, second = torch.nn.Linear(768, 1536), torch.nn.Linear(1536, 4 * 768)
+    layers = {"pfg_linear_1": first, "pfg_linear_2": second}
+    state = {f"{name}.{key}": v for name, layer in layers.items() for key, v in layer.state_dict().items()}
+    torch.save(state, tmp_path / "x-n4.pt")
+    adapter = load_adapter(tmp_path / "x-n4.pt", cross_attention_dim=768)
+    features = a_tensor(3, 768, seed=26)
+    assert (adapter.kind, adapter.num_tokens) == ("mlp", 4)
+    torch.testing.assert_close(adapter(features), second(first(features).relu()).view(3, 4, 768))
+
+
 def test_half_a_spread_and_layers_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     whole = PFGMLP(FEATURES, TOKENS, WIDTH, hidden_dim=9, standardization=a_spread()).state_dict()
     for state in (

@@ -126,6 +126,26 @@ def test_weights_there_in_fp16_only_are_found(folder: Path) -> None:
     assert base.load_unet().dtype == base.load_vae().dtype == torch.float32
 
 
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_shards_of_the_older_form_are_found(variant: str | None, folder: Path) -> None:
+    before = Base.load(str(folder))
+    parts = {"unet": before.load_unet(), "vae": before.load_vae()}
+    text_encoder = before.load_text_encoder()
+    for part, model in parts.items():
+        shutil.rmtree(folder / part)
+        options = {"safe_serialization": False, "max_shard_size": "60KB", "variant": variant}
+        (model.half() if variant else model).save_pretrained(folder / part, **options)
+    assert len(list((folder / "unet").glob("*-of-*.bin"))) > 5
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    torch.save(text_encoder.state_dict(), folder / "text_encoder" / "pytorch_model.bin")
+    base = Base.load(str(folder))
+    assert base.fingerprint == before.fingerprint
+    loaded = ((base.load_unet(), parts["unet"]), (base.load_vae(), parts["vae"]))
+    for ours, theirs in (*loaded, (base.load_text_encoder(), text_encoder)):
+        state = ours.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in theirs.state_dict().items())
+
+
 def _remove(part: str) -> Callable[[Path], None]:
     return lambda folder: shutil.rmtree(folder / part)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import resolve, weights_sha256
 from pfgdata.hub.repository import PATTERNS, held
+from tests.pfgdata.hub.small_hub import small_hub
 
 NAME = "SmilingWolf/wd-v1-4-vit-tagger-v2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -70,6 +72,23 @@ def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> No
     assert resolve("org/old-base", what="base", cache=tmp_path).folder == snapshot
 
 
+@pytest.mark.parametrize("kind", ["bin", "safetensors"])
+def test_weights_in_shards_count_as_complete_once_all_are_there(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    stem, wanted = tmp_path / "unet/diffusion_pytorch_model", "unet/diffusion_pytorch_model.safetensors"
+    shards = [stem.with_name(f"{stem.name}-0000{number}-of-00002.{kind}") for number in (1, 2)]
+    index = stem.with_name(f"{stem.name}.{kind}.index.json")
+    for path in shards:
+        path.touch()
+    assert not held(tmp_path, wanted)
+    index.write_text(json.dumps({"weight_map": {"a": shards[0].name, "b": shards[1].name}}))
+    assert held(tmp_path, wanted)
+    shards[1].unlink()
+    assert not held(tmp_path, wanted)
+    index.write_text("[]")
+    assert not held(tmp_path, wanted)
+
+
 def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path) -> None:
     files = [pattern for pattern in PATTERNS["base"] if "*" not in pattern]
     snapshot = cached(tmp_path, "org/base", *files)
@@ -110,6 +129,33 @@ def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
         ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     last = ended.stderr.splitlines()[-1]
     assert "ModelNotFoundError" in last and "the hub cannot be reached" in last
+
+
+def test_of_a_base_on_the_hub_one_form_of_each_weight_is_fetched(tmp_path: Path) -> None:
+    shards = [f"diffusion_pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
+    index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
+    wanted = {
+        "model_index.json": b"{}",
+        "unet/diffusion_pytorch_model.bin.index.json": index,
+        **{f"unet/{name}": b"weights" for name in shards},
+        "vae/diffusion_pytorch_model.bin": b"weights",
+        "text_encoder/model.safetensors": b"weights",
+    }
+    others = {"text_encoder/pytorch_model.bin": b"older", "unet/diffusion_pytorch_model.fp16.bin": b"half"}
+    asking = "from pfgdata.hub import resolve; print(resolve('org/m', what='base').folder)"
+    with small_hub("org/m", {**wanted, **others}) as address:
+        env = {
+            **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
+            "HF_ENDPOINT": address,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+        }
+        command = [sys.executable, "-c", asking]
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    folder = Path(ended.stdout.strip())
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == set(wanted)
 
 
 def test_configs_are_for_a_single_file_only(tmp_path: Path) -> None:

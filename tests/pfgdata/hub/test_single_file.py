@@ -21,6 +21,7 @@ from pfgdata.hub import Resolved, resolve
 from pfgdata.screen import run_app
 from pfgdata.store import Store
 from pfgdata.vaes import Vae, base_geometry
+from tests.conftest import modes
 from tests.doubles import Watched
 from tests.pfgdata.hub.conftest import saved
 from tests.pfgdata.hub.ldm import Tensors, ldm_tensors
@@ -170,7 +171,10 @@ def test_what_a_file_says_of_its_prediction_stands_in_the_scheduler(
 def test_an_sd2_that_does_not_say_what_it_predicts_is_pointed_out(tiny2: Path, tmp_path: Path) -> None:
     file, heard = saved(ldm_tensors(tiny2, open_clip=True), tmp_path / "m.safetensors"), Watched()
     resolve(file, what="base", config=tiny2, progress=heard)
-    assert f"what its UNet predicts: v_prediction, as {tiny2}; --prediction-type overrules" in heard.said[1]
+    assert (
+        f"what its UNet predicts: v_prediction, as {tiny2}; --prediction-type of pfgtrain overrules"
+        in heard.said[1]
+    )
 
 
 def test_a_pickle_and_clip_under_its_old_names_are_read_too(
@@ -183,6 +187,25 @@ def test_a_pickle_and_clip_under_its_old_names_are_read_too(
     for path in WEIGHTS.values():
         before, after = load_file(tiny / path), load_file(found.folder / path)
         assert before.keys() == after.keys() and all(torch.equal(after[n], before[n]) for n in before)
+
+
+@pytest.mark.parametrize("name", ["M.SAFETENSORS", "M.CKPT", "m.Ckpt"])
+def test_the_case_of_a_file_s_name_is_no_matter(
+    name: str, tiny: Path, tensors: Tensors, tmp_path: Path
+) -> None:
+    if name.endswith("SAFETENSORS"):
+        saved(tensors, tmp_path / name)
+    else:
+        torch.save(tensors, tmp_path / name)
+    found = resolve(str(tmp_path / name), what="base", config=tiny)
+    assert (found.folder / WEIGHTS["unet"]).is_file()
+
+
+def test_who_may_read_the_cache_is_the_umask_s_to_say(
+    tiny: Path, tensors: Tensors, tmp_path: Path, cache: Path, shared_umask: int
+) -> None:
+    resolve(saved(tensors, tmp_path / "m.safetensors"), what="base", config=tiny)
+    assert set(modes(cache).values()) == {shared_umask}, modes(cache)
 
 
 def test_latents_takes_a_single_file(

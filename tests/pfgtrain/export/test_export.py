@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from transformers import CLIPTextModel
 
 from pfgdata.errors import ConfigError, IdentityError, PfgError, RunError
 from pfgdata.records import TaggerIdentity
+from pfgdata.taggers import DEFAULT_TAGGER
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import ADAPTER_KEYS, load_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, Sampling, read_state, save_checkpoint
-from pfgtrain.export import ExportOptions, ExportReport, export, plan_export
+from pfgtrain.export import FORMATS, ExportOptions, ExportReport, export, plan_export
 from pfgtrain.generate import load_run
+from tests.conftest import modes
 from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import FEATURE_DIM, TOKENS, make_run
@@ -52,9 +55,16 @@ def exported(run: Path, to: Path, *formats: str, **options: Any) -> ExportReport
 
 def test_a_run_is_exported_as_what_it_trained(run: Path, tmp_path: Path) -> None:
     report = exported(run, tmp_path / "out")
-    names = ["my run-n3.pt", "my run-n3.safetensors", "my run-n3.json", "my run.safetensors"]
-    assert [path.name for path in report.files] == names
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    pt, *others = [
+        "my run-n3-to-copy/my run-n3.pt",
+        "my run-n3.safetensors",
+        "my run-n3.json",
+        "my run.safetensors",
+    ]
+    assert list(report.files) == [tmp_path / "out" / name for name in (pt, *others)]
+    found = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(found) == sorted(report.files)
+    assert [path.name for path in (tmp_path / "out" / pt).parent.iterdir()] == ["my run-n3.pt"]
 
 
 def test_what_takes_seconds_of_an_export_is_shown(run: Path, base: Base, tmp_path: Path) -> None:
@@ -68,8 +78,7 @@ def test_the_adapter_file_has_the_two_keys_and_nothing_else_with_standardization
     base: Base, tmp_path: Path, suffix: str
 ) -> None:
     run = make_run(tmp_path / "a", base, kind="standardizing")
-    exported(run, tmp_path, "adapter")
-    path = tmp_path / f"a-n3{suffix}"
+    (path,) = (path for path in exported(run, tmp_path, "adapter").files if path.suffix == suffix)
     state = torch.load(path, weights_only=True) if suffix == ".pt" else load_file(path)
     assert sorted(state) == sorted(ADAPTER_KEYS)
     assert all(tensor.dtype == torch.float32 for tensor in state.values())
@@ -147,6 +156,20 @@ def test_a_checkpoint_of_v_prediction_has_its_yaml_beside_it(v_base: Base, run: 
     assert 'parameterization: "v"' in text
     assert "FrozenOpenCLIPEmbedder" in text
     assert not [path for path in exported(run, tmp_path / "eps").files if path.suffix == ".yaml"]
+
+
+def test_the_document_advises_web_uis_only_for_the_tagger_they_have(base: Base, tmp_path: Path) -> None:
+    def advice(name: str) -> str:
+        tagger = replace(CheapTagger().identity, name=name)
+        exported(make_run(tmp_path / "runs" / name, base, tagger=tagger), tmp_path / "out" / name, "adapter")
+        (document,) = (tmp_path / "out" / name).rglob("*.json")
+        return "\n".join(json.loads(document.read_text())["use"])
+
+    theirs, ours = advice(f"SmilingWolf/{DEFAULT_TAGGER}"), advice("demo")
+    assert "A1111: copy" in theirs and "ComfyUI: copy" in theirs
+    assert f"{DEFAULT_TAGGER}-n3-to-copy/{DEFAULT_TAGGER}-n3.pt into the models folder" in theirs
+    assert "A1111" not in ours and "ComfyUI" not in ours
+    assert "pfgtrain generate --adapter demo-n3-to-copy/demo-n3.pt --base BASE --tagger demo" in ours
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
@@ -283,17 +306,32 @@ def test_force_replaces_an_export_s_own_files_and_no_others(run: Path, tmp_path:
     out = tmp_path / "out"
     exported(run, out, "adapter", "diffusers")
     (out / "my run-diffusers" / "notes.txt").write_text("precious")
-    (out / "my run-n3.pt").write_text("mine")
+    (out / "my run-n3-to-copy" / "my run-n3.pt").write_text("mine")
     with pytest.raises(RunError, match=r"notes\.txt: is no file of an export; move it away"):
         exported(run, out, "adapter", "diffusers", force=True)
     assert (out / "my run-diffusers" / "notes.txt").read_text() == "precious"
-    assert (out / "my run-n3.pt").read_text() == "mine"
+    assert (out / "my run-n3-to-copy" / "my run-n3.pt").read_text() == "mine"
     (out / "my run-diffusers" / "notes.txt").unlink()
     (out / "my run-n3.safetensors").unlink()
     (out / "my run-n3.safetensors").mkdir()
     with pytest.raises(RunError, match="is a folder of yours in the place of what is exported"):
         exported(run, out, "adapter", force=True)
-    assert (out / "my run-n3.pt").read_text() == "mine"
+    assert (out / "my run-n3-to-copy" / "my run-n3.pt").read_text() == "mine"
+
+
+def test_who_may_read_an_export_is_the_umask_s_to_say(base: Base, tmp_path: Path, shared_umask: int) -> None:
+    closed = shutil.copytree(base.folder, tmp_path / "whole")
+    for path in (closed / "tokenizer").iterdir():
+        path.chmod(0o600)
+    (closed / "tokenizer").chmod(0o700)
+    mine = Base.load(str(closed))
+    exported(make_run(tmp_path / "a", mine), tmp_path / "out", *FORMATS[:4], "run")
+    exported(make_run(tmp_path / "b", mine, train="lora"), tmp_path / "out", "lora", "run")
+    found = modes(tmp_path / "out")
+    assert len(found) > 20
+    assert set(found.values()) == {shared_umask}, found
+    folders = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_dir()}
+    assert folders == {0o775}
 
 
 def test_weights_too_large_for_float16_are_refused_and_leave_nothing(base: Base, tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_the_result_as_json_names_the_files(run: Path, tmp_path: Path, call: Cal
 
 
 def test_what_a_user_can_fix_is_one_line_and_exit_1(run: Path, tmp_path: Path, call: Call) -> None:
-    (tmp_path / "a-n3.pt").write_text("mine")
+    (tmp_path / "a-n3-to-copy").mkdir()
+    (tmp_path / "a-n3-to-copy" / "a-n3.pt").write_text("mine")
     for asked, word in (
         (("--as", "lora"), "no LoRA"),
         (("--as", "onnx"), "no such format"),

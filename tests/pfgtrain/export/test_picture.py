@@ -62,7 +62,7 @@ def test_a_checkpoint_and_a_diffusers_folder_give_the_picture_of_generate(
 
     formats = ("adapter", "checkpoint", "diffusers")
     export(run, tmp_path / "out", options=ExportOptions(formats=formats, dtype="float32"))
-    tokens_1KD = tokens_of(tmp_path / "out" / "a-n3.pt", feature_F)
+    tokens_1KD = tokens_of(tmp_path / "out" / "a-n3-to-copy" / "a-n3.pt", feature_F)
     checkpoint = StableDiffusionPipeline.from_single_file(
         str(tmp_path / "out" / "a.safetensors"),
         config=str(folder),

@@ -18,6 +18,7 @@ from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.fit import FitData, fit
 from pfgtrain.generate import load_run
 from pfgtrain.lora import read_lora
+from tests.conftest import modes
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import SMALL, make_data
 from tests.pfgtrain.small_store import FEATURE_DIM
@@ -153,3 +154,13 @@ def test_the_last_weights_of_frozen_layers_are_held_in_the_mixed_dtype(
     assert {value.dtype for value in load_file(saved / "unet.safetensors").values()} == {torch.float32}
     assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path / "run"))
     assert RunRecord.read(tmp_path / "run").train == "unet"
+
+
+def test_the_same_fit_writes_the_same_bytes_for_whom_the_umask_says(
+    data: FitData, base: Base, tmp_path: Path, shared_umask: int
+) -> None:
+    config = replace(SMALL, train="lora", use_ema=True, max_train_steps=1)
+    one, other = (Path(fit(data, base, config, run_dir=tmp_path / name).checkpoint) for name in "ab")
+    for file in ("lora.safetensors", "adapter.safetensors", "ema/lora.safetensors"):
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+    assert set(modes(tmp_path).values()) == {shared_umask}, modes(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pfgdata.errors import ConfigError, IdentityError, PfgError, RunError
+from pfgdata.errors import ConfigError, IdentityError, ModelError, PfgError, RunError
+from pfgdata.hub import write_tensors
 from pfgtrain.adapter import PFGMLP, PFGLinear, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
-from pfgtrain.fit import FitData, base_of, fit
+from pfgtrain.fit import FitData, base_of, fit, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import SMALL, Said, make_data
 from tests.pfgtrain.small_store import FEATURE_DIM
@@ -142,6 +143,12 @@ def told_of_another_tagger(data: FitData, base: Base, tmp: Path) -> FitConfig:
     return replace(SMALL, init=str(tmp / "x.pt"))
 
 
+def told_of_another_tagger_one_folder_up(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    config = told_of_another_tagger(data, base, tmp)
+    (tmp / "x-to-copy").mkdir()
+    return replace(config, init=str((tmp / "x.pt").rename(tmp / "x-to-copy" / "x.pt")))
+
+
 def of_another_kind(data: FitData, base: Base, tmp: Path) -> FitConfig:
     save_adapter(PFGMLP(FEATURE_DIM, 2, WIDTH, hidden_dim=3), tmp / "x.safetensors")
     return replace(SMALL, init=str(tmp / "x.safetensors"))
@@ -171,24 +178,122 @@ def of_no_file(data: FitData, base: Base, tmp: Path) -> FitConfig:
     return replace(SMALL, init=str(tmp / "none.pt"))
 
 
+def of_another_unet(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    other = replace(SMALL, unet_blocks="up_blocks", max_train_steps=1)
+    fit(data, base, other, run_dir=tmp / "one")
+    return replace(SMALL, init=str(tmp / "one"))
+
+
+def of_a_layer_that_is_not_there(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    return replace(SMALL, train="lora", target_modules=["nowhere"])
+
+
+def of_another_hidden_width(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    save_adapter(PFGMLP(FEATURE_DIM, 2, WIDTH, hidden_dim=3), tmp / "x.safetensors")
+    return replace(SMALL, adapter_kind="mlp", init=str(tmp / "x.safetensors"))
+
+
+def of_another_base(data: FitData, base: Base, tmp: Path) -> FitConfig:
+    save_adapter(PFGLinear(FEATURE_DIM, 2, WIDTH + 1), tmp / "x.pt")
+    return replace(SMALL, init=str(tmp / "x.pt"))
+
+
+class NeverLoaded(Base):
+    """A base whose models nobody is to load."""
+
+    def load_unet(self, **options: Any) -> Any:
+        raise AssertionError("the UNet was loaded")
+
+    def load_text_encoder(self, **options: Any) -> Any:
+        raise AssertionError("the text encoder was loaded")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (of_another_tagger, r"cheap \(webui\), not cheap \(kohya\)"),
         (told_of_another_tagger, r"made with tagger cheap \(webui\), the store is of cheap \(kohya\)"),
-        (of_another_kind, "a mlp adapter of features 12 wide, this fit has a linear one"),
-        (of_another_width, "the run says 2 tokens"),
+        (told_of_another_tagger_one_folder_up, r"x\.pt: made with tagger cheap \(webui\), the store is of"),
+        (of_another_kind, r"is of kind mlp, the adapter of this fit linear; pass --adapter-kind mlp$"),
+        (of_another_width, r"makes 3 tokens, this fit has 2; pass --tokens 3 \(num_tokens = 3\), or leave"),
+        (of_another_hidden_width, "its layers are of other sizes"),
+        (of_another_base, "34 rows are no whole number of tokens of width 16; it was made for another base"),
         (of_nothing_that_learns, r"has nothing of what learns here \(unet\)"),
         (of_a_unet_that_is_held_still, 'trained its unet, which train = "adapter" does not go on with'),
+        (of_another_unet, "holds other weights than this run's unet has"),
         (of_a_lora_of_another_scale, "has r = 2 and lora_alpha = 16, this fit r = 2 and lora_alpha = 8; set"),
+        (of_a_layer_that_is_not_there, "name no layer of unet_blocks"),
         (of_no_file, "no such file of weights"),
     ],
 )
-def test_an_init_that_does_not_fit_is_one_line_and_leaves_no_run(
+def test_a_start_that_does_not_fit_is_one_line_before_models_are_loaded_and_leaves_no_folder(
     make: Callable[[FitData, Base, Path], FitConfig], said: str, data: FitData, base: Base, tmp_path: Path
 ) -> None:
     config = make(data, base, tmp_path)
-    with pytest.raises(PfgError, match=said) as caught:
-        fit(data, base, config, run_dir=tmp_path / "run")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run" / "run.json").exists()
+    never = NeverLoaded(**{field.name: getattr(base, field.name) for field in fields(base)})
+    for ask in (
+        lambda: fit(data, never, config, run_dir=tmp_path / "run"),
+        lambda: plan_fit(data, never, config),
+    ):
+        with pytest.raises(PfgError, match=said) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("made", ["x-n7.pt", "X-N7.PT", "x.safetensors", "a run"])
+def test_init_says_how_many_tokens_where_nobody_else_does(
+    made: str, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    if made == "a run":
+        fit(data, base, replace(SMALL, num_tokens=7, max_train_steps=1), run_dir=tmp_path / made)
+    else:
+        save_adapter(PFGLinear(FEATURE_DIM, 7, WIDTH), tmp_path / made.lower())
+        (tmp_path / made.lower()).rename(tmp_path / made)
+    config = replace(SMALL, num_tokens=None, init=str(tmp_path / made), **STILL)
+    fit(data, base, config, run_dir=tmp_path / "two")
+    assert RunRecord.read(tmp_path / "two").num_tokens == 7
+    longer = replace(config, max_train_steps=2)
+    assert fit(data, base, longer, run_dir=tmp_path / "two", resume=True).last_step == 2
+
+
+def test_without_an_init_that_has_tokens_there_are_five(data: FitData, base: Base, tmp_path: Path) -> None:
+    fit(data, base, replace(STAGE_1, max_train_steps=1), run_dir=tmp_path / "one")
+    for init in (None, str(tmp_path / "one")):
+        config = replace(SMALL, num_tokens=None, init=init, max_train_steps=1)
+        fit(data, base, config, run_dir=tmp_path / f"two {bool(init)}")
+        assert RunRecord.read(tmp_path / f"two {bool(init)}").num_tokens == 5
+
+
+def test_a_fit_that_fails_while_loading_leaves_no_folder_but_what_others_put_there(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(base.folder, tmp_path / "tiny")
+    weights = folder / "text_encoder" / "model.safetensors"
+    state = load_file(weights)
+    del state["encoder.layers.0.mlp.fc1.bias"]
+    write_tensors(weights, state, header={"format": "pt"})
+    damaged = Base.load(str(folder))
+    with pytest.raises(ModelError, match="1 weights are not in the file"):
+        fit(data, damaged, SMALL, run_dir=tmp_path / "runs" / "a")
+    assert not (tmp_path / "runs" / "a").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ModelError):
+        fit(data, damaged, SMALL, run_dir=tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_the_names_of_2023_are_read_as_the_mlp_they_were(data: FitData, base: Base, tmp_path: Path) -> None:
+    mlp = PFGMLP(FEATURE_DIM, 2, WIDTH, hidden_dim=24, generator=torch.Generator().manual_seed(5))
+    names = {"pfg_mlp.0": "pfg_linear_1", "pfg_mlp.2": "pfg_linear_2"}
+    old = {
+        f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": v for key, v in mlp.state_dict().items()
+    }
+    assert "pfg_linear_2.bias" in old
+    torch.save(old, tmp_path / "x-n2.pt")
+    config = replace(SMALL, adapter_kind="mlp", adapter_hidden_dim=24, num_tokens=None, **STILL)
+    report = fit(data, base, replace(config, init=str(tmp_path / "x-n2.pt")), run_dir=tmp_path / "run")
+    own = load_file(Path(report.checkpoint) / "adapter.safetensors")
+    assert own.keys() == mlp.state_dict().keys()
+    assert all(torch.equal(own[key], value) for key, value in mlp.state_dict().items())
