@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pfgdata.errors import RunError
+from pfgdata.errors import StoreError
 from pfgdata.store import FAILURES_SCHEMA, ShardContents, Snapshot, Store, StoreIdentity, images_table
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
@@ -167,7 +167,7 @@ def test_images_held_out_have_the_captions_of_their_own(base: Base, tmp_path: Pa
     report = fit(data, base, config, run_dir=tmp_path / "run", progress=(heard := Said()))
     missing = report.plan.missing_captions
     assert any("1 of" in line and "empty caption" in line for line in heard.lines) == (missing == 1)
-    with pytest.raises(RunError, match="told"):
+    with pytest.raises(StoreError, match="told"):
         fit(data, base, replace(HELD, caption="tolt"), run_dir=tmp_path / "other")
 
 
