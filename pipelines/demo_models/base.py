@@ -6,6 +6,7 @@ is a `pfgtrain fit` on tags as captions, and then `demo_run.toml` on features.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,13 +50,13 @@ class BaseRecipe:
     groups: int = 8  # of the norms
     seed: int = 5
 
-    def config(self, context_width: int) -> dict[str, Any]:
+    def config(self, *, context_width: int, channels: int) -> dict[str, Any]:
         """Arguments of diffusers' UNet2DConditionModel, which are also its config.json."""
         reading = len(self.widths) - 1
         return {
             "sample_size": LATENT_SIDE,
-            "in_channels": 4,
-            "out_channels": 4,
+            "in_channels": channels,  # of the latents
+            "out_channels": channels,
             "layers_per_block": self.layers,
             "block_out_channels": tuple(self.widths),
             "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * reading),
@@ -74,13 +75,14 @@ def write_start(out: Path, *, recipe: BaseRecipe, text_width: int) -> Path:
     """
     from diffusers import UNet2DConditionModel
 
-    config = recipe.config(text_width)
+    parts = out / "export" / "demo_base"
+    config = recipe.config(context_width=text_width, channels=_latent_channels(parts))
     torch.manual_seed(recipe.seed)
     unet = UNet2DConditionModel(**config)
     torch.nn.init.zeros_(unet.conv_out.weight)
     torch.nn.init.zeros_(unet.conv_out.bias)
     folder = fresh(out / START)
-    _write(folder, unet.state_dict(), config, parts=out / "export" / "demo_base")
+    _write(folder, unet.state_dict(), config, parts=parts)
     (folder / "UNTRAINED").write_text("The UNet is random numbers from a seed.\n", encoding="utf-8")
     return folder
 
@@ -91,8 +93,17 @@ def write_base(out: Path, *, recipe: BaseRecipe, text_width: int) -> Path:
     halves = {key: value.half() for key, value in unet.state_dict().items()}
     folder = out / "export" / "demo_base"
     shutil.rmtree(folder / "unet", ignore_errors=True)
-    _write(folder, halves, recipe.config(text_width), parts=folder)
+    config = recipe.config(context_width=text_width, channels=_latent_channels(folder))
+    _write(folder, halves, config, parts=folder)
     return folder
+
+
+def _latent_channels(parts: Path) -> int:
+    """Those of the exported VAE."""
+    config = parts / "vae" / "config.json"
+    if not config.is_file():
+        raise ConfigError(f"{config}: not there; run the stage vae, then export vae")
+    return int(json.loads(config.read_text(encoding="utf-8"))["latent_channels"])
 
 
 def _write(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], *, parts: Path) -> None:

@@ -26,7 +26,7 @@ from pipelines.demo_models.nets import JudgeNet, TaggerNet
 from pipelines.demo_models.onnx_graph import classifier_onnx
 from pipelines.demo_models.tagger import LEAST_POSITIVES, ClassifierTask
 from pipelines.demo_models.text import Pairing, TextTask
-from pipelines.demo_models.vae import LATENT_CHANNELS, SIZE, Codec, VaeTask, psnr
+from pipelines.demo_models.vae import SIZE, UNET_NOISE, Codec, VaeTask, noise_like, psnr
 
 CHARACTER_THRESHOLD = 0.85  # of queries, by default
 MOMENTS_OF = 512  # training pictures whose latents give mean and deviation: 131,072 places
@@ -134,11 +134,11 @@ def normalise_latents(codec: Codec, task: VaeTask) -> None:
     latents = [codec.encode(task.truth(part)) for part in np.array_split(seen, max(1, len(seen) // 16))]
     mean, std = _moments(torch.cat(latents))
     quant, back = codec.vae.quant_conv, codec.vae.post_quant_conv
-    mean_rows = slice(0, LATENT_CHANNELS)
+    mean_rows = slice(0, codec.channels)
     quant.weight[mean_rows] /= std[:, None, None, None]
     quant.bias[mean_rows] = (quant.bias[mean_rows] - mean) / std
-    quant.weight[LATENT_CHANNELS:] = 0.0
-    quant.bias[LATENT_CHANNELS:] = 2 * float(np.log(task.recipe.noise))
+    quant.weight[codec.channels :] = 0.0
+    quant.bias[codec.channels :] = 2 * float(np.log(task.recipe.noise))
     back.bias += back.weight[:, :, 0, 0] @ mean
     back.weight *= std[None, :, None, None]
 
@@ -152,25 +152,30 @@ def measure_vae(folder: Path, task: VaeTask) -> dict[str, float]:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True).eval()
-    decibels, colours, means, pixels = [], [], [], []
+    dice = torch.Generator().manual_seed(task.recipe.loop.seed)
+    decibels, noisy, colours, means, pixels = [], [], [], [], []
     with torch.inference_mode():
         for part in np.array_split(task.held, max(1, len(task.held) // 16)):
             truth = task.truth(part).cpu()
             latents = vae.encode(truth).latent_dist.mean
             drawn = vae.decode(latents).sample.clamp(-1, 1)
             decibels.append(psnr(drawn, truth))
+            worse = vae.decode(latents + UNET_NOISE * noise_like(latents, dice)).sample.clamp(-1, 1)
+            noisy.append(psnr(worse, truth))
             pixels.append((drawn - truth).pow(2).mean())
             colours.append(torch.nn.functional.avg_pool2d((drawn - truth), 8).abs().mean((1, 2, 3)) * 127.5)
             means.append(latents)
     mean, std = _moments(torch.cat(means))
     return {
         "psnr": float(torch.cat(decibels).mean()),
+        "psnr_noisy": float(torch.cat(noisy).mean()),
         "psnr_of_mean_error": float(10 * torch.log10(4 / torch.stack(pixels).mean())),
         "colour_error": float(torch.cat(colours).mean()),
         "latent_mean": float(mean.abs().max()),
         "latent_std": float(std.mean()),
         "held_pictures": len(task.held),
         "size": SIZE,
+        "channels": vae.config["latent_channels"],
     }
 
 

@@ -31,8 +31,11 @@ class Recipe:
 
 
 def load_recipe(path: Path = RECIPE_FILE) -> Recipe:
-    """Read a recipe; ConfigError names the file and the key that is unknown or missing."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    """Read a recipe; a table that it lacks is the shipped one.
+
+    ConfigError names the file and the key that is unknown or missing.
+    """
+    tables = {**_tables(RECIPE_FILE), **_tables(path)}
     try:
         return Recipe(
             tagger=_stage(ClassifierRecipe, tables["tagger"]),
@@ -45,6 +48,10 @@ def load_recipe(path: Path = RECIPE_FILE) -> Recipe:
         raise ConfigError(f"{path}: the table [{missing.args[0]}] is missing") from None
     except TypeError as wrong:
         raise ConfigError(f"{path}: {wrong}") from None
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def _stage(kind: type[_Kind], table: dict[str, Any]) -> _Kind:

@@ -99,9 +99,10 @@ def _training(run: Path) -> dict[str, float]:
         read_state(find_checkpoint(run)),
         load_config(run / "config.toml", {}),
     )
-    parameters = sum(p.numel() for p in load_run(run).pipeline.unet.parameters())
+    unet = load_run(run).pipeline.unet
     return {
-        "parameters": parameters,
+        "parameters": sum(p.numel() for p in unet.parameters()),
+        "channels": unet.config["in_channels"],
         "steps": state.step,
         "pictures_seen": state.step * config.train_batch_size,
         "batch": config.train_batch_size,

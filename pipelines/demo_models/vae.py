@@ -1,9 +1,9 @@
-"""The demo VAE: diffusers' AutoencoderKL at factor 8, 128 px pictures to latents 16x16x4.
+"""The demo VAE: diffusers' AutoencoderKL at factor 8, 128 px pictures to latents 16x16xC.
 
 It is trained as a plain autoencoder with a little noise on the latent, and its latents are normalised per
 channel only at export, where mean and scale are folded into the two quant convolutions: so scaling_factor
 is 1 and true.
-Shapes: B pictures, C = 4 latent channels, S side in pixels.
+Shapes: B pictures, C latent channels (4 in the shipped one), S side in pixels.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pfgdata.hub import resolve
 from pipelines.demo_models import augment, data
 from pipelines.demo_models.loop import LoopRecipe, epoch_indices
 from pipelines.demo_models.nets import normalise
 from pipelines.demo_models.split import Split
+from pipelines.demo_models.widen import widened
 
-LATENT_CHANNELS = 4  # as Stable Diffusion's
 SIZE = 128  # px of the portraits
 HELD_OUT = 200  # pictures measured during training, one view of each unseen character
+UNET_NOISE = 0.1  # deviations of a channel; measured beside the clean latents, which no UNet hits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,10 @@ class VaeRecipe:
     """Widths of the four levels (three halvings: factor 8), the noise on the latent, and the loop."""
 
     widths: tuple[int, ...]
+    latent_channels: int = 4  # as Stable Diffusion's
+    start: str = ""  # a base whose VAE it goes on from, which may have fewer latent channels
+    bfloat16: bool = False  # in training: twice as fast on a CPU with AMX, many times slower without
+    moved: int = 0  # px that a picture is moved by at most; if any, half of them are mirrored too
     noise: float = 0.02  # of a latent channel's standard deviation
     most_noise: float = 0.25  # a picture's noise is anything up to this, in place of `noise`, ...
     most_noise_from: int = 0  # ... from this step on: see `noise_of`
@@ -41,6 +47,7 @@ class VaeRecipe:
     chroma_from: int = 0  # ... from this step on
     colour: float = 0.5  # weight of `unexplained_colour` in the loss ...
     colour_from: int = 0  # ... from this step on
+    halves: float = 0.0  # weight of the distance at half the size, drawn from the 2x2 means of the latents
     loop: LoopRecipe
 
     def config(self) -> dict[str, Any]:
@@ -51,7 +58,7 @@ class VaeRecipe:
             "up_block_types": ("UpDecoderBlock2D",) * levels,
             "block_out_channels": tuple(self.widths),
             "layers_per_block": 1,
-            "latent_channels": LATENT_CHANNELS,
+            "latent_channels": self.latent_channels,
             "norm_num_groups": math.gcd(8, *self.widths),
             "mid_block_add_attention": False,  # costs more here than it gives: 16x16 places only
             "sample_size": SIZE,
@@ -67,15 +74,25 @@ class Codec(nn.Module):
         from diffusers import AutoencoderKL
 
         torch.manual_seed(recipe.loop.seed)
+        self.channels, self.in_bfloat16 = recipe.latent_channels, recipe.bfloat16
         self.vae = AutoencoderKL(**recipe.config())
+        if recipe.start:
+            folder = resolve(recipe.start, what="base").folder / "vae"
+            narrow = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+            self.vae.load_state_dict(widened(narrow.state_dict(), self.vae.state_dict()))
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents [B, C, S/8, S/8], not normalised, of pictures in -1..1 [B, 3, S, S]."""
-        return self.vae.quant_conv(self.vae.encoder(x))[:, :LATENT_CHANNELS]
+        with self._precision(x):
+            return self.vae.quant_conv(self.vae.encoder(x))[:, : self.channels].float()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents; about -1..1, not clamped."""
-        return self.vae.decoder(self.vae.post_quant_conv(latents))
+        with self._precision(latents):
+            return self.vae.decoder(self.vae.post_quant_conv(latents)).float()
+
+    def _precision(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_bfloat16 and self.training)
 
 
 class VaeTask:
@@ -95,13 +112,17 @@ class VaeTask:
         loop = self.recipe.loop
         weights = np.ones(len(self.learn), np.int64)
         chosen = self.learn[epoch_indices(step, batch_size=loop.batch_size, weights=weights, seed=loop.seed)]
-        truth = self.truth(chosen)
-        latents = self.model.encode(truth)
-        spread = latents.detach().std((0, 2, 3), keepdim=True)
         dice = augment.generator(loop.seed, step, self.device)
-        noise = torch.randn(latents.shape, generator=dice, device=self.device)
-        drawn = self.model.decode(latents + self.noise_of(step, len(chosen), dice) * spread * noise)
+        truth = self.truth(chosen)
+        if self.recipe.moved:
+            truth = augment.moved(truth, most=self.recipe.moved, dice=dice)
+        latents = self.model.encode(truth)
+        noisy = latents + noise_like(latents, dice) * self.noise_of(step, len(chosen), dice)
+        drawn = self.model.decode(noisy)
         found = distance(drawn, truth)
+        if self.recipe.halves:
+            smaller = self.model.decode(F.avg_pool2d(noisy, 2))
+            found = found + self.recipe.halves * distance(smaller, F.avg_pool2d(truth, 2))
         if step >= self.recipe.chroma_from:
             found = found + self.recipe.chroma * chroma_distance(drawn, truth)
         if step >= self.recipe.colour_from:
@@ -123,15 +144,32 @@ class VaeTask:
         return normalise(torch.from_numpy(self.pictures[which]).to(self.device))
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Decibels (mean over pictures; peak 1 of 0..1) and the error of each 8x8 mean colour, 0..255."""
+        """Decibels (mean over pictures; peak 1 of 0..1) and the error of each 8x8 mean colour, 0..255.
+
+        `psnr_noisy` is with UNET_NOISE on the latents.
+        """
         assert isinstance(model, Codec)
-        decibels, colours = [], []
+        dice = augment.generator(self.recipe.loop.seed, 0, self.device)
+        decibels, noisy, colours = [], [], []
         for part in np.array_split(self.held, max(1, len(self.held) // 16)):
             truth = self.truth(part)
-            drawn = model.decode(model.encode(truth)).clamp(-1, 1)
+            latents = model.encode(truth)
+            drawn = model.decode(latents).clamp(-1, 1)
             decibels.append(psnr(drawn, truth))
+            worse = model.decode(latents + UNET_NOISE * noise_like(latents, dice)).clamp(-1, 1)
+            noisy.append(psnr(worse, truth))
             colours.append(F.avg_pool2d(drawn - truth, 8).abs().mean((1, 2, 3)) * 127.5)
-        return {"psnr": float(torch.cat(decibels).mean()), "colour_error": float(torch.cat(colours).mean())}
+        return {
+            "psnr": float(torch.cat(decibels).mean()),
+            "psnr_noisy": float(torch.cat(noisy).mean()),
+            "colour_error": float(torch.cat(colours).mean()),
+        }
+
+
+def noise_like(latents_BCHW: Tensor, dice: torch.Generator) -> Tensor:
+    """Normal noise, of the deviation that the latents have in each channel."""
+    noise = torch.randn(latents_BCHW.shape, generator=dice, device=latents_BCHW.device)
+    return latents_BCHW.detach().std((0, 2, 3), keepdim=True) * noise
 
 
 def psnr(drawn: Tensor, truth: Tensor) -> Tensor:

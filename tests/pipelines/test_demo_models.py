@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 import torch
 
 from pfgdata.errors import ConfigError
+from pfgdata.hub import resolve
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae
 from pfgdata.vocabulary import Vocabulary
+from pfgtrain.base import Base
 from pipelines.demo_models import augment, export, load_split, scores
+from pipelines.demo_models.base import write_start
 from pipelines.demo_models.data import Row
 from pipelines.demo_models.loop import LoopRecipe, Trainer, epoch_indices
 from pipelines.demo_models.nets import JudgeNet, TaggerNet
@@ -28,6 +32,7 @@ from pipelines.demo_models.vae import Codec, VaeRecipe, VaeTask, chroma_distance
 from pipelines.demo_models.vocabulary import Tags, choose_tags
 
 CPU = torch.device("cpu")
+NEXT = RECIPE_FILE.with_name("next.toml")
 LOOP = LoopRecipe(steps=4, batch_size=4, warmup_steps=2, seed=7)
 TAGGER = ClassifierRecipe(
     net="tagger",
@@ -220,6 +225,80 @@ def test_the_exported_vae_has_normalised_latents_and_draws_as_the_trained_one(tm
     np.testing.assert_allclose(mean.mean((0, 2, 3)), 0, atol=0.05)
     np.testing.assert_allclose(mean.std((0, 2, 3)), 1, atol=0.05)
     np.testing.assert_allclose(logvar, 2 * np.log(VAE.noise), rtol=1e-3)
+
+
+def test_a_vae_goes_on_from_the_shipped_one_with_more_channels_and_draws_as_it_did() -> None:
+    shipped = load_recipe().vae
+    seen = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        narrow, wide = (
+            Codec(replace(shipped, start="demo", latent_channels=channels)).eval() for channels in (4, 7)
+        )
+        assert wide.encode(seen).shape == (2, 7, 4, 4)
+        torch.testing.assert_close(wide.encode(seen)[:, :4], narrow.encode(seen), atol=1e-4, rtol=1e-4)
+        assert wide.encode(seen)[:, 4:].std((0, 2, 3)).min() > 0.01
+        torch.testing.assert_close(wide.decode(wide.encode(seen)), narrow.decode(narrow.encode(seen)))
+
+
+def test_noise_on_the_latents_is_measured_beside_the_clean_ones() -> None:
+    task = VaeTask(rows(), pictures(32), recipe=replace(load_recipe().vae, start="demo"), device=CPU)
+    task.pictures = np.full_like(task.pictures, 200)
+    task.pictures[:, 8:24, 8:24] = 60
+    with torch.inference_mode():
+        found, again = (task.measure(task.model.eval()) for _ in range(2))
+    assert found["psnr_noisy"] < found["psnr"] - 0.1
+    assert found == again
+
+
+@pytest.mark.parametrize("key", ["moved", "halves", "bfloat16"])
+def test_each_key_of_the_next_vae_changes_its_loss_and_the_shipped_recipe_has_none(key: str) -> None:
+    plain = VaeTask(rows(), pictures(32), recipe=VAE, device=CPU)
+    recipe = replace(VAE, **{key: getattr(load_recipe(NEXT).vae, key)})
+    changed = VaeTask(rows(), pictures(32), recipe=recipe, device=CPU)
+    assert changed.loss(3).item() != plain.loss(3).item()
+    assert changed.loss(3).item() == changed.loss(3).item()
+    assert not getattr(load_recipe().vae, key)
+
+
+def test_moved_pictures_are_the_same_pixels_elsewhere_and_some_are_mirrored() -> None:
+    seen = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    found = augment.moved(seen, most=2, dice=augment.generator(5, 0, CPU))
+    middle = found[:, :, 2:-2, 2:-2]
+    kinds = set()
+    for before, after in zip(seen, middle, strict=True):
+        for mirrored, whole in ((False, before), (True, before.flip(-1))):
+            places = [(y, x) for y in range(5) for x in range(5)]
+            if any(torch.equal(after, whole[:, y : y + 8, x : x + 8]) for y, x in places):
+                kinds.add(mirrored)
+                break
+        else:
+            pytest.fail("a picture is not among its own")
+    assert kinds == {False, True}
+
+
+def test_a_table_that_a_recipe_lacks_is_the_shipped_one() -> None:
+    following, shipped = load_recipe(NEXT), load_recipe()
+    assert following.tagger == shipped.tagger
+    assert (shipped.vae.latent_channels, following.vae.latent_channels) == (4, 8)
+
+
+def test_the_start_of_the_base_takes_the_latents_of_the_exported_vae(tmp_path: Path) -> None:
+    shipped = resolve("demo", what="base").folder
+    parts = tmp_path / "export" / "demo_base"
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(shipped / part, parts / part)
+    with pytest.raises(ConfigError, match="export vae"):
+        write_start(tmp_path, recipe=load_recipe().base, text_width=96)
+    recipe = replace(VAE, latent_channels=6)
+    export.export_vae(
+        Trainer(
+            VaeTask(rows(), pictures(32), recipe=recipe, device=CPU), recipe=LOOP, folder=tmp_path / "vae"
+        ),
+        parts / "vae",
+    )
+    assert "16x16x6" in (parts / "vae" / "README.md").read_text()
+    base = Base.load(str(write_start(tmp_path, recipe=load_recipe().base, text_width=96)))
+    assert base.latent_channels == base.load_unet().config["in_channels"] == 6
 
 
 def test_the_colour_term_sees_hue_and_not_brightness() -> None:
