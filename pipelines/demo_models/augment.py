@@ -42,16 +42,6 @@ def augment(pictures_B3SS: Tensor, *, size: int, dice: torch.Generator) -> Tenso
     return _hide((moved * light[0] + light[1]).clamp(-1, 1), draw)
 
 
-def moved(pictures_B3SS: Tensor, *, most: int, dice: torch.Generator) -> Tensor:
-    """The pictures moved by whole pixels, up to `most` each way, edges repeated; half of them mirrored."""
-    (count, _, size, _), device = pictures_B3SS.shape, pictures_B3SS.device
-    wide = F.pad(pictures_B3SS, (most,) * 4, mode="replicate")
-    places = torch.randint(0, 2 * most + 1, (count, 2), generator=dice, device=device).tolist()
-    mirrored = torch.rand((count, 1, 1, 1), generator=dice, device=device) < 0.5
-    seen = torch.stack([wide[n, :, y : y + size, x : x + size] for n, (y, x) in enumerate(places)])
-    return torch.where(mirrored, seen.flip(-1), seen)
-
-
 def _hide(pictures_B3SS: Tensor, draw: object) -> Tensor:
     """A grey square over some of the pictures, so that no single spot decides."""
     assert callable(draw)

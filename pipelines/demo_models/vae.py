@@ -39,7 +39,7 @@ class VaeRecipe:
     latent_channels: int = 4  # as Stable Diffusion's
     start: str = ""  # a base whose VAE it goes on from, which may have fewer latent channels
     bfloat16: bool = False  # in training: twice as fast on a CPU with AMX, many times slower without
-    moved: int = 0  # px that a picture is moved by at most; if any, half of them are mirrored too
+    spread_learns: bool = False  # see `noise_like`
     noise: float = 0.02  # of a latent channel's standard deviation
     most_noise: float = 0.25  # a picture's noise is anything up to this, in place of `noise`, ...
     most_noise_from: int = 0  # ... from this step on: see `noise_of`
@@ -47,7 +47,6 @@ class VaeRecipe:
     chroma_from: int = 0  # ... from this step on
     colour: float = 0.5  # weight of `unexplained_colour` in the loss ...
     colour_from: int = 0  # ... from this step on
-    halves: float = 0.0  # weight of the distance at half the size, drawn from the 2x2 means of the latents
     loop: LoopRecipe
 
     def config(self) -> dict[str, Any]:
@@ -114,15 +113,10 @@ class VaeTask:
         chosen = self.learn[epoch_indices(step, batch_size=loop.batch_size, weights=weights, seed=loop.seed)]
         dice = augment.generator(loop.seed, step, self.device)
         truth = self.truth(chosen)
-        if self.recipe.moved:
-            truth = augment.moved(truth, most=self.recipe.moved, dice=dice)
         latents = self.model.encode(truth)
-        noisy = latents + noise_like(latents, dice) * self.noise_of(step, len(chosen), dice)
-        drawn = self.model.decode(noisy)
+        noise = noise_like(latents if self.recipe.spread_learns else latents.detach(), dice)
+        drawn = self.model.decode(latents + noise * self.noise_of(step, len(chosen), dice))
         found = distance(drawn, truth)
-        if self.recipe.halves:
-            smaller = self.model.decode(F.avg_pool2d(noisy, 2))
-            found = found + self.recipe.halves * distance(smaller, F.avg_pool2d(truth, 2))
         if step >= self.recipe.chroma_from:
             found = found + self.recipe.chroma * chroma_distance(drawn, truth)
         if step >= self.recipe.colour_from:
@@ -167,9 +161,13 @@ class VaeTask:
 
 
 def noise_like(latents_BCHW: Tensor, dice: torch.Generator) -> Tensor:
-    """Normal noise, of the deviation that the latents have in each channel."""
+    """Normal noise, of the deviation that the latents have in each channel.
+
+    If the loss does not know that a larger latent has larger noise, channels grow for nothing: tenfold in 600
+    steps, and new channels that had begun small were left behind (tried).
+    """
     noise = torch.randn(latents_BCHW.shape, generator=dice, device=latents_BCHW.device)
-    return latents_BCHW.detach().std((0, 2, 3), keepdim=True) * noise
+    return latents_BCHW.std((0, 2, 3), keepdim=True) * noise
 
 
 def psnr(drawn: Tensor, truth: Tensor) -> Tensor:
