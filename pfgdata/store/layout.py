@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError
@@ -25,6 +26,7 @@ __all__ = [
     "SHADOWS_SCHEMA",
     "canonical_json",
     "read_json",
+    "table_in",
 ]
 
 FORMAT = 1  # of the whole store; a reader refuses a larger one
@@ -95,6 +97,16 @@ def read_json(path: Path, *, error: type[StoreError] = CorruptShardError, advice
     except ValueError as problem:
         raise error(f"{path}: damaged ({problem}); {advice}") from problem
     return value
+
+
+def table_in(data: bytes) -> pa.Table:
+    """The table of the Parquet file whose bytes are `data`, decoded by the calling thread alone.
+
+    A thread of Arrow's would let go of `data` some time after the answer: one that waits for the interpreter
+    lock while the process ends aborts it. Threads made it no sooner: 0.5 s for 600,000 captions either way.
+    """
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return file.read(use_threads=False)
 
 
 def _tail(body: str) -> str:

@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.records import CONTENT_ID_BYTES, Selection
-from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
+from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, table_in
 from pfgdata.store.shards import (
     REPAIR,
     ShardMeta,
@@ -251,7 +251,7 @@ def _shadows(path: Path, digest: str, written: int) -> dict[tuple[str, str], npt
     data = path.read_bytes()
     if blake3(data).hexdigest() != digest:
         raise CorruptShardError(f"{path}: its bytes are not those that were written; {REPAIR}")
-    table = pq.read_table(pa.BufferReader(data))
+    table = table_in(data)
     shard = pc.cast(table["shard"], pa.string()).to_numpy(zero_copy_only=False)
     name = pc.cast(table["table"], pa.string()).to_numpy(zero_copy_only=False)
     rows = table["row"].to_numpy()
