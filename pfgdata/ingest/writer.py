@@ -64,6 +64,7 @@ class ShardFiller:
         self.committed: list[str] = []
         self._busy: defaultdict[str, float] = defaultdict(float)
         self._committing = 0.0  # seconds; the committing thread's own
+        self._compared: set[str] = set()  # shards that rows were copied from
         self._open = self._begin()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pfg-commit")
         self._under_way: tuple[_OpenShard, Future[ShardMeta | None]] | None = None
@@ -197,6 +198,9 @@ class ShardFiller:
         snapshot = self._writer.store.snapshot() if elsewhere else None
         for name, wanted in elsewhere.items():
             assert snapshot is not None
+            if name not in self._compared:  # a copy of a damaged row would look whole
+                snapshot.require_undamaged(name)
+                self._compared.add(name)
             at, rows = np.array(wanted, np.int64).T
             places[at] = np.arange(count, count + len(rows))
             tables.append(snapshot.rows(name, rows))

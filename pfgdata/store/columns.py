@@ -20,7 +20,7 @@ from blake3 import blake3
 from pfgdata.errors import StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import nearest
-from pfgdata.store.layout import FORMAT, IMAGES_SCHEMA
+from pfgdata.store.layout import FORMAT, IMAGES_SCHEMA, table_in
 from pfgdata.store.matching import VALUE, normal_table
 
 __all__ = ["DamagedColumnError", "check_column", "list_columns", "read_column", "stems", "write_column"]
@@ -84,7 +84,7 @@ def read_column(folder: Path, name: str) -> pa.Table:
         raise StoreError(
             f"{folder.parent}: no column {name!r}; {hint}its columns: {', '.join(known) or 'none'}"
         )
-    return pq.read_table(pa.BufferReader(data))
+    return table_in(data)
 
 
 def check_column(folder: Path, name: str, *, deep: bool) -> bytes | None:

@@ -27,6 +27,7 @@ from pfgdata.store.shards import (
     map_array,
     new_shard_id,
     reading,
+    require_undamaged,
     shard_names,
     write_shard,
 )
@@ -138,6 +139,11 @@ class LatentSet:
         """The latents of one shard, float16 [N, C, h, w] (2C for moments), mapped from disk; unscaled."""
         self._shards()
         return map_array(self.path / "shards" / shard_id, self._metas[shard_id], "latent")
+
+    def require_undamaged(self, shard_id: str) -> None:
+        """Raise CorruptShardError unless every byte of a shard is as written; takes about 1 s for 2 GB."""
+        self._shards()
+        require_undamaged(self.path / "shards" / shard_id, self._metas[shard_id])
 
     @contextmanager
     def writer(self) -> Iterator[LatentSetWriter]:

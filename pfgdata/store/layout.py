@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 __all__ = [
     "FAILURES_SCHEMA",
@@ -11,6 +12,7 @@ __all__ = [
     "LATENTS_SCHEMA",
     "LATENT_FAILURES_SCHEMA",
     "SHADOWS_SCHEMA",
+    "table_in",
 ]
 
 FORMAT = 1  # of the whole store; a reader refuses a larger one
@@ -58,3 +60,13 @@ LATENTS_SCHEMA = pa.schema(
     ]
 )
 LATENT_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
+
+
+def table_in(data: bytes) -> pa.Table:
+    """The table of the Parquet file whose bytes are `data`, decoded by the calling thread alone.
+
+    A thread of Arrow's would let go of `data` some time after the answer: one that waits for the interpreter
+    lock while the process ends aborts it. Threads made it no sooner: 0.5 s for 600,000 captions either way.
+    """
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return file.read(use_threads=False)

@@ -40,6 +40,7 @@ from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, proce
 from pfgtrain.fit.ledger import Ledger, not_finite
 from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
+from pfgtrain.fit.shards import ShardCheck, comparisons
 from pfgtrain.fit.start import rehearse, standardization_of, with_tokens
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
 from pfgtrain.fit.validation import fixed_loss
@@ -89,8 +90,8 @@ def fit(
 
     `stop` is asked after each step; when it says so the step is saved and the report is `interrupted`. Raises
     RunError when the folder holds a run (or, to resume, none, or another), when too many steps in a row or a
-    weight are not finite, when memory is short and when a checkpoint cannot be written; StoreLockedError when
-    another fit works in the folder.
+    weight are not finite, when memory is short and when a checkpoint cannot be written; CorruptShardError
+    when a shard is not as written; StoreLockedError when another fit works in the folder.
     """
     progress, disk, begun = progress or NoProgress(), disk or Disk(), time.monotonic()
     init = str(user_path(config.init).absolute()) if config.init else None
@@ -114,6 +115,7 @@ def fit(
         disk_is_full(run_dir),
         memory_is_short(run_dir, config),
         processes_together(run_dir, plan.processes),
+        ShardCheck(comparisons(data, sets) if accelerator.is_local_main_process else [], progress) as check,
     ):
         if accelerator.is_main_process:
             held.enter_context(own_folder(run_dir, disk=disk))
@@ -155,7 +157,7 @@ def fit(
             if not resume:
                 record.write(run_dir, disk=disk)
                 _keep_base(base, run_dir, disk=disk, progress=progress)
-        run = _Run(run_dir, base, config, plan, sets, trainer, progress, disk, start)
+        run = _Run(run_dir, base, config, plan, sets, trainer, check, progress, disk, start)
         return run.go(stop, begun=begun)
 
 
@@ -170,13 +172,14 @@ class _Run:
         plan: FitPlan,
         sets: Sets,
         trainer: Trainer,
+        check: ShardCheck,
         progress: Progress,
         disk: Disk,
         start: CheckpointState | None,
     ) -> None:
         self._dir, self._base, self._config, self._plan, self._sets = run_dir, base, config, plan, sets
         self._batches = sets.train
-        self._trainer, self._progress, self._disk = trainer, progress, disk
+        self._trainer, self._check, self._progress, self._disk = trainer, check, progress, disk
         self._first = self._step = start.step if start else 0
         self._validation_loss = start.validation_loss if start else None
         self._probe_start = start.probe_start if start else self._probe()
@@ -209,6 +212,8 @@ class _Run:
                 self._look_and_save(stopped=stopped)
                 if stopped:
                     break
+        if not stopped:
+            self._check.finish()
         self._progress.finish()
         return self._report(seconds=time.monotonic() - begun, interrupted=stopped)
 
@@ -226,6 +231,7 @@ class _Run:
         return self._trainer.any_process(stop()) and self._step < self._plan.steps
 
     def _look_and_save(self, *, stopped: bool) -> None:
+        self._check.look()
         save = stopped or self._step == self._plan.steps or self._step % self._config.checkpointing_steps == 0
         if save or self._step % self._config.logging_steps == 0:
             self._ledger.look(step=self._step)
@@ -238,6 +244,7 @@ class _Run:
 
         What is not finite is not saved, for it would push out the last checkpoint that is.
         """
+        self._check.finish(quickly=quickly)
         if not self._trainer.is_finite():
             what = f"a weight after step {self._step} is not finite"
             raise RunError(not_finite(self._dir, what))

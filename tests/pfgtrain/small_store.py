@@ -100,8 +100,9 @@ def build_latents(
     scaling_factor: float = 0.18215,
     probe: tuple[Any, ...] = (),
     kind: Literal["mean", "moments"] = "mean",
+    spoilt: int | None = None,
 ) -> LatentSet:
-    """Latents for `numbers`, in shards of one bucket each."""
+    """Latents for `numbers`, in shards of one bucket each; that of the image `spoilt` is not finite."""
     identity = LatentIdentity(
         vae_digest=vae_digest,
         compute_dtype="float32",
@@ -128,8 +129,10 @@ def build_latents(
             for first in range(0, len(mine), shard_rows):
                 part = mine[first : first + shard_rows]
                 rows = [{"content_id": content_of(number), "flip": False} for number in part]
+                latents = np.stack([_stored(number, bucket, kind) for number in part])
+                latents[np.array(part) == spoilt] = np.nan
                 writer.commit(
-                    np.stack([_stored(number, bucket, kind) for number in part]),
+                    latents,
                     bucket=bucket,
                     rows=pa.Table.from_pylist(rows, schema=LATENTS_SCHEMA),
                     failures=LATENT_FAILURES_SCHEMA.empty_table(),

@@ -6,7 +6,9 @@ import errno
 import multiprocessing
 import os
 import resource
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from pfgdata.errors import StoreError
 from pfgdata.files import explained
 from pfgdata.store import Store, compact, gc, verify
-from tests.conftest import new_store
+from tests.conftest import make_images, new_store
 from tests.pfgdata.store.test_store import contents, paths_of
 
 MANY = tuple(b"%03d" % index for index in range(400))  # 0.6 MB of features
@@ -152,6 +154,47 @@ def test_a_limit_of_the_process_is_named(tmp_path: Path, limit: str, expected: s
     assert ours.poll(60) and expected in ours.recv()
     child.join(60)
     assert paths_of(store) == ["warm"] and leftovers(store) == []
+
+
+def commit_on_full_disks(path: str) -> None:
+    """Commit shards of several sizes where each file may have some bytes less than their arrays need."""
+    store = Store.open(Path(path))
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with store.writer() as writer:
+        for rows in (10, 30, 100, len(MANY)):
+            for short in (1, 10_000, rows * 1536):  # bytes; the last leaves room for the header alone
+                resource.setrlimit(resource.RLIMIT_FSIZE, (2048 + rows * 1536 - short, most))
+                try:
+                    writer.commit(contents(*MANY[:rows]))
+                except StoreError as problem:
+                    print(str(problem).partition(": ")[2])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        writer.commit(contents(*MANY))
+
+
+def test_a_process_whose_arrays_found_no_room_says_so_goes_on_and_ends_well(tmp_path: Path) -> None:
+    """HDF5 itself keeps what it could not write, and crashes with it at the end of the process."""
+    store = new_store(tmp_path / "feats")
+    script = f"from {__name__} import commit_on_full_disks; commit_on_full_disks({str(store.path)!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 12 and all(line.startswith("a file would be larger than") for line in said)
+    assert len(paths_of(store)) == len(MANY) and leftovers(store) == []
+    assert verify(store.path, deep=True) == []
+
+
+def test_a_process_that_met_a_full_disk_ends_well(small_disk: Path) -> None:
+    """As above, with what an array lacks being room on the disk."""
+    images, store = small_disk.parent / "images", small_disk / "feats"
+    make_images(images, 30)
+    command = [sys.executable, "-m", "pfgdata", "ingest", str(images), "--store", str(store)]
+    make = [*command, "--tagger", "demo", "--min-side", "1000"]  # of no image: only the store is made
+    assert subprocess.run(make, capture_output=True, check=False).returncode == 0
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "fat").write_bytes(b"x" * (free - 40_960))  # tables fit, 30 features of 1,536 bytes do not
+    done = subprocess.run([*command, "--retry-failed"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "no space left on the disk" in done.stderr, done.stderr
 
 
 def test_an_error_that_is_no_trouble_of_the_disk_passes() -> None:

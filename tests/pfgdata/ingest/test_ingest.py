@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from pfgdata.corpus import WalkCounts, plan_segments
-from pfgdata.errors import IdentityError, ModelError, StoreError
+from pfgdata.errors import CorruptShardError, IdentityError, ModelError, StoreError
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
 from pfgdata.ingest.plan import lacks
 from pfgdata.ingest.timing import STAGES
 from pfgdata.records import ImageKey, NoProgress
-from pfgdata.store import Store
+from pfgdata.store import Store, repair, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 
@@ -166,6 +166,22 @@ def test_touched_moved_and_duplicated_files_are_copied_without_inference(
     assert features["moved.png"] == expected["0002.png"]
     assert features["twin.png"] == expected["0003.png"]
     assert rows["0001.png"]["mtime_ns"] == 1 and rows["twin.png"]["tag_ids"] == rows["0003.png"]["tag_ids"]
+
+
+def test_a_row_is_not_copied_from_a_damaged_shard(small_corpus: Path, tmp_path: Path) -> None:
+    """The copy would have a digest of its own, and verify would find nothing wrong with it."""
+    store = new_store(tmp_path / "feats")
+    run(small_corpus, store)
+    path = min(store.path.glob("shards/*/features.h5"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    shutil.copy(small_corpus / "0003.png", small_corpus / "twin.png")
+    with pytest.raises(CorruptShardError, match=r"features\.h5: its bytes are not .*--deep --repair"):
+        run(small_corpus, store)
+    repair(store, verify(store.path, deep=True))
+    assert run(small_corpus, store).tagged == 16  # those of the shard
+    assert verify(store.path, deep=True) == []
 
 
 def test_the_same_bytes_twice_in_one_run_are_tagged_once(small_corpus: Path, tmp_path: Path) -> None:

@@ -40,10 +40,13 @@ def make_data(
     shard_rows: int = 8,
     tagger: CheapTagger | None = None,
     feature_dim: int = FEATURE_DIM,
+    spoilt: int | None = None,
 ) -> FitData:
     store = build_store(path, NUMBERS, shard_rows=shard_rows, tagger=tagger, feature_dim=feature_dim)
     digest = Vae.load(str(base.folder)).digest
-    build_latents(store, NUMBERS, vae_digest=digest, shard_rows=shard_rows, base_name=base.name)
+    build_latents(
+        store, NUMBERS, vae_digest=digest, shard_rows=shard_rows, base_name=base.name, spoilt=spoilt
+    )
     return data_of(store)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pfgdata.vaes import Vae
-from pfgtrain.checkpoint import RunRecord, read_metrics
+from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from tests.pfgtrain.fit.small_fit import weights_of
 from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
@@ -149,3 +149,15 @@ def test_when_one_process_fails_all_stop_with_its_message(rank: str, place: Plac
     assert done.returncode != 0
     assert "latents.h5" in done.stderr
     assert "error: " in done.stderr
+
+
+@pytest.mark.slow
+def test_a_damaged_shard_ends_both_processes(place: Place) -> None:
+    path = max(place.store.glob("latents/*/shards/*/latents.h5"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    done = place.fit("two", f"{CONFIG}train_batch_size = 4\n", launcher=TWO)
+    assert done.returncode != 0
+    assert done.stderr.count(f"{path.name}: its bytes are not those that were written") == 1, done.stderr
+    assert checkpoints(place.folder / "two") == []

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from pfgdata.errors import RunError
-from pfgdata.records import ids_as_keys
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import checkpoints, read_metrics
 from pfgtrain.fit import FitData, fit
@@ -28,21 +27,8 @@ from tests.pfgtrain.small_store import content_of
 
 @pytest.fixture
 def spoilt(base: Base, tmp_path: Path) -> FitData:
-    """A store with the latent of image 3 gone bad on disk, after it was written."""
-    data = make_data(tmp_path / "feats", base)
-    latent_set = data.latent_set
-    index = latent_set.index()
-    (at,) = np.flatnonzero(ids_as_keys(index.content_ids) == ids_as_keys(_row(content_of(3))))
-    good = latent_set.latent_map(index.shards[index.shard_index[at]])
-    assert isinstance(good, np.memmap) and good.filename
-    bad = np.memmap(good.filename, good.dtype, "r+", offset=good.offset, shape=good.shape)
-    bad[index.rows[at]] = np.nan
-    bad.flush()
-    return data
-
-
-def _row(content_id: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    return np.frombuffer(content_id, np.uint8)[None]
+    """A store whose latent of image 3 is not finite."""
+    return make_data(tmp_path / "feats", base, spoilt=3)
 
 
 @pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
