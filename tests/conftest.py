@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pfgdata.corpus import plan_segments
+from pfgdata.files import Disk
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.store import Store, StoreIdentity
 from tests.doubles import CheapTagger
@@ -45,7 +46,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mode & 0o777 for path in files}
 
 
-def new_store(path: Path, tagger: CheapTagger | None = None) -> Store:
+def new_store(path: Path, tagger: CheapTagger | None = None, *, disk: Disk | None = None) -> Store:
     """An empty store of the cheap tagger."""
     tagger = tagger or CheapTagger()
     identity = StoreIdentity(
@@ -53,7 +54,7 @@ def new_store(path: Path, tagger: CheapTagger | None = None) -> Store:
         vocabulary_digest=tagger.vocabulary.digest,
         feature_dim=tagger.feature_dim,
     )
-    return Store.create(path, identity=identity, vocabulary=tagger.vocabulary)
+    return Store.create(path, identity=identity, vocabulary=tagger.vocabulary, disk=disk)
 
 
 @pytest.fixture

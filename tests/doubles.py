@@ -1,10 +1,17 @@
-"""Small real stand-ins: a tagger that costs nothing, a vocabulary to go with it, an eye on progress."""
+"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, a disk far away."""
 
 from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from pfgdata.files import Disk
 from pfgdata.records import NoProgress, TaggerIdentity
 from pfgdata.taggers import Precision
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
@@ -79,3 +86,77 @@ class Watched(NoProgress):
     def finish(self) -> None:
         task, total, unit = self.running.pop()
         self.ended.append(f"{task}: {self._done.pop()}/{total} {unit}")
+
+
+class FarDisk(Disk):
+    """A disk whose paths lead nowhere on this machine: it keeps their files below `place`.
+
+    What is to be opened is copied into `cache` first. `asked` counts what is read, by method.
+    """
+
+    def __init__(self, place: Path, cache: Path) -> None:
+        self.place, self.cache = place, cache
+        self.asked: Counter[str] = Counter()
+
+    def names(self, folder: Path) -> list[str]:
+        self.asked["names"] += 1
+        return super().names(self._there(folder))
+
+    def is_file(self, path: Path) -> bool:
+        self.asked["is_file"] += 1
+        return super().is_file(self._there(path))
+
+    def is_folder(self, path: Path) -> bool:
+        self.asked["is_folder"] += 1
+        return super().is_folder(self._there(path))
+
+    def size(self, path: Path) -> int:
+        self.asked["size"] += 1
+        return super().size(self._there(path))
+
+    def read(self, path: Path) -> bytes:
+        self.asked["read"] += 1
+        return super().read(self._there(path))
+
+    def local(self, path: Path) -> Path:
+        copy = self.cache / path.relative_to(path.anchor)
+        if not copy.exists() and self._there(path).exists():
+            self.asked["copied"] += 1
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._there(path), copy)
+        return copy
+
+    def exclusive(
+        self,
+        path: Path,
+        *,
+        what: str,
+        wait: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> AbstractContextManager[None]:
+        return super().exclusive(self._there(path), what=what, wait=wait, say=say, stop=stop)
+
+    def temporary(self, parent: Path) -> Path:
+        return super().temporary(self._there(parent))
+
+    def make_folder(self, path: Path) -> None:
+        super().make_folder(self._there(path))
+
+    def replace_file(self, path: Path, data: bytes) -> None:
+        super().replace_file(self._there(path), data)
+
+    def commit_folder(self, fresh: Path, final: Path) -> None:
+        super().commit_folder(fresh, self._there(final))
+
+    def remove_folder(self, path: Path) -> None:
+        super().remove_folder(self._there(path))
+
+    def set_aside(self, path: Path, target: Path) -> None:
+        super().set_aside(self._there(path), self._there(target))
+
+    def sweep(self, parent: Path) -> None:
+        super().sweep(self._there(parent))
+
+    def _there(self, path: Path) -> Path:
+        return path if path.is_relative_to(self.place) else self.place / path.relative_to(path.anchor)

@@ -1,4 +1,4 @@
-"""Every fsync, rename and unlink of a store, run or cache, as one object that is passed in.
+"""Every fsync, rename and unlink of a store, run or cache, and a store's reading, as one object passed in.
 
 Each step that a crash can fall behind has a name and calls `Disk.reach`: tests hand in a Disk that kills,
 counts or replays there, and docs/crash-safety.md tells what is found on disk after each. A folder renamed
@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
+
+from pfgdata.files.lock import exclusive
 
 __all__ = ["CRASH_POINTS", "TEMPORARY", "CrashPoint", "Disk"]
 
@@ -44,13 +48,52 @@ CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
 
 class Disk:
-    """The real disk. Each method returns when its effect is durable."""
+    """The real disk. Each method that writes returns when its effect is durable."""
+
+    def names(self, folder: Path) -> list[str]:
+        """The names of what is in `folder`, in any order. Raises FileNotFoundError where there is none."""
+        return os.listdir(folder)  # noqa: PTH208 - names are wanted
+
+    def is_file(self, path: Path) -> bool:
+        """Whether there is something, and no folder."""
+        return path.exists() and not path.is_dir()
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether there is a folder."""
+        return path.is_dir()
+
+    def size(self, path: Path) -> int:
+        """Bytes of a file. Raises FileNotFoundError where there is none."""
+        return path.stat().st_size
+
+    def read(self, path: Path) -> bytes:
+        """The bytes of a small file. Raises FileNotFoundError where there is none."""
+        return path.read_bytes()
+
+    def local(self, path: Path) -> Path:
+        """A path whose bytes are those of the file `path`, to be opened or mapped: here the same.
+
+        Where there is no such file, opening it says so.
+        """
+        return path
+
+    def exclusive(
+        self,
+        path: Path,
+        *,
+        what: str,
+        wait: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> AbstractContextManager[None]:
+        """Hold the lock file `path`, as `exclusive` does."""
+        return exclusive(path, what=what, wait=wait, say=say, stop=stop)
 
     def reach(self, point: CrashPoint) -> None:
         """Called behind each step, named by what has just happened; nothing happens on the real disk."""
 
     def temporary(self, parent: Path) -> Path:
-        """A new, empty folder in `parent` that readers do not see."""
+        """A new, empty folder on this machine to fill for `parent`, which readers do not see."""
         path = parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         path.mkdir(parents=True)
         self.reach("temporary made")
@@ -139,7 +182,7 @@ class Disk:
         self.reach("set aside durable")
 
     def discard(self, fresh: Path) -> None:
-        """Remove an uncommitted folder made by `temporary`."""
+        """Remove a folder that no reader sees, as one made by `temporary` and not committed."""
         shutil.rmtree(fresh, ignore_errors=True)
 
     def sweep(self, parent: Path) -> None:

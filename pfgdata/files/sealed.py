@@ -13,6 +13,7 @@ from typing import Any
 from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError
+from pfgdata.files.disk import Disk
 
 __all__ = ["canonical_json", "read_json"]
 
@@ -24,13 +25,15 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
     return f"{body[:-2]}{_tail(body)}".encode()
 
 
-def read_json(path: Path, *, error: type[StoreError] = CorruptShardError, advice: str) -> dict[str, Any]:
-    """Read a file written by `canonical_json`, checked against its digest.
+def read_json(
+    path: Path, *, error: type[StoreError] = CorruptShardError, advice: str, disk: Disk | None = None
+) -> dict[str, Any]:
+    """Read a file written by `canonical_json`, here or on `disk`, checked against its digest.
 
     Raises `error`, ending with `advice`, when the file is not byte for byte what was written.
     """
     try:
-        text = path.read_bytes().decode()
+        text = (disk or Disk()).read(path).decode()
         body = text[: -len(_tail(""))] + "\n}"
         value = json.loads(body)
         if not text.endswith(_tail(body)) or not isinstance(value, dict):

@@ -6,7 +6,6 @@ file has no configs and no tokenizer: they come from a diffusers folder of its f
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,10 +18,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from pfgdata.errors import ModelError, ModelNotFoundError
+from pfgdata.errors import ModelError, ModelNotFoundError, StoreError
+from pfgdata.files import Disk, exclusive
 from pfgdata.hub.checkpoints import UNET, Checkpoint, Family, read_checkpoint
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
-from pfgdata.hub.tensors import sync, write_tensors
+from pfgdata.hub.tensors import write_tensors
 from pfgdata.paths import user_path
 from pfgdata.records import Progress, during
 
@@ -90,7 +90,8 @@ def unpacked(
     checkpoint = read_checkpoint(file)
     configs = given or _fetched(checkpoint, cache=cache, offline=offline)
     _check_width(checkpoint, configs)
-    with _written(place), _alone(place.with_suffix(".lock")):
+    lock, what = place.with_suffix(".lock"), f"base {place}"
+    with _written(place), exclusive(lock, what=what, wait=True):
         if not _stands(place, given):  # another process may have made it while this one waited
             progress.say(f"unpacking {file} (once, into the cache: {place})")
             _make(place, checkpoint, configs, progress=progress)
@@ -154,41 +155,30 @@ def _written(place: Path) -> Iterator[None]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except (OSError, SafetensorError) as problem:
-        why = getattr(problem, "strerror", None) or str(problem)
+    except (OSError, SafetensorError, StoreError) as problem:  # the last one of the lock
+        why = getattr(problem.__cause__ or problem, "strerror", None) or str(problem)
         raise ModelError(
             f"{place.parent} cannot be written ({why}); set PFG_CACHE to a folder with room for the base"
         ) from problem
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for a process that has it; the kernel frees it when one dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _make(place: Path, checkpoint: Checkpoint, configs: _Configs, *, progress: Progress) -> None:
     """Unpack into a sibling, and put it in the place of what was there."""
-    new, old = place.with_suffix(".new"), place.with_suffix(".old")
+    disk, new, old = Disk(), place.with_suffix(".new"), place.with_suffix(".old")
     for rest in (new, old):  # of a process that was killed
-        shutil.rmtree(rest, ignore_errors=True)
+        disk.discard(rest)
     try:
         _write(new, checkpoint, configs, digest=place.name, progress=progress)
         if place.exists():
-            place.rename(old)
-        new.rename(place)  # atomic on one file system: others see all of it or none
+            disk.rename(place, old)
+        disk.commit_folder(new, place)
     finally:
         for rest in (new, old):
-            shutil.rmtree(rest, ignore_errors=True)
+            disk.discard(rest)
 
 
 def _write(new: Path, checkpoint: Checkpoint, configs: _Configs, *, digest: str, progress: Progress) -> None:
-    """Write the whole folder `new`, to the disk itself; nothing of it if a part does not fit its config."""
+    """Write the whole folder `new`; nothing of it if a part does not fit its config."""
     models = {part: _load(part, checkpoint, configs) for part in ("text_encoder", "vae", "unet")}
     for part in ("tokenizer", "scheduler"):
         (new / part).mkdir(parents=True)
@@ -206,8 +196,6 @@ def _write(new: Path, checkpoint: Checkpoint, configs: _Configs, *, digest: str,
             _save(part, model, new / part)
             progress.advance()
     _write_made(new, digest, checkpoint, configs)
-    for path in new.rglob("*"):
-        sync(path)
 
 
 def _write_scheduler(folder: Path, checkpoint: Checkpoint) -> str:

@@ -5,12 +5,13 @@ The outcome of an image depends on its bytes and on the images before it, never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pfgdata.ingest.plan import Task
 from pfgdata.records import CONTENT_ID_BYTES, ids_as_keys
@@ -120,6 +121,7 @@ class KnownContents:
         self._shards = list(everything.shards)
         self._index = _index(everything.content_ids, everything.shard_index, everything.rows)
         self._under_way: set[bytes] = set()
+        self._compared: set[str] = set()  # shards that rows were copied from
 
     def __contains__(self, content: bytes) -> bool:
         return content in self._under_way or self.place(content) is not None
@@ -156,6 +158,28 @@ class KnownContents:
                 return self._shards[index.shard[at]], int(index.row[at])
             at += 1
         return None
+
+    def rows_of(
+        self, contents: Sequence[bytes], snapshot: Snapshot
+    ) -> tuple[pa.Table, npt.NDArray[np.float16]]:
+        """A committed row of each of `contents`, at least one, and its feature, in their order.
+
+        Raises CorruptShardError where a shard that holds one is not as written.
+        """
+        wanted: dict[str, list[tuple[int, int]]] = {}  # shard -> (place in contents, row)
+        for at, content in enumerate(contents):
+            place = self.place(content)
+            assert place is not None
+            wanted.setdefault(place[0], []).append((at, place[1]))
+        for shard in wanted.keys() - self._compared:  # a copy of a damaged row would look whole
+            snapshot.require_undamaged(shard)
+            self._compared.add(shard)
+        columns = {shard: np.array(places, np.int64).T for shard, places in wanted.items()}
+        order = np.argsort(np.concatenate([at for at, _ in columns.values()]))
+        tables = [snapshot.rows(shard, rows) for shard, (_, rows) in columns.items()]
+        features = [snapshot.feature_map(shard)[rows] for shard, (_, rows) in columns.items()]
+        table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        return table.take(pa.array(order)), np.concatenate(features)[order]
 
 
 def _index(content_ids: npt.NDArray[np.uint8], shard: npt.NDArray[np.int32], row: npt.NDArray[Any]) -> _Index:

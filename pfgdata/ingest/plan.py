@@ -97,6 +97,22 @@ class Plan:
         for batch in self._batches:
             yield from map(_task, batch.to_pylist())
 
+    def __getitem__(self, rows: slice) -> Plan:
+        """The tasks of `rows`, a slice without a step, as a plan by itself: it holds nothing of the others.
+
+        What is stale stays with the whole.
+        """
+        start, stop, step = rows.indices(len(self))
+        assert step == 1
+        part, before = Plan(), 0
+        for batch in self._batches:
+            mine = np.arange(max(start - before, 0), min(stop - before, len(batch)))
+            if len(mine):
+                columns = [_own(column, pa.array(mine)) for column in batch.columns]
+                part.add(pa.record_batch(columns, schema=Plan.SCHEMA))
+            before += len(batch)
+        return part
+
     def add(self, batch: pa.RecordBatch) -> None:
         """Append tasks, as SCHEMA has them."""
         self._batches.append(batch)
@@ -243,6 +259,13 @@ class _Merge:
         if key.member is None and archive_kind(key.path) and lacks(self._segment, key, self.counts):
             shard, at = (self._failures.take(name, np.array([row])) for name in ("shard", "row"))
             self.plan.stale.append(Shadow(shard[0].as_py(), "failures", at[0].as_py()))
+
+
+def _own(column: pa.Array, rows: pa.Array) -> pa.Array:
+    """The values at `rows` in memory of their own, a dictionary of only those that occur."""
+    if not pa.types.is_dictionary(column.type):
+        return column.take(rows)
+    return column.take(rows).cast(column.type.value_type).dictionary_encode()
 
 
 def _at(values: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -45,6 +45,14 @@ class IngestReport:
     estimated_seconds: float | None = None  # of a dry run: what its pending images would take
     failures: list[FailedImage] = field(default_factory=list)  # of this run
 
+    def add(self, counts: IngestReport) -> None:
+        """Add what became of further images."""
+        self.tagged += counts.tagged
+        self.copied += counts.copied
+        self.unchanged += counts.unchanged
+        self.failed += counts.failed
+        self.failures += counts.failures
+
     @property
     def pending(self) -> int:
         """Images found and not dealt with, because the run was interrupted or is a dry one."""

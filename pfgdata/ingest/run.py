@@ -1,4 +1,4 @@
-"""Corpus to store: plan, stages and writer put together under the store's lock.
+"""Corpus to store: plan, stages, builders and committer put together under the store's lock.
 
 A stop, a crash or a kill costs at most the open shard; the same call goes on from there.
 """
@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from pfgdata.corpus import Segment
 from pfgdata.errors import IdentityError, StoreError
 from pfgdata.images import one_opencv_thread
-from pfgdata.ingest.outcomes import KnownContents
-from pfgdata.ingest.plan import IngestOptions, Plan, make_plan
+from pfgdata.ingest.builder import ShardBuilder, filled
+from pfgdata.ingest.committer import Committer
+from pfgdata.ingest.outcomes import KnownContents, Scored
+from pfgdata.ingest.plan import IngestOptions, make_plan
 from pfgdata.ingest.prepare import PixelWork, Preparer, Square
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
-from pfgdata.ingest.writer import ShardFiller
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import (
     ShardContents,
@@ -77,12 +83,16 @@ def ingest(
         if plan.stale:
             width = store.identity.feature_dim
             writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
-        filler = _filler(writer, tagger, options, report)
+        committer = Committer(writer, KnownContents(store.snapshot()), report)
         if not report.interrupted:
-            known, pixels = filler.known, pixels or PixelWork.of(tagger, options)
+            known, pixels = committer.known, pixels or PixelWork.of(tagger, options)
+            begin = builders(store, tagger, known, options=options)
+            progress.start("tag", total=len(plan))
             preparer = Preparer(segments, known, pixels, options)
-            _work(plan, preparer, filler, tagger, options=options, progress=progress, stop=stop)
-        merge_shards(writer, filler.committed, rows=options.shard_rows)
+            threads = options.threads or os.cpu_count() or 1
+            stages = Stages(plan, preparer, tagger, known, batch_size=options.batch_size, threads=threads)
+            _work(stages, committer, begin, options=options, progress=progress, stop=stop)
+        merge_shards(writer, committer.committed, rows=options.shard_rows)
         report.shards = len(store.snapshot().shards)
     report.seconds = time.monotonic() - start
     return report
@@ -151,50 +161,59 @@ def _add_roots(writer: StoreWriter, segments: Sequence[Segment]) -> None:
         writer.set_roots({**known, **fresh})
 
 
-def _filler(writer: StoreWriter, tagger: Tagger, options: IngestOptions, report: IngestReport) -> ShardFiller:
-    return ShardFiller(
-        writer,
-        KnownContents(writer.store.snapshot()),
-        report,
-        rows=options.shard_rows,
-        seconds=options.shard_seconds,
-        facts={
-            "what": "ingest",
-            "tagger": tagger.identity.name,
-            "provider": tagger.provider,
-            "precision": tagger.precision,
-            "decode": options.decode,
-            "batch_size": options.batch_size,
-            "versions": installed_versions(_PACKAGES),
-        },
-    )
+def builders(
+    store: Store, tagger: Tagger, known: KnownContents, *, options: IngestOptions
+) -> Callable[[], ShardBuilder]:
+    """What begins a shard of `tagger` for `store`; what it copies are rows that `known` has committed."""
+    facts = {
+        "what": "ingest",
+        "tagger": tagger.identity.name,
+        "provider": tagger.provider,
+        "precision": tagger.precision,
+        "decode": options.decode,
+        "batch_size": options.batch_size,
+        "versions": installed_versions(_PACKAGES),
+    }
+
+    def rows_of(contents: Sequence[bytes]) -> tuple[pa.Table, npt.NDArray[np.float16]]:
+        return known.rows_of(contents, store.snapshot())
+
+    return partial(ShardBuilder, store.identity, store.vocabulary, rows_of=rows_of, facts=facts)
 
 
 def _work(
-    plan: Plan,
-    preparer: Preparer,
-    filler: ShardFiller,
-    tagger: Tagger,
+    stages: Stages,
+    committer: Committer,
+    begin: Callable[[], ShardBuilder],
     *,
     options: IngestOptions,
     progress: Progress,
     stop: Callable[[], bool],
 ) -> None:
     """Read, score and commit what is planned, batch by batch."""
-    progress.start("tag", total=len(plan))
-    report, start, threads = filler.report, time.monotonic(), options.threads or os.cpu_count() or 1
-    stages = Stages(plan, preparer, tagger, filler.known, batch_size=options.batch_size, threads=threads)
-    with closing(filler), closing(stages):
-        for batch in stages:
-            filler.add(batch)
-            progress.advance(len(batch.outcomes))
-            if not report.interrupted and stop():
-                report.interrupted = True
-                stages.stop()
-        filler.finish()
+    report, start = committer.report, time.monotonic()
+    with closing(committer), closing(stages):
+        batches = _watched(stages, committer, progress=progress, stop=stop)
+        for builder in filled(batches, begin, rows=options.shard_rows, seconds=options.shard_seconds):
+            committer.commit(builder.build)
+        committer.settle()
     progress.finish()
     wall = time.monotonic() - start
-    report.stages = stage_times(filler.busy, wall=wall, threads=threads, parallel=tagger.parallel)
+    report.stages = stage_times(committer.busy, wall=wall, threads=stages.threads, parallel=stages.parallel)
     report.bottleneck, report.abandoned = bottleneck(report.stages), stages.abandoned
     if stages.error is not None:
         raise stages.error
+
+
+def _watched(
+    stages: Stages, committer: Committer, *, progress: Progress, stop: Callable[[], bool]
+) -> Iterator[Scored]:
+    """The batches of `stages`; once one is dealt with, it counts as progress and `stop` is asked."""
+    report = committer.report
+    for batch in stages:
+        yield batch
+        committer.check()
+        progress.advance(len(batch.outcomes))
+        if not report.interrupted and stop():
+            report.interrupted = True
+            stages.stop()

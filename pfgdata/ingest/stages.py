@@ -50,6 +50,8 @@ class Stages:
         threads: int,
     ) -> None:
         self.error: PfgError | None = None
+        self.threads = threads  # that read and decode
+        self.parallel = tagger.parallel  # threads that call the model
         self._preparer = preparer
         self._squares: OrderedPool[Task, Prepared] = OrderedPool(
             tasks,

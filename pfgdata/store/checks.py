@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
-from pfgdata.files import Disk, exclusive, explained, read_json
+from pfgdata.files import Disk, explained, read_json
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.identity import read_identity, read_roots, usable
-from pfgdata.store.latent_sets import open_latent_set
+from pfgdata.store.latent_sets import latent_folders, open_latent_set
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
@@ -47,21 +47,24 @@ class RepairReport:
     old_versions_possible: bool  # what a lost shadow hid may be back until the next ingest
 
 
-def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) -> list[Problem]:
+def verify(
+    path: Path, *, deep: bool = False, progress: Progress | None = None, disk: Disk | None = None
+) -> list[Problem]:
     """Every problem of the store at `path`; none means that it holds all it promises.
 
-    `deep` reads every byte. Raises NoStoreError when there is no store. Needs no lock: what an ingest commits
-    meanwhile is looked at or not.
+    `disk` is by default this machine's. `deep` reads every byte. Raises NoStoreError when there is no store.
+    Needs no lock: what an ingest commits meanwhile is looked at or not.
     """
-    path, progress = usable(path), progress or NoProgress()
-    problems = [*_of_store(path, deep=deep), *_of_columns(path / "columns", deep=deep)]
-    shards = [path / "shards" / name for name in shard_names(path / "shards")]
-    for latent_set in sorted(path.glob("latents/*")):
+    path, progress, disk = usable(path), progress or NoProgress(), disk or Disk()
+    problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
+    shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
+    for latent_set in latent_folders(disk, path / "latents"):
         try:
-            begun = [latent_set / "shards" / name for name in _names_in(latent_set / "shards")]
-            shards += begun
-            if begun or (latent_set / "latents.json").exists():  # else a creation that the next completes
-                open_latent_set(latent_set, disk=Disk())
+            made = disk.is_folder(latent_set / "shards")
+            begun = shard_names(disk, latent_set / "shards") if made else []
+            shards += [latent_set / "shards" / name for name in begun]
+            if begun or disk.is_file(latent_set / "latents.json"):  # else a creation that the next completes
+                open_latent_set(latent_set, disk=disk)
         except StoreError as problem:
             problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
         except FileNotFoundError:
@@ -71,16 +74,12 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
             problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
     progress.start("verify", total=len(shards), unit="shards")
     for shard in shards:
-        found = list(_of_shard(shard, deep=deep))
-        if found and shard.name in shard_names(shard.parent):  # else gc has removed it meanwhile
+        found = list(_of_shard(disk, shard, deep=deep))
+        if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
             problems += found
         progress.advance()
     progress.finish()
     return problems
-
-
-def _names_in(shards: Path) -> list[str]:
-    return shard_names(shards) if shards.is_dir() else []
 
 
 def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
@@ -95,17 +94,19 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     for shard in broken:
         if shard not in ours:
             lock = shard.parent.parent / "lock"
-            with exclusive(lock, what=f"latent set {lock.parent}"), explained(store.path):
+            with store.disk.exclusive(lock, what=f"latent set {lock.parent}"), explained(store.path):
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer, explained(store.path):
-        ours = [shard for shard in ours if shard.exists()]  # gone since it was looked at: no longer ours
-        readable = [meta for meta in map(_meta_or_none, ours) if meta is not None]
+        ours = [
+            shard for shard in ours if store.disk.is_folder(shard)
+        ]  # gone since it was looked at: no longer ours
+        readable = [meta for shard in ours if (meta := _meta_or_none(store.disk, shard)) is not None]
         unreadable = len(readable) < len(ours)
         snapshot = store.snapshot(without=[shard.name for shard in ours])
         doubles = _older_doubles(snapshot) if unreadable else ()
         present = {meta.id for meta in snapshot.present}
         replaces = {target for meta in readable for target in meta.replaces if target in present}
-        shadows = {*_shadows_of(store.path / "shards", readable, present), *doubles}
+        shadows = {*_shadows_of(store, readable, present), *doubles}
         if shadows or replaces:
             hiding = ShardContents.hiding(
                 sorted(shadows),
@@ -118,28 +119,28 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     return RepairReport(set_aside=tuple(aside), rows_hidden=len(doubles), old_versions_possible=unreadable)
 
 
-def require_whole(shard: Path) -> None:
+def require_whole(disk: Disk, shard: Path) -> None:
     """Raise CorruptShardError unless every byte of a shard is as written: a copy of it would hide damage."""
-    for problem in _of_shard(shard, deep=True):
+    for problem in _of_shard(disk, shard, deep=True):
         raise CorruptShardError(
             f"{problem.path}: {problem.what}; pfgdata verify --deep --repair sets the shard aside"
         )
 
 
-def _of_store(path: Path, *, deep: bool) -> Iterator[Problem]:
-    read_identity(path)
-    files = read_json(path / "store.json", error=StoreError, advice="")["files"]
-    yield from _of_files(path, files, deep=deep, shard=None)
+def _of_store(disk: Disk, path: Path, *, deep: bool) -> Iterator[Problem]:
+    read_identity(disk, path)
+    files = read_json(path / "store.json", error=StoreError, advice="", disk=disk)["files"]
+    yield from _of_files(disk, path, files, deep=deep, shard=None)
     try:
-        read_roots(path)
+        read_roots(disk, path)
     except (StoreError, OSError) as problem:
         yield Problem(path / "roots.json", _reason(problem), None)
 
 
-def _of_columns(folder: Path, *, deep: bool) -> Iterator[Problem]:
-    for name in stems(folder):
+def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
+    for name in stems(disk, folder):
         try:
-            check_column(folder, name, deep=deep)
+            check_column(disk, folder, name, deep=deep)
         except DamagedColumnError as problem:
             yield Problem(problem.path, f"{problem.what}; write the column again", None)
         except StoreError as problem:
@@ -148,10 +149,10 @@ def _of_columns(folder: Path, *, deep: bool) -> Iterator[Problem]:
             yield Problem(Path(problem.filename), _unread(problem), None)
 
 
-def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
+def _of_shard(disk: Disk, shard: Path, *, deep: bool) -> Iterator[Problem]:
     try:
-        meta = read_meta(shard)
-        names = {path.name for path in shard.iterdir()}
+        meta = read_meta(disk, shard)
+        names = set(disk.names(shard))
     except (FileNotFoundError, NotADirectoryError):  # the rename that commits a shard brings it along
         yield Problem(shard / "shard.json", "is missing, so no reader sees the shard", shard)
         return
@@ -164,21 +165,21 @@ def _of_shard(shard: Path, *, deep: bool) -> Iterator[Problem]:
     except OSError as problem:
         yield Problem(shard / "shard.json", _unread(problem), None)
         return
-    yield from _of_files(shard, meta.files, deep=deep, shard=shard)
+    yield from _of_files(disk, shard, meta.files, deep=deep, shard=shard)
     for extra in sorted(names - {"shard.json", *meta.files}):
         yield Problem(shard / extra, "is not part of the shard; delete it", None)
 
 
 def _of_files(
-    folder: Path, files: Mapping[str, Mapping[str, Any]], *, deep: bool, shard: Path | None
+    disk: Disk, folder: Path, files: Mapping[str, Mapping[str, Any]], *, deep: bool, shard: Path | None
 ) -> Iterator[Problem]:
     for name, promised in files.items():
         file = folder / name
         try:
-            size = file.stat().st_size
+            size = disk.size(file)
             if size != promised["size"]:
                 yield Problem(file, f"has {size:,} bytes, should have {promised['size']:,}", shard)
-            elif deep and blake3().update_mmap(file).hexdigest() != promised["blake3"]:
+            elif deep and blake3().update_mmap(disk.local(file)).hexdigest() != promised["blake3"]:
                 yield Problem(file, "its bytes are not those that were written", shard)
         except FileNotFoundError:
             yield Problem(file, "is missing", shard)
@@ -191,18 +192,18 @@ def _unread(problem: OSError) -> str:
     return f"could not be read ({_reason(problem)}); check its permissions and the disk, then verify again"
 
 
-def _meta_or_none(shard: Path) -> ShardMeta | None:
+def _meta_or_none(disk: Disk, shard: Path) -> ShardMeta | None:
     """The meta of a broken shard, if that and what it hides can still be read."""
     try:
-        meta = read_meta(shard)
-        read_shadows(shard.parent, [meta])
+        meta = read_meta(disk, shard)
+        read_shadows(disk, shard.parent, [meta])
     except (StoreError, OSError, pa.ArrowException):
         return None
     return meta
 
 
-def _shadows_of(folder: Path, metas: Sequence[ShardMeta], present: set[str]) -> Iterator[Shadow]:
-    for (shard, table), rows in read_shadows(folder, metas).items():
+def _shadows_of(store: Store, metas: Sequence[ShardMeta], present: set[str]) -> Iterator[Shadow]:
+    for (shard, table), rows in read_shadows(store.disk, store.path / "shards", metas).items():
         if shard in present:
             yield from (Shadow(shard, table, int(row)) for row in rows)
 
@@ -233,7 +234,7 @@ def _set_aside(store: Store, shard: Path) -> Path:
     name = "-".join(shard.relative_to(store.path).parts)
     target = store.path / "quarantine" / name
     number = 1
-    while target.exists():  # a copy that was put back, and is set aside again
+    while store.disk.is_folder(target):  # a copy that was put back, and is set aside again
         number += 1
         target = target.with_name(f"{name}-{number}")
     store.disk.set_aside(shard, target)

@@ -43,14 +43,15 @@ class DamagedColumnError(StoreError):
         self.path, self.what = path, what
 
 
-def list_columns(folder: Path) -> list[str]:
+def list_columns(disk: Disk, folder: Path) -> list[str]:
     """The names of the columns in `folder` (a store's `columns/`), sorted."""
-    return [name for name in stems(folder) if all(path.is_file() for path in _files(folder, name))]
+    return [name for name in stems(disk, folder) if all(map(disk.is_file, _files(folder, name)))]
 
 
-def stems(folder: Path) -> list[str]:
+def stems(disk: Disk, folder: Path) -> list[str]:
     """The names of which `folder` holds any file of a column, sorted."""
-    return sorted({path.stem for path in folder.glob("*") if path.suffix in (".json", ".parquet")})
+    paths = map(Path, disk.names(folder) if disk.is_folder(folder) else [])
+    return sorted({path.stem for path in paths if path.suffix in (".json", ".parquet")})
 
 
 def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replace: bool) -> None:
@@ -60,25 +61,25 @@ def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replac
     """
     _require_name(name)
     data = _parquet(name, normal_table(name, table))
-    if not replace and name in list_columns(folder):
+    if not replace and name in list_columns(disk, folder):
         raise StoreError(f"{folder.parent}: has a column {name} already; replace it, or use another name")
     disk.make_folder(folder)
     record, path = _files(folder, name)
     fresh = _state(data)
-    disk.replace_file(record, _record([*_states_now(record, path), fresh]))
+    disk.replace_file(record, _record([*_states_now(disk, record, path), fresh]))
     disk.replace_file(path, data)
     disk.replace_file(record, _record([fresh]))
 
 
-def read_column(folder: Path, name: str) -> pa.Table:
+def read_column(disk: Disk, folder: Path, name: str) -> pa.Table:
     """The table of the column `name`: its key columns, then `value`.
 
     Raises StoreError with the nearest names where there is none, DamagedColumnError where its bytes are not
     those that were written.
     """
-    data = check_column(folder, name, deep=True) if _NAME.fullmatch(name) else None
+    data = check_column(disk, folder, name, deep=True) if _NAME.fullmatch(name) else None
     if data is None:
-        known = list_columns(folder)
+        known = list_columns(disk, folder)
         near = nearest(name, known)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise StoreError(
@@ -87,7 +88,7 @@ def read_column(folder: Path, name: str) -> pa.Table:
     return table_in(data)
 
 
-def check_column(folder: Path, name: str, *, deep: bool) -> bytes | None:
+def check_column(disk: Disk, folder: Path, name: str, *, deep: bool) -> bytes | None:
     """The bytes of NAME.parquet if `deep`, known to be good; None where there is no such column.
 
     Not `deep`: only sizes are compared. Needs no lock: what does not fit is looked at again if a writer has
@@ -95,15 +96,15 @@ def check_column(folder: Path, name: str, *, deep: bool) -> bytes | None:
     """
     record, path = _files(folder, name)
     while True:
-        before = _bytes(record)
-        if before is None and not path.exists():
+        before = _bytes(disk, record)
+        if before is None and not disk.is_file(path):
             return None
-        states = _states(record)
-        data = _bytes(path) if deep else None
-        wrong = _misfit(states, _state(data)) if deep else _size_misfit(states, path)
+        states = _states(disk, record)
+        data = _bytes(disk, path) if deep else None
+        wrong = _misfit(states, _state(data)) if deep else _size_misfit(states, _size(disk, path))
         if wrong is None:
             return data
-        if _bytes(record) == before:
+        if _bytes(disk, record) == before:
             raise DamagedColumnError(*((record, "is missing") if before is None else (path, wrong)))
 
 
@@ -111,9 +112,16 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}.json", folder / f"{name}.parquet"
 
 
-def _bytes(path: Path) -> bytes | None:
+def _bytes(disk: Disk, path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return disk.read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _size(disk: Disk, path: Path) -> int | None:
+    try:
+        return disk.size(path)
     except FileNotFoundError:
         return None
 
@@ -128,10 +136,10 @@ def _record(states: Sequence[State]) -> bytes:
     return canonical_json({"format": FORMAT, "written": written, "states": list(states)})
 
 
-def _states(record: Path) -> list[State]:
+def _states(disk: Disk, record: Path) -> list[State]:
     """The states that a NAME.json lists, none where it is missing."""
     try:
-        value = read_json(record, error=StoreError, advice=_ADVICE)
+        value = read_json(record, error=StoreError, advice=_ADVICE, disk=disk)
     except FileNotFoundError:
         return []
     if value["format"] > FORMAT:
@@ -140,13 +148,13 @@ def _states(record: Path) -> list[State]:
     return [state and {"size": state["size"], "blake3": state["blake3"]} for state in states]
 
 
-def _states_now(record: Path, path: Path) -> list[State]:
+def _states_now(disk: Disk, record: Path, path: Path) -> list[State]:
     """What a reader may go on finding until a new file is in place; a damaged one stays known as such."""
-    now = _state(_bytes(path))
-    if now is None and not record.exists():
+    now = _state(_bytes(disk, path))
+    if now is None and not disk.is_file(record):
         return [None]
     try:
-        states = _states(record)
+        states = _states(disk, record)
     except StoreFormatError:
         raise
     except StoreError:  # it is replaced
@@ -162,8 +170,7 @@ def _misfit(states: Sequence[State], found: State) -> str | None:
     return "its bytes are not those that were written"
 
 
-def _size_misfit(states: Sequence[State], path: Path) -> str | None:
-    size = path.stat().st_size if path.exists() else None
+def _size_misfit(states: Sequence[State], size: int | None) -> str | None:
     sizes = [None if state is None else state["size"] for state in states]
     if size in sizes:
         return None

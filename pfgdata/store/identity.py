@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError
-from pfgdata.files import canonical_json, read_json
+from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.paths import is_text, plain_path
 from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.store.layout import FORMAT
@@ -64,12 +64,12 @@ def usable(store: Path) -> Path:
     return plain_path(store)
 
 
-def read_identity(store: Path) -> StoreIdentity:
+def read_identity(disk: Disk, store: Path) -> StoreIdentity:
     """Read store.json. Raises NoStoreError, or StoreFormatError for a newer or damaged one."""
     path = store / "store.json"
-    if not path.is_file():
+    if not disk.is_file(path):
         raise NoStoreError(f"{store}: no store here; make one with: pfgdata ingest IMAGES --store {store}")
-    value = read_json(path, error=StoreFormatError, advice="restore it from a backup")
+    value = read_json(path, error=StoreFormatError, advice="restore it from a backup", disk=disk)
     if value["format"] > FORMAT:
         raise StoreFormatError(
             f"{store}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
@@ -109,11 +109,11 @@ def vocabulary_table(vocabulary: Vocabulary) -> pa.Table:
     )
 
 
-def read_vocabulary(store: Path, identity: StoreIdentity) -> Vocabulary:
+def read_vocabulary(disk: Disk, store: Path, identity: StoreIdentity) -> Vocabulary:
     """Read vocabulary.parquet, checked against the digest in store.json."""
     path = store / "vocabulary.parquet"
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(disk.local(path))
         vocabulary = Vocabulary(
             names=tuple(table["name"].to_pylist()),
             categories=table["category"].to_numpy().astype(np.uint8),
@@ -165,9 +165,9 @@ def known_fields(kind: type[T], value: Mapping[str, Any], *, where: Path) -> T:
         raise StoreFormatError(f"{where}: has no field {problem}; it is of another kind or version") from None
 
 
-def read_roots(store: Path) -> dict[str, str]:
+def read_roots(disk: Disk, store: Path) -> dict[str, str]:
     """Corpus root -> the folder where it is now."""
     value: dict[str, Any] = read_json(
-        store / "roots.json", error=StoreError, advice="restore it from a backup"
+        store / "roots.json", error=StoreError, advice="restore it from a backup", disk=disk
     )
     return dict(value["roots"])

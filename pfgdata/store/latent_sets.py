@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import StoreFormatError
-from pfgdata.files import Disk, canonical_json, exclusive, explained, read_json
+from pfgdata.files import Disk, canonical_json, explained, read_json
 from pfgdata.store.identity import known_fields
 from pfgdata.store.layout import FORMAT, LATENT_FAILURES_SCHEMA
 from pfgdata.store.shards import (
@@ -40,6 +40,7 @@ __all__ = [
     "LatentSet",
     "LatentSetWriter",
     "create_latent_set",
+    "latent_folders",
     "list_latent_sets",
     "open_latent_set",
 ]
@@ -138,17 +139,17 @@ class LatentSet:
     def latent_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The latents of one shard, float16 [N, C, h, w] (2C for moments), mapped from disk; unscaled."""
         self._shards()
-        return map_array(self.path / "shards" / shard_id, self._metas[shard_id], "latent")
+        return map_array(self.disk, self.path / "shards" / shard_id, self._metas[shard_id], "latent")
 
     def require_undamaged(self, shard_id: str) -> None:
         """Raise CorruptShardError unless every byte of a shard is as written; takes about 1 s for 2 GB."""
         self._shards()
-        require_undamaged(self.path / "shards" / shard_id, self._metas[shard_id])
+        require_undamaged(self.disk, self.path / "shards" / shard_id, self._metas[shard_id])
 
     @contextmanager
     def writer(self) -> Iterator[LatentSetWriter]:
         """Hold the set's own lock and write. Raises StoreLockedError when another process does."""
-        with exclusive(self.path / "lock", what=f"latent set {self.path}"):
+        with self.disk.exclusive(self.path / "lock", what=f"latent set {self.path}"):
             with explained(self.path):
                 for folder in (self.path, self.path / "shards"):
                     self.disk.sweep(folder)
@@ -156,7 +157,7 @@ class LatentSet:
 
     def _shards(self) -> list[ShardMeta]:
         folder = self.path / "shards"
-        metas = list_shards(folder, shard_names(folder), cache=self._metas)
+        metas = list_shards(self.disk, folder, shard_names(self.disk, folder), cache=self._metas)
         replaced = {target for meta in metas for target in meta.replaces}
         return [meta for meta in metas if meta.id not in replaced]
 
@@ -165,8 +166,8 @@ class LatentSet:
 
     def _table(self, meta: ShardMeta, table: str, columns: list[str]) -> pa.Table:
         path = self.path / "shards" / meta.id / f"{table}.parquet"
-        with reading(path):
-            return pq.read_table(path, columns=columns)
+        with reading(self.disk, path) as local:
+            return pq.read_table(local, columns=columns)
 
 
 class LatentSetWriter:
@@ -191,7 +192,7 @@ class LatentSetWriter:
             return write_shard(
                 self._set.disk,
                 folder,
-                new_shard_id(folder),
+                new_shard_id(self._set.disk, folder),
                 tables={"latents": rows, "failures": failures},
                 arrays={"latent": latents},
                 facts={"bucket": list(bucket)},
@@ -202,11 +203,11 @@ class LatentSetWriter:
 def create_latent_set(folder: Path, identity: LatentIdentity, info: LatentInfo, *, disk: Disk) -> LatentSet:
     """The set of `identity` under `folder` (`latents/`), made if there is none."""
     path = folder / identity.id
-    if not (path / "latents.json").is_file():
+    if not disk.is_file(path / "latents.json"):
         with explained(path):
             disk.make_folder(path / "shards")
-        with exclusive(path / "lock", what=f"latent set {path}"), explained(path):
-            if not (path / "latents.json").is_file():  # another process was faster: its bucket list stands
+        with disk.exclusive(path / "lock", what=f"latent set {path}"), explained(path):
+            if not disk.is_file(path / "latents.json"):  # another process was faster: its bucket list stands
                 value = {"format": FORMAT, "identity": asdict(identity), "info": asdict(info)}
                 disk.replace_file(path / "latents.json", canonical_json(value))
     return open_latent_set(path, disk=disk)
@@ -214,15 +215,19 @@ def create_latent_set(folder: Path, identity: LatentIdentity, info: LatentInfo, 
 
 def list_latent_sets(folder: Path, *, disk: Disk) -> list[LatentSet]:
     """The sets under `folder` (`latents/`), by id."""
-    made = sorted(folder.glob("*/latents.json")) if folder.is_dir() else []
-    return [open_latent_set(path.parent, disk=disk) for path in made]
+    made = [path for path in latent_folders(disk, folder) if disk.is_file(path / "latents.json")]
+    return [open_latent_set(path, disk=disk) for path in made]
+
+
+def latent_folders(disk: Disk, folder: Path) -> list[Path]:
+    """What stands in `folder` (`latents/`), by name: sets, and those whose creation was cut short."""
+    return [folder / name for name in sorted(disk.names(folder))] if disk.is_folder(folder) else []
 
 
 def open_latent_set(path: Path, *, disk: Disk) -> LatentSet:
     """Open the set in the folder `path`. Raises StoreFormatError where latents.json is damaged or newer."""
-    value = read_json(
-        path / "latents.json", error=StoreFormatError, advice="delete the set and encode it again"
-    )
+    advice = "delete the set and encode it again"
+    value = read_json(path / "latents.json", error=StoreFormatError, advice=advice, disk=disk)
     if value["format"] > FORMAT:
         raise StoreFormatError(f"{path}: written in format {value['format']}; upgrade pfg")
     identity = known_fields(LatentIdentity, value["identity"], where=path)

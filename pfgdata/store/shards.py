@@ -93,12 +93,12 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def new_shard_id(folder: Path) -> str:
+def new_shard_id(disk: Disk, folder: Path) -> str:
     """The next id in `folder` (a store's or set's `shards/`): a sequence number and a random part.
 
     Ids sort by commit order, because one writer at a time holds the lock while it asks.
     """
-    taken = [int(name.split("-")[0]) for name in shard_names(folder)]
+    taken = [int(name.split("-")[0]) for name in shard_names(disk, folder)]
     return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
 
 
@@ -145,15 +145,15 @@ def write_shard(
     except BaseException:
         disk.discard(fresh)
         raise
-    return read_meta(folder / shard_id)
+    return read_meta(disk, folder / shard_id)
 
 
-def read_meta(shard: Path) -> ShardMeta:
+def read_meta(disk: Disk, shard: Path) -> ShardMeta:
     """Read the shard.json of the folder `shard`.
 
     Raises CorruptShardError when it is not as written, StoreFormatError when a newer pfgdata wrote it.
     """
-    value = read_json(shard / "shard.json", advice=REPAIR)
+    value = read_json(shard / "shard.json", advice=REPAIR, disk=disk)
     if value["format"] > FORMAT:
         raise StoreFormatError(
             f"{shard}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
@@ -172,7 +172,9 @@ def read_meta(shard: Path) -> ShardMeta:
     )
 
 
-def list_shards(folder: Path, names: Iterable[str], *, cache: dict[str, ShardMeta]) -> list[ShardMeta]:
+def list_shards(
+    disk: Disk, folder: Path, names: Iterable[str], *, cache: dict[str, ShardMeta]
+) -> list[ShardMeta]:
     """The committed shards among `names` of `folder` (see `shard_names`), in their order.
 
     `cache` holds what was read before: shards are immutable. Raises CorruptShardError for a damaged one,
@@ -182,14 +184,14 @@ def list_shards(folder: Path, names: Iterable[str], *, cache: dict[str, ShardMet
     for name in names:
         if name not in cache:
             try:
-                cache[name] = read_meta(folder / name)
+                cache[name] = read_meta(disk, folder / name)
             except (FileNotFoundError, NotADirectoryError):  # no shard.json: not committed, or just deleted
                 continue
         found.append(cache[name])
     return found
 
 
-def require_undamaged(shard: Path, meta: ShardMeta) -> None:
+def require_undamaged(disk: Disk, shard: Path, meta: ShardMeta) -> None:
     """Raise CorruptShardError unless each file of the folder `shard` is byte for byte what was written.
 
     What is read without this may be wrong in silence: neither Parquet nor HDF5 looks at its bytes. One core
@@ -198,9 +200,9 @@ def require_undamaged(shard: Path, meta: ShardMeta) -> None:
     for name, promised in meta.files.items():
         path = shard / name
         try:
-            found = _seal(path)
+            found = _seal(disk.local(path))
         except FileNotFoundError as problem:
-            raise unreadable(path, problem) from problem
+            raise unreadable(disk, path, problem) from problem
         if found != promised:
             raise CorruptShardError(
                 f"{path}: its bytes are not those that were written; "
@@ -209,45 +211,46 @@ def require_undamaged(shard: Path, meta: ShardMeta) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what a shard's Parquet file `path` makes of its reader into the error for an unreadable one.
+def reading(disk: Disk, path: Path) -> Iterator[Path]:
+    """Where to open a shard's Parquet file `path`; what its reader raises becomes an error of one line.
 
     An OSError of the system (permission, too many files) passes: it says nothing of the shard. Those that
     pyarrow makes of damaged pages have no errno.
     """
     try:
-        yield
+        yield disk.local(path)
     except (FileNotFoundError, pa.ArrowException, ValueError) as problem:
-        raise unreadable(path, problem) from problem
+        raise unreadable(disk, path, problem) from problem
     except OSError as problem:
         if problem.errno is not None:
             raise
-        raise unreadable(path, problem) from problem
+        raise unreadable(disk, path, problem) from problem
 
 
-def unreadable(path: Path, problem: Exception) -> StoreError:
+def unreadable(disk: Disk, path: Path, problem: Exception) -> StoreError:
     """The error for a shard's file `path` that could not be read: damaged, or removed since it was listed."""
-    return removed(path.parent) or CorruptShardError(
+    return removed(disk, path.parent) or CorruptShardError(
         f"{path}: unreadable ({' '.join(str(problem).split())}); {REPAIR}"
     )
 
 
-def removed(shard: Path) -> StoreError | None:
+def removed(disk: Disk, shard: Path) -> StoreError | None:
     """The error for a reader whose `shard` is gone since it was listed, or None while it is there."""
-    if shard.is_dir():
+    if disk.is_folder(shard):
         return None
     return StoreError(f"{shard}: removed by gc since the store was looked at; ask again")
 
 
-def map_array(shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
+def map_array(disk: Disk, shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
     """Map array `name` of the folder `shard` read-only, without copying."""
     _raise_file_limit()
     array = meta.arrays[name]
     path = shard / array.file
     try:
-        return np.memmap(path, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
+        local = disk.local(path)
+        return np.memmap(local, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
     except (FileNotFoundError, ValueError) as problem:
-        raise unreadable(path, problem) from problem
+        raise unreadable(disk, path, problem) from problem
 
 
 @functools.cache
@@ -259,9 +262,9 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def shard_names(folder: Path) -> list[str]:
+def shard_names(disk: Disk, folder: Path) -> list[str]:
     """The folders in `folder` that are shards by name, committed or not, in the order of their ids."""
-    return sorted(path.name for path in folder.iterdir() if _SHARD_ID.fullmatch(path.name))
+    return sorted(filter(_SHARD_ID.fullmatch, disk.names(folder)))
 
 
 def _array(place: Mapping[str, Any]) -> Array:

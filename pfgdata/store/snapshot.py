@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError
+from pfgdata.files import Disk
 from pfgdata.records import CONTENT_ID_BYTES, Selection
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, table_in
 from pfgdata.store.shards import (
@@ -52,15 +53,16 @@ class ShardView:
     hidden: npt.NDArray[np.int64]
     hidden_failures: npt.NDArray[np.int64]
     meta: ShardMeta
+    disk: Disk
 
     @property
     def images_path(self) -> Path | None:
-        """images.parquet, or None where the shard has only failures or shadows."""
-        return self.path / "images.parquet" if self.num_rows else None
+        """Where to open images.parquet, or None where the shard has only failures or shadows."""
+        return self.disk.local(self.path / "images.parquet") if self.num_rows else None
 
     def removed(self) -> StoreError | None:
         """What to raise where gc has removed this shard since; None while it is there."""
-        return removed(self.path)
+        return removed(self.disk, self.path)
 
 
 class Snapshot:
@@ -73,11 +75,13 @@ class Snapshot:
         feature_dim: int,
         cache: dict[str, ShardMeta],
         without: Collection[str] = (),
+        disk: Disk,
     ) -> None:
         """See `store` as of now; `without` names shards to look past, as if they were gone."""
         self.path = store
+        self.disk = disk
         self.feature_dim = feature_dim
-        self.present, shadows = _as_of_now(store / "shards", cache, without)
+        self.present, shadows = _as_of_now(disk, store / "shards", cache, without)
         replaced = {target for meta in self.present for target in meta.replaces}
         self.shards = tuple(
             ShardView(
@@ -87,6 +91,7 @@ class Snapshot:
                 hidden=shadows.get((meta.id, "images"), _NONE_HIDDEN),
                 hidden_failures=shadows.get((meta.id, "failures"), _NONE_HIDDEN),
                 meta=meta,
+                disk=disk,
             )
             for meta in self.present
             if meta.id not in replaced
@@ -158,12 +163,12 @@ class Snapshot:
     def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The features of all rows of one shard, float16 [N, F], mapped from disk."""
         view = self._views[shard_id]
-        return map_array(view.path, view.meta, "feature")
+        return map_array(self.disk, view.path, view.meta, "feature")
 
     def require_undamaged(self, shard_id: str) -> None:
         """Raise CorruptShardError unless every byte of a shard is as written; takes about 1 s for 2 GB."""
         view = self._views[shard_id]
-        require_undamaged(view.path, view.meta)
+        require_undamaged(self._disk, view.path, view.meta)
 
     def features(self, selection: Selection) -> npt.NDArray[np.float16]:
         """The features of `selection` in its order, float16 [len(selection), F], in memory."""
@@ -199,29 +204,30 @@ class Snapshot:
         return part.append_column("shard", shard).append_column("row", pa.array(rows))
 
     def _read(self, view: ShardView, table: str, columns: Sequence[str] | None) -> pa.Table:
-        return _read_table(view.path / f"{table}.parquet", table, columns, rows=view.meta.tables[table])
+        path = view.path / f"{table}.parquet"
+        return _read_table(self.disk, path, table, columns, rows=view.meta.tables[table])
 
 
 def _as_of_now(
-    folder: Path, cache: dict[str, ShardMeta], without: Collection[str]
+    disk: Disk, folder: Path, cache: dict[str, ShardMeta], without: Collection[str]
 ) -> tuple[tuple[ShardMeta, ...], dict[tuple[str, str], npt.NDArray[np.int64]]]:
     """The committed shards of one moment, and what they hide.
 
     A folder is not listed at once: while shards come and go, a list may have a late one and lack an early
     one. Two lists with the same names around the reading prove that it had all of one moment.
     """
-    names = shard_names(folder)
+    names = shard_names(disk, folder)
     while True:
         try:
             wanted = [name for name in names if name not in without]
-            shards = list_shards(folder, wanted, cache=cache)
-            hidden = read_shadows(folder, shards)
+            shards = list_shards(disk, folder, wanted, cache=cache)
+            hidden = read_shadows(disk, folder, shards)
         except CorruptShardError:
-            before, names = names, shard_names(folder)
+            before, names = names, shard_names(disk, folder)
             if names == before:  # else gc may have removed what was being read
                 raise
             continue
-        before, names = names, shard_names(folder)
+        before, names = names, shard_names(disk, folder)
         if names == before:
             return tuple(shards), hidden
 
@@ -233,7 +239,9 @@ def content_ids_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     return np.concatenate(flat) if flat else np.empty((0, CONTENT_ID_BYTES), np.uint8)
 
 
-def read_shadows(folder: Path, shards: Sequence[ShardMeta]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+def read_shadows(
+    disk: Disk, folder: Path, shards: Sequence[ShardMeta]
+) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     """What the given shards of `folder` hide: (shard id, table) -> sorted row numbers.
 
     Raises CorruptShardError where a shadows.parquet is not what was written: a wrong shadow hides a good row
@@ -244,7 +252,8 @@ def read_shadows(folder: Path, shards: Sequence[ShardMeta]) -> dict[tuple[str, s
         if "shadows" in meta.tables:
             path = folder / meta.id / "shadows.parquet"
             try:
-                found = _shadows(path, meta.files[path.name]["blake3"], path.stat().st_mtime_ns)
+                local = disk.local(path)
+                found = _shadows(path, local, meta.files[path.name]["blake3"], local.stat().st_mtime_ns)
             except FileNotFoundError as problem:  # or gc has removed it since it was listed
                 raise CorruptShardError(f"{path}: is missing; {REPAIR}") from problem
             for key, rows in found.items():
@@ -253,8 +262,10 @@ def read_shadows(folder: Path, shards: Sequence[ShardMeta]) -> dict[tuple[str, s
 
 
 @functools.lru_cache(maxsize=1024)  # shards are immutable: read once a process, not once a snapshot
-def _shadows(path: Path, digest: str, written: int) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    data = path.read_bytes()
+def _shadows(
+    path: Path, local: Path, digest: str, written: int
+) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+    data = local.read_bytes()
     if blake3(data).hexdigest() != digest:
         raise CorruptShardError(f"{path}: its bytes are not those that were written; {REPAIR}")
     table = table_in(data)
@@ -265,10 +276,13 @@ def _shadows(path: Path, digest: str, written: int) -> dict[tuple[str, str], npt
     return {(a, b): rows[(shard == a) & (name == b)] for a, b in pairs}
 
 
-def _read_table(path: Path, table: str, columns: Sequence[str] | None, *, rows: int) -> pa.Table:
+def _read_table(disk: Disk, path: Path, table: str, columns: Sequence[str] | None, *, rows: int) -> pa.Table:
     """The `columns` (None: all) of a file of `rows` rows; a damaged one may well seem to have others."""
     schema = _schema_of(table, columns)
-    with reading(path), pq.ParquetFile(path) as file:  # in three fifths of what read_table takes
+    with (
+        reading(disk, path) as local,
+        pq.ParquetFile(local) as file,
+    ):  # in three fifths of what read_table takes
         found = file.read(schema.names, use_threads=rows > _SMALL)
         if found.num_rows != rows:
             raise ValueError(f"{found.num_rows} rows, shard.json says {rows}")

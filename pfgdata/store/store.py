@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfgdata.errors import StoreError
-from pfgdata.files import Disk, exclusive, explained
+from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, write_column
@@ -98,9 +98,9 @@ class Store:
     @classmethod
     def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
         """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
-        path = usable(path)
-        identity = read_identity(path)
-        return cls(path, identity, read_vocabulary(path, identity), disk or Disk())
+        disk, path = disk or Disk(), usable(path)
+        identity = read_identity(disk, path)
+        return cls(path, identity, read_vocabulary(disk, path, identity), disk)
 
     @classmethod
     def create(
@@ -111,14 +111,14 @@ class Store:
         store.json comes last: a creation cut short leaves no store, and the next one completes it.
         """
         disk, path = disk or Disk(), usable(path)
-        _require_free(path)
+        _require_free(disk, path)
         with explained(path):
             disk.make_folder(path)
-        with exclusive(path / "lock", what=f"store {path}"), explained(path):
+        with disk.exclusive(path / "lock", what=f"store {path}"), explained(path):
             disk.make_folder(path / "shards")
-            if (path / "store.json").exists():
+            if disk.is_file(path / "store.json"):
                 raise StoreError(f"{path}: another process has just made this store; run the same again")
-            if shard_names(path / "shards"):
+            if shard_names(disk, path / "shards"):
                 raise StoreError(
                     f"{path}: holds shards of a store already; restore its store.json, or name another folder"
                 )
@@ -134,12 +134,12 @@ class Store:
 
     def roots(self) -> dict[str, str]:
         """Corpus root -> the folder where it is now."""
-        return read_roots(self.path)
+        return read_roots(self.disk, self.path)
 
     def snapshot(self, *, without: Collection[str] = ()) -> Snapshot:
         """The visible rows as of now; `without` names shards to look past, as if they were gone."""
         width = self.identity.feature_dim
-        return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without)
+        return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without, disk=self.disk)
 
     @contextmanager
     def writer(
@@ -156,7 +156,7 @@ class Store:
         """
         what = f"store {self.path}"
         say = (progress or NoProgress()).say
-        with exclusive(self.path / "lock", what=what, wait=wait, say=say, stop=stop):
+        with self.disk.exclusive(self.path / "lock", what=what, wait=wait, say=say, stop=stop):
             with explained(self.path):
                 for folder in (self.path, self.path / "shards", self.path / "columns"):
                     self.disk.sweep(folder)
@@ -180,7 +180,7 @@ class Store:
 
     def columns(self) -> list[str]:
         """The names of the user's columns, sorted."""
-        return list_columns(self.path / "columns")
+        return list_columns(self.disk, self.path / "columns")
 
     def write_column(self, name: str, table: pa.Table, *, replace: bool = False) -> None:
         """Keep `table` as the user's column `name`: `content_id`, or `path` (and `root`, `member`); `value`.
@@ -194,7 +194,7 @@ class Store:
 
     def read_column(self, name: str) -> pa.Table:
         """The user's column `name`: its key and `value`. Raises StoreError if unknown or damaged."""
-        return read_column(self.path / "columns", name)
+        return read_column(self.disk, self.path / "columns", name)
 
     def column_values(self, name: str, snapshot: Snapshot, selection: Selection) -> pa.ChunkedArray:
         """The values of the column `name` for the rows of `selection`, in order; null where it has none.
@@ -236,7 +236,7 @@ class StoreWriter:
             return write_shard(
                 self.store.disk,
                 self._folder,
-                new_shard_id(self._folder),
+                new_shard_id(self.store.disk, self._folder),
                 tables={
                     "images": contents.images,
                     "failures": contents.failures,
@@ -258,9 +258,10 @@ def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:
     return pa.table(columns, schema=SHADOWS_SCHEMA)
 
 
-def _require_free(path: Path) -> None:
+def _require_free(disk: Disk, path: Path) -> None:
     ours = {"lock", "shards", "vocabulary.parquet", "roots.json"}  # a creation cut short leaves these
     if reason := in_the_way(path):
         raise StoreError(reason)
-    if path.is_dir() and any(p.name not in ours and not p.name.startswith(".tmp-") for p in path.iterdir()):
+    names = disk.names(path) if disk.is_folder(path) else []
+    if any(name not in ours and not name.startswith(TEMPORARY) for name in names):
         raise StoreError(f"{path}: holds other files and no store; name an empty or new folder")

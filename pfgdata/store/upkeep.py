@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from pfgdata.errors import StoreLockedError
-from pfgdata.files import TEMPORARY, exclusive, explained
+from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.checks import require_whole
+from pfgdata.store.latent_sets import latent_folders
 from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
@@ -75,7 +76,7 @@ def compact(
         progress.start("compact", total=report.rows, unit="rows")
         for group in _worth_merging(snapshot, rows):
             for view in group:
-                require_whole(store.path / "shards" / view.id)
+                require_whole(store.disk, store.path / "shards" / view.id)
             meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
             progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
         progress.finish()
@@ -98,15 +99,15 @@ def gc(
     be told to ask again. Raises StoreLockedError while another process writes.
     """
     progress, now = progress or NoProgress(), time.time() if now is None else now
-    leftovers = _leftovers(store.path)
+    leftovers = _leftovers(store)
     if dry_run:
         return _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)
     with store.writer(), explained(store.path):  # a writer sweeps what dead ones left
         _sweep_latent_sets(store)
-        swept = sum(not path.exists() for path in leftovers)
+        swept = len(leftovers - _leftovers(store))
         report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
         doomed = [store.path / "shards" / name for name in report.removed]
-        doomed += _quarantined(store.path) if quarantine else []
+        doomed += _quarantined(store) if quarantine else []
         progress.start("gc", total=len(doomed), unit="shards")
         for folder in doomed:
             store.disk.remove_folder(folder)
@@ -214,7 +215,7 @@ def rate_of(shards: Sequence[ShardMeta], *, last: int = 0) -> dict[str, Any]:
 
 def _inherited_shadows(snapshot: Snapshot, inputs: Sequence[ShardMeta]) -> tuple[Shadow, ...]:
     present = {meta.id for meta in snapshot.present}
-    hidden = read_shadows(snapshot.path / "shards", inputs)
+    hidden = read_shadows(snapshot.disk, snapshot.path / "shards", inputs)
     return tuple(
         Shadow(shard, table, int(row))
         for (shard, table), rows in sorted(hidden.items())
@@ -234,9 +235,9 @@ def _collected(store: Store, older_than: float, now: float, *, swept: int, quara
     out_of_sight = _out_of_sight(snapshot)
     old = [name for name, since in out_of_sight.items() if older_than <= 0 or now - since >= older_than]
     sizes = {meta.id: sum(file["size"] for file in meta.files.values()) for meta in snapshot.present}
-    aside = _quarantined(store.path) if quarantine else []
+    aside = _quarantined(store) if quarantine else []
     freed = sum(sizes[name] for name in old)
-    freed += sum(file.stat().st_size for folder in aside for file in folder.rglob("*") if file.is_file())
+    freed += sum(_bytes_in(store.disk, folder) for folder in aside)
     return GcReport(
         removed=tuple(sorted(old)),
         freed=freed,
@@ -268,20 +269,34 @@ def _out_of_sight(snapshot: Snapshot) -> dict[str, float]:
 
 def _hidden_by(snapshot: Snapshot, meta: ShardMeta) -> set[str]:
     """The shards of which `meta` hides rows."""
-    return {shard for shard, _ in read_shadows(snapshot.path / "shards", [meta])}
+    return {shard for shard, _ in read_shadows(snapshot.disk, snapshot.path / "shards", [meta])}
 
 
-def _leftovers(store: Path) -> list[Path]:
-    folders = ("", "shards", "columns", "latents/*", "latents/*/shards")
-    return [path for folder in folders for path in store.glob(f"{folder}/{TEMPORARY}*".lstrip("/"))]
+def _leftovers(store: Store) -> set[Path]:
+    folders = [store.path, store.path / "shards", store.path / "columns"]
+    for latent_set in latent_folders(store.disk, store.path / "latents"):
+        folders += [latent_set, latent_set / "shards"]
+    present = [folder for folder in folders if store.disk.is_folder(folder)]
+    paths = (folder / name for folder in present for name in store.disk.names(folder))
+    return {path for path in paths if path.name.startswith(TEMPORARY)}
 
 
 def _sweep_latent_sets(store: Store) -> None:
-    for lock in store.path.glob("latents/*/lock"):
-        with contextlib.suppress(StoreLockedError), exclusive(lock, what=f"latent set {lock.parent}"):
-            for folder in (lock.parent, lock.parent / "shards"):  # of a locked set its writer has swept them
-                store.disk.sweep(folder)
+    for path in latent_folders(store.disk, store.path / "latents"):
+        lock, what = path / "lock", f"latent set {path}"
+        if store.disk.is_file(lock):
+            with contextlib.suppress(StoreLockedError), store.disk.exclusive(lock, what=what):
+                for folder in (path, path / "shards"):  # of a locked set its writer has swept them
+                    store.disk.sweep(folder)
 
 
-def _quarantined(store: Path) -> list[Path]:
-    return sorted(path for path in store.glob("quarantine/*") if path.is_dir())
+def _quarantined(store: Store) -> list[Path]:
+    folder = store.path / "quarantine"
+    names = store.disk.names(folder) if store.disk.is_folder(folder) else []
+    return [folder / name for name in sorted(names) if store.disk.is_folder(folder / name)]
+
+
+def _bytes_in(disk: Disk, folder: Path) -> int:
+    """The bytes of the files in a folder and below it."""
+    paths = [folder / name for name in disk.names(folder)]
+    return sum(_bytes_in(disk, path) if disk.is_folder(path) else disk.size(path) for path in paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import tarfile
 import zipfile
 from pathlib import Path
@@ -331,3 +332,24 @@ def test_a_plan_gives_back_what_was_added() -> None:
     for start in range(0, 9000, 4500):
         plan.add(batch_of(tasks[start : start + 4500]))
     assert len(plan) == 9000 and list(plan) == tasks
+
+
+def test_a_slice_of_a_plan_is_a_plan_that_holds_only_its_own_rows() -> None:
+    plan = Plan()
+    tasks = [
+        Task(
+            Found(key=ImageKey(root="/r", path=b"%06d.png" % n), size=n, mtime_ns=n),
+            *(0, None, Shadow("s2", "failures", n), None),
+            (n, n, f"locked, says file {n}"),
+        )
+        for n in range(6000)
+    ]
+    for start in range(0, 6000, 2048):
+        plan.add(batch_of(tasks[start : start + 2048]))
+    plan.stale.append(Shadow("s1", "failures", 0))
+    for rows in (slice(0, 2048), slice(1000, 5000), slice(5990, None), slice(None, 7), slice(9, 9)):
+        assert list(plan[rows]) == tasks[rows] and plan[rows].stale == []
+    part, whole = pickle.dumps(plan[4000:4100]), pickle.dumps(plan)
+    assert list(pickle.loads(part)) == tasks[4000:4100]
+    assert len(part) < len(whole) / 40
+    assert b"says file 4000" in part and b"says file 3999" not in part and b"004100.png" not in part
