@@ -168,7 +168,7 @@ class Snapshot:
     def require_undamaged(self, shard_id: str) -> None:
         """Raise CorruptShardError unless every byte of a shard is as written; takes about 1 s for 2 GB."""
         view = self._views[shard_id]
-        require_undamaged(self._disk, view.path, view.meta)
+        require_undamaged(self.disk, view.path, view.meta)
 
     def features(self, selection: Selection) -> npt.NDArray[np.float16]:
         """The features of `selection` in its order, float16 [len(selection), F], in memory."""
