@@ -24,7 +24,8 @@ from pfgdata.cli.query import query
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
 from pfgdata.interrupts import INTERRUPTED
-from pfgdata.screen import make_app, run_app
+from pfgdata.query import unfinished
+from pfgdata.screen import FIXABLE, make_app, run_app
 
 __all__ = ["app", "main"]
 
@@ -51,8 +52,9 @@ def main() -> NoReturn:
     try:
         run_app(app, name="pfgdata")
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED and threading.active_count() > 1:
-            # a thread that is in the model's C++ while the interpreter ends aborts the process
+        if (leaving.code == INTERRUPTED and threading.active_count() > 1) or unfinished():
+            # a thread that is in the model's C++ while the interpreter ends aborts the process, and one in
+            # DuckDB's holds it
             sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            os._exit(leaving.code if isinstance(leaving.code, int) else FIXABLE)
         raise

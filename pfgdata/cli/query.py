@@ -48,6 +48,9 @@ Columns = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Seconds = Annotated[
+    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
+]
 JsonLines = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line.", rich_help_panel=_OUTPUT)
 ]
@@ -74,6 +77,7 @@ def query(
     as_csv: Csv = False,
     parquet: Parquet = None,
     count: Count = False,
+    seconds: Seconds = 60,
 ) -> None:
     """Print the images for which EXPR is true, in the order of their paths.
 
@@ -81,21 +85,22 @@ def query(
     tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
     content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
     tags, characters, shard, row. On a terminal a table of the first rows is drawn; into a pipe all rows go,
-    separated by tabs.
+    separated by tabs. A query may take so many --seconds, and half of the machine's memory.
     """
     if parquet and not is_text(parquet):
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
     if as_json + as_csv + count + (parquet is not None) > 1:
         raise typer.BadParameter("--json, --csv, --parquet and --count exclude each other")
-    from pfgdata.query import COLUMNS, locations, run_query
+    from pfgdata.query import COLUMNS, Limits, locations, run_query
     from pfgdata.query import count as count_rows
     from pfgdata.store import Store
 
     there = Store.open(store)
     chosen = thresholds(there, threshold, character_threshold)
     snapshot = there.snapshot()
+    limits = Limits(seconds=seconds)
     if count:
-        found = count_rows(snapshot, there.vocabulary, expression, chosen)
+        found = count_rows(snapshot, there.vocabulary, expression, chosen, limits=limits)
         print(found if limit is None else min(found, limit))
         return
     as_table = not (as_json or as_csv or parquet)
@@ -108,6 +113,7 @@ def query(
         columns=_names(columns, SHORT_COLUMNS if as_table else COLUMNS),
         limit=_SCREEN_ROWS if cut else limit,
         roots=locations(there.roots(), start=Path.cwd()),
+        limits=limits,
     )
     if as_json:
         _print_json(table)
@@ -118,7 +124,7 @@ def query(
     else:
         _print_table(table)
         if cut and table.num_rows == _SCREEN_ROWS:
-            found = count_rows(snapshot, there.vocabulary, expression, chosen)
+            found = count_rows(snapshot, there.vocabulary, expression, chosen, limits=limits)
             show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
 
 

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
+    from pfgdata.query.limits import Limits, unfinished
 
-__all__ = ["COLUMNS", "Thresholds", "count", "locations", "run_query", "select"]
+__all__ = ["COLUMNS", "Limits", "Thresholds", "count", "locations", "run_query", "select", "unfinished"]
 
 _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
+    "Limits": "pfgdata.query.limits",
     "Thresholds": "pfgdata.query.columns",
     "count": "pfgdata.query.answer",
     "locations": "pfgdata.query.columns",
     "run_query": "pfgdata.query.answer",
     "select": "pfgdata.query.answer",
+    "unfinished": "pfgdata.query.limits",
 }
 
 if not TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 A list of what is allowed stays right when DuckDB grows a function; a list of what is forbidden would not.
 Left out on purpose: whatever reads files or settings, has side effects, differs between two runs, or
-can make a value of any length (repeat, range, lpad).
+can make a value of any length (repeat, range, lpad). How values grow in what is allowed stands here too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ __all__ = [
     "CLASSES",
     "EQUALITIES",
     "FUNCTIONS",
+    "GROWTH",
     "MEMBERSHIP",
     "OPERATORS",
     "REFUSED",
+    "SEARCHES",
     "TAG_FUNCTIONS",
     "TAG_LISTS",
     "TAKES_LIST",
@@ -89,3 +91,56 @@ _CASTS = """
     timestamp_ns timestamptz interval
 """
 TYPES = frozenset(_CASTS.split()) | {"timestamp with time zone"}
+
+_SYMBOLIC_NUMBERS = "- * / // % ** ^ & << >> && @> <@"
+_COUNTS = (
+    "length strlen starts_with prefix suffix ends_with position strpos instr len array_length list_unique"
+)
+_TRUTHS = """
+    operator_is_null operator_is_not_null operator_not conjunction_and conjunction_or
+    compare_in compare_not_in compare_between compare_equal compare_notequal
+    compare_lessthan compare_greaterthan compare_lessthanorequalto compare_greaterthanorequalto
+    compare_distinct_from compare_not_distinct_from
+"""
+_WILDCARDS = "~~ !~~ ~~* !~~* ~~~ like_escape not_like_escape ilike_escape not_ilike_escape"
+_REGEXES = "~ regexp_matches regexp_full_match regexp_extract regexp_replace"
+_DISTANCES = "levenshtein jaro_winkler_similarity"
+_HOW = {  # of functions and types of nodes: what a value of theirs can come to
+    "item": "list_extract list_element array_extract struct_extract",
+    "first": """
+        list_slice array_slice list_sort list_reverse_sort list_distinct list_intersect list_filter filter
+        array_filter
+    """,
+    "mapped": "list_transform apply list_apply array_apply",
+    "list": "list_value row struct_pack",
+    "split": "string_split str_split split parse_path",
+    "joined": "|| + concat list_concat list_cat",
+    "either": "case_expr if ifnull nullif greatest least operator_coalesce",
+}
+_LARGE = {name for words in _HOW.values() for name in words.split()} | {
+    "regexp_extract",
+    "regexp_replace",
+    "strftime",
+}
+_SHORT = " ".join(
+    (
+        _NUMBERS,
+        _TIME,
+        _SYMBOLIC_NUMBERS,
+        _COUNTS,
+        _TRUTHS,
+        _WILDCARDS,
+        _REGEXES,
+        _DISTANCES,
+        *TAG_FUNCTIONS,
+        *TAG_LISTS,
+    )
+)
+GROWTH = {name: how for how, words in _HOW.items() for name in words.split()} | dict.fromkeys(
+    set(_SHORT.split()) - _LARGE, "short"
+)  # name -> kind of `_HOW`, or "short": a number, truth or time; all else is as long as its parts together
+SEARCHES = {  # name -> how its second argument is sought in its first
+    name: how
+    for how, words in (("wildcards", _WILDCARDS), ("regex", _REGEXES), ("distance", _DISTANCES))
+    for name in words.split()
+}

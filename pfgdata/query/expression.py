@@ -22,6 +22,7 @@ from pfgdata.query.allowed import (
     TYPES,
 )
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
+from pfgdata.query.growth import check_growth, check_text
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
 from pfgdata.records import nearest
@@ -52,6 +53,7 @@ def compile_expression(
     try:
         statement = _admitted(sandbox, expression)
         rewriter = _Rewriter(sandbox, vocabulary, expression, thresholds)
+        check_growth(statement["node"]["where_clause"], rewriter.refusal)
         condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
         _require_boolean(sandbox, condition)
         if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
@@ -70,6 +72,7 @@ def _admitted(sandbox: Sandbox, expression: str) -> Node:
         expression.encode()
     except UnicodeEncodeError:
         raise QueryError("the expression is not UTF-8 text") from None
+    check_text(expression)
     answer = sandbox.parse(_FRAME + expression + _CLOSE)
     if answer["error"]:
         raise QueryError(_syntax_error(answer, expression))
@@ -150,7 +153,7 @@ class _Rewriter:
         if kind == "CAST":
             return {**node, "child": self.rewrite(node["child"], scope), "type_expr": self._type(node)}
         if kind not in CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
-            raise self._refusal(node, f"{REFUSED.get(kind, str(node['type']).lower())} is not allowed here")
+            raise self.refusal(node, f"{REFUSED.get(kind, str(node['type']).lower())} is not allowed here")
         node = self._known_literals(node, scope)
         return {key: self.rewrite(value, scope) for key, value in node.items()}
 
@@ -161,15 +164,15 @@ class _Rewriter:
         name = names[-1].lower()
         if name == "file":
             what = "file depends on where you stand, so it is only shown; ask with root and path"
-            raise self._refusal(node, what)
+            raise self.refusal(node, what)
         if name in COLUMNS and names[:-1] in ([], [SOURCE]):
             return self._own(self._columns[name])
         written = ".".join(names)
         if written == name and self._tags.find(written) is not None:
             hint = f"as a tag it is has('{written}'), as a text '{written}'"
-            raise self._refusal(node, f"no column {written}; {hint}")
+            raise self.refusal(node, f"no column {written}; {hint}")
         near = nearest(name, COLUMNS)
-        raise self._refusal(node, f"no column {written}; {_did_you_mean(near, 'columns are', COLUMNS)}")
+        raise self.refusal(node, f"no column {written}; {_did_you_mean(near, 'columns are', COLUMNS)}")
 
     def _function(self, node: Node, scope: frozenset[str]) -> Any:
         name = str(node["function_name"]).lower()
@@ -180,9 +183,9 @@ class _Rewriter:
         if name not in FUNCTIONS:
             near = nearest(name, sorted(known for known in FUNCTIONS | TAG_FUNCTIONS if known[0].isalpha()))
             hint = _did_you_mean(near, "for tags there are", ("has", "score"))
-            raise self._refusal(node, f"no function {name}; {hint}")
+            raise self.refusal(node, f"no function {name}; {hint}")
         if not plain or node["order_bys"]["orders"]:
-            raise self._refusal(node, f"{name} takes only arguments here")
+            raise self.refusal(node, f"{name} takes only arguments here")
         if name in TAG_LISTS and len(arguments) == 2:
             column = self._category(arguments[0], scope)
             if column in ("tags", "characters"):
@@ -194,7 +197,7 @@ class _Rewriter:
     def _tag_sql(self, name: str, node: Node, arguments: list[Node]) -> str:
         text = _text(arguments[0]) if len(arguments) == 1 else None
         if text is None:
-            raise self._refusal(node, f"{name}() takes one tag name in single quotes: {name}('smile')")
+            raise self.refusal(node, f"{name}() takes one tag name in single quotes: {name}('smile')")
         index = self._tag(arguments[0], text)
         return self._tags.has(index) if name == "has" else self._tags.score(index)
 
@@ -217,10 +220,10 @@ class _Rewriter:
         parts = [left] if left["class"] == "COLUMN_REF" else _arguments(left, "row")
         names = [part["column_names"][0].lower() for part in parts if part["class"] == "COLUMN_REF"]
         if not parts or len(names) != len(parts):
-            raise self._refusal(node, "a lambda takes names: lambda t: t = 'smile'")
+            raise self.refusal(node, "a lambda takes names: lambda t: t = 'smile'")
         for name in names:
             if name in COLUMNS or name in RAW_COLUMNS:
-                raise self._refusal(node, f"a lambda cannot call its variable {name}, as a column is called")
+                raise self.refusal(node, f"a lambda cannot call its variable {name}, as a column is called")
         return {**node, "expr": self.rewrite(node["expr"], scope.union(names))}
 
     def _type(self, node: Node) -> Node:
@@ -228,9 +231,9 @@ class _Rewriter:
         if kind["type_name"].lower() not in TYPES or kind.get("schema") or kind.get("catalog"):
             near = nearest(kind["type_name"].lower(), sorted(TYPES))
             hint = _did_you_mean(near, "try", ("varchar", "double"))
-            raise self._refusal(node, f"no cast to {kind['type_name']}; {hint}")
+            raise self.refusal(node, f"no cast to {kind['type_name']}; {hint}")
         if any(child["class"] != "CONSTANT" for child in kind["children"]):
-            raise self._refusal(node, f"no cast to that kind of {kind['type_name']}")
+            raise self.refusal(node, f"no cast to that kind of {kind['type_name']}")
         return kind
 
     def _known_literals(self, node: Node, scope: frozenset[str]) -> Node:
@@ -268,14 +271,15 @@ class _Rewriter:
         if index is None or (
             column is not None and self._tags.kind_of(index) not in CATEGORY_COLUMNS[column]
         ):
-            raise self._refusal(node, self._tags.unknown(text, column))
+            raise self.refusal(node, self._tags.unknown(text, column))
         return index
 
     def _own(self, sql: str) -> Any:
         """The tree of SQL that we wrote."""
         return self._sandbox.parse(f"SELECT {sql}")["statements"][0]["node"]["select_list"][0]
 
-    def _refusal(self, node: Node, what: str) -> QueryError:
+    def refusal(self, node: Node, what: str) -> QueryError:
+        """The error that says `what` of a node, and where it stands."""
         offset = node.get("query_location", _NO_PLACE)
         if offset >= _NO_PLACE:
             return QueryError(what)

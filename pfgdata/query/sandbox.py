@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -18,18 +19,28 @@ import pyarrow as pa
 
 from pfgdata.errors import CorruptShardError, QueryError, StoreError
 from pfgdata.query.columns import RAW_COLUMNS, SOURCE, quoted
+from pfgdata.query.limits import Limits, finished, started, too_much_memory
 from pfgdata.store import ShardView
 
 __all__ = ["Sandbox", "first_line"]
+
+T = TypeVar("T")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 class Sandbox:
     """One DuckDB connection with the view `images`: the visible rows of `shards`, RAW_COLUMNS."""
 
-    def __init__(self, shards: Sequence[ShardView], *, variables: Mapping[str, Sequence[str | None]]) -> None:
+    def __init__(
+        self, shards: Sequence[ShardView], *, variables: Mapping[str, Sequence[str | None]], limits: Limits
+    ) -> None:
         self.shards = tuple(shard for shard in shards if shard.images_path is not None)
+        self._limits = limits
+        self._running: Future[Any] | None = None
+        self._given_up = False
         self._connection = duckdb.connect(":memory:")
         try:
+            self._memory = self._limit_memory()
             self._define_hidden()
             self._lock()
             for name, values in variables.items():
@@ -45,7 +56,21 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        """Close the connection, of a query that was given up as soon as it ends."""
+        if self._running is None:
+            self._connection.close()
+        else:
+            self._running.add_done_callback(lambda _: self._connection.close())
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What `work()` answers by this sandbox, within its limits. Raises QueryError where they end it."""
+        self._running = started(work)
+        return finished(
+            self._running,
+            seconds=self._limits.seconds,
+            memory=self._memory,
+            interrupt=self._give_up,
+        )
 
     def parse(self, sql: str) -> dict[str, Any]:
         """The answer of `json_serialize_sql`: a tree, or an error with its byte position; runs nothing."""
@@ -68,13 +93,28 @@ class Sandbox:
 
     def fetch(self, sql: str) -> pa.Table:
         """Run a checked query. Raises QueryError, or CorruptShardError when a file cannot be read."""
+        if self._given_up:  # while it was planned
+            raise QueryError("the query was given up")
         try:
             return self._connection.sql(sql).to_arrow_table()
         except duckdb.Error as problem:
             raise self._explained(problem) from problem
 
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._connection.interrupt()
+
     def _one(self, sql: str, value: str) -> str:
         return str(self._connection.execute(sql, [value]).fetchall()[0][0])
+
+    def _limit_memory(self) -> int:
+        """Set what DuckDB counts as its own, and return it in bytes: by default half of what there is."""
+        limit = (
+            "50%" if self._limits.memory is None else f"{self._limits.memory}B"
+        )  # of the container, if in one
+        self._connection.execute(f"SET memory_limit = '{limit}'")
+        amount, unit = self._one("SELECT current_setting(?::VARCHAR)", "memory_limit").split()
+        return self._limits.memory or int(float(amount) * _UNITS[unit])
 
     def _lock(self) -> None:
         paths = [
@@ -124,6 +164,8 @@ class Sandbox:
         return next((gone for gone in (shard.removed() for shard in self.shards) if gone), None)
 
     def _explained(self, problem: duckdb.Error) -> QueryError | StoreError:
+        if isinstance(problem, duckdb.OutOfMemoryException):
+            return too_much_memory(self._memory)
         if gone := self._removed():
             return gone
         if _is_of_a_file(problem):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import NoReturn
 
-from pfgdata.screen import make_app, run_app
+from pfgdata.query import unfinished
+from pfgdata.screen import FIXABLE, make_app, run_app
 from pfgtrain.cli.evaluate import EXAMPLE as EVALUATE_EXAMPLE
 from pfgtrain.cli.evaluate import evaluate
 from pfgtrain.cli.export import EXAMPLE as EXPORT_EXAMPLE
@@ -29,4 +32,10 @@ app.command("export", epilog=EXPORT_EXAMPLE)(export)
 
 def main() -> NoReturn:
     """Run `pfgtrain` with the process's arguments, and exit."""
-    run_app(app, name="pfgtrain")
+    try:
+        run_app(app, name="pfgtrain")
+    except SystemExit as leaving:
+        if unfinished():  # a query that was given up holds the process in DuckDB's C++
+            sys.stderr.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else FIXABLE)
+        raise

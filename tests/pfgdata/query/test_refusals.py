@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from pfgdata.errors import CorruptShardError, QueryError
-from pfgdata.query import Thresholds, count, run_query
+from pfgdata.query import Limits, Thresholds, count, run_query
 from pfgdata.query.allowed import FUNCTIONS
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.store import Store
@@ -169,7 +169,7 @@ def test_the_sandbox_reads_its_files_and_nothing_else(tmp_path: Path, store: Sto
     outside = tmp_path / "outside.csv"
     outside.write_text("a\n1\n")
     inside = store.path / "vocabulary.parquet"
-    with Sandbox(store.snapshot().shards, variables={}) as sandbox:
+    with Sandbox(store.snapshot().shards, variables={}, limits=Limits()) as sandbox:
         assert sandbox.fetch("SELECT count(*) AS n FROM images")["n"].to_pylist() == [2]
         for statement in (
             f"SELECT * FROM read_csv('{outside}')",

@@ -1,0 +1,297 @@
+"""How much an expression could ask of the machine: told from its text and tree, before it runs.
+
+DuckDB counts no values that an expression makes (its memory_limit saw 0 of 2.4 GB), and answers an interrupt
+between two vectors of 2,048 rows, not inside one call: so what one vector needs is bounded here. Sizes of
+columns are those of usual rows; what they leave out, the session's own watch (`limits`) ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pfgdata.errors import QueryError
+from pfgdata.query.allowed import GROWTH, MEMBERSHIP, SEARCHES
+
+__all__ = ["check_growth", "check_text"]
+
+Node = dict[str, Any]
+Refusal = Callable[[Node, str], QueryError]
+
+_BYTES = 2**20  # of the text: 10,000 names of 100 letters
+_BRACKETS = 4096  # DuckDB's parser takes 10 to 13 kB for each that is open (measured)
+_LITERALS = 50_000
+_WORDS = 10_000  # beside literals: each becomes some 2 kB of tree before it can be counted (measured)
+_WORD = 1000  # letters or digits; DuckDB reads a number in time that grows with their square
+_TERMS = 2000  # all but literals; planning 1,000 of has() takes 1.5 s and 120 MB (measured, 2 cores)
+_LAMBDAS = 4  # one in the other
+_VECTOR = 2048  # rows that DuckDB evaluates at once; what is constant it evaluates once
+_ROW_BYTES = 2**18  # of all values that a row makes: 512 MiB a vector and thread
+_ROW_STEPS = 200_000  # of some 5 ns a row: 2 s a vector
+_HEAD = 16  # bytes of a text or list beside what it holds
+
+_LITERAL = re.compile(  # of a text, where brackets mean nothing
+    r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\r\n]*""", re.DOTALL | re.VERBOSE
+)
+_OPENING = re.compile(r"[(\[{]|\bcase\b|/\*", re.IGNORECASE)
+_LONG_WORD = re.compile(rf"\w{{{_WORD + 1},}}")
+_REPEATS = re.compile(r"\{(\d*),?(\d*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Of one row's value: bytes; of a list also its items and the largest; whether all rows share it."""
+
+    bytes: float = _HEAD
+    items: float = 1
+    item: _Size | None = None
+    constant: bool = False
+    text: str | None = None  # of a literal
+
+    @property
+    def letters(self) -> float:
+        return max(self.bytes - _HEAD, 0)
+
+    @property
+    def usual(self) -> _Size:
+        """An item of mean size."""
+        largest, share = self.item or self, self.bytes / max(self.items, 1)
+        items = max(largest.items * min(share / max(largest.bytes, 1), 1), 1)
+        return replace(largest, bytes=min(share, largest.bytes), items=items, constant=self.constant)
+
+
+def _text(letters: float) -> _Size:
+    return _Size(_HEAD + letters)
+
+
+def _list(items: float, usual: float, largest: float) -> _Size:
+    return _Size(_HEAD + items * usual, items, _Size(largest))
+
+
+_COLUMNS: Mapping[str, _Size] = {  # of usual rows, generously
+    "tags": _list(100, _HEAD + 24, _HEAD + 64),
+    "characters": _list(8, _HEAD + 24, _HEAD + 64),
+    "path": _text(256),
+    "member": _text(256),
+    "root": _text(128),
+}
+
+
+def check_text(expression: str) -> None:
+    """Raise QueryError for a text that is too long to be parsed, or opens too many brackets."""
+    code = _LITERAL.sub("''", expression) if len(expression) <= _BYTES else ""
+    for found, most, what in (
+        (len(expression.encode()), _BYTES, "bytes"),
+        (sum(1 for _ in _OPENING.finditer(code)), _BRACKETS, "opened brackets"),
+        (sum(1 for _ in re.finditer(r"[^\W\d]\w*", code)), _WORDS, "words beside its literals"),
+    ):
+        if found > most:
+            raise QueryError(f"the expression has {found:,} {what}; at most {most:,}: ask in parts")
+    if long := _LONG_WORD.search(code):
+        word = long.group()
+        raise QueryError(
+            f"the expression has a word of {len(word):,} letters ({word[:20]}...); at most {_WORD:,}"
+        )
+
+
+def check_growth(tree: Node, refusal: Refusal) -> None:
+    """Raise what `refusal` makes of (node, words) if the tree is too large, or a row of it would be."""
+    literals, terms = _counted(tree)
+    for found, most, what in (
+        (literals, _LITERALS, "literals"),
+        (terms, _TERMS, "columns, functions and operators"),
+    ):
+        if found > most:
+            raise QueryError(f"the expression has {found:,} {what}; at most {most:,}: ask in parts")
+    _Meter(refusal).size(tree, {}, times=1)
+
+
+def _counted(tree: Node) -> tuple[int, int]:
+    """How many literals and how many other terms; each tag of list_has_any() is a term of its own."""
+    literals = terms = 0
+    for node in _walked(tree):
+        if node["class"] == "CONSTANT":
+            literals += 1
+        else:
+            terms += 1
+        if node["class"] == "FUNCTION" and node["function_name"].lower() in MEMBERSHIP:
+            terms += sum(len(list(_children(part))) for part in _children(node))
+    return literals, terms
+
+
+def _walked(tree: Node) -> Iterator[Node]:
+    left = [tree]
+    while left:
+        node = left.pop()
+        yield node
+        left.extend(_children(node))
+
+
+def _children(node: Any) -> Iterator[Node]:
+    """The expressions right below one, in their order."""
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, dict) and "class" in value:
+            yield value
+        elif isinstance(value, dict | list):
+            yield from _children(value)
+
+
+class _Meter:
+    """Walks one tree, and adds up the bytes and steps of a row."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        self._lambdas = 0
+        self._bytes = 0.0
+        self._steps = 0.0
+
+    def size(self, node: Node, scope: Mapping[str, _Size], *, times: float) -> _Size:
+        """The value of `node`, made `times` times a row; `scope` holds what the lambdas around it bind."""
+        kind = node["class"]
+        if kind == "CONSTANT":
+            literal = node["literal"]
+            text = str(literal.get("text", "")) if literal.get("kind") == "STRING" else None
+            return _Size(_HEAD + len((text or "").encode()), constant=True, text=text)
+        if kind == "COLUMN_REF":
+            return self._column(node, scope)
+        name = str(node.get("function_name", node["type"])).lower()
+        inner = [child for child in _children(node) if child["class"] == "LAMBDA"]
+        parts = [self.size(child, scope, times=times) for child in _children(node) if child not in inner]
+        if inner and parts:
+            value = self._of_lambda(name, inner[0], parts[0], scope, times)
+        else:
+            value = replace(_grown(name, parts), constant=all(part.constant for part in parts), text=None)
+        self._charge(node, value, times * _steps(name, parts))
+        return value
+
+    def _column(self, node: Node, scope: Mapping[str, _Size]) -> _Size:
+        names = [str(name).lower() for name in node["column_names"]]
+        return scope.get(names[0]) or _COLUMNS.get(names[-1]) or _Size()
+
+    def _of_lambda(
+        self, name: str, node: Node, over: _Size, scope: Mapping[str, _Size], times: float
+    ) -> _Size:
+        """Of a list whose items are mapped or filtered: all of usual size, and one that holds everything."""
+        if self._lambdas == _LAMBDAS:
+            raise self._refusal(node, f"lambdas stand in each other {_LAMBDAS} deep at most")
+        self._lambdas += 1
+        left = node["lhs"]
+        names = [str(part["column_names"][0]).lower() for part in (left, *_children(left)) if _is_name(part)]
+        index = _Size(constant=over.constant)
+        made = [
+            self.size(
+                node["expr"], {**scope, **dict.fromkeys(names, index), names[0]: item}, times=times * runs
+            )
+            for item, runs in ((over.usual, over.items), (over.item or over, 1.0))
+            if names
+        ]
+        self._lambdas -= 1
+        if not made or GROWTH.get(name) != "mapped":
+            return over
+        usual, largest = made
+        size = _HEAD + over.items * usual.bytes + largest.bytes
+        return _Size(size, over.items, largest, constant=over.constant and usual.constant)
+
+    def _charge(self, node: Node, value: _Size, steps: float) -> None:
+        share = 1 / _VECTOR if value.constant else 1.0
+        self._bytes += value.bytes * share
+        self._steps += steps * share
+        for found, most, what in (
+            (self._bytes, _ROW_BYTES, "bytes of values"),
+            (self._steps, _ROW_STEPS, "steps"),
+        ):
+            if found > most:
+                raise self._refusal(
+                    node,
+                    f"the expression could take {found:,.0f} {what} for each image, more than {most:,}; "
+                    "put less into each other here",
+                )
+
+
+def _grown(name: str, parts: list[_Size]) -> _Size:
+    """The value of a function or operator of `parts`; of one that is not known, all of them together."""
+    how = GROWTH.get(name)
+    every = sum(part.bytes for part in parts)
+    lists = any(part.item for part in parts)
+    first = parts[0] if parts else _Size()
+    if how == "short":
+        return _Size()
+    if how == "first":
+        return first
+    if how == "item":
+        return first.item or first
+    if how == "split":
+        return _split(first, parts[-1])
+    if how == "either":
+        return _either(parts, _most(parts))
+    if how == "joined" and lists:
+        size = every if name != "concat" else 2 * every  # which makes texts of structs too
+        return replace(_either(parts, size), items=sum(part.items for part in parts))
+    if how == "list":
+        return _Size(_HEAD + every, len(parts), _either(parts, _most(parts)))
+    if name == "operator_cast":  # in the text of a list, each quote gets a backslash
+        return _Size(first.bytes * 2 + 48 if first.item else max(first.bytes, 48))
+    return _either(parts, _HEAD + _letters(name, parts, every, lists=lists))
+
+
+def _letters(name: str, parts: list[_Size], every: float, *, lists: bool) -> float:
+    """Letters of a text that can grow by more than the sum of its parts."""
+    first = parts[0].letters if parts else 0
+    last = parts[-1].letters if parts else 0
+    if name == "replace" and len(parts) == 3:
+        found = parts[1].text
+        return first + last * first / max(len((found or "x").encode()), 1)
+    if name == "regexp_replace" and len(parts) >= 3:
+        return (first + 1) * (parts[2].letters + 1)
+    if name == "concat_ws":
+        return every * (2 if lists else 1) + first * len(parts)
+    return 16 * every if name == "strftime" else every  # '%c' is 24 letters
+
+
+def _split(text: _Size, separator: _Size) -> _Size:
+    items = text.letters / max(len((separator.text or "x").encode()), 1) + 1
+    return _Size(_HEAD + _HEAD * items + text.letters, items, _text(text.letters))
+
+
+def _most(parts: list[_Size]) -> float:
+    return max((part.bytes for part in parts), default=_HEAD)
+
+
+def _either(parts: list[_Size], size: float) -> _Size:
+    """A value that may be any of `parts`, of `size` bytes."""
+    inner = [part.item for part in parts if part.item]
+    item = _either(inner, _most(inner)) if inner else None
+    return _Size(size, max((part.items for part in parts), default=1), item)
+
+
+def _steps(name: str, parts: list[_Size]) -> float:
+    """What a call costs: it reads its parts; a distance compares all letters, a pattern tries all places."""
+    read = 1 + sum(part.bytes for part in parts) / 64
+    if len(parts) < 2:
+        return read
+    text, pattern = parts[0], parts[1]
+    how = SEARCHES.get(name)
+    if how is None:
+        return read
+    if how == "distance":
+        return read + text.letters * pattern.letters / 4
+    if how == "wildcards":
+        tries = pattern.letters if pattern.text is None else 1 + sum(pattern.text.count(c) for c in "%*")
+        return read + text.letters * tries / 16
+    if not pattern.constant:  # compiled anew for each row
+        return read + 1000 + pattern.letters * 10 + text.letters * pattern.letters / 4
+    return read + text.letters * (1 + pattern.letters * _repeats(pattern.text or "") / 100)
+
+
+def _repeats(pattern: str) -> float:
+    """How often the parts of a regular expression are written out; RE2 takes no more than 1,000."""
+    most = 1.0
+    for numbers in _REPEATS.findall(pattern):
+        most *= max(1, *(int(number[:9]) for number in numbers if number), 1)
+    return min(most, 1000)
+
+
+def _is_name(node: Node) -> bool:
+    return bool(node["class"] == "COLUMN_REF")
