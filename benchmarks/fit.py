@@ -25,13 +25,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, append_tokens
-from pfgtrain.base import Base
+from pfgtrain.base import Base, encode_prompts
 from pfgtrain.checkpoint import checkpoints
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import FitData, FitReport, base_of, data_of, fit
 from pfgtrain.lora import add_lora, lora_parameters, unet_part
 from pfgtrain.objective import add_noise, latents_of, row_losses, target
-from pfgtrain.prompts import encode_prompts
 from pipelines.recipe import find_recipe, read_recipe
 from pipelines.steps import run_steps
 
@@ -123,7 +122,7 @@ def bare_loop(base: Base, clock: StepClock, *, channels: int = 4, side: int = 16
     """Forward, backward, clip and step, all inputs in memory beforehand."""
     unet = base.load_unet().train()
     adapter = PFGLinear(FEATURE, TOKENS, base.cross_attention_dim)
-    prompt_1TD = encode_prompts(base, [PROMPT], text_layer=base.text_layer)
+    prompt = encode_prompts(base, [PROMPT], text_layer=base.text_layer)
     alphas = base.load_noise_scheduler().alphas_cumprod
     parameters = [*adapter.parameters(), *unet.parameters()]
     for parameter in parameters:
@@ -135,7 +134,7 @@ def bare_loop(base: Base, clock: StepClock, *, channels: int = 4, side: int = 16
 
     def losses(stored: Tensor, features: Tensor, noise: Tensor, when: Tensor) -> Tensor:
         latents = latents_of(stored, None, scaling_factor=base.scaling_factor)
-        context = append_tokens(prompt_1TD.expand(BATCH, -1, -1), adapter(features))
+        context = append_tokens(prompt.expand(BATCH), adapter(features)).context
         noisy = add_noise(latents, noise, when, alphas)
         wanted = target(base.prediction_type, latents, noise, when, alphas)
         return row_losses(unet(noisy, when, encoder_hidden_states=context).sample, wanted)

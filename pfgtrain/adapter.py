@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 
 from pfgdata.errors import RunError
 from pfgdata.files import Disk
-from pfgdata.hub import write_tensors
+from pfgdata.hub import FAMILIES, write_tensors
+from pfgtrain.condition import Condition
 
 __all__ = [
     "ADAPTER_KEYS",
@@ -56,6 +58,7 @@ _MLP_2023 = {  # the names that sd-trainer gave the same layers in March 2023
     "pfg_linear_2.bias": "pfg_mlp.2.bias",
 }
 _LAYERS = (ADAPTER_KEYS, _MLP_KEYS)  # of each kind, the last two those that make tokens
+_WIDTHS = ", ".join(f"{family.title} is {family.width} wide" for family in FAMILIES)
 _STANDARDIZATION = ("feature_mean", "feature_std")
 
 
@@ -176,47 +179,47 @@ class PFGMLP(PFGAdapter):
         return self.pfg_mlp(features_BF)
 
 
-def append_tokens(text_BTD: Tensor, tokens_BKD: Tensor) -> Tensor:
-    """The context [B, T + K, D]: text first, always."""
-    return torch.cat([text_BTD, tokens_BKD], dim=1)
+def append_tokens(text: Condition, tokens_BKD: Tensor) -> Condition:
+    """`text` with the context [B, T + K, D]: text first, always."""
+    return replace(text, context=torch.cat([text.context, tokens_BKD], dim=1))
 
 
-def unconditional_pad(text_BTD: Tensor, *, num_tokens: int, uncond: Uncond) -> Tensor:
+def unconditional_pad(context_BTD: Tensor, *, num_tokens: int, uncond: Uncond) -> Tensor:
     """What stands in the tokens' place on the unconditional side, [B, K, D].
 
     `zeros` is what today's web UIs do, `eos` (K copies of the last text position) what the article did. Zeros
     are not absence: a zero token still takes its share of the softmax.
     """
     if uncond == "eos":
-        return text_BTD[:, -1:].expand(-1, num_tokens, -1)
-    return text_BTD.new_zeros(len(text_BTD), num_tokens, text_BTD.shape[2])
+        return context_BTD[:, -1:].expand(-1, num_tokens, -1)
+    return context_BTD.new_zeros(len(context_BTD), num_tokens, context_BTD.shape[2])
 
 
-def unconditional_rows(text_BTD: Tensor, *, num_tokens: int, uncond: Uncond) -> Tensor:
-    """The context [B, C, D] that guidance moves away from: `[negative or empty prompt ; pad]`."""
-    return append_tokens(text_BTD, unconditional_pad(text_BTD, num_tokens=num_tokens, uncond=uncond))
+def unconditional_rows(text: Condition, *, num_tokens: int, uncond: Uncond) -> Condition:
+    """The rows that guidance moves away from, context [B, C, D]: `[negative or empty prompt ; pad]`."""
+    return append_tokens(text, unconditional_pad(text.context, num_tokens=num_tokens, uncond=uncond))
 
 
 def conditional_rows(
-    text_BTD: Tensor,
+    text: Condition,
     tokens_BKD: Tensor | None,
     *,
-    empty_1TD: Tensor,
+    empty: Condition,
     keep_text_B: Tensor,
     keep_tokens_B: Tensor,
     uncond: Uncond,
-) -> Tensor:
-    """The context [B, C, D] of a training batch: `[text ; tokens]`, either left out where its `keep` is not.
+) -> Condition:
+    """The rows of a training batch, context [B, C, D]: `[text ; tokens]`, either left out where not kept.
 
-    A text left out is the empty one, tokens left out are the pad after the row's own text; without both a row
-    equals `unconditional_rows(empty)` bit for bit, for `torch.where` chooses, and sends no gradient to its
-    tokens. Texts may have one row for all ([1, T, D]); without an adapter there are no tokens, C = T.
+    A text left out is the `empty` one, tokens left out are the pad after the row's own text; without both a
+    row equals `unconditional_rows(empty)` bit for bit, for `torch.where` chooses, and sends no gradient to
+    its tokens. `text` may have one row for all; without an adapter there are no tokens, C = T.
     """
-    texts_BTD = torch.where(keep_text_B[:, None, None], text_BTD, empty_1TD)
+    texts = text.where(keep_text_B, empty)
     if tokens_BKD is None:
-        return texts_BTD
-    pad_BKD = unconditional_pad(texts_BTD, num_tokens=tokens_BKD.shape[1], uncond=uncond)
-    return append_tokens(texts_BTD, torch.where(keep_tokens_B[:, None, None], tokens_BKD, pad_BKD))
+        return texts
+    pad_BKD = unconditional_pad(texts.context, num_tokens=tokens_BKD.shape[1], uncond=uncond)
+    return append_tokens(texts, torch.where(keep_tokens_B[:, None, None], tokens_BKD, pad_BKD))
 
 
 def save_adapter(adapter: PFGAdapter, path: Path) -> None:
@@ -271,14 +274,14 @@ def _count(path: Path, rows: int, *, cross_attention_dim: int, num_tokens: int |
     if rest or not count:
         raise RunError(
             f"{path}: {rows} rows are no whole number of tokens of width {cross_attention_dim};"
-            " it was made for another base (SD1 is 768 wide, SD2 1024)"
+            f" it was made for another base ({_WIDTHS})"
         )
     named = re.search(r"-n(\d+)$", path.stem.lower())
     for says, expected in (("its name", int(named[1]) if named else None), ("the run", num_tokens)):
         if expected not in (None, count):
             raise RunError(
                 f"{path}: {says} says {expected} tokens, at the base's width {cross_attention_dim}"
-                f" it holds {count}; use the base it was trained on (SD1 is 768 wide, SD2 1024)"
+                f" it holds {count}; use the base it was trained on ({_WIDTHS})"
             )
     return count
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -107,6 +108,7 @@ class Batch:
     weights: npt.NDArray[np.float32]  # [B]
     weight: float  # of the global batch: its real rows over all processes
     texts: list[str] | None  # [B]; None where all rows share one
+    crops: npt.NDArray[np.int64] | None = None  # [B, 6], see `LatentSet.crops`; None: not asked for
 
     def part(self, part: slice) -> Batch:
         """Some of its rows."""
@@ -117,6 +119,7 @@ class Batch:
             features=self.features[part],
             weights=self.weights[part],
             texts=None if self.texts is None else self.texts[part],
+            crops=None if self.crops is None else self.crops[part],
         )
 
 
@@ -148,8 +151,16 @@ class Batches:
         self._texts = texts
         self._features = _Maps(rows.images.shards, snapshot.feature_map)
         self._latents = _Maps(rows.latent_shards, latent_set.latent_map)
+        self._open_crops = latent_set.crops
+        self._crops: _Maps | None = None
         self._planned: tuple[int, EpochPlan] | None = None
         self.per_epoch = int((-(-np.bincount(rows.bucket) // batch_size)).sum())
+
+    def with_crops(self) -> Batches:
+        """The same batches, each with how its images were cut; read from a shard when first needed."""
+        told = copy(self)
+        told._crops = _Maps(self.rows.latent_shards, self._open_crops)
+        return told
 
     def steps(self, steps: range, *, accumulation: int, end: int, part: slice) -> Generator[list[Batch]]:
         """The batches of each optimizer step in `steps`, read one step ahead by a thread.
@@ -194,6 +205,9 @@ class Batches:
     ) -> Batch:
         latents, features = self.gather(rows)
         texts = self._texts(rows, seeds) if self._texts else None
+        crops = None
+        if self._crops:
+            crops = self._crops.take(self.rows.latent_shard[rows], self.rows.latent_row[rows])
         return Batch(
             index=index,
             rows=rows,
@@ -202,6 +216,7 @@ class Batches:
             weights=weights,
             weight=weight,
             texts=texts,
+            crops=crops,
         )
 
     def gather(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:

@@ -37,12 +37,12 @@ FLOORS: Mapping[str, int] = {
     "pfgdata": 6,  # the api: a package's __init__
     "pfgdata.web": 6,
     "pfgdata.cli": 7,  # __main__ counts as the cli
+    "pfgtrain.condition": 1,
     "pfgtrain.config": 1,
     "pfgtrain.adapter": 2,
     "pfgtrain.objective": 2,
     "pfgtrain.checkpoint": 2,
     "pfgtrain.base": 3,
-    "pfgtrain.prompts": 3,
     "pfgtrain.lora": 2,  # a base may be a run whose LoRA is merged in
     "pfgtrain.optim": 3,
     "pfgtrain.batches": 3,

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from pfgdata.hub.checkpoints import single_file_width
+from pfgdata.hub.families import FAMILIES, SD1, SD2, FamilyFacts
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
 from pfgdata.hub.tensors import write_tensors
 
-__all__ = ["DEMO", "Resolved", "resolve", "single_file_width", "weights_sha256", "write_tensors"]
+__all__ = [
+    "DEMO",
+    "FAMILIES",
+    "SD1",
+    "SD2",
+    "FamilyFacts",
+    "Resolved",
+    "resolve",
+    "single_file_width",
+    "weights_sha256",
+    "write_tensors",
+]

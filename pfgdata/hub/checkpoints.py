@@ -11,25 +11,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pfgdata.errors import ModelError
+from pfgdata.hub.families import FAMILIES, LDM_PREFIXES, FamilyFacts
 from pfgdata.hub.pickles import pickled_tensors
 from pfgdata.paths import user_path
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UNET", "Checkpoint", "Family", "read_checkpoint", "single_file_width"]
+__all__ = ["Checkpoint", "read_checkpoint", "single_file_width"]
 
-Family = Literal["SD1", "SD2"]
-
-UNET = "model.diffusion_model."
-_PREFIXES = {"unet": (UNET,), "vae": ("first_stage_model.", "vae."), "text_encoder": ("cond_stage_model.",)}
-_TOKENS: Mapping[Family, str] = {  # CLIP's and OpenCLIP's table of tokens
-    "SD1": "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
-    "SD2": "cond_stage_model.model.token_embedding.weight",
-}
+_UNET = LDM_PREFIXES["unet"][0]
 _OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
 _OTHERS = (  # a name that only such a file has, and what it is
     (r"^(lora|lycoris)_|[._](lora|hada|lokr|oft)_", "a LoRA; name the checkpoint it was made for"),
@@ -52,13 +46,13 @@ class Checkpoint:
 
     file: Path
     tensors: Mapping[str, torch.Tensor]
-    family: Family
+    family: FamilyFacts
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
         """How wide the context is that its text encoder makes: 768 for SD1, 1024 for SD2."""
-        return int(self.tensors[_TOKENS[self.family]].shape[1])
+        return int(self.tensors[self.family.tokens].shape[1])
 
     @property
     def prediction_type(self) -> str | None:
@@ -77,7 +71,7 @@ class Checkpoint:
         found = {
             str(tensor.dtype).removeprefix("torch.")
             for name, tensor in self.tensors.items()
-            if name.startswith(_PREFIXES[part])
+            if name.startswith(self.family.prefixes[part])
             and tensor.is_floating_point()
             and "position_ids" not in name  # numbers, which some tools have written as float16
         }
@@ -95,9 +89,10 @@ def read_checkpoint(file: Path) -> Checkpoint:
     else:
         raise ModelError(f"{file}: neither .safetensors nor .ckpt; a base is a folder or one of those")
     tensors = {_modern(name): tensor for name, tensor in tensors.items()}
-    if reason := _refusal(tensors):
+    family = next((family for family in FAMILIES if family.tokens in tensors), None)
+    if (reason := _refusal(tensors)) or family is None:
+        reason = reason or "it has no text encoder"
         raise ModelError(f"{file}: {reason}; a base is an SD1 or SD2 checkpoint with all its parts")
-    family: Family = "SD1" if _TOKENS["SD1"] in tensors else "SD2"
     return Checkpoint(file=file, tensors=tensors, family=family, metadata=metadata)
 
 
@@ -135,24 +130,22 @@ def _open_pickle(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _refusal(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Why these are not the tensors of an SD1 or SD2 checkpoint; None if they are."""
+    """Why these are not the tensors of an SD1 or SD2 UNet and VAE; None if they are."""
     for pattern, kind in _OTHERS:
         if any(re.search(pattern, name) for name in tensors):
             return kind
-    first = tensors.get(f"{UNET}input_blocks.0.0.weight")
+    first = tensors.get(f"{_UNET}input_blocks.0.0.weight")
     if first is None:
-        if any(name.startswith((*_PREFIXES["vae"], "encoder.", "decoder.")) for name in tensors):
+        if any(name.startswith((*LDM_PREFIXES["vae"], "encoder.", "decoder.")) for name in tensors):
             return "only a VAE"
         return "no Stable Diffusion checkpoint"
     channels = int(first.shape[1])
-    if channels != 4:  # latents of SD1 and SD2
+    if channels not in {family.latent_channels for family in FAMILIES}:
         return f"its UNet takes {channels} channels ({_CHANNELS.get(channels, 'not a text-to-image model')})"
-    if any(name.startswith(f"{UNET}label_emb.") for name in tensors):
+    if any(name.startswith(f"{_UNET}label_emb.") for name in tensors):
         return "its UNet takes labels (an upscaler, unCLIP, or SDXL)"
-    if not any(name.startswith(_PREFIXES["vae"]) for name in tensors):
+    if not any(name.startswith(LDM_PREFIXES["vae"]) for name in tensors):
         return "it has no VAE"
-    if not any(name in tensors for name in _TOKENS.values()):
-        return "it has no text encoder"
     return None
 
 

@@ -10,18 +10,25 @@ import hashlib
 import json
 from pathlib import Path
 
+from pfgdata.hub.families import FAMILIES
+
 __all__ = ["PATTERNS", "NotFetched", "Repository", "held", "weights_sha256"]
 
 _INDEX = ".index.json"  # of weights in several files
 _FORMS = 4  # of the same weights, as `_forms` lists them
-_WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+_MODELS = tuple(dict.fromkeys(model for family in FAMILIES for model in family.models))
+_TOKENIZERS = tuple(dict.fromkeys(folder for family in FAMILIES for folder in family.tokenizers))
+_WEIGHTS = tuple(
+    f"{model}/{'model' if model.startswith('text_encoder') else 'diffusion_pytorch_model'}"
+    for model in _MODELS
+)
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _CONFIG = (
     "model_index.json",
     "scheduler/scheduler_config.json",
-    *(f"tokenizer/{file}" for file in _TOKENIZER),
-    "tokenizer/*",  # and what else is there: tokenizer.json
-    *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")),
+    *(f"{folder}/{file}" for folder in _TOKENIZERS for file in _TOKENIZER),
+    *(f"{folder}/*" for folder in _TOKENIZERS),  # and what else is there: tokenizer.json
+    *(f"{model}/config.json" for model in _MODELS),
 )
 _TAGGER = ("model.onnx", "model.onnx?data", "selected_tags.csv")
 PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-file checkpoints

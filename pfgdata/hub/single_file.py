@@ -20,7 +20,8 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, StoreError
 from pfgdata.files import Disk, exclusive
-from pfgdata.hub.checkpoints import UNET, Checkpoint, Family, read_checkpoint
+from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
+from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.hub.tensors import write_tensors
 from pfgdata.paths import user_path
@@ -29,17 +30,6 @@ from pfgdata.records import Progress, during
 __all__ = ["unpacked"]
 
 _FORMAT = 1  # of the unpacked folder; another one is made anew
-_REPOSITORIES: dict[Family, str] = {  # whose configs diffusers 0.42 takes for the family
-    "SD1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "SD2": "stabilityai/stable-diffusion-2-1",
-}
-_CONFIGS = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-    "tokenizer/tokenizer_config.json",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +42,33 @@ class _Configs:
 
     @property
     def digest(self) -> str:
-        """BLAKE3, hex, of the files that decide what is unpacked."""
+        """BLAKE3, hex, of the files that decide what is unpacked, of whatever family the folder is."""
         digest = blake3()
-        for path in self.files():
+        names = {name for family in FAMILIES for name in self._names(family)}
+        for path in sorted(path for name in names if (path := self.folder / name).is_file()):
             digest.update(f"{path.relative_to(self.folder)} {path.stat().st_size}\n".encode())
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
-    def files(self) -> list[Path]:
-        """The five config files and all of the tokenizer's. Raises ModelNotFoundError if some are missing."""
-        tokenizer = [path for path in self.folder.glob("tokenizer/*") if path.suffix in (".json", ".txt")]
-        lacking = [name for name in _CONFIGS if not (self.folder / name).is_file()]
-        if not {"tokenizer.json", "vocab.json"} & {path.name for path in tokenizer}:
-            lacking.append("tokenizer/vocab.json")
+    def files(self, family: FamilyFacts) -> list[Path]:
+        """The config files and all of the tokenizers'. Raises ModelNotFoundError if some are missing."""
+        names = self._names(family)
+        lacking = [name for name in family.configs if not (self.folder / name).is_file()]
+        for folder in family.tokenizers:
+            if not {f"{folder}/tokenizer.json", f"{folder}/vocab.json"} & names:
+                lacking.append(f"{folder}/vocab.json")
         if lacking:
             raise ModelNotFoundError(
                 f"{self.folder}: no configs of a base, lacks {', '.join(lacking)};"
                 " pass --base-config DIR, a whole diffusers folder"
             )
-        return sorted({*tokenizer, *(self.folder / name for name in _CONFIGS)})
+        return sorted(self.folder / name for name in names)
+
+    def _names(self, family: FamilyFacts) -> set[str]:
+        """The names of the family's configs, and of the files that are here of its tokenizers."""
+        tokenizers = (path for folder in family.tokenizers for path in self.folder.glob(f"{folder}/*"))
+        found = (path for path in tokenizers if path.suffix in (".json", ".txt"))
+        return {*family.configs, *(str(path.relative_to(self.folder)) for path in found)}
 
 
 def unpacked(
@@ -125,25 +123,26 @@ def _stands(place: Path, configs: _Configs | None) -> bool:
 
 
 def _fetched(checkpoint: Checkpoint, *, cache: Path | None, offline: bool) -> _Configs:
-    name = _REPOSITORIES[checkpoint.family]
+    name = checkpoint.family.repository
     try:
         folder = Repository(name, revision=None, cache=cache, offline=offline).fetch(PATTERNS["config"])
     except NotFetched as reason:
         raise ModelNotFoundError(
-            f"{checkpoint.file}: looks like {checkpoint.family}, but a single file has no configs, and those"
-            f" of {name} did not come ({reason}); pass --base-config DIR (any diffusers folder of that"
+            f"{checkpoint.file}: looks like {checkpoint.family.title}, but a single file has no configs, and"
+            f" those of {name} did not come ({reason}); pass --base-config DIR (any diffusers folder of that"
             " family: configs and tokenizer are enough)"
         ) from reason
     return _Configs(name=name, folder=folder, revision=folder.name)
 
 
 def _check_width(checkpoint: Checkpoint, configs: _Configs) -> None:
-    configs.files()
+    configs.files(checkpoint.family)
     width = _read(configs.folder / "text_encoder" / "config.json").get("hidden_size")
     if width != checkpoint.width:
         raise ModelError(
-            f"{checkpoint.file}: looks like {checkpoint.family}, its context is {checkpoint.width} wide;"
-            f" {configs.folder} is for {width}; pass --base-config DIR of that family"
+            f"{checkpoint.file}: looks like {checkpoint.family.title}, its context is"
+            f" {checkpoint.width} wide; {configs.folder} is for {width};"
+            " pass --base-config DIR of that family"
         )
 
 
@@ -179,14 +178,15 @@ def _make(place: Path, checkpoint: Checkpoint, configs: _Configs, *, progress: P
 
 def _write(new: Path, checkpoint: Checkpoint, configs: _Configs, *, digest: str, progress: Progress) -> None:
     """Write the whole folder `new`; nothing of it if a part does not fit its config."""
-    models = {part: _load(part, checkpoint, configs) for part in ("text_encoder", "vae", "unet")}
-    for part in ("tokenizer", "scheduler"):
+    family = checkpoint.family
+    models = {part: _load(part, checkpoint, configs) for part in reversed(family.models)}
+    for part in (*family.tokenizers, "scheduler"):
         (new / part).mkdir(parents=True)
-        for path in configs.files():
+        for path in configs.files(family):
             if path.parent.name == part:
                 shutil.copyfile(path, new / part / path.name)
     predicts = _write_scheduler(new, checkpoint)
-    if checkpoint.family == "SD2" and checkpoint.prediction_type is None:  # SD2 came in both kinds
+    if not family.one_prediction and checkpoint.prediction_type is None:
         progress.say(
             f"{checkpoint.file.name} does not say what its UNet predicts: {predicts}, as {configs.name};"
             " --prediction-type of pfgtrain overrules"
@@ -231,7 +231,11 @@ def _load(part: str, checkpoint: Checkpoint, configs: _Configs) -> Any:
         raise ModelError(
             f"{_misfit(part, checkpoint, configs)}: {len(lacking)} tensors are not in it, {lacking[0]} first"
         )
-    held = sum(tensor.numel() for name, tensor in checkpoint.tensors.items() if name.startswith(UNET))
+    held = sum(
+        tensor.numel()
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(checkpoint.family.prefixes["unet"])
+    )
     if part == "unet" and held != sum(values.numel() for values in model.parameters()):
         raise ModelError(f"{_misfit(part, checkpoint, configs)}: it holds more than the config has room for")
     return model
@@ -269,7 +273,7 @@ def _loader(part: str) -> Any:
 def _misfit(part: str, checkpoint: Checkpoint, configs: _Configs) -> str:
     return (
         f"{checkpoint.file}: its {part} does not fit {part}/config.json of {configs.name};"
-        f" pass --base-config DIR, a diffusers folder of the same {checkpoint.family} model"
+        f" pass --base-config DIR, a diffusers folder of the same {checkpoint.family.title} model"
     )
 
 
@@ -277,8 +281,8 @@ def _write_made(folder: Path, digest: str, checkpoint: Checkpoint, configs: _Con
     made = {
         "format": _FORMAT,
         "file": {"name": checkpoint.file.name, "size": checkpoint.file.stat().st_size, "blake3": digest},
-        "family": checkpoint.family,
-        "dtype": {part: checkpoint.dtype(part) for part in ("unet", "vae", "text_encoder")},
+        "family": checkpoint.family.title,
+        "dtype": {part: checkpoint.dtype(part) for part in checkpoint.family.models},
         "config": {"name": configs.name, "revision": configs.revision, "digest": configs.digest},
         "versions": {library: version(library) for library in ("diffusers", "torch", "transformers")},
     }

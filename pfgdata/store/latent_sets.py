@@ -46,6 +46,9 @@ __all__ = [
 ]
 
 
+_CROPS = ("crop_top", "crop_left", "resized_width", "resized_height", "width", "height")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentIdentity:
     """What must be equal for two latents to be exchangeable; its digest names the set."""
@@ -145,6 +148,15 @@ class LatentSet:
         """Raise CorruptShardError unless every byte of a shard is as written; takes about 1 s for 2 GB."""
         self._shards()
         require_undamaged(self.disk, self.path / "shards" / shard_id, self._metas[shard_id])
+
+    def crops(self, shard_id: str) -> npt.NDArray[np.int64]:
+        """How each image of one shard was cut, pixels [N, 6]: top, left, resized and original width, height.
+
+        Top and left are of the resized image.
+        """
+        self._shards()
+        table = self._table(self._metas[shard_id], "latents", list(_CROPS))
+        return np.stack([table[name].to_numpy().astype(np.int64) for name in _CROPS], axis=1)
 
     @contextmanager
     def writer(self) -> Iterator[LatentSetWriter]:

@@ -15,8 +15,8 @@ __all__ = [
     "context_width",
     "noise_schedule",
     "read_config",
-    "require_stable_diffusion",
     "scheduled_prediction",
+    "why_no_stable_diffusion",
 ]
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -39,23 +39,24 @@ NOISE = (  # what of a scheduler's config the noise of training follows from
 )
 
 
-def require_stable_diffusion(folder: Path, *, name: str) -> None:
-    """Raise ModelError unless `folder` has the parts of SD1 or SD2, and only those."""
+def why_no_stable_diffusion(folder: Path, *, name: str) -> str | None:
+    """Why `folder` has not the parts of SD1 or SD2, and only those, in words; None if it has."""
     if (folder / "transformer").is_dir():
-        raise ModelError(f"{name}: has a transformer (SD3, Flux and the like); a base is an SD1 or SD2 model")
+        return f"{name}: has a transformer (SD3, Flux and the like); a base is an SD1 or SD2 model"
     if (folder / "text_encoder_2").is_dir():
-        raise ModelError(f"{name}: has two text encoders (SDXL), which comes later; use an SD1 or SD2 model")
+        return f"{name}: has two text encoders (SDXL), which comes later; use an SD1 or SD2 model"
     missing = [f"{part}/{file}" for part, file in _PARTS.items() if not (folder / part / file).is_file()]
     if missing:
-        raise ModelError(
+        return (
             f"{folder}: no complete Stable Diffusion folder, lacks {', '.join(missing)};"
             " copy the parts from where the model is from"
         )
     if read_config(folder, "unet").get("addition_embed_type"):
-        raise ModelError(f"{name}: its UNet takes added embeddings (SDXL), which comes later; use SD1 or SD2")
+        return f"{name}: its UNet takes added embeddings (SDXL), which comes later; use SD1 or SD2"
     kind = read_config(folder, "text_encoder").get("model_type", "clip_text_model")
     if kind not in ("clip", "clip_text_model"):
-        raise ModelError(f"{name}: its text encoder is of type {kind}; SD1 and SD2 have clip_text_model")
+        return f"{name}: its text encoder is of type {kind}; SD1 and SD2 have clip_text_model"
+    return None
 
 
 def read_config(folder: Path, part: str) -> dict[str, Any]:

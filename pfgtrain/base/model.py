@@ -1,7 +1,6 @@
 """A base: a Stable Diffusion 1 or 2 checkpoint as a diffusers folder, its parts loaded when asked for.
 
-What a base is follows from its configs alone, before any weight is read. SD1 and SD2 are told apart by the
-UNet's `use_linear_projection`, not by width, so that a small base of its own width has a family too.
+What a base is follows from its configs alone, before any weight is read.
 diffusers fills weights that a file lacks with random numbers and only logs it; here that is an error.
 """
 
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -25,15 +24,15 @@ from pfgtrain.base.configs import (
     context_width,
     noise_schedule,
     read_config,
-    require_stable_diffusion,
     scheduled_prediction,
 )
+from pfgtrain.base.families import Family
+from pfgtrain.base.prompts import TextModels
+from pfgtrain.base.stable_diffusion import family_of
 from pfgtrain.base.weights import fingerprint, lay_over, or_model_error
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 
-__all__ = ["SAMPLER", "Base", "Family", "require_same_base", "require_same_width"]
-
-Family = Literal["sd1", "sd2"]
+__all__ = ["SAMPLER", "Base", "require_same_base", "require_same_width"]
 
 SAMPLER = {"sampler": "DPM++ 2M", "schedule": "Simple"}  # `load_sampler`'s, in A1111's words
 
@@ -65,10 +64,8 @@ class Base:
         prediction_type: PredictionType | None = None,
         config: Path | None = None,
         progress: Progress | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
     ) -> Base:
-        """Find the base called `name` and check its configs; no weight is read yet.
+        """Find the base called `name` and check its configs; its weights will load to the CPU, in float32.
 
         `revision` is a hub's, or a run's checkpoint; `prediction_type` overrules what the scheduler's config
         says; `config` is a diffusers folder with what a single file lacks. Raises ModelNotFoundError if it is
@@ -76,12 +73,12 @@ class Base:
         """
         if is_run(path := user_path(name)):
             run = path.absolute()
-            below = cls._of_run(run, revision, prediction_type, config=config, progress=progress)
-            return replace(below, device=torch.device(device), dtype=dtype)
+            return cls._of_run(run, revision, prediction_type, config=config, progress=progress)
         resolved = resolve(name, what="base", revision=revision, config=config, progress=progress)
-        name, folder = resolved.name, resolved.folder
-        require_stable_diffusion(folder, name=name)
-        unet, text = read_config(folder, "unet"), read_config(folder, "text_encoder")
+        folder = resolved.folder
+        family = family_of(folder, name=resolved.name)
+        unet = read_config(folder, "unet")
+        text = read_config(folder, "text_encoder")
         layers = int(text.get("num_hidden_layers", 12))  # class default
         width = context_width(unet, text, where=folder)
         channels = read_config(folder, "vae").get("latent_channels", 4)  # diffusers' default
@@ -91,10 +88,10 @@ class Base:
                 " inpainting and depth models are not supported"
             )
         return cls(
-            name=name,
+            name=resolved.name,
             folder=folder,
             revision=resolved.revision,
-            family="sd2" if unet.get("use_linear_projection") else "sd1",
+            family=family,
             cross_attention_dim=width,
             latent_channels=channels,
             prediction_type=prediction_type or scheduled_prediction(folder),
@@ -102,8 +99,8 @@ class Base:
             text_layer=layers,
             overlays=(),
             untrained=(folder / "UNTRAINED").exists(),
-            device=torch.device(device),
-            dtype=dtype,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
         )
 
     @classmethod
@@ -172,8 +169,12 @@ class Base:
             raise IdentityError(f"{folder}: not the VAE of the run's latents; name the run's own base")
         return vae.to(self.device)
 
+    def load_text(self, *, dtype: torch.dtype = torch.float32) -> TextModels:
+        """The tokenizers and text encoders, frozen; float32 by default, for they run once per prompt."""
+        return self.family.load_text(self, dtype=dtype)
+
     def load_text_encoder(self, *, dtype: torch.dtype = torch.float32) -> Any:
-        """The CLIPTextModel, in eval mode; float32 by default, for it runs once per prompt."""
+        """The CLIPTextModel, in eval mode."""
         from transformers import CLIPTextModel
 
         return self._load(CLIPTextModel.from_pretrained, self.folder / "text_encoder", dtype=dtype)

@@ -26,7 +26,7 @@ class RunRecord:
     base_name: str  # `demo`, an absolute folder or file, a run's folder, or a hub id
     base_revision: str | None  # the hub's commit, or a run's checkpoint
     base_fingerprint: str  # tells two bases of one name apart
-    base_family: Literal["sd1", "sd2"]
+    base_family: str  # sd1, sd2
     latents_id: str
     vae_digest: str
     scaling_factor: float  # of the VAE: what stored latents are multiplied by

@@ -85,15 +85,15 @@ def vae_to_ldm(state: State, *, config: Mapping[str, Any]) -> dict[str, Tensor]:
     return mapped
 
 
-def text_encoder_to_ldm(state: State, *, family: Literal["sd1", "sd2"]) -> dict[str, Tensor]:
-    """A CLIPTextModel's `state` under `cond_stage_model.`: CLIP's names for SD1, OpenCLIP's for SD2.
+def text_encoder_to_ldm(state: State, *, layout: Literal["clip", "openclip"]) -> dict[str, Tensor]:
+    """A CLIPTextModel's `state` under `cond_stage_model.`, in CLIP's names or in OpenCLIP's.
 
     OpenCLIP's 24th layer is left out, as in SD2's own diffusers folder: readers take the 23rd's output.
     Raises ModelError naming a weight that has no place.
     """
     bare = {key.removeprefix("text_model."): tensor for key, tensor in state.items()}
     bare.pop("embeddings.position_ids", None)  # a buffer of older transformers: arange, made anew by readers
-    if family == "sd1":
+    if layout == "clip":
         mapped = {_CLIP_PREFIX + key: tensor for key, tensor in bare.items()}
         back = convert_ldm_clip_checkpoint(dict(mapped))
     else:

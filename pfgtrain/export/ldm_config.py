@@ -15,25 +15,20 @@ __all__ = ["ldm_config", "yaml_text"]
 
 Config = Mapping[str, Any]
 
-_TEXT_ENCODERS: dict[str, dict[str, Any]] = {
-    "sd1": {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"},
-    "sd2": {
-        "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
-        "params": {"freeze": True, "layer": "penultimate"},
-    },
-}
-
 
 def ldm_config(
     *,
     unet: Config,
     vae: Config,
     scheduler: Config,
-    family: Literal["sd1", "sd2"],
+    text_encoder: Config,
     prediction_type: Literal["epsilon", "v_prediction"],
     scaling_factor: float,
 ) -> dict[str, Any]:
-    """The LDM configuration of a model with these diffusers configs, as nested plain values."""
+    """The LDM configuration of a model with these diffusers configs, as nested plain values.
+
+    `text_encoder` is an LDM configuration already.
+    """
     parameters = {
         "parameterization": "v" if prediction_type == "v_prediction" else "eps",
         "linear_start": scheduler.get("beta_start", 0.00085),
@@ -53,7 +48,7 @@ def ldm_config(
             "params": _unet(unet),
         },
         "first_stage_config": {"target": "ldm.models.autoencoder.AutoencoderKL", "params": _vae(vae)},
-        "cond_stage_config": _TEXT_ENCODERS[family],
+        "cond_stage_config": text_encoder,
     }
     return {"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": parameters}}
 

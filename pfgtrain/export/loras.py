@@ -7,12 +7,12 @@ the header alone, and a reader that skips the header takes alpha to be r.
 from __future__ import annotations
 
 import json
-from typing import Literal
 
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from torch import Tensor
 
+from pfgtrain.base import LdmFacts
 from pfgtrain.lora import LoraFile
 
 __all__ = ["diffusers_lora", "kohya_lora"]
@@ -28,12 +28,11 @@ def diffusers_lora(lora: LoraFile) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def kohya_lora(
-    lora: LoraFile, *, name: str, family: Literal["sd1", "sd2"], architecture: str
+    lora: LoraFile, *, name: str, ldm: LdmFacts, architecture: str
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of `lora_unet_*` keys, an alpha for each layer, and the header that web UIs show.
 
-    `architecture` is the base's in Stability's ModelSpec. A1111 takes a file for one of SD2 only where its
-    header says `ss_v2`.
+    `architecture` is the base's in Stability's ModelSpec.
     """
     state = {f"{_layer(module)}.alpha": torch.tensor(lora.lora_alpha) for module in lora.modules}
     for key, tensor in lora.state.items():
@@ -42,12 +41,12 @@ def kohya_lora(
     header = {
         "format": "pt",
         "modelspec.architecture": f"{architecture}/lora",
-        "ss_base_model_version": f"sd_v{family[-1]}",
+        "ss_base_model_version": ldm.kohya_version,
         "ss_network_alpha": str(lora.lora_alpha),
         "ss_network_dim": str(lora.r),
         "ss_network_module": "networks.lora",
         "ss_output_name": name,
-        "ss_v2": str(family == "sd2"),
+        "ss_v2": str(ldm.is_v2),
     }
     return state, header
 

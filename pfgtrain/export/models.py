@@ -79,8 +79,10 @@ def limits(model: Model, plan: ExportPlan) -> Iterator[str]:
     if model.unet_config["block_out_channels"] != _SD_CHANNELS:
         yield "web UIs know no UNet of this size; diffusers reads it by from_single_file(..., config=BASE)"
     if skip > 1:
-        is_sd2 = record.base_family == "sd2"  # A1111's sd_hijack_open_clip.py reads one fixed layer
-        advice = "A1111 cannot for SD2" if is_sd2 else f"set Clip skip to {skip} in web UIs"
+        family = model.base.family
+        advice = f"A1111 cannot for {family.facts.title}"
+        if family.ldm.has_clip_skip:
+            advice = f"set Clip skip to {skip} in web UIs"
         yield f"texts were read at layer {record.text_layer} of {layers}: {advice}"
     if record.prediction_type == "v_prediction":
         if "checkpoint" in plan.formats:
@@ -97,7 +99,9 @@ def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
     state = {
         **model.ldm_unet(),
         **vae_to_ldm(_cast(vae, model.dtype, what="VAE"), config=vae.config),
-        **text_encoder_to_ldm(_cast(text_encoder, model.dtype, what="text encoder"), family=base.family),
+        **text_encoder_to_ldm(
+            _cast(text_encoder, model.dtype, what="text encoder"), layout=base.family.ldm.text_layout
+        ),
     }
     file, *more = plan.names_of("checkpoint")
     write_tensors(folder / file, state, header=_header(plan))
@@ -106,7 +110,7 @@ def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
             unet=model.unet_config,
             vae=vae.config,
             scheduler=base.scheduler_config,
-            family=base.family,
+            text_encoder=base.family.ldm.text_config,
             prediction_type=plan.record.prediction_type,
             scaling_factor=plan.record.scaling_factor,
         )

@@ -10,7 +10,7 @@ from typing import Literal
 from pfgdata.errors import ConfigError
 from pfgdata.records import Progress
 from pfgdata.taggers import DEFAULT_TAGGER
-from pfgdata.vaes import SCALING_FACTOR
+from pfgtrain.base import Family, family_named
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, read_state, weights_folder
 from pfgtrain.generate import without_folders
 
@@ -79,10 +79,15 @@ class ExportPlan:
         }[kind]
 
     @property
+    def family(self) -> Family:
+        """That of the run's base. Raises RunError if it is not known here."""
+        return family_named(self.record.base_family)
+
+    @property
     def needs_yaml(self) -> bool:
         """Whether a checkpoint means something that its file alone does not say."""
-        record = self.record
-        return record.prediction_type == "v_prediction" or record.scaling_factor != SCALING_FACTOR
+        usual = self.family.facts.scaling_factor
+        return self.record.prediction_type == "v_prediction" or self.record.scaling_factor != usual
 
     @property
     def for_web_uis(self) -> bool:
@@ -92,10 +97,7 @@ class ExportPlan:
     @property
     def architecture(self) -> str:
         """The model by its name in Stability's ModelSpec."""
-        if self.record.base_family == "sd1":
-            return "stable-diffusion-v1"
-        is_v = self.record.prediction_type == "v_prediction"
-        return "stable-diffusion-v2-768-v" if is_v else "stable-diffusion-v2-512"
+        return self.family.ldm.architectures[self.record.prediction_type]
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for --json."""

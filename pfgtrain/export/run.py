@@ -113,9 +113,7 @@ def _write_loras(folder: Path, plan: ExportPlan) -> None:
     """Write the LoRA in kohya's names and in diffusers'."""
     lora = read_lora(plan.weights / LORA_FILE)
     kohya, diffusers = (folder / name for name in plan.names_of("lora"))
-    state, header = kohya_lora(
-        lora, name=plan.name, family=plan.record.base_family, architecture=plan.architecture
-    )
+    state, header = kohya_lora(lora, name=plan.name, ldm=plan.family.ldm, architecture=plan.architecture)
     write_tensors(kohya, state, header=header)
     state, header = diffusers_lora(lora)
     write_tensors(diffusers, state, header=header)

@@ -21,9 +21,11 @@ from pfgtrain.fit.trainer import Trainer
 from pfgtrain.generate import (
     GenerateOptions,
     PFGPipeline,
+    Scene,
     cell_size,
     contact_sheet,
     paint,
+    pipeline_of,
     thumbnail,
     write_png,
 )
@@ -52,16 +54,8 @@ def draw_held_out(
         return
     options = GenerateOptions(guidance_scale=_GUIDANCE, num_inference_steps=_STEPS)
     rows = np.linspace(0, len(held_out.rows) - 1, count).round().astype(np.int64)
-    trainee, vae = trainer.trainee, base.load_vae()
-    pipeline = PFGPipeline(
-        vae=vae,
-        text_encoder=None,
-        tokenizer=None,
-        unet=trainee.unet,
-        scheduler=base.load_sampler(),
-        adapter=trainee.adapter,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    model = trainer.model
+    pipeline = pipeline_of(base, unet=model.unet, vae=base.load_vae(), adapter=model.adapter)
     pairs: list[tuple[Image.Image, Image.Image]] = []
     shown = during(progress, "draw", total=count * _STEPS, unit="steps")
     with shown, trainer.averaged(), trainer.autocast(), torch.no_grad():
@@ -85,16 +79,13 @@ def _pair(
 ) -> tuple[Image.Image, Image.Image]:
     """The one image of `batch` through the VAE, and what is drawn of its feature and text."""
     scale, channels = pipeline.vae.config.scaling_factor, pipeline.unet.config.in_channels
-    device, texts = pipeline.unet.device, trainer.texts
-    mean_1Chw = torch.from_numpy(batch.latents[:, :channels]).to(device).float()
+    model, texts = trainer.model, trainer.texts
+    mean_1Chw = torch.from_numpy(batch.latents[:, :channels]).to(pipeline.unet.device).float()
     height, width = (side * pipeline.vae_scale_factor for side in batch.latents.shape[2:])
     (drawn,) = paint(
         pipeline,
-        torch.from_numpy(batch.features).float() if trainer.trainee.adapter else None,
-        prompt_1TD=texts.of(batch.texts),
-        negative_1TD=texts.empty_1TD,
-        uncond=trainer.trainee.uncond,
-        size=(width, height),
+        torch.from_numpy(batch.features).float() if model.adapter else None,
+        Scene(prompt=texts.of(batch.texts), negative=texts.empty, uncond=model.uncond, size=(width, height)),
         seeds=[seed],
         options=options,
         progress=progress,

@@ -114,7 +114,7 @@ def record_of(
         base_name=base.name,
         base_revision=base.revision,
         base_fingerprint=base.fingerprint,
-        base_family=base.family,
+        base_family=base.family.facts.name,
         latents_id=latent_set.id,
         vae_digest=vae_digest,
         scaling_factor=latent_set.info.scaling_factor,

@@ -37,11 +37,11 @@ from pfgtrain.fit.announce import announce, where_it_goes_on
 from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Sets, sets_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
-from pfgtrain.fit.ledger import Ledger, not_finite
 from pfgtrain.fit.pictures import draw_held_out
 from pfgtrain.fit.plan import FitPlan, plan_of, record_of
 from pfgtrain.fit.shards import ShardCheck, comparisons
 from pfgtrain.fit.start import rehearse, standardization_of, with_tokens
+from pfgtrain.fit.step_log import StepLog, not_finite
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
 from pfgtrain.fit.validation import fixed_loss
 
@@ -186,7 +186,7 @@ class _Run:
         self._probe_end: float | None = None
         if trainer.is_main:
             trim_metrics(run_dir, step=self._step, disk=disk)
-        self._ledger = Ledger(run_dir, config, self._batches, trainer, progress)
+        self._log = StepLog(run_dir, config, self._batches, trainer, progress)
 
     def go(self, stop: Callable[[], bool], *, begun: float) -> FitReport:
         """Train to the end, or until `stop`."""
@@ -220,7 +220,7 @@ class _Run:
     def _train(self, batches: list[Batch]) -> None:
         learning_rates = self._trainer.learning_rates
         images = int(sum(batch.weight for batch in batches))
-        self._ledger.add(self._trainer.step(batches), images=images, learning_rates=learning_rates)
+        self._log.add(self._trainer.step(batches), images=images, learning_rates=learning_rates)
         self._step += 1
         self._progress.advance(images, step=self._step)
 
@@ -234,10 +234,10 @@ class _Run:
         self._check.look()
         save = stopped or self._step == self._plan.steps or self._step % self._config.checkpointing_steps == 0
         if save or self._step % self._config.logging_steps == 0:
-            self._ledger.look(step=self._step)
+            self._log.look(step=self._step)
         if save:
             self._save(quickly=stopped)
-            self._ledger.rest()
+            self._log.rest()
 
     def _save(self, *, quickly: bool) -> None:
         """Make a checkpoint of this step, validated and with its pictures unless it is wanted `quickly`.
@@ -299,22 +299,22 @@ class _Run:
     def _report(self, *, seconds: float, interrupted: bool) -> FitReport:
         if self._probe_end is None and not interrupted:  # there was no step left to do
             self._probe_end = self._probe()
-        ledger = self._ledger
+        log = self._log
         return FitReport(
             run=str(self._dir),
             checkpoint=str(checkpoints(self._dir)[-1]),
             plan=self._plan,
             first_step=self._first,
             last_step=self._step,
-            skipped_steps=ledger.skipped,
+            skipped_steps=log.skipped,
             trainable=self._trainer.trainable,
-            first_loss=ledger.first_loss,
-            last_loss=ledger.last_loss,
+            first_loss=log.first_loss,
+            last_loss=log.last_loss,
             probe_start=self._probe_start,
             probe_end=self._probe_end,
             validation_loss=self._validation_loss,
             seconds=seconds,
-            images_per_second=ledger.images / ledger.seconds if ledger.seconds else 0.0,
+            images_per_second=log.images / log.seconds if log.seconds else 0.0,
             interrupted=interrupted,
         )
 

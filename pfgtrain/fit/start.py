@@ -20,7 +20,7 @@ from pfgtrain.base import Base
 from pfgtrain.batches import Batches
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 from pfgtrain.config import FitConfig
-from pfgtrain.fit.trainee import what_learns
+from pfgtrain.fit.training_model import what_learns
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 

@@ -36,7 +36,7 @@ from pfgtrain.config import FitConfig
 from pfgtrain.fit.ema import MovingAverage
 from pfgtrain.fit.start import take_init
 from pfgtrain.fit.texts import TextSource
-from pfgtrain.fit.trainee import Trainee, build_trainee
+from pfgtrain.fit.training_model import TrainingModel, build_training_model
 from pfgtrain.objective import (
     Draw,
     Dropout,
@@ -116,19 +116,19 @@ class Trainer:
         )
         self.texts = TextSource(base, config, text_layer=text_layer, progress=progress)
         progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
-        self._trainee, self._parts = build_trainee(
+        self._model, self._parts = build_training_model(
             base,
             config,
             feature_dim=feature_dim,
             standardization=standardization,
-            empty_1TD=self.texts.empty_1TD,
+            empty=self.texts.empty,
         )
         progress.advance()
         if weights is not None:
             for part in self._parts:
                 part.read(weights)
         elif config.init:
-            take_init(config, self._trainee.adapter, self._parts, tagger=tagger, progress=progress)
+            take_init(config, self._model.adapter, self._parts, tagger=tagger, progress=progress)
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
         self._ema = MovingAverage(self._parameters, config, steps_done=steps_done) if config.use_ema else None
         if weights is not None and self._ema is not None:
@@ -138,14 +138,14 @@ class Trainer:
         optimizer = make_optimizer(self._parts, config)
         # the scheduler is not prepared: accelerate's wrapper would step it once for every process
         self._scheduler = make_lr_scheduler(optimizer, config, total_steps=total_steps)
-        self._model, self._optimizer = accelerator.prepare(self._trainee, optimizer)
+        self._wrapped, self._optimizer = accelerator.prepare(self._model, optimizer)
         progress.advance()
         progress.finish()
 
     @property
-    def trainee(self) -> Trainee:
+    def model(self) -> TrainingModel:
         """The models, not wrapped for several processes."""
-        return self._trainee
+        return self._model
 
     @property
     def trainable(self) -> dict[str, int]:
@@ -174,9 +174,9 @@ class Trainer:
         loss, rows = torch.zeros((), device=self._accelerator.device), []
         for batch in batches:
             last = batch is batches[-1]
-            with nullcontext() if last else self._accelerator.no_sync(self._model):
+            with nullcontext() if last else self._accelerator.no_sync(self._wrapped):
                 chance = self._draw(batch, rows=self._rows_in_all, dropout=self._dropout)
-                losses_B = self._row_losses(self._model, batch, chance.rows(self.part))
+                losses_B = self._row_losses(self._wrapped, batch, chance.rows(self.part))
                 weights_B = torch.from_numpy(batch.weights).to(losses_B.device)
                 share = (losses_B * weights_B).sum() / weight
                 # gradients are averaged over processes, but each holds its own rows of one sum
@@ -223,7 +223,7 @@ class Trainer:
         losses, size = list[float](), self._config.train_batch_size
         for part in (slice(first, first + size) for first in range(0, len(quantiles), size)):
             with self._accelerator.autocast():
-                found = self._row_losses(self._trainee, batch.part(part), chance.rows(part)).tolist()
+                found = self._row_losses(self._model, batch.part(part), chance.rows(part)).tolist()
             losses += found
             (progress or NoProgress()).advance(len(found))
         return losses

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         without_folders,
         write_png,
     )
-    from pfgtrain.generate.pipeline import PFGPipeline, paint
+    from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
 __all__ = [
     "PUBLISHED_RECIPE",
@@ -27,12 +27,14 @@ __all__ = [
     "PFGModel",
     "PFGPipeline",
     "Picture",
+    "Scene",
     "cell_size",
     "contact_sheet",
     "generate",
     "load_adapter_on_base",
     "load_run",
     "paint",
+    "pipeline_of",
     "thumbnail",
     "without_folders",
     "write_png",
@@ -45,12 +47,14 @@ _LAZY = {
     "PFGModel": "pfgtrain.generate.model",
     "PFGPipeline": "pfgtrain.generate.pipeline",
     "Picture": "pfgtrain.generate.pictures",
+    "Scene": "pfgtrain.generate.pipeline",
     "cell_size": "pfgtrain.generate.pictures",
     "contact_sheet": "pfgtrain.generate.pictures",
     "generate": "pfgtrain.generate.guides",
     "load_adapter_on_base": "pfgtrain.generate.model",
     "load_run": "pfgtrain.generate.model",
     "paint": "pfgtrain.generate.pipeline",
+    "pipeline_of": "pfgtrain.generate.pipeline",
     "thumbnail": "pfgtrain.generate.pictures",
     "without_folders": "pfgtrain.generate.pictures",
     "write_png": "pfgtrain.generate.pictures",

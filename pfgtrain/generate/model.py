@@ -3,7 +3,7 @@
 Another tagger or recipe than the weights were made with is refused: its features mean something else, though
 they may be as wide.
 
-Shapes: B pictures, F feature width, T text positions, D context width.
+Shapes: B pictures, F feature width.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry, state_digest
 from pfgtrain.adapter import PFGAdapter, Uncond, load_adapter
-from pfgtrain.base import Base, onnx_device, placement, require_same_base
+from pfgtrain.base import Base, encode_prompts, onnx_device, placement, require_same_base
 from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, weights_folder
+from pfgtrain.condition import Condition
 from pfgtrain.generate.pictures import GenerateOptions
-from pfgtrain.generate.pipeline import PFGPipeline, paint
-from pfgtrain.prompts import encode_prompts
+from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
 __all__ = ["PUBLISHED_RECIPE", "PFGModel", "load_adapter_on_base", "load_run"]
 
@@ -49,7 +49,7 @@ class PFGModel:
     uncond: Uncond
     resolution: int  # pixels, a side
     origin: dict[str, Any]  # of the weights, for the pictures' metadata; equal weights, equal origin
-    _texts: dict[str, Tensor] = field(default_factory=dict)  # text -> its embedding [1, T, D]
+    _texts: dict[str, Condition] = field(default_factory=dict)  # text -> its one row
 
     @property
     def has_tokens(self) -> bool:
@@ -79,15 +79,13 @@ class PFGModel:
             )
         return width, height
 
-    def texts(self, *texts: str, progress: Progress) -> tuple[Tensor, ...]:
-        """The embedding [1, T, D] of each text, encoded once and kept."""
+    def texts(self, *texts: str, progress: Progress) -> tuple[Condition, ...]:
+        """The one row of each text, encoded once and kept."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            self._texts.update(zip(new, self._encoded(new, progress).split(1), strict=True))
+            rows = encode_prompts(self.base, new, text_layer=self.text_layer, progress=progress)
+            self._texts.update(zip(new, rows.split(), strict=True))
         return tuple(self._texts[text] for text in texts)
-
-    def _encoded(self, texts: list[str], progress: Progress) -> Tensor:
-        return encode_prompts(self.base, texts, text_layer=self.text_layer, progress=progress)
 
     def paint(
         self,
@@ -100,18 +98,11 @@ class PFGModel:
         """A picture for each of the B seeds; features [B, F], or None for pictures without tokens."""
         progress = progress or NoProgress()
         prompt = self.prompt if options.prompt is None else options.prompt
-        prompt_1TD, negative_1TD = self.texts(prompt, options.negative_prompt, progress=progress)
-        return paint(
-            self.pipeline,
-            features_BF,
-            prompt_1TD=prompt_1TD,
-            negative_1TD=negative_1TD,
-            uncond=options.uncond or self.uncond,
-            size=self.size(options),
-            seeds=seeds,
-            options=options,
-            progress=progress,
+        asked, negative = self.texts(prompt, options.negative_prompt, progress=progress)
+        scene = Scene(
+            prompt=asked, negative=negative, uncond=options.uncond or self.uncond, size=self.size(options)
         )
+        return paint(self.pipeline, features_BF, scene, seeds=seeds, options=options, progress=progress)
 
 
 def load_run(
@@ -145,15 +136,19 @@ def load_run(
     return _assemble(
         replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype),
         tagger,
-        adapter_file=weights / ADAPTER_FILE if record.num_tokens else None,
-        weights=weights,
-        prompt=record.prompt,
-        text_layer=record.text_layer,
-        uncond=record.uncond,
-        num_tokens=record.num_tokens,
-        vae_digest=record.vae_digest,
-        resolution=record.resolution,
-        origin={"weights": chosen.name, "ema": weights != chosen},
+        _Weights(
+            folder=weights,
+            adapter=weights / ADAPTER_FILE if record.num_tokens else None,
+            num_tokens=record.num_tokens,
+            vae_digest=record.vae_digest,
+            origin={"weights": chosen.name, "ema": weights != chosen},
+        ),
+        {
+            "prompt": record.prompt,
+            "text_layer": record.text_layer,
+            "uncond": record.uncond,
+            "resolution": record.resolution,
+        },
         progress=progress,
     )
 
@@ -186,72 +181,66 @@ def load_adapter_on_base(
     return _assemble(
         replace(base, device=where, dtype=dtype),
         tagger,
-        adapter_file=adapter_file,
-        weights=None,
-        prompt="",
-        text_layer=base.text_layer,
-        uncond="zeros",
-        resolution=base_geometry(base.folder).resolution,
-        origin={"weights": adapter_file.name},
+        _Weights(adapter=adapter_file, origin={"weights": adapter_file.name}),
+        {
+            "prompt": "",
+            "text_layer": base.text_layer,
+            "uncond": "zeros",
+            "resolution": base_geometry(base.folder).resolution,
+        },
         progress=progress,
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """The files laid over a base."""
+
+    adapter: Path | None
+    origin: dict[str, Any]  # what the pictures' metadata call them
+    folder: Path | None = None  # of a run's checkpoint
+    num_tokens: int | None = None  # that the adapter must make; None: any number
+    vae_digest: str | None = None  # that the base's VAE must have; None: any
+
+
 def _assemble(
-    base: Base,
-    tagger: Tagger,
-    *,
-    adapter_file: Path | None,
-    weights: Path | None,
-    prompt: str,
-    text_layer: int,
-    uncond: Uncond,
-    resolution: int,
-    origin: dict[str, Any],
-    progress: Progress,
-    num_tokens: int | None = None,
-    vae_digest: str | None = None,
+    base: Base, tagger: Tagger, weights: _Weights, fixed: dict[str, Any], *, progress: Progress
 ) -> PFGModel:
-    """Load all but the text encoder. Raises IdentityError if adapter and tagger differ in width."""
-    adapter = _adapter(adapter_file, base, tagger, num_tokens=num_tokens) if adapter_file else None
+    """Load all but the text models; `fixed` are the model's fields that a run fixes.
+
+    Raises IdentityError if adapter and tagger differ in width.
+    """
+    adapter = _adapter(weights, base, tagger) if weights.adapter else None
     with during(progress, "load", total=2, unit="models"):
-        vae = base.load_vae(digest=vae_digest)
+        vae = base.load_vae(digest=weights.vae_digest)
         progress.advance()
-        unet = base.load_unet(weights=weights)
+        unet = base.load_unet(weights=weights.folder)
         progress.advance()
     vae.enable_slicing()  # decode pictures one by one: less memory, and the same bytes in any batch
-    pipeline = PFGPipeline(
-        vae=vae,
-        text_encoder=None,
-        tokenizer=None,
-        unet=unet,
-        scheduler=base.load_sampler(),
-        adapter=adapter,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    overlays = (*base.overlays, *([weights.folder] if weights.folder else []))
     return PFGModel(
-        pipeline=pipeline,
+        pipeline=pipeline_of(base, unet=unet, vae=vae, adapter=adapter),
         base=base,
         tagger=tagger,
-        prompt=prompt,
-        text_layer=text_layer,
-        uncond=uncond,
-        resolution=resolution,
         origin={
-            "adapter": blake3(adapter_file.read_bytes()).hexdigest()[:12] if adapter_file else None,
+            "adapter": blake3(weights.adapter.read_bytes()).hexdigest()[:12] if weights.adapter else None,
             "num_tokens": adapter.num_tokens if adapter else 0,
-            "unet": replace(base, overlays=(*base.overlays, *([weights] if weights else []))).fingerprint,
-            "vae": (vae_digest or state_digest(vae.state_dict()))[:12],
-            **origin,
+            "unet": replace(base, overlays=overlays).fingerprint,
+            "vae": (weights.vae_digest or state_digest(vae.state_dict()))[:12],
+            **weights.origin,
         },
+        **fixed,
     )
 
 
-def _adapter(file: Path, base: Base, tagger: Tagger, *, num_tokens: int | None) -> PFGAdapter:
-    adapter = load_adapter(file, cross_attention_dim=base.cross_attention_dim, num_tokens=num_tokens)
+def _adapter(weights: _Weights, base: Base, tagger: Tagger) -> PFGAdapter:
+    assert weights.adapter is not None
+    adapter = load_adapter(
+        weights.adapter, cross_attention_dim=base.cross_attention_dim, num_tokens=weights.num_tokens
+    )
     if adapter.feature_dim != tagger.feature_dim:
         raise IdentityError(
-            f"{file}: made for features {adapter.feature_dim} wide, tagger {tagger.identity.name} gives"
-            f" {tagger.feature_dim}; name the tagger it was trained with"
+            f"{weights.adapter}: made for features {adapter.feature_dim} wide, tagger {tagger.identity.name}"
+            f" gives {tagger.feature_dim}; name the tagger it was trained with"
         )
     return adapter.to(base.device).eval()

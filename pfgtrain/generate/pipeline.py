@@ -3,85 +3,60 @@
 Noise is drawn on the CPU in float32 from one seed a picture, so a picture starts alike on every device and in
 every batch. A GPU's own generator would tie it to the device.
 
-Shapes: B pictures, F feature width, T text positions, D context width, C latent channels, R = 3 colours,
+Shapes: B pictures, F feature width, K tokens, D context width, C latent channels, R = 3 colours,
 h x w latents, H x W pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from pfgdata.errors import RunError
 from pfgdata.records import Progress
 from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
+from pfgtrain.base import Base, Family
+from pfgtrain.condition import Condition
 from pfgtrain.generate.pictures import GenerateOptions
 
-__all__ = ["PFGPipeline", "paint"]
+__all__ = ["PFGPipeline", "Scene", "paint", "pipeline_of"]
 
 
-class PFGPipeline(StableDiffusionPipeline):
-    """StableDiffusionPipeline with an adapter: called with features, it appends tokens to the prompt.
+class PFGPipeline(DiffusionPipeline):
+    """What `pipeline_of` makes of a family's pipeline: called with features, it appends tokens to the prompt.
 
     Its VAE stays float32: beside a UNet in float16, sample with output_type="latent" and call `decode`.
     """
 
-    def __init__(
-        self,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        unet: Any,
-        scheduler: Any,
-        adapter: PFGAdapter | None,
-        safety_checker: Any = None,
-        feature_extractor: Any = None,
-        image_encoder: Any = None,
-        requires_safety_checker: bool = False,
-    ) -> None:
-        super().__init__(
-            vae,
-            text_encoder,
-            tokenizer,
-            unet,
-            scheduler,
-            safety_checker,
-            feature_extractor,
-            image_encoder,
-            requires_safety_checker,
-        )
-        self.register_modules(adapter=adapter)
+    family: Family
 
     @torch.no_grad()
     def __call__(
         self,
         features_BF: Tensor | None = None,
         *,
-        prompt_embeds: Tensor,
-        negative_prompt_embeds: Tensor,
+        prompt: Condition,
+        negative: Condition,
         uncond: Uncond = "zeros",
         pfg_scale: float = 1.0,
         **options: Any,
     ) -> Any:
-        """Call StableDiffusionPipeline on contexts of B rows; `options` are its own.
+        """Call the family's pipeline on contexts of B rows; `options` are its own.
 
-        Both embeddings are [B, T, D]. With features, tokens `(W x + b) * pfg_scale` follow the prompt and the
+        Both conditions have B rows. With features, tokens `(W x + b) * pfg_scale` follow the prompt and the
         pad `uncond` the negative prompt; with None the tokens are left out on both sides.
         """
         if features_BF is not None and self.adapter is not None:
             tokens_BKD = self.adapter(features_BF.to(self.adapter.device, self.adapter.dtype)) * pfg_scale
-            prompt_embeds = append_tokens(prompt_embeds, tokens_BKD)
-            negative_prompt_embeds = unconditional_rows(
-                negative_prompt_embeds, num_tokens=self.adapter.num_tokens, uncond=uncond
-            )
-        return super().__call__(
-            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, **options
-        )
+            prompt = append_tokens(prompt, tokens_BKD)
+            negative = unconditional_rows(negative, num_tokens=self.adapter.num_tokens, uncond=uncond)
+        return super().__call__(**self.family.pipeline_arguments(prompt, negative), **options)
 
     @torch.no_grad()
     def decode(self, latents_BChw: Tensor) -> list[Image.Image]:
@@ -96,39 +71,60 @@ class PFGPipeline(StableDiffusionPipeline):
         _require_finite(pixels_BRHW, of="the VAE")
         return self.image_processor.postprocess(pixels_BRHW, output_type="pil")
 
+    @classmethod
+    def _get_signature_keys(cls, obj: Any) -> tuple[list[str], list[str]]:
+        """What diffusers takes for the parts of `obj`: those of its `__init__`, and the adapter."""
+        parts, options = super()._get_signature_keys(obj)
+        beside = ["adapter"] if isinstance(obj, cls) and "adapter" in obj.config else []
+        return sorted([*parts, *beside]), options
+
+
+def pipeline_of(base: Base, *, unet: Any, vae: Any, adapter: PFGAdapter | None) -> PFGPipeline:
+    """The pipeline of the base's family with an adapter; without text models, for prompts are conditions."""
+    kind, parts = base.family.pipeline()
+    pipeline: PFGPipeline = type("PFGPipeline", (PFGPipeline, kind), {})(
+        unet=unet, vae=vae, scheduler=base.load_sampler(), **parts
+    )
+    pipeline.register_modules(adapter=adapter)
+    pipeline.family = base.family
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What pictures have in common, decided: options may leave each of these to the run."""
+
+    prompt: Condition  # one row
+    negative: Condition  # one row
+    uncond: Uncond
+    size: tuple[int, int]  # width, height in pixels
+
 
 def paint(
     pipeline: PFGPipeline,
     features_BF: Tensor | None,
+    scene: Scene,
     *,
-    prompt_1TD: Tensor,
-    negative_1TD: Tensor,
-    uncond: Uncond,
-    size: tuple[int, int],
     seeds: Sequence[int],
     options: GenerateOptions,
     progress: Progress,
 ) -> list[Image.Image]:
-    """A picture of `size` (width, height) for each of the B seeds; `progress` counts steps of pictures.
-
-    Prompt, pad and size are given apart, for `options` may leave them to the run.
-    """
+    """A picture of `scene` for each of the B seeds; `progress` counts steps of pictures."""
     unet, factor = pipeline.unet, pipeline.vae_scale_factor
-    shape = (unet.config.in_channels, size[1] // factor, size[0] // factor)
-    prompt_BTD, negative_BTD = (
-        text_1TD.to(unet.device).expand(len(seeds), -1, -1) for text_1TD in (prompt_1TD, negative_1TD)
-    )
+    width, height = scene.size
+    shape = (unet.config.in_channels, height // factor, width // factor)
     latents_BChw = pipeline(
         features_BF,
-        prompt_embeds=prompt_BTD,
-        negative_prompt_embeds=negative_BTD,
-        uncond=uncond,
+        prompt=scene.prompt.to(unet.device).expand(len(seeds)),
+        negative=scene.negative.to(unet.device).expand(len(seeds)),
+        uncond=scene.uncond,
         pfg_scale=options.pfg_scale,
         guidance_scale=options.guidance_scale,
         num_inference_steps=options.num_inference_steps,
         latents=_noise(seeds, shape).to(unet.device, unet.dtype),
-        width=size[0],
-        height=size[1],
+        width=width,
+        height=height,
         callback_on_step_end=_report_steps(progress, count=len(seeds)),
         output_type="latent",
     ).images

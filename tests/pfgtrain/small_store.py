@@ -30,6 +30,7 @@ from tests.doubles import CheapTagger
 FEATURE_DIM = 12
 BUCKETS = ((32, 48), (48, 32), (64, 16))  # pixels; the tiny base's VAE makes an eighth of them
 SHARES = (0.5, 0.4, 0.1)
+CROP = ("crop_top", "crop_left", "resized_width", "resized_height", "width", "height")
 
 
 def content_of(number: int) -> bytes:
@@ -128,7 +129,7 @@ def build_latents(
             mine = [number for number in numbers if bucket_of(number) == index]
             for first in range(0, len(mine), shard_rows):
                 part = mine[first : first + shard_rows]
-                rows = [{"content_id": content_of(number), "flip": False} for number in part]
+                rows = [latent_row(number) for number in part]
                 latents = np.stack([_stored(number, bucket, kind) for number in part])
                 latents[np.array(part) == spoilt] = np.nan
                 writer.commit(
@@ -139,6 +140,15 @@ def build_latents(
                     writer={},
                 )
     return latent_set
+
+
+def latent_row(number: int) -> dict[str, object]:
+    return {"content_id": content_of(number), "flip": False, **dict(zip(CROP, crop_of(number), strict=True))}
+
+
+def crop_of(number: int) -> tuple[int, ...]:
+    """How an image was cut, in the order of CROP; each has its own."""
+    return (number, 2 * number, 40 + number, 50 + number, 400 + number, 500 + number)
 
 
 def _stored(

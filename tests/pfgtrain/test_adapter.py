@@ -25,6 +25,7 @@ from pfgtrain.adapter import (
     unconditional_pad,
     unconditional_rows,
 )
+from pfgtrain.condition import Condition
 
 FEATURES, TOKENS, WIDTH, POSITIONS = 12, 3, 20, 7  # WIDTH is no block width: the hook picks layers by it
 
@@ -94,7 +95,7 @@ def test_one_concatenation_equals_the_original_patch_of_every_projection(
             return unet(noisy, steps, encoder_hidden_states=text).sample
 
     def concatenated(tokens: Tensor) -> Tensor:
-        return unet(noisy, steps, encoder_hidden_states=append_tokens(text, tokens)).sample
+        return unet(noisy, steps, encoder_hidden_states=append_tokens(said(text), tokens).context).sample
 
     ours, our_gradients = outputs_and_gradients(concatenated)
     theirs, their_gradients = outputs_and_gradients(patched)
@@ -262,6 +263,10 @@ def test_another_ending_is_refused(adapter: PFGLinear, tmp_path: Path) -> None:
         save_adapter(adapter, tmp_path / "weights.bin")
 
 
+def said(context: Tensor) -> Condition:
+    return Condition(context=context)
+
+
 def test_the_eos_pad_is_the_last_text_position_and_the_zeros_pad_is_zero() -> None:
     text = a_tensor(2, POSITIONS, WIDTH, seed=10)
     eos = unconditional_pad(text, num_tokens=TOKENS, uncond="eos")
@@ -275,9 +280,9 @@ def test_a_dropped_row_is_the_unconditional_row_bit_for_bit(adapter: PFGLinear, 
     tokens = adapter(a_tensor(4, FEATURES, seed=13))
     keep = torch.tensor([True, False, True, False])
     rows = conditional_rows(
-        prompt, tokens, empty_1TD=empty, keep_text_B=keep, keep_tokens_B=keep, uncond=uncond
-    )
-    dropped = unconditional_rows(empty, num_tokens=TOKENS, uncond=uncond)[0]
+        said(prompt), tokens, empty=said(empty), keep_text_B=keep, keep_tokens_B=keep, uncond=uncond
+    ).context
+    dropped = unconditional_rows(said(empty), num_tokens=TOKENS, uncond=uncond).context[0]
     assert rows.shape == (4, POSITIONS + TOKENS, WIDTH)
     for row, kept in enumerate(keep.tolist()):
         whole = torch.cat([prompt[0], tokens[row]])
@@ -289,7 +294,7 @@ def test_a_dropped_row_sends_no_gradient_to_its_tokens() -> None:
     text = a_tensor(1, POSITIONS, WIDTH, seed=15)
     keep = torch.tensor([True, False])
     both = {"keep_text_B": keep, "keep_tokens_B": keep}
-    conditional_rows(text, tokens, empty_1TD=text, **both, uncond="eos").sum().backward()
+    conditional_rows(said(text), tokens, empty=said(text), **both, uncond="eos").context.sum().backward()
     assert tokens.grad is not None
     assert torch.equal(tokens.grad[0], torch.ones(TOKENS, WIDTH))
     assert torch.equal(tokens.grad[1], torch.zeros(TOKENS, WIDTH))
@@ -300,15 +305,16 @@ def test_text_and_tokens_can_be_left_out_apart(adapter: PFGLinear, uncond: Uncon
     texts, empty = a_tensor(3, POSITIONS, WIDTH, seed=16), a_tensor(1, POSITIONS, WIDTH, seed=17)
     tokens = adapter(a_tensor(3, FEATURES, seed=18))
     rows = conditional_rows(
-        texts,
+        said(texts),
         tokens,
-        empty_1TD=empty,
+        empty=said(empty),
         keep_text_B=torch.tensor([True, True, False]),
         keep_tokens_B=torch.tensor([True, False, True]),
         uncond=uncond,
-    )
+    ).context
     assert torch.equal(rows[0], torch.cat([texts[0], tokens[0]]))
-    assert torch.equal(rows[1:2], unconditional_rows(texts[1:2], num_tokens=TOKENS, uncond=uncond))
+    dropped = unconditional_rows(said(texts[1:2]), num_tokens=TOKENS, uncond=uncond)
+    assert torch.equal(rows[1:2], dropped.context)
     assert torch.equal(rows[2], torch.cat([empty[0], tokens[2]]))
 
 
@@ -316,6 +322,6 @@ def test_without_an_adapter_a_row_is_its_text_alone() -> None:
     texts, empty = a_tensor(2, POSITIONS, WIDTH, seed=16), a_tensor(1, POSITIONS, WIDTH, seed=17)
     keep = torch.tensor([True, False])
     rows = conditional_rows(
-        texts, None, empty_1TD=empty, keep_text_B=keep, keep_tokens_B=keep, uncond="zeros"
-    )
+        said(texts), None, empty=said(empty), keep_text_B=keep, keep_tokens_B=keep, uncond="zeros"
+    ).context
     assert torch.equal(rows, torch.stack([texts[0], empty[0]]))

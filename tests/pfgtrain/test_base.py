@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_a_base_knows_what_it_is_before_any_weight_is_read(folder: Path) -> None
     base = Base.load(str(folder))
     assert base.folder == folder
     assert base.revision is None
-    assert (base.family, base.cross_attention_dim, base.latent_channels) == ("sd1", WIDTH, 4)
+    assert (base.family.facts.name, base.cross_attention_dim, base.latent_channels) == ("sd1", WIDTH, 4)
     assert base.prediction_type == "epsilon"
     assert not base.untrained
 
@@ -53,7 +54,7 @@ def test_every_part_loads_from_the_folder_in_eval_mode(folder: Path) -> None:
 
 
 def test_the_unet_takes_the_dtype_asked_for_and_vae_and_text_encoder_stay_float32(folder: Path) -> None:
-    base = Base.load(str(folder), dtype=torch.bfloat16)
+    base = replace(Base.load(str(folder)), dtype=torch.bfloat16)
     assert base.load_unet().dtype == torch.bfloat16
     assert base.load_unet(dtype=torch.float32).dtype == torch.float32
     assert base.load_vae().dtype == base.load_text_encoder().dtype == torch.float32
@@ -61,7 +62,7 @@ def test_the_unet_takes_the_dtype_asked_for_and_vae_and_text_encoder_stay_float3
 
 def test_linear_projections_make_it_sd2_whatever_its_width(tmp_path: Path) -> None:
     base = Base.load(str(build_tiny_base(tmp_path / "sd2", prediction_type="v_prediction", linear=True)))
-    assert (base.family, base.prediction_type) == ("sd2", "v_prediction")
+    assert (base.family.facts.name, base.prediction_type) == ("sd2", "v_prediction")
 
 
 def test_prediction_type_overrules_the_scheduler_for_training_and_for_sampling(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pfgdata.errors import RunError
@@ -17,6 +18,7 @@ from tests.pfgtrain.small_store import (
     build_latents,
     build_store,
     content_of,
+    crop_of,
     feature_of,
     latent_of,
 )
@@ -40,11 +42,16 @@ def batches_of(
     )
 
 
+def number_of(feature: npt.NDArray[np.float16]) -> int:
+    (number,) = [n for n in NUMBERS if np.array_equal(feature_of(n), feature)]
+    return number
+
+
 def numbers_of(batch: Batch) -> list[int]:
     """Which images the real rows of a batch are, by their features; latents must agree."""
     found = []
     for latent, feature, weight in zip(batch.latents, batch.features, batch.weights, strict=True):
-        (number,) = [n for n in NUMBERS if np.array_equal(feature_of(n), feature)]
+        number = number_of(feature)
         assert np.array_equal(latent, latent_of(number, BUCKETS[bucket_of(number)]))
         if weight:
             found.append(number)
@@ -169,3 +176,17 @@ def test_a_plan_of_600_000_images_drops_and_repeats_nothing() -> None:
     real = plan.rows[plan.weights > 0]
     assert np.array_equal(np.sort(real), np.arange(600_000))
     assert (bucket[plan.rows] == bucket[plan.rows[:, :1]]).all()
+
+
+def test_a_batch_says_how_its_images_were_cut_where_that_is_asked_for(tmp_path: Path) -> None:
+    batches = batches_of(tmp_path / "feats")
+    asked = batches.with_crops()
+    for index in range(batches.per_epoch):
+        plain, told = batches.read(index, part=ALL), asked.read(index, part=slice(1, 3))
+        assert plain.crops is None
+        assert told.crops is not None
+        assert [tuple(row) for row in told.crops] == [
+            crop_of(number_of(feature)) for feature in told.features
+        ]
+        assert told.part(slice(0, 1)).crops is not None
+        assert np.array_equal(plain.latents[1:3], told.latents)

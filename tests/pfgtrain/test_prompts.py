@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from pfgdata.records import NoProgress
 from pfgtrain.base import Base
-from pfgtrain.prompts import encode, encode_prompts
+from pfgtrain.base.prompts import encode, encode_prompts
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base, tiny_text_encoder, tiny_tokenizer
 
 
@@ -28,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 def test_texts_of_any_length_take_all_positions_in_float32(base: Base) -> None:
-    embeddings = encode_prompts(base, ["", "a cat", "x" * 200])
+    embeddings = encode_prompts(base, ["", "a cat", "x" * 200]).context
     assert embeddings.shape == (3, 77, WIDTH)
     assert embeddings.dtype == torch.float32
     assert not embeddings.requires_grad
@@ -37,7 +37,7 @@ def test_texts_of_any_length_take_all_positions_in_float32(base: Base) -> None:
 
 def test_an_embedding_does_not_depend_on_the_texts_beside_it(base: Base) -> None:
     alone, beside = encode_prompts(base, ["a cat"]), encode_prompts(base, ["", "a cat", "a dog"])
-    assert torch.equal(alone[0], beside[1])
+    assert torch.equal(alone.context[0], beside.context[1])
 
 
 def test_embeddings_are_those_of_the_diffusers_pipeline(base: Base) -> None:
@@ -54,7 +54,7 @@ def test_embeddings_are_those_of_the_diffusers_pipeline(base: Base) -> None:
     prompt, negative = "illustration of *", "blurry"
     with torch.no_grad():
         theirs = pipeline.encode_prompt(prompt, "cpu", 1, True, negative)
-    ours = encode_prompts(base, [prompt, negative])
+    ours = encode_prompts(base, [prompt, negative]).context
     torch.testing.assert_close(ours[0], theirs[0][0])
     torch.testing.assert_close(ours[1], theirs[1][0])
 

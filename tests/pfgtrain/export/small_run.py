@@ -59,7 +59,7 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
         "base_name": base.name,
         "base_revision": base.revision,
         "base_fingerprint": base.fingerprint,
-        "base_family": base.family,
+        "base_family": base.family.facts.name,
         "latents_id": "x",
         "vae_digest": state_digest(base.load_vae().state_dict()),
         "scaling_factor": base.scaling_factor,

@@ -185,7 +185,7 @@ def test_a_diffusers_folder_loads_in_plain_diffusers_and_is_a_base_with_the_runs
     assert picture.size == (64, 64)
     again = Base.load(str(folder))
     record = RunRecord.read(run)
-    assert (again.family, again.prediction_type) == ("sd2", "v_prediction")
+    assert (again.family.facts.name, again.prediction_type) == ("sd2", "v_prediction")
     assert state_digest(again.load_vae().state_dict()) == record.vae_digest
     adapter = load_adapter(folder / "adapter" / "adapter.safetensors", cross_attention_dim=WIDTH)
     assert (adapter.kind, adapter.num_tokens) == (kind, TOKENS)

@@ -17,6 +17,7 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import save_file
 
 from pfgdata.errors import ModelError
+from pfgtrain.base import family_named
 from pfgtrain.export.ldm import text_encoder_to_ldm, unet_to_ldm, vae_to_ldm
 from pfgtrain.export.ldm_config import ldm_config, yaml_text
 from tests.pfgtrain.export.small_model import build_whole_base, text_encoder, whole_vae
@@ -67,7 +68,7 @@ def test_a_whole_pipeline_comes_back_from_one_file_bit_for_bit(base: Path, tmp_p
     state = {
         **unet_to_ldm(pipeline.unet.state_dict(), config=pipeline.unet.config),
         **vae_to_ldm(pipeline.vae.state_dict(), config=pipeline.vae.config),
-        **text_encoder_to_ldm(pipeline.text_encoder.state_dict(), family="sd2" if is_sd2 else "sd1"),
+        **text_encoder_to_ldm(pipeline.text_encoder.state_dict(), layout="openclip" if is_sd2 else "clip"),
     }
     save_file(state, tmp_path / "all.safetensors")
     back = StableDiffusionPipeline.from_single_file(
@@ -114,7 +115,7 @@ def test_the_real_vae_has_248_places() -> None:
 
 def test_heads_of_an_sd2_text_encoder_are_merged_as_openclip_has_them() -> None:
     state = text_encoder(act="gelu").state_dict()
-    mapped = text_encoder_to_ldm(state, family="sd2")
+    mapped = text_encoder_to_ldm(state, layout="openclip")
     merged = mapped["cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight"]
     names = [f"encoder.layers.1.self_attn.{part}_proj.weight" for part in "qkv"]
     assert torch.equal(merged, torch.cat([state[name] for name in names]))
@@ -124,7 +125,9 @@ def test_the_keys_of_older_transformers_give_the_same_file() -> None:
     state = text_encoder(act="quick_gelu").state_dict()
     older = {f"text_model.{key}": tensor for key, tensor in state.items()}
     older["text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    assert text_encoder_to_ldm(older, family="sd1").keys() == text_encoder_to_ldm(state, family="sd1").keys()
+    assert (
+        text_encoder_to_ldm(older, layout="clip").keys() == text_encoder_to_ldm(state, layout="clip").keys()
+    )
 
 
 def test_a_weight_without_a_place_is_named() -> None:
@@ -135,7 +138,7 @@ def test_a_weight_without_a_place_is_named() -> None:
     ):
         vae_to_ldm(state, config=vae.config)
     with pytest.raises(ModelError, match=r"layers\.23\..* and 15 more of the text encoder"):
-        text_encoder_to_ldm(text.state_dict(), family="sd2")
+        text_encoder_to_ldm(text.state_dict(), layout="openclip")
 
 
 def test_a_vae_without_the_convolution_that_ldm_needs_is_refused() -> None:
@@ -157,7 +160,7 @@ def test_the_yaml_beside_a_checkpoint_says_what_the_configs_said(family: Any, tm
         unet=unet,
         vae=VAE,
         scheduler={"beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000},
-        family=family,
+        text_encoder=family_named(family).ldm.text_config,
         prediction_type="v_prediction",
         scaling_factor=0.13,
     )

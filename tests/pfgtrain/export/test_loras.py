@@ -65,4 +65,4 @@ def test_kohyas_file_tells_a1111_what_it_asks(base: Base, tmp_path: Path) -> Non
         assert file.get_tensor(f"{layer}.lora_down.weight").shape == (4, 16)
         header = file.metadata()
     assert (header["ss_network_dim"], header["ss_network_alpha"]) == ("4", "2.0")
-    assert header["ss_v2"] == str(base.family == "sd2")
+    assert header["ss_v2"] == str(base.family.facts.name == "sd2")

@@ -11,11 +11,11 @@ import torch
 from diffusers import DDPMScheduler
 
 from pfgtrain.base import Base
+from pfgtrain.base.prompts import encode_prompts
 from pfgtrain.batches import Batches, join
 from pfgtrain.fit import FitData
 from pfgtrain.fit.data import sets_of
 from pfgtrain.objective import Dropout, draw
-from pfgtrain.prompts import encode_prompts
 from tests.pfgtrain.fit.test_trainer import NUMBERS, STILL, make_trainer
 from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
@@ -38,10 +38,10 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     chance = draw(
         seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=Dropout(both=0.5)
     )
-    prompt, empty = encode_prompts(base, ["a cat", ""]).split(1)
+    prompt, empty = encode_prompts(base, ["a cat", ""]).context.split(1)
     with torch.no_grad():
-        assert trainer.trainee.adapter is not None
-        tokens = trainer.trainee.adapter(torch.from_numpy(batch.features).float())
+        assert trainer.model.adapter is not None
+        tokens = trainer.model.adapter(torch.from_numpy(batch.features).float())
     pad = empty[:, -1:].expand(1, 2, -1) if uncond == "eos" else torch.zeros(1, 2, tokens.shape[2])
     context = torch.cat(
         [
@@ -83,7 +83,7 @@ def test_of_moments_a_draw_is_trained_on(tmp_path: Path) -> None:
     latents = (mean + (0.5 * logvar).exp() * chance.posterior_BChw) * 0.18215
     scheduler = DDPMScheduler.from_pretrained(base.folder / "scheduler")
     noisy = scheduler.add_noise(latents, chance.noise_BChw, chance.timesteps_B)
-    empty = encode_prompts(base, [""])
+    empty = encode_prompts(base, [""]).context
     context = torch.cat([empty, torch.zeros(1, 2, empty.shape[2])], dim=1).expand(4, -1, -1)
     with torch.no_grad():
         answer = base.load_unet()(noisy, chance.timesteps_B, encoder_hidden_states=context).sample
@@ -121,11 +121,11 @@ def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
         chance = draw(
             seed=0, index=batch.index, shape=batch.latents.shape, num_timesteps=1000, dropout=dropout
         )
-        texts = encode_prompts(base, batch.texts, text_layer=1).split(1)
-        (empty,) = encode_prompts(base, [""], text_layer=1).split(1)
-        assert trainer.trainee.adapter is not None
+        texts = encode_prompts(base, batch.texts, text_layer=1).context.split(1)
+        (empty,) = encode_prompts(base, [""], text_layer=1).context.split(1)
+        assert trainer.model.adapter is not None
         with torch.no_grad():
-            tokens = trainer.trainee.adapter(torch.from_numpy(batch.features).float())
+            tokens = trainer.model.adapter(torch.from_numpy(batch.features).float())
         rows = []
         for text, own, keep_text, keep_tokens in zip(
             texts, tokens, chance.keep_text_B.tolist(), chance.keep_tokens_B.tolist(), strict=True

@@ -125,7 +125,7 @@ def test_frozen_parts_are_held_in_the_mixed_dtype_and_what_learns_in_float32(
     reader, latent_set = batches
     config = replace(STILL, train="adapter", mixed_precision="bf16", adapter_learning_rate=1e-3)
     trainer = make_trainer(base, latent_set, config)
-    trainee = trainer.trainee
+    trainee = trainer.model
     assert trainee.unet.dtype == torch.bfloat16
     assert isinstance(trainee.adapter, PFGLinear)
     assert trainee.adapter.dtype == torch.float32
@@ -140,7 +140,7 @@ def test_of_a_unet_that_learns_in_part_the_frozen_layers_are_held_in_the_mixed_d
     base: Base, batches: tuple[Batches, LatentSet]
 ) -> None:
     config = replace(STILL, unet_blocks="cross_attention", mixed_precision="bf16")
-    unet = make_trainer(base, batches[1], config).trainee.unet
+    unet = make_trainer(base, batches[1], config).model.unet
     for name, parameter in unet.named_parameters():
         learns = ".attn2." in name
         half = not learns and "norm" not in name
@@ -152,7 +152,7 @@ def test_a_lora_begins_from_the_seed_as_nothing(base: Base, batches: tuple[Batch
     starts = []
     for seed in (1, 1, 2):
         config = replace(STILL, train="lora", r=2, seed=seed)
-        starts.append(lora_parameters(make_trainer(base, batches[1], config).trainee.unet))
+        starts.append(lora_parameters(make_trainer(base, batches[1], config).model.unet))
     ours, again, other = starts
     assert all(torch.equal(ours[name], again[name]) for name in ours)
     assert not any(torch.equal(ours[name], other[name]) for name in ours if name.endswith("lora_A.weight"))
@@ -176,7 +176,7 @@ def test_gradient_checkpointing_is_really_on(base: Base, batches: tuple[Batches,
     for flag in (False, True):
         trainer = make_trainer(base, latent_set, replace(STILL, gradient_checkpointing=flag))
         seen: list[int] = []
-        trainer.trainee.unet.down_blocks[0].resnets[0].register_forward_pre_hook(
+        trainer.model.unet.down_blocks[0].resnets[0].register_forward_pre_hook(
             lambda *_, seen=seen: seen.append(1)
         )
         trainer.step(epoch(reader)[:1])

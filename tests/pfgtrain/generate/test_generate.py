@@ -136,8 +136,8 @@ def test_generates_unconditional_row_is_the_row_that_training_drops_to(
     def training(keep: bool) -> Tensor:
         keep_B = torch.full((2,), keep)
         return conditional_rows(
-            prompt, tokens, empty_1TD=empty, keep_text_B=keep_B, keep_tokens_B=keep_B, uncond=uncond
-        )
+            prompt, tokens, empty=empty, keep_text_B=keep_B, keep_tokens_B=keep_B, uncond=uncond
+        ).context
 
     assert seen.shape == (4, 77 + TOKENS, WIDTH)
     assert torch.equal(seen[:2], training(keep=False))
@@ -150,7 +150,7 @@ def test_pfg_scale_multiplies_the_tokens_and_the_negative_prompt_leads_the_uncon
     features = torch.ones(2, 768)
     seen = contexts_of(model, with_(pfg_scale=0.5, negative_prompt="blurry"), features)
     torch.testing.assert_close(seen[2:, 77:], model.pipeline.adapter(features) * 0.5)
-    assert torch.equal(seen[0, :77], model.texts("blurry", progress=NoProgress())[0][0])
+    assert torch.equal(seen[0, :77], model.texts("blurry", progress=NoProgress())[0].context[0])
 
 
 def test_without_pfg_the_tokens_are_left_out_on_both_sides(model: PFGModel) -> None:

@@ -18,9 +18,9 @@ from pfgdata.records import NoProgress
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.base import Base
+from pfgtrain.base.prompts import encode_prompts
 from pfgtrain.checkpoint import CheckpointState, RunRecord, save_checkpoint
 from pfgtrain.generate import GenerateOptions, generate, load_run
-from pfgtrain.prompts import encode_prompts
 from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
@@ -42,7 +42,7 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
             "feature_dim": 768,
             "base_name": base.name,
             "base_revision": None,
-            "base_family": base.family,
+            "base_family": base.family.facts.name,
             "base_fingerprint": base.fingerprint,
             "latents_id": "x",
             "vae_digest": state_digest(base.load_vae().state_dict()),
@@ -115,8 +115,8 @@ def test_a_run_s_text_layer_is_read(make_run: Callable[..., Path], base: Base) -
     tagger = CheapTagger()
     model = load_run(make_run(tagger=tagger, text_layer=1), tagger=tagger, device="cpu")
     (ours,) = model.texts("a cat", progress=NoProgress())
-    assert torch.equal(ours, encode_prompts(base, ["a cat"], text_layer=1))
-    assert not torch.equal(ours, encode_prompts(base, ["a cat"]))
+    assert torch.equal(ours.context, encode_prompts(base, ["a cat"], text_layer=1).context)
+    assert not torch.equal(ours.context, encode_prompts(base, ["a cat"]).context)
 
 
 def test_a_run_of_another_tagger_or_recipe_is_refused_naming_both(make_run: Callable[..., Path]) -> None:

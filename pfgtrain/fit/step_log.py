@@ -18,12 +18,12 @@ from pfgtrain.checkpoint import append_metrics, newest_is
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.trainer import Outcome, Trainer
 
-__all__ = ["Ledger", "not_finite"]
+__all__ = ["StepLog", "not_finite"]
 
 _NAMED = 4  # images of a skipped step that are named on screen; metrics.jsonl has all
 
 
-class Ledger:
+class StepLog:
     """The steps of one part of a run, those looked at and those not yet."""
 
     def __init__(

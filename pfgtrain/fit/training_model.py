@@ -3,8 +3,7 @@
 What learns stays float32; frozen layers are held in `mixed_precision`'s dtype. The UNet is in train mode,
 without which diffusers ignores gradient checkpointing.
 
-Shapes: B rows, F feature width, K tokens, D context width, T text positions, C latent channels, h w latent
-sides.
+Shapes: B rows, F feature width, K tokens, D context width, C latent channels, h w latent sides.
 """
 
 from __future__ import annotations
@@ -16,51 +15,54 @@ from torch import Tensor, nn
 
 from pfgdata.errors import RunError
 from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, Uncond, conditional_rows
-from pfgtrain.base import Base
+from pfgtrain.base import Base, Family
 from pfgtrain.checkpoint import ADAPTER_FILE, LORA_FILE, UNET_FILE
+from pfgtrain.condition import Condition
 from pfgtrain.config import FitConfig
 from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
 from pfgtrain.objective import seed_of
 from pfgtrain.optim import Part
 
-__all__ = ["Trainee", "build_trainee", "frozen_dtype", "what_learns"]
+__all__ = ["TrainingModel", "build_training_model", "frozen_dtype", "what_learns"]
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Trainee(nn.Module):
+class TrainingModel(nn.Module):
     """UNet and adapter as one module, so that gradients of both are reduced together."""
 
-    def __init__(self, unet: Any, adapter: PFGAdapter | None, *, empty_1TD: Tensor, uncond: Uncond) -> None:
+    def __init__(
+        self, unet: Any, adapter: PFGAdapter | None, *, family: Family, empty: Condition, uncond: Uncond
+    ) -> None:
+        """`empty` is the empty text's one row, on the device already."""
         super().__init__()
         self.unet = unet
         self.adapter = adapter
+        self.family = family
+        self.empty = empty
         self.uncond: Uncond = uncond
-        self.empty_1TD: Tensor
-        self.register_buffer("empty_1TD", empty_1TD, persistent=False)
 
     def forward(
         self,
         noisy_BChw: Tensor,
         timesteps_B: Tensor,
-        text_BTD: Tensor,
+        text: Condition,
         features_BF: Tensor,
         keep_text_B: Tensor,
         keep_tokens_B: Tensor,
     ) -> Tensor:
         """The UNet's answer [B, C, h, w]; what a row does not keep is as on generate's unconditional side."""
-        context_BCD = conditional_rows(
-            text_BTD,
+        condition = conditional_rows(
+            text,
             self.adapter(features_BF) if self.adapter else None,
-            empty_1TD=self.empty_1TD,
+            empty=self.empty,
             keep_text_B=keep_text_B,
             keep_tokens_B=keep_tokens_B,
             uncond=self.uncond,
         )
         dtype = self.unet.conv_in.weight.dtype
-        return self.unet(
-            noisy_BChw.to(dtype), timesteps_B, encoder_hidden_states=context_BCD.to(dtype)
-        ).sample
+        told = self.family.unet_arguments(condition.to(dtype=dtype))
+        return self.unet(noisy_BChw.to(dtype), timesteps_B, **told).sample
 
 
 def frozen_dtype(config: FitConfig) -> torch.dtype:
@@ -68,22 +70,22 @@ def frozen_dtype(config: FitConfig) -> torch.dtype:
     return _DTYPES[config.mixed_precision]
 
 
-def build_trainee(
+def build_training_model(
     base: Base,
     config: FitConfig,
     *,
     feature_dim: int,
     standardization: tuple[Tensor, Tensor] | None,
-    empty_1TD: Tensor,
-) -> tuple[Trainee, list[Part]]:
+    empty: Condition,
+) -> tuple[TrainingModel, list[Part]]:
     """The models on the base's device, the fresh parts from the seed, and what of them learns."""
     unet = base.load_unet(dtype=torch.float32 if config.train == "unet" else frozen_dtype(config))
     adapter, parts = what_learns(unet, base, config, feature_dim=feature_dim, standardization=standardization)
     unet.train()
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    trainee = Trainee(unet, adapter, empty_1TD=empty_1TD.to(base.device), uncond=config.uncond)
-    return trainee, parts
+    model = TrainingModel(unet, adapter, family=base.family, empty=empty, uncond=config.uncond)
+    return model, parts
 
 
 def what_learns(

@@ -1,0 +1,70 @@
+"""What a family of bases does: its text models, what its UNet and its pipeline are told, its names elsewhere.
+
+One object a family; which one a folder is of is found once, when a base is loaded. What a family is, is a
+`FamilyFacts` of `pfgdata.hub`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from pfgdata.hub import FamilyFacts
+from pfgtrain.base.configs import PredictionType
+from pfgtrain.base.prompts import TextModels
+from pfgtrain.condition import Condition
+
+__all__ = ["Family", "HasParts", "LdmFacts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LdmFacts:
+    """How programs beside diffusers name and read a model of the family."""
+
+    text_layout: Literal["clip", "openclip"]  # whose names its text encoder's weights have in one file
+    text_config: Mapping[str, Any]  # `cond_stage_config` of a .yaml beside it
+    architectures: Mapping[PredictionType, str]  # in Stability's ModelSpec
+    kohya_version: str  # `ss_base_model_version` of a LoRA
+    is_v2: bool  # its `ss_v2`: A1111 takes a LoRA for SD2 only where it is true
+    has_clip_skip: bool  # whether A1111 can read another layer of its text encoder
+
+
+class HasParts(Protocol):
+    """What loads the parts of a folder: a `pfgtrain.base.Base`."""
+
+    def load_tokenizer(self) -> Any:
+        """A CLIPTokenizer."""
+
+    def load_text_encoder(self, *, dtype: torch.dtype = torch.float32) -> Any:
+        """A CLIPTextModel."""
+
+
+class Family(Protocol):
+    """SD1, SD2: whoever trains or draws asks this, and never which family it is."""
+
+    @property
+    def facts(self) -> FamilyFacts:
+        """What the family is."""
+
+    @property
+    def ldm(self) -> LdmFacts:
+        """Its names elsewhere."""
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether the diffusers folder is of it, by its configs. Raises ModelError for a damaged one."""
+
+    def load_text(self, parts: HasParts, *, dtype: torch.dtype) -> TextModels:
+        """The tokenizers and text encoders."""
+
+    def unet_arguments(self, condition: Condition) -> dict[str, Any]:
+        """What the UNet is called with beside the latents and the timesteps."""
+
+    def pipeline(self) -> tuple[Any, dict[str, Any]]:
+        """diffusers' class that draws, and what it is made with beside UNet, VAE and scheduler."""
+
+    def pipeline_arguments(self, prompt: Condition, negative: Condition) -> dict[str, Any]:
+        """What that class is called with for these, a row each for each picture."""
