@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from pfgdata.ingest.room import PixelRoom
+from pfgdata.corpus.watch import PixelRoom
 
 
 def most_at_once(sizes: list[int]) -> int:
@@ -15,7 +15,7 @@ def most_at_once(sizes: list[int]) -> int:
 
     def work(pixels: int) -> None:
         nonlocal taken, most
-        with room.room_for(pixels, patience=10):
+        with room.room_for(pixels, timeout=10):
             with lock:
                 taken += pixels
                 most = max(most, taken)
@@ -38,11 +38,11 @@ def test_one_image_always_has_room_and_then_alone() -> None:
 
 def test_small_images_wait_for_nobody() -> None:
     room = PixelRoom(100, small=10)
-    with room.room_for(100, patience=10), room.room_for(10, patience=0):
+    with room.room_for(100, timeout=10), room.room_for(10, timeout=0):
         pass
 
 
-def test_who_never_leaves_stops_the_others_for_their_patience_only() -> None:
+def test_who_never_leaves_stops_the_others_for_the_timeout_only() -> None:
     room = PixelRoom(100, small=10)
-    with room.room_for(100, patience=10), room.room_for(100, patience=0.01):
+    with room.room_for(100, timeout=10), room.room_for(100, timeout=0.01):
         pass
