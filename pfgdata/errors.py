@@ -89,9 +89,10 @@ class VocabularyError(ModelError):
 
 
 class ImageError(PfgError):
-    """One image cannot be used; `kind` is what its failure row says."""
+    """One image cannot be used; `kind` is what its failure row says, `file` names it where it is known."""
 
     kind: str
+    file: str | None = None
 
 
 class ContentError(ImageError):

@@ -21,6 +21,7 @@ __all__ = [
     "NoProgress",
     "Progress",
     "Selection",
+    "StoredImage",
     "TaggerIdentity",
     "content_id",
     "during",
@@ -58,9 +59,14 @@ class ImageKey:
         """The sort key of the stable order: root, whole relative path, member (none comes first)."""
         return (self.root.encode(), self.path, self.member or b"")
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
+        """What it is called below its root, as text."""
         inside = f"!{shown(self.member)}" if self.member is not None else ""
-        return f"{self.root}/{shown(self.path)}{inside}"
+        return f"{shown(self.path)}{inside}"
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,23 @@ class Found:
     key: ImageKey
     size: int  # bytes
     mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image of a store, unread: its bytes are in any of the files `keys` or in none, its content decides.
+
+    `size` is in bytes; `width` and `height` are in pixels, as it was at its ingest.
+    """
+
+    content_id: bytes
+    keys: tuple[ImageKey, ...]  # at least one; the latest row's first
+    size: int
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return str(self.keys[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

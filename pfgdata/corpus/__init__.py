@@ -1,7 +1,8 @@
 """What there is to ingest, and its bytes: inputs walked in the stable order, images read safely and ahead.
 
 Paths are bytes here, as the file system has them. Folders, lists, archives and single images all become
-segments; a walk of any yields `Found` in the stable order, and `read` takes any of their keys.
+segments; a walk of any yields `Found` in the stable order, and `read` takes any of their keys. `read_image`
+gives the pixels of a row of a store, or of a file.
 """
 
 from __future__ import annotations
@@ -10,22 +11,27 @@ from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
 from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.isolated import Isolated
 from pfgdata.corpus.names import archive_kind
-from pfgdata.corpus.pool import OrderedPool, Patience, background, ordered_pool
+from pfgdata.corpus.pixels import ReadImage, read_image, read_images
+from pfgdata.corpus.pool import OrderedPool, Timeout, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, file_time, read
 from pfgdata.corpus.segments import Segment, WalkOptions
 from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_caption
+from pfgdata.corpus.watch import IMAGE_SECONDS, Watch, too_long
 
 __all__ = [
+    "IMAGE_SECONDS",
     "MAX_BYTES",
     "Chunk",
     "Isolated",
     "OrderedPool",
-    "Patience",
+    "ReadImage",
     "ReadResult",
     "Segment",
     "Sidecars",
+    "Timeout",
     "WalkCounts",
     "WalkOptions",
+    "Watch",
     "archive_kind",
     "background",
     "caption_text",
@@ -35,6 +41,9 @@ __all__ = [
     "plan_segments",
     "read",
     "read_caption",
+    "read_image",
+    "read_images",
+    "too_long",
     "walk",
     "walk_chunks",
 ]

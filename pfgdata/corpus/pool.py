@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from pfgdata.errors import ConfigError
 
-__all__ = ["OrderedPool", "Patience", "background", "ordered_pool"]
+__all__ = ["OrderedPool", "Timeout", "background", "ordered_pool"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ _SLICE = 0.1  # seconds a waiting consumer sleeps at most before it looks for ov
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience(Generic[T, R]):
+class Timeout(Generic[T, R]):
     """How many seconds the work on one item may take, as of now, and what stands in its place after that.
 
     Only those count in which the consumer waits: a process that was stopped (Ctrl-Z) ages no work.
@@ -74,7 +74,7 @@ class OrderedPool(Generic[T, R]):
     """An iterator over `work(item)` for each of `items`, in their order, computed by `threads` threads.
 
     At most `ahead` items are taken and not yet yielded, which bounds memory; `items` is advanced in the
-    thread that iterates. An exception of `work` or `items` comes out in its turn. With `patience`, work
+    thread that iterates. An exception of `work` or `items` comes out in its turn. With `timeout`, work
     that takes longer is left behind: its thread is replaced and counted in `abandoned`, and the iteration
     goes on. `close` it, or use it as a context.
     """
@@ -86,10 +86,10 @@ class OrderedPool(Generic[T, R]):
         *,
         threads: int,
         ahead: int,
-        patience: Patience[T, R] | None = None,
+        timeout: Timeout[T, R] | None = None,
     ) -> None:
         self.abandoned = 0
-        self._items, self._work, self._patience = iter(items), work, patience
+        self._items, self._work, self._timeout = iter(items), work, timeout
         self._ahead, self._exhausted = ahead, False
         self._queue: SimpleQueue[_Slot[T, R] | None] = SimpleQueue()
         self._pending: deque[_Slot[T, R]] = deque()
@@ -123,7 +123,7 @@ class OrderedPool(Generic[T, R]):
             self._cancelled = True
 
     def close(self) -> None:
-        """End the iteration and the threads, waiting for what has begun; with patience at most 5 s for each.
+        """End the iteration and the threads, waiting for what has begun; with a timeout at most 5 s for each.
 
         Any thread may call it, also while another one iterates.
         """
@@ -132,7 +132,7 @@ class OrderedPool(Generic[T, R]):
         for _ in self._workers:
             self._queue.put(None)
         for worker in self._workers:
-            worker.thread.join(_GOODBYE if self._patience else None)
+            worker.thread.join(_GOODBYE if self._timeout else None)
 
     def _start(self) -> None:
         worker: _Worker[T, R] = _Worker()
@@ -199,29 +199,36 @@ class OrderedPool(Generic[T, R]):
         return True
 
     def _abandon_overdue(self) -> None:
-        if self._patience is None:
+        if self._timeout is None:
             return
         for worker in list(self._workers):
             with self._lock:
                 slot = worker.slot
                 worker.waited += _SLICE
-                if slot is None or worker.waited < self._patience.seconds():
+                if slot is None or worker.waited < self._timeout.seconds():
                     continue
                 worker.slot = None
             self._workers.remove(worker)
             self.abandoned += 1
             self._start()
-            slot.result = self._patience.instead(slot.item)
+            slot.result = self._timeout.instead(slot.item)
             slot.ready.release()
 
 
-def ordered_pool(items: Iterable[T], work: Callable[[T], R], *, threads: int, ahead: int) -> Generator[R]:
+def ordered_pool(
+    items: Iterable[T],
+    work: Callable[[T], R],
+    *,
+    threads: int,
+    ahead: int,
+    timeout: Timeout[T, R] | None = None,
+) -> Generator[R]:
     """Yield `work(item)` for each of `items`, in their order, as an `OrderedPool` does.
 
     On an exception, and on closing the generator, what has not begun is cancelled and what has is waited
-    for, so no thread is left behind.
+    for, so no thread is left behind but those that outlast the `timeout`.
     """
-    with OrderedPool(items, work, threads=threads, ahead=ahead) as pool:
+    with OrderedPool(items, work, threads=threads, ahead=ahead, timeout=timeout) as pool:
         yield from pool
 
 

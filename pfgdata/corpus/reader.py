@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from pfgdata.corpus.names import ArchiveKind, archive_kind
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_BYTES", "ReadResult", "file_time", "member_names", "open_plain", "read"]
+__all__ = ["MAX_BYTES", "ReadResult", "file_time", "member_names", "open_plain", "read", "read_file"]
 
 MAX_BYTES = 2 << 30  # 200 megapixels of uncompressed 16-bit RGBA are 1.6 GB
 
@@ -31,6 +31,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_CHANGED = "changed while it was read"
 _INDEXES = IndexCache(members=300_000, archives=256)  # some 75 MB and the names
 
 
@@ -54,18 +55,19 @@ def read(
     wrong with it.
     """
     kind = archive_kind(key.path)
-    try:
-        with open_plain(os.fsencode(location), key.path, follow_links=follow_links) as (file, before):
-            if kind is None and key.member is None:
-                data = _whole(file, before.st_size, max_bytes)
-            else:
-                data = _member(file, before, key.member, kind, max_bytes)
-            after = os.fstat(file.fileno())
-    except OSError as problem:
-        raise AccessError(_reason(problem)) from problem
-    if _version(before) != _version(after) or (key.member is None and len(data) != before.st_size):
-        raise AccessError("changed while it was read")
-    return ReadResult(data=data, size=len(data), mtime_ns=file_time(before))
+
+    def content(file: BinaryIO, state: os.stat_result) -> bytes:
+        if kind is None and key.member is None:
+            return _whole(file, state, max_bytes)
+        return _member(file, state, key.member, kind, max_bytes)
+
+    return _read(os.fsencode(location), key.path, content, follow_links=follow_links)
+
+
+def read_file(path: Path) -> ReadResult:
+    """Read a file that a user names, links followed, whatever its name says it is. Raises as `read`."""
+    base, name = os.fsencode(path.parent), os.fsencode(path.name)
+    return _read(base, name, lambda file, state: _whole(file, state, MAX_BYTES), follow_links=True)
 
 
 def file_time(state: os.stat_result) -> int:
@@ -100,10 +102,35 @@ def open_plain(base: bytes, path: bytes, *, follow_links: bool) -> Iterator[tupl
         yield file, state
 
 
-def _whole(file: BinaryIO, size: int, max_bytes: int) -> bytes:
+def _read(
+    base: bytes,
+    path: bytes,
+    content: Callable[[BinaryIO, os.stat_result], bytes],
+    *,
+    follow_links: bool,
+) -> ReadResult:
+    """What `content` gives of the plain file at `path` below `base`. Raises as `read`."""
+    try:
+        with open_plain(base, path, follow_links=follow_links) as (file, before):
+            data = content(file, before)
+            after = os.fstat(file.fileno())
+    except OSError as problem:
+        raise AccessError(_reason(problem)) from problem
+    except MemoryError:
+        raise AccessError("out of memory while reading") from None
+    if _version(before) != _version(after):
+        raise AccessError(_CHANGED)
+    return ReadResult(data=data, size=len(data), mtime_ns=file_time(before))
+
+
+def _whole(file: BinaryIO, state: os.stat_result, max_bytes: int) -> bytes:
+    size = state.st_size
     if size > max_bytes:
         raise ContentError(f"{size:,} bytes, over the limit of {max_bytes:,}")
-    return file.read(size + 1)  # and no more, however fast it grows
+    data = file.read(size + 1)  # and no more, however fast it grows
+    if len(data) != size:
+        raise AccessError(_CHANGED)
+    return data
 
 
 def _member(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.corpus import MAX_BYTES, Chunk, Segment, WalkCounts, archive_kind, walk_chunks
+from pfgdata.corpus import IMAGE_SECONDS, MAX_BYTES, Chunk, Segment, WalkCounts, archive_kind, walk_chunks
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.images import Limits
 from pfgdata.ingest.known import KnownRows
@@ -45,7 +45,7 @@ class IngestOptions:
     limits: Limits = _LIMITS  # an image out of them fails
     max_bytes: int = MAX_BYTES  # of one file or member
     decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
-    image_seconds: float = 60.0  # one image may take to be read and decoded before it fails
+    image_seconds: float = IMAGE_SECONDS  # one image may take to be read and decoded before it fails
     wait: bool = False  # for another process that writes to the store, rather than be refused
 
 

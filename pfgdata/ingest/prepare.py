@@ -14,19 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.corpus import Isolated, ReadResult, Segment, read
+from pfgdata.corpus import Isolated, ReadResult, Segment, Watch, read, too_long
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
-from pfgdata.images import Limits, decode, perceptual_hash, picture_in, pixel_count, square
+from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
 from pfgdata.ingest.plan import IngestOptions, Task
-from pfgdata.ingest.room import PixelRoom
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger
 
 __all__ = ["Halt", "Item", "PixelWork", "Prepared", "Preparer", "Ready", "Square"]
 
 _STUCK_THREADS = 4  # each may hold a core and the pixels of one image until the run ends
-_ROOM, _SMALL = 400_000_000, 25_000_000  # pixels of large images at once: 4 GB at worst; 25 is a large photo
 _ENOUGH = 128  # pixels of the shorter side to take a perceptual hash from
 _FAST_SIDES = 1  # decode="fast" leaves at least the side of the square; at 2 a megapixel is not scaled at all
 # Not the image's fault, and the next would fare no better: the run ends, rather than fail a thousand images.
@@ -118,8 +116,7 @@ class Preparer:
     ) -> None:
         self._segments, self._known, self._pixels, self._options = segments, known, pixels, options
         self._isolated = Isolated(pixels, seconds=options.image_seconds)
-        self._room = PixelRoom(_ROOM, small=_SMALL)
-        self._decoding: set[int] = set()  # ids of tasks
+        self._watch = Watch(seconds=options.image_seconds)
         self.stuck: Callable[[], int] = lambda: 0  # threads left behind so far
 
     def __call__(self, task: Task) -> Prepared:
@@ -127,18 +124,16 @@ class Preparer:
         seconds: dict[str, float] = {}
         return Prepared(self._item(task, seconds), seconds)
 
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """Seconds that one task may take: a process has its own limit, which must come first."""
         seconds = self._options.image_seconds
         return seconds if self.stuck() < _STUCK_THREADS else 2 * seconds + Isolated.START_SECONDS
 
     def overdue(self, task: Task) -> Prepared:
         """What stands for a task whose work did not end in time."""
-        seconds = self._options.image_seconds
-        if id(task) in self._decoding:
-            return Prepared(Failed(task, ContentError.kind, _too_long(seconds)), {"decode": seconds})
-        reason = f"reading took over {seconds:g} s"
-        return Prepared(Failed(task, AccessError.kind, reason), {"read": seconds})
+        seconds, stage = self._options.image_seconds, self._watch.stage(task)
+        kind, timed = (ContentError.kind, "decode") if stage == "decoding" else (AccessError.kind, "read")
+        return Prepared(Failed(task, kind, too_long(stage, seconds)), {timed: seconds})
 
     def close(self) -> None:
         """End the processes, if there are any."""
@@ -153,10 +148,6 @@ class Preparer:
                 advice = f"{_EXHAUSTED[cause.errno]} and run the same again"
                 return Halt(task, PfgError(f"{task.found.key}: {advice}; what was done before it is kept"))
             return Failed(task, problem.kind, str(problem))
-        except MemoryError:
-            return Failed(task, AccessError.kind, "out of memory while decoding")
-        finally:
-            self._decoding.discard(id(task))
 
     def _made(self, task: Task, seconds: dict[str, float]) -> Ready | Copied | Untouched:
         begun = time.perf_counter()
@@ -170,10 +161,8 @@ class Preparer:
             return Untouched(task)
         if stat.content_id in self._known:
             return Copied(task, stat)
-        self._decoding.add(id(task))
         try:
-            pixels = pixel_count(result.data, limits=self._options.limits)
-            with self._room.room_for(pixels, patience=self._options.image_seconds / 2):
+            with self._watch.decoding(task, result.data, limits=self._options.limits):
                 square = self._square(result.data)
         finally:
             seconds["decode"] = time.perf_counter() - read_until
@@ -196,10 +185,6 @@ class Preparer:
         try:
             return self._isolated(data)
         except TimeoutError:
-            raise ContentError(_too_long(self._options.image_seconds)) from None
+            raise ContentError(too_long("decoding", self._options.image_seconds)) from None
         except EOFError:
             raise ContentError("the decoder crashed") from None
-
-
-def _too_long(seconds: float) -> str:
-    return f"decoding took over {seconds:g} s"

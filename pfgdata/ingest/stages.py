@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.corpus import OrderedPool, Patience, background
+from pfgdata.corpus import OrderedPool, Timeout, background
 from pfgdata.errors import ModelError, PfgError
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, Outcome, Scored, Tagged, Untouched
 from pfgdata.ingest.plan import Task
@@ -58,7 +58,7 @@ class Stages:
             preparer,
             threads=threads,
             ahead=2 * batch_size + threads,
-            patience=Patience(seconds=preparer.patience, instead=preparer.overdue),
+            timeout=Timeout(seconds=preparer.timeout, instead=preparer.overdue),
         )
         preparer.stuck = lambda: self._squares.abandoned
         scorer = _Scorer(tagger, batch_size)

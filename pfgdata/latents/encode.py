@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.corpus import MAX_BYTES, ordered_pool, read
-from pfgdata.errors import AccessError, ImageError
-from pfgdata.images import BucketPolicy, CropBox, Limits, bucket_sizes, crop_to_bucket, decode
+from pfgdata.corpus import read_images
+from pfgdata.errors import AccessError, ContentError, ImageError
+from pfgdata.images import BucketPolicy, CropBox, bucket_sizes, crop_to_bucket
 from pfgdata.latents.plan import (
     LatentOptions,
     LatentPlan,
-    Missing,
     latent_identity,
     plan_latents,
     require_work,
 )
-from pfgdata.records import ImageKey, NoProgress, Progress, Selection, content_id
+from pfgdata.records import NoProgress, Progress, Selection, StoredImage
 from pfgdata.store import (
     LATENT_FAILURES_SCHEMA,
     LATENTS_SCHEMA,
@@ -74,16 +73,7 @@ class LatentReport:
         return {**asdict(self), "pending": self.pending}
 
 
-@dataclass(frozen=True, slots=True)
-class _Cropped:
-    """An image ready for the VAE, uint8 [H, W, 3], or the reason why not; `key` is the row read last."""
-
-    item: Missing
-    key: ImageKey
-    pixels: npt.NDArray[np.uint8] | None
-    box: CropBox | None
-    kind: str = ""
-    reason: str = ""
+_Crop = tuple[npt.NDArray[np.uint8], CropBox]  # an image ready for the VAE, uint8 [H, W, 3], and what was cut
 
 
 def encode_latents(
@@ -199,49 +189,47 @@ class _Work:
                 asked = time.monotonic()
         self._commit(size)
 
-    def _batches(self, plan: LatentPlan, index: int, size: tuple[int, int]) -> Generator[list[_Cropped]]:
+    def _batches(
+        self, plan: LatentPlan, index: int, size: tuple[int, int]
+    ) -> Generator[list[tuple[StoredImage, _Crop | ImageError]]]:
         count = self._options.batch_size
         threads = self._options.threads or os.cpu_count() or 1
-        crops = ordered_pool(
+        crops = read_images(
             plan.items(index),
-            lambda item: _crop(item, self._roots, size),
+            lambda image: crop_to_bucket(image.pixels, size),
+            roots=self._roots,
             threads=threads,
             ahead=2 * count + threads,
+            seconds=self._options.image_seconds,
         )
         with closing(crops):
-            batch: list[_Cropped] = []
-            for crop in crops:
-                batch.append(crop)
-                if len(batch) == count:
-                    yield batch
-                    batch = []
-            if batch:
+            while batch := list(islice(crops, count)):
                 yield batch
 
-    def _encode(self, batch: list[_Cropped], size: tuple[int, int]) -> None:
+    def _encode(self, batch: list[tuple[StoredImage, _Crop | ImageError]], size: tuple[int, int]) -> None:
         """Encode a batch, padded to full size; a failed image keeps its slot."""
         pixels = np.zeros((self._options.batch_size, size[1], size[0], 3), np.uint8)
-        for slot, crop in enumerate(batch):
-            if crop.pixels is not None:
-                pixels[slot] = crop.pixels
+        for slot, (_, crop) in enumerate(batch):
+            if not isinstance(crop, ImageError):
+                pixels[slot] = crop[0]
         begun = time.monotonic()
         with np.errstate(over="ignore"):  # an infinite latent is a failure, below
             means = self._vae.encode(pixels)[0].astype(np.float16)
         self._open.encoded += time.monotonic() - begun
-        for slot, crop in enumerate(batch):
-            if crop.pixels is None:
-                self._fail(crop, crop.kind, crop.reason)
+        for slot, (image, crop) in enumerate(batch):
+            if isinstance(crop, ImageError):
+                self._fail(image, crop)
             elif not np.isfinite(means[slot]).all():
-                self._fail(crop, "content", "its latent is not finite in float16")
+                self._fail(image, ContentError("its latent is not finite in float16"))
             else:
                 self._open.latents.append(means[slot])
-                self._open.rows.append(_row(crop))
+                self._open.rows.append(_row(image, crop[1]))
 
-    def _fail(self, crop: _Cropped, kind: str, reason: str) -> None:
-        content = crop.item.content_id
-        self._open.named.append((str(crop.key), kind, reason))
-        if kind != AccessError.kind or (content, reason) not in self._known:  # else each run adds a row
-            self._open.failures.append({"content_id": content, "kind": kind, "reason": reason})
+    def _fail(self, image: StoredImage, problem: ImageError) -> None:
+        kind, reason = problem.kind, str(problem)
+        self._open.named.append((problem.file or str(image), kind, reason))
+        if kind != AccessError.kind or (image.content_id, reason) not in self._known:  # else each run adds it
+            self._open.failures.append({"content_id": image.content_id, "kind": kind, "reason": reason})
 
     def _due(self) -> bool:
         is_old = time.monotonic() - self._open.since >= self._options.shard_seconds
@@ -285,46 +273,16 @@ def _facts(vae: Vae, options: LatentOptions) -> dict[str, Any]:
     }
 
 
-def _crop(item: Missing, roots: Mapping[str, str], size: tuple[int, int]) -> _Cropped:
-    """The image from the first of its files that still has its bytes; of none, the last one's reason."""
-    assert item.keys
-    for key in item.keys:
-        try:
-            # its content decides, below
-            data = read(
-                Path(roots[key.root]), key, max_bytes=max(MAX_BYTES, item.size), follow_links=True
-            ).data
-        except ImageError as problem:  # of the file; the content was read at its ingest
-            failure = _Cropped(item, key, None, None, AccessError.kind, str(problem))
-            continue
-        if content_id(data) == item.content_id:
-            return _crop_of(item, key, data, size)
-        reason = "changed since its ingest; ingest it again"
-        failure = _Cropped(item, key, None, None, AccessError.kind, reason)
-    return failure
-
-
-def _crop_of(item: Missing, key: ImageKey, data: bytes, size: tuple[int, int]) -> _Cropped:
-    try:
-        pixels = decode(data, limits=Limits.of_stored(item.width, item.height)).array
-        return _Cropped(item, key, *crop_to_bucket(pixels, size))
-    except ImageError as problem:
-        return _Cropped(item, key, None, None, problem.kind, str(problem))
-    except MemoryError:
-        return _Cropped(item, key, None, None, AccessError.kind, "out of memory while decoding")
-
-
-def _row(crop: _Cropped) -> dict[str, Any]:
-    assert crop.box is not None
+def _row(image: StoredImage, box: CropBox) -> dict[str, Any]:
     return {
-        "content_id": crop.item.content_id,
+        "content_id": image.content_id,
         "flip": False,
-        "crop_top": crop.box.top,
-        "crop_left": crop.box.left,
-        "resized_width": crop.box.resized_width,
-        "resized_height": crop.box.resized_height,
-        "width": crop.item.width,
-        "height": crop.item.height,
+        "crop_top": box.top,
+        "crop_left": box.left,
+        "resized_width": box.resized_width,
+        "resized_height": box.resized_height,
+        "width": image.width,
+        "height": image.height,
     }
 
 

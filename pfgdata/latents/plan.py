@@ -14,13 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pfgdata.corpus import IMAGE_SECONDS
 from pfgdata.errors import QueryError, StoreError
 from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_buckets
-from pfgdata.records import ImageKey, Selection, ids_as_keys
-from pfgdata.store import KEY_COLUMNS, LatentIdentity, LatentSet, Snapshot, Store, content_ids_of, key_of
+from pfgdata.records import Selection, StoredImage, ids_as_keys
+from pfgdata.store import (
+    IMAGE_COLUMNS,
+    LatentIdentity,
+    LatentSet,
+    Snapshot,
+    Store,
+    content_ids_of,
+    stored_image,
+)
 from pfgdata.vaes import Vae
 
-__all__ = ["LatentOptions", "LatentPlan", "Missing", "latent_identity", "plan_latents", "require_work"]
+__all__ = ["LatentOptions", "LatentPlan", "latent_identity", "plan_latents", "require_work"]
 
 _CHUNK = 8192  # contents turned into Python objects at a time
 
@@ -33,17 +42,7 @@ class LatentOptions:
     threads: int | None = None  # read and decode; None: one for each core
     shard_bytes: int = 256_000_000  # a shard closes at so many bytes of latents ...
     shard_seconds: float = 300.0  # ... or at this age
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """One image to encode: its content, where it may be read, its bytes, and its size in pixels as stored."""
-
-    content_id: bytes
-    keys: tuple[ImageKey, ...]  # of every visible row with this content, latest first
-    size: int
-    width: int
-    height: int
+    image_seconds: float = IMAGE_SECONDS  # one image may take to be read, decoded and cropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class LatentPlan:
     done: int  # contents with a latent in the set
     failed_before: int  # contents that are no usable image for this set
     missing: dict[int, npt.NDArray[np.int64]]
-    table: pa.Table  # key columns, size, width, height, content_id
+    table: pa.Table  # IMAGE_COLUMNS
     starts: npt.NDArray[np.int64]  # [contents + 1]
 
     @property
@@ -67,22 +66,19 @@ class LatentPlan:
         """Images to encode."""
         return sum(len(contents) for contents in self.missing.values())
 
-    def items(self, bucket: int) -> Iterator[Missing]:
+    def items(self, bucket: int) -> Iterator[StoredImage]:
         """The images of `bucket` to encode, in order."""
         contents = self.missing[bucket]
         for first in range(0, len(contents), _CHUNK):
             yield from self._chunk(contents[first : first + _CHUNK])
 
-    def _chunk(self, contents: npt.NDArray[np.int64]) -> Iterator[Missing]:
+    def _chunk(self, contents: npt.NDArray[np.int64]) -> Iterator[StoredImage]:
         counts = self.starts[contents + 1] - self.starts[contents]
         ends = np.cumsum(counts)
         places = np.repeat(self.starts[contents] - (ends - counts), counts) + np.arange(ends[-1])
         rows = self.table.take(pa.array(places)).to_pylist()
         for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
-            mine = rows[end - count : end]
-            keys = tuple(key_of(row) for row in mine)
-            first = mine[0]
-            yield Missing(first["content_id"].bytes, keys, first["size"], first["width"], first["height"])
+            yield stored_image(*rows[end - count : end])
 
 
 def latent_identity(vae: Vae, policy: BucketPolicy) -> LatentIdentity:
@@ -130,7 +126,7 @@ def plan_latents(
 
     Raises StoreError when the selection is of another snapshot.
     """
-    images = snapshot.images([*KEY_COLUMNS, "size", "width", "height", "content_id"])
+    images = snapshot.images(IMAGE_COLUMNS)
     every = ids_as_keys(content_ids_of(images["content_id"]))
     ids = np.unique(every[snapshot.positions(selection)])
     done, failed = ids_as_keys(np.empty((0, 16), np.uint8)), ids_as_keys(np.empty((0, 16), np.uint8))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from pfgdata.store.matching import rows_by_shard
     from pfgdata.store.rows import (
+        IMAGE_COLUMNS,
         KEY_COLUMNS,
         failures_table,
         images_table,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         key_of,
         keys_of,
         stable_order,
+        stored_image,
     )
     from pfgdata.store.shards import ShardMeta, installed_versions
     from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FAILURES_SCHEMA",
     "IMAGES_SCHEMA",
+    "IMAGE_COLUMNS",
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
     "LATENT_FAILURES_SCHEMA",
@@ -76,12 +79,14 @@ __all__ = [
     "require_same_tagger",
     "rows_by_shard",
     "stable_order",
+    "stored_image",
     "verify",
 ]
 
 _LAZY = {
     "FAILURES_SCHEMA": "pfgdata.store.layout",
     "IMAGES_SCHEMA": "pfgdata.store.layout",
+    "IMAGE_COLUMNS": "pfgdata.store.rows",
     "KEY_COLUMNS": "pfgdata.store.rows",
     "LATENTS_SCHEMA": "pfgdata.store.layout",
     "LATENT_FAILURES_SCHEMA": "pfgdata.store.layout",
@@ -120,6 +125,7 @@ _LAZY = {
     "require_same_tagger": "pfgdata.store.identity",
     "rows_by_shard": "pfgdata.store.matching",
     "stable_order": "pfgdata.store.rows",
+    "stored_image": "pfgdata.store.rows",
     "verify": "pfgdata.store.checks",
 }
 

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.records import ImageKey, shown
+from pfgdata.records import ImageKey, StoredImage, shown
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA
 
 __all__ = [
+    "IMAGE_COLUMNS",
     "KEY_COLUMNS",
     "failures_table",
     "images_table",
@@ -23,9 +24,11 @@ __all__ = [
     "key_of",
     "keys_of",
     "stable_order",
+    "stored_image",
 ]
 
 KEY_COLUMNS = ("root", "path", "member", "path_bytes", "member_bytes")
+IMAGE_COLUMNS = (*KEY_COLUMNS, "content_id", "size", "width", "height")  # of a StoredImage
 
 
 def key_columns(key: ImageKey) -> dict[str, Any]:
@@ -48,6 +51,18 @@ def key_of(row: Mapping[str, Any]) -> ImageKey:
         root=row["root"],
         path=row["path_bytes"] if row["path_bytes"] is not None else row["path"].encode(),
         member=member.encode() if isinstance(member, str) else member,
+    )
+
+
+def stored_image(*rows: Mapping[str, Any]) -> StoredImage:
+    """The image of rows of one content, the latest first, with IMAGE_COLUMNS."""
+    first = rows[0]
+    return StoredImage(
+        content_id=first["content_id"].bytes,
+        keys=tuple(map(key_of, rows)),
+        size=first["size"],
+        width=first["width"],
+        height=first["height"],
     )
 
 

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.corpus import Segment, WalkCounts, walk
-from pfgdata.errors import AccessError, ConfigError, ContentError
-from pfgdata.images import Limits, decode
+from pfgdata.corpus import ReadImage, Segment, WalkCounts, read_image, walk
+from pfgdata.errors import ConfigError
 from pfgdata.paths import is_text
-from pfgdata.records import Selection, content_id, shown
-from pfgdata.store import KEY_COLUMNS, Snapshot, Store, key_of
+from pfgdata.records import Selection, StoredImage, shown
+from pfgdata.store import IMAGE_COLUMNS, Snapshot, Store, stored_image
 
 __all__ = ["GUIDES_FILE", "Guide", "View", "guides_of_folder", "guides_of_selection", "read_view"]
 
@@ -34,6 +32,7 @@ _FIELDS: tuple[tuple[str, type, bool], ...] = (  # of a line; the last says whet
     ("tags_coarse", list, False),
 )
 _WORDS: dict[type, str] = {str: "a text", int: "a whole number", list: "a list of texts"}
+View = StoredImage | Path  # one image of a character: a row of a store, or a file
 MOST_VIEWS = 4  # of a character of a store: it may have a thousand images, each to be looked at
 
 
@@ -43,29 +42,15 @@ class Guide:
 
     name: str  # of the guide's image, as it is shown
     character: str | None  # None: not known, so its image is taken for its only one
-    views: tuple[Path, ...]
+    views: tuple[View, ...]
     style: str | None = None
     tags: frozenset[str] | None = None
-    limits: Limits = field(default_factory=Limits)  # of its images
+    roots: Mapping[str, str] = field(default_factory=dict)  # where the corpus roots of a store are now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One image of a character, read: its pixels are uint8 [H, W, 3 or 4]."""
-
-    content_id: bytes
-    pixels: npt.NDArray[np.uint8]
-
-
-def read_view(guide: Guide, path: Path) -> View:
-    """Read and decode `path`, one image of a guide. Raises AccessError or ContentError naming the file."""
-    try:
-        data = path.read_bytes()
-        return View(content_id=content_id(data), pixels=decode(data, limits=guide.limits).array)
-    except OSError as error:
-        raise AccessError(f"{path}: guide cannot be read ({error.strerror})") from None
-    except ContentError as error:
-        raise ContentError(f"{path}: no guide that can be used ({error})") from None
+def read_view(guide: Guide, view: View) -> ReadImage:
+    """Read and decode one image of a guide. Raises AccessError or ContentError naming the file."""
+    return read_image(view, roots=guide.roots)
 
 
 def guides_of_folder(folder: Path) -> list[Guide]:
@@ -89,27 +74,23 @@ def guides_of_selection(store: Store, snapshot: Snapshot, selection: Selection) 
     Order is the selection's; of one character the first 4 distinct images are taken.
     """
     images = selection.distinct()
-    columns = [*KEY_COLUMNS, "width", "height", "character", "character_score"]
+    columns = [*IMAGE_COLUMNS, "character", "character_score"]
     table = snapshot.images(columns).take(pa.array(snapshot.positions(images)))
     threshold, roots = selection.thresholds.get("character", 0.85), store.roots()
-    found: dict[tuple[str | None, str], list[tuple[str, Path, Limits]]] = {}
+    found: dict[tuple[str | None, str], list[StoredImage]] = {}
     for row in table.to_pylist():
-        key = key_of(row)
-        if key.member is not None:
-            raise ConfigError(f"{key}: a member of an archive cannot guide; leave it out of --where")
+        image = stored_image(row)
         score = row["character_score"]
         known = row["character"] is not None and score >= np.float16(threshold)
-        views = found.setdefault((row["character"], "") if known else (None, str(key)), [])
+        views = found.setdefault((row["character"], "") if known else (None, str(image)), [])
         if len(views) < MOST_VIEWS:
-            place = roots.get(key.root, key.root)
-            limits = Limits.of_stored(row["width"], row["height"])
-            views.append((shown(key.path), Path(place) / os.fsdecode(key.path), limits))
+            views.append(image)
     return [
         Guide(
-            name=views[0][0],
+            name=views[0].keys[0].name,
             character=character,
-            views=tuple(path for _, path, _ in views),
-            limits=max((limits for *_, limits in views), key=lambda limits: limits.max_pixels),
+            views=tuple(views),
+            roots=roots,
         )
         for (character, _), views in found.items()
     ]

@@ -72,8 +72,8 @@ class Studio:
 
         def through_vae() -> Iterator[Pixels]:
             for number, guide in enumerate(guides):
-                for view, path in enumerate(guide.views):
-                    pixels = read_view(guide, path).pixels
+                for view, image in enumerate(guide.views):
+                    pixels = read_view(guide, image).pixels
                     if not view:
                         raw.append(self._look([pixels], [number]))
                         self._keep(self._small(pixels), number, guide.name, "guide")

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.corpus import MAX_BYTES, read
-from pfgdata.errors import ContentError, ImageError
-from pfgdata.images import Limits, decode
+from pfgdata.corpus import read_image
+from pfgdata.errors import ImageError
 from pfgdata.query import Thresholds, select
-from pfgdata.records import Selection, TaggerIdentity, content_id
-from pfgdata.store import Snapshot, Store, key_of, require_same_tagger
+from pfgdata.records import Selection, TaggerIdentity
+from pfgdata.store import Snapshot, Store, require_same_tagger, stored_image
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.evaluate.measures import Floats, Ints
 
@@ -62,14 +60,8 @@ class TrainingImages:
         selection = self.selection
         shard = selection.shards[selection.shard_index[row]]
         (record,) = self.snapshot.rows(shard, selection.rows[row : row + 1]).to_pylist()
-        key = key_of(record)
-        place = Path(self._roots.get(key.root, key.root))
         try:
-            # followed through links, whatever its size: its content decides, below
-            data = read(place, key, max_bytes=max(MAX_BYTES, record["size"]), follow_links=True).data
-            if content_id(data) != selection.content_ids[row].tobytes():
-                raise ContentError("changed")
-            return decode(data, limits=Limits.of_stored(record["width"], record["height"])).array
+            return read_image(stored_image(record), roots=self._roots).pixels
         except ImageError:
             return None
 

@@ -92,10 +92,10 @@ def require_guides(model: PFGModel, guides: Sequence[Guide]) -> None:
 
 def _require_apart(guides: Sequence[Guide], reported: Sequence[Guide]) -> None:
     characters = {guide.character for guide in reported if guide.character is not None}
-    images = {read_view(guide, path).content_id for guide in reported for path in guide.views}
+    images = {read_view(guide, view).content_id for guide in reported for view in guide.views}
     for guide in guides:
         if guide.character in characters:
             raise ConfigError(f"{guide.character} is tuned on and reported; name other guides to tune on")
-        for path in guide.views:
-            if read_view(guide, path).content_id in images:
-                raise ConfigError(f"{path} is tuned on and reported; name other guides to tune on")
+        for view in guide.views:
+            if read_view(guide, view).content_id in images:
+                raise ConfigError(f"{view} is tuned on and reported; name other guides to tune on")

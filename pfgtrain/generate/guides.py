@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pfgdata.errors import AccessError, ConfigError, ContentError
-from pfgdata.images import decode
-from pfgdata.records import NoProgress, Progress, content_id, shown
+from pfgdata.corpus import ReadImage, read_image
+from pfgdata.errors import ConfigError
+from pfgdata.records import NoProgress, Progress, shown
 from pfgtrain.base import SAMPLER
 from pfgtrain.generate.model import PFGModel
 from pfgtrain.generate.pictures import (
@@ -115,21 +115,15 @@ def _read_guides(
     rows = []
     progress.start("guides", total=len(paths))
     for path in paths:
-        try:
-            data = path.read_bytes()
-            pixels = decode(data).array
-        except OSError as error:
-            raise AccessError(f"{path}: guide cannot be read ({error.strerror})") from None
-        except ContentError as error:
-            raise ContentError(f"{path}: no guide that can be used ({error})") from None
-        settings = _settings(model, options, path=path, data=data)
+        image = read_image(path)
+        settings = _settings(model, options, path=path, image=image)
         rows.append(
             _Row(
                 path=path,
-                feature=model.feature(pixels),
+                feature=model.feature(image.pixels),
                 settings=settings,
                 digest=settings_digest(settings),
-                cells=[thumbnail(Image.fromarray(pixels), cell=cell)],
+                cells=[thumbnail(Image.fromarray(image.pixels), cell=cell)],
             )
         )
         progress.advance()
@@ -137,7 +131,7 @@ def _read_guides(
     return rows
 
 
-def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, data: bytes) -> dict[str, Any]:
+def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, image: ReadImage) -> dict[str, Any]:
     """All that decides a guide's pictures; `images_per_guide` and `batch_size` do not."""
     width, height = model.size(options)
     unet, identity = model.pipeline.unet, model.tagger.identity
@@ -146,7 +140,7 @@ def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, data: by
     return {
         **settings,
         "guide": shown(os.fsencode(path.name)),
-        "guide_content_id": content_id(data).hex(),
+        "guide_content_id": image.content_id.hex(),
         "prompt": model.prompt if options.prompt is None else options.prompt,
         "uncond": options.uncond or model.uncond,
         "width": width,

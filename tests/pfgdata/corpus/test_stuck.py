@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pfgdata.corpus import Isolated, OrderedPool, Patience, background
+from pfgdata.corpus import Isolated, OrderedPool, Timeout, background
 from pfgdata.errors import ContentError
 
 
@@ -29,8 +29,8 @@ def test_stuck_work_is_left_behind_in_its_turn_and_its_late_end_changes_nothing(
             free.wait(60)
         return number
 
-    patience: Patience[int, int] = Patience(seconds=lambda: 0.2, instead=lambda number: -number)
-    with OrderedPool(range(20), work, threads=2, ahead=6, patience=patience) as pool:
+    timeout: Timeout[int, int] = Timeout(seconds=lambda: 0.2, instead=lambda number: -number)
+    with OrderedPool(range(20), work, threads=2, ahead=6, timeout=timeout) as pool:
         expected = [-number if number in (3, 4, 9) else number for number in range(20)]
         assert list(pool) == expected
         assert pool.abandoned == 3
@@ -45,15 +45,15 @@ def test_time_counts_from_when_the_work_on_an_item_began() -> None:
         time.sleep(0.2)
         return number
 
-    patience: Patience[int, int] = Patience(seconds=lambda: 1.0, instead=lambda number: -1)
-    with OrderedPool(range(8), work, threads=1, ahead=8, patience=patience) as pool:
+    timeout: Timeout[int, int] = Timeout(seconds=lambda: 1.0, instead=lambda number: -1)
+    with OrderedPool(range(8), work, threads=1, ahead=8, timeout=timeout) as pool:
         assert list(pool) == list(range(8))  # the last one waited for 1.4 s
         assert pool.abandoned == 0
 
 
 STOPPED = """
 import time
-from pfgdata.corpus import OrderedPool, Patience
+from pfgdata.corpus import OrderedPool, Timeout
 
 def work(number):
     if number == 0:
@@ -62,8 +62,8 @@ def work(number):
         time.sleep(0.05)
     return number
 
-patience = Patience(seconds=lambda: 1.0, instead=str)
-with OrderedPool(range(4), work, threads=2, ahead=4, patience=patience) as pool:
+timeout = Timeout(seconds=lambda: 1.0, instead=str)
+with OrderedPool(range(4), work, threads=2, ahead=4, timeout=timeout) as pool:
     print(list(pool), pool.abandoned)
 """
 
@@ -96,10 +96,8 @@ def test_after_cancel_what_has_begun_still_comes_out() -> None:
 
 def test_closing_interrupts_a_background_thread_that_waits_for_stuck_work() -> None:
     free = threading.Event()
-    patience: Patience[int, int] = Patience(seconds=lambda: 600, instead=lambda number: -1)
-    pool = OrderedPool(
-        range(5), lambda n: n if n < 2 else free.wait(60), threads=1, ahead=3, patience=patience
-    )
+    timeout: Timeout[int, int] = Timeout(seconds=lambda: 600, instead=lambda number: -1)
+    pool = OrderedPool(range(5), lambda n: n if n < 2 else free.wait(60), threads=1, ahead=3, timeout=timeout)
     items = background((number for number in pool), ahead=1, interrupt=pool.cancel)
     assert next(items) == 0
     threading.Timer(0.2, free.set).start()

@@ -112,11 +112,13 @@ def test_pictures_are_those_of_generate_and_rows_share_their_noise(
     options = GenerateOptions(
         images_per_guide=2, guidance_scale=3.0, num_inference_steps=1, seed=5, batch_size=1
     )
-    made = generate(model, [guides[1].views[0]], place / "made", options=options)
+    made = generate(model, [place / "guides" / guides[1].name], place / "made", options=options)
     ours = [place / "out" / path for path in report.guides[1].pictures["results"]]
     for own, picture in zip(ours, made.pictures, strict=True):
         assert nearly_equal(own, picture.path)
-    alone = generate(model, [guides[0].views[0]], place / "alone", options=replace(options, no_pfg=True))
+    alone = generate(
+        model, [place / "guides" / guides[0].name], place / "alone", options=replace(options, no_pfg=True)
+    )
     ours = [place / "out" / path for path in report.no_pfg_pictures]
     for own, picture in zip(ours, alone.pictures, strict=True):
         assert nearly_equal(own, picture.path)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfgdata.corpus import plan_segments
-from pfgdata.errors import IdentityError
+from pfgdata.corpus import WalkOptions, plan_segments
+from pfgdata.errors import AccessError, IdentityError
 from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.records import content_id
@@ -18,8 +18,9 @@ from pfgtrain.base import Base
 from pfgtrain.evaluate import TrainingImages, guides_of_selection, training_images
 from pfgtrain.evaluate.guides import read_view
 from pfgtrain.evaluate.measures import cosines
-from tests.conftest import new_store
+from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
+from tests.pfgdata.corpus.packing import make_zip
 from tests.pfgtrain.export.small_run import record_of
 from tests.pfgtrain.small_store import FEATURE_DIM, build_store, content_of, feature_of, image_row
 from tests.pfgtrain.tiny_base import build_tiny_base
@@ -114,6 +115,27 @@ def test_an_image_behind_a_link_has_the_pixels_that_were_ingested(
 def test_a_store_of_another_tagger_is_refused(store: Store, base: Base) -> None:
     with pytest.raises(IdentityError, match="cheap"):
         training_images(store, record_of(base), tagger=CheapTagger(recipe="webui").identity)
+
+
+def test_rows_are_looked_at_and_guide_from_within_an_archive_and_behind_a_link(
+    tmp_path: Path, base: Base
+) -> None:
+    packed, linked = make_images(tmp_path / "elsewhere", 2)
+    (tmp_path / "images").mkdir()
+    make_zip(tmp_path / "images" / "a.zip", [("b/c.png", packed.read_bytes())])
+    (tmp_path / "images" / "link.png").symlink_to(linked)
+    store = new_store(tmp_path / "feats")
+    segments = plan_segments([tmp_path / "images"], {}, options=WalkOptions(archives=True, follow_links=True))
+    ingest(segments, store, CheapTagger())
+    training = trained(store, base)
+    assert all(training.pixels(row) is not None for row in range(2))
+    guides = guides_of_selection(store, store.snapshot(), store.snapshot().everything)
+    assert [guide.name for guide in guides] == ["a.zip!b/c.png", "link.png"]
+    ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
+    assert ids == [content_id(packed.read_bytes()), content_id(linked.read_bytes())]
+    linked.write_bytes(packed.read_bytes())
+    with pytest.raises(AccessError, match=r"link\.png: cannot be read \(changed since its ingest"):
+        read_view(guides[1], guides[1].views[0])
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from pfgdata.ingest.room import PixelRoom
+from pfgdata.corpus.watch import PixelRoom
 
 
 def most_at_once(sizes: list[int]) -> int:
@@ -15,7 +15,7 @@ def most_at_once(sizes: list[int]) -> int:
 
     def work(pixels: int) -> None:
         nonlocal taken, most
-        with room.room_for(pixels, patience=10):
+        with room.room_for(pixels, timeout=10):
             with lock:
                 taken += pixels
                 most = max(most, taken)
@@ -36,18 +36,18 @@ def test_one_image_always_has_room_and_then_alone() -> None:
     assert most_at_once([300, 40, 300, 40]) == 300
 
 
-def seconds_beside_a_full_room(pixels: int, *, patience: float) -> float:
+def seconds_beside_a_full_room(pixels: int, *, timeout: float) -> float:
     """How long one of `pixels` waits in a room of 100 that another fills and never leaves."""
     room = PixelRoom(100, small=10)
-    with room.room_for(100, patience=10):
+    with room.room_for(100, timeout=10):
         begun = time.monotonic()
-        with room.room_for(pixels, patience=patience):
+        with room.room_for(pixels, timeout=timeout):
             return time.monotonic() - begun
 
 
 def test_small_images_wait_for_nobody() -> None:
-    assert seconds_beside_a_full_room(10, patience=5) < 2
+    assert seconds_beside_a_full_room(10, timeout=5) < 2
 
 
-def test_who_never_leaves_stops_the_others_for_their_patience_only() -> None:
-    assert 0.2 <= seconds_beside_a_full_room(11, patience=0.2) < 10
+def test_who_never_leaves_stops_the_others_for_the_timeout_only() -> None:
+    assert 0.2 <= seconds_beside_a_full_room(11, timeout=0.2) < 10

@@ -1,0 +1,106 @@
+"""The pixels of one image: of a row of a store, or of a file that a user names.
+
+A row's image is read from the first of its files that still has its bytes, links followed, for its content
+decides; what its ingest let in is let in again, whatever the usual limits are. What hangs is left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.corpus.pool import Timeout, ordered_pool
+from pfgdata.corpus.reader import MAX_BYTES, read, read_file
+from pfgdata.corpus.watch import IMAGE_SECONDS, Watch, too_long
+from pfgdata.errors import AccessError, ImageError
+from pfgdata.images import Limits, decode
+from pfgdata.records import StoredImage, content_id
+
+__all__ = ["ReadImage", "read_image", "read_images"]
+
+R = TypeVar("R")
+S = TypeVar("S", bound=StoredImage | Path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadImage:
+    """An image, decoded: `pixels` are uint8 [H, W, 3], or [H, W, 4] where some are not opaque."""
+
+    content_id: bytes
+    file: str  # which one had its bytes
+    pixels: npt.NDArray[np.uint8]
+
+
+def read_image(
+    image: StoredImage | Path, *, roots: Mapping[str, str] | None = None, seconds: float = IMAGE_SECONDS
+) -> ReadImage:
+    """One image, as `read_images` reads it. Raises AccessError or ContentError that names the file."""
+    ((_, found),) = read_images(
+        [image], lambda read: read, roots=roots or {}, threads=1, ahead=1, seconds=seconds
+    )
+    if isinstance(found, ImageError):
+        what = "cannot be read" if isinstance(found, AccessError) else "no image that can be used"
+        raise type(found)(f"{found.file}: {what} ({found})")
+    return found
+
+
+def read_images(
+    images: Iterable[S],
+    prepare: Callable[[ReadImage], R],
+    *,
+    roots: Mapping[str, str],
+    threads: int,
+    ahead: int,
+    seconds: float = IMAGE_SECONDS,
+) -> Generator[tuple[S, R | ImageError]]:
+    """Each of `images`, in their order, with `prepare` of it or why there is none, read ahead in threads.
+
+    `roots` says where the corpus roots of stored images are now. Of one whose files all fail the error is the
+    last one's, AccessError. What takes over `seconds` is one too: a stored image was decoded once.
+    """
+    watch = Watch(seconds=seconds)
+
+    def work(image: S) -> tuple[S, R | ImageError]:
+        limits, file = Limits(), str(image)
+        try:
+            if isinstance(image, StoredImage):
+                limits, known = Limits.of_stored(image.width, image.height), image.content_id
+                file, data = _stored_bytes(image, roots)
+            else:
+                data = read_file(image).data
+                known = content_id(data)
+            with watch.decoding(image, data, limits=limits):
+                pixels = decode(data, limits=limits).array
+                return image, prepare(ReadImage(content_id=known, file=file, pixels=pixels))
+        except ImageError as problem:
+            problem.file = problem.file or file
+            return image, problem
+
+    def left_behind(image: S) -> tuple[S, R | ImageError]:
+        problem = AccessError(too_long(watch.stage(image), seconds))
+        problem.file = str(image)
+        return image, problem
+
+    timeout = Timeout(seconds=lambda: seconds, instead=left_behind)
+    return ordered_pool(images, work, threads=threads, ahead=ahead, timeout=timeout)
+
+
+def _stored_bytes(image: StoredImage, roots: Mapping[str, str]) -> tuple[str, bytes]:
+    """The first of its files that has its bytes, and those; of none, the last one's error."""
+    failure = AccessError("no file")
+    for key in image.keys:
+        place = Path(roots.get(key.root, key.root))
+        try:
+            data = read(place, key, max_bytes=max(MAX_BYTES, image.size), follow_links=True).data
+            if content_id(data) == image.content_id:
+                return str(key), data
+            failure = AccessError("changed since its ingest; ingest it again")
+        except ImageError as problem:  # of the file; the content was read at its ingest
+            failure = AccessError(str(problem))
+        failure.file = str(key)
+    raise failure
