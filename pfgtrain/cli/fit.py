@@ -15,7 +15,7 @@ import typer
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
-from pfgtrain.cli.options import DryRun, Json
+from pfgtrain.cli.options import DryRun, Json, ShardsAlias, one_store
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "fit"]
 
 EXAMPLE = (
-    "Examples: pfgtrain fit --shards feats/ --steps 2000 --out runs/a; "
+    "Examples: pfgtrain fit --store feats/ --steps 2000 --out runs/a; "
     "pfgtrain fit --config pipelines/umamusume_46k.toml; pfgtrain fit --out runs/a --resume"
 )
 _ROWS, _LEARNS, _TOLD = "Which images", "What learns, from what", "What it is told"
@@ -97,9 +97,10 @@ _Uncond = Literal["zeros", "eos"]
 _Prediction = Literal["epsilon", "v_prediction"]
 _Precision = Literal["auto", "no", "fp16", "bf16"]
 
-Shards = Annotated[
+StoreOption = Annotated[
     Path | None,
     typer.Option(
+        "--store",
         envvar="PFG_STORE",
         parser=user_folder,
         help="The store.",
@@ -118,7 +119,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --
 
 def fit(
     context: typer.Context,
-    shards: Shards = None,
+    store: StoreOption = None,
+    shards: ShardsAlias = None,
     out: Out = None,
     config: Config = None,
     resume: Resume = False,
@@ -177,7 +179,7 @@ def fit(
     """
     if max_train_steps is not None and num_train_epochs is not None:
         raise typer.BadParameter("--steps and --epochs exclude each other")
-    run_dir = _run_dir(out, resume=resume)
+    named, run_dir = one_store(context, store, shards), _run_dir(out, resume=resume)
     if resume and config is None and (run_dir / CONFIG_FILE).is_file():
         config = run_dir / CONFIG_FILE
     asked = load_config(config, {**_set(more or []), **_flags(context)})
@@ -187,8 +189,8 @@ def fit(
     from pfgtrain.fit import base_of, data_of, plan_fit
     from pfgtrain.fit import fit as run_fit
 
-    store = shards or _recorded_store(run_dir, resume=resume) or Path("feats")
-    data = data_of(Store.open(store), asked)
+    place = named or _recorded_store(run_dir, resume=resume) or Path("feats")
+    data = data_of(Store.open(place), asked)
     begun = run_dir if resume else None
     if dry_run:
         loaded = base_of(data, asked, run_dir=begun)
@@ -200,7 +202,7 @@ def fit(
         loaded = base_of(data, asked, run_dir=begun, progress=progress)
         report = run_fit(data, loaded, asked, run_dir=run_dir, resume=resume, progress=progress, stop=stop)
     if first:
-        _show_fit(report, store, as_json=as_json)
+        _show_fit(report, place, as_json=as_json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -256,7 +258,7 @@ def _show_plan(plan: FitPlan, base: str, latents: str, *, as_json: bool) -> None
         print_json(plan.as_dict())
 
 
-def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
+def _show_fit(report: FitReport, store: Path, *, as_json: bool) -> None:
     facts = {"run": f"{report.run}, step {report.last_step:,} of {report.plan.steps:,}"}
     if report.probe_end is not None:
         change = report.probe_end / report.probe_start - 1
@@ -274,7 +276,7 @@ def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
     run = shlex.quote(report.run)
     facts["next"] = f"pfgtrain generate {run} GUIDE.png"
     if report.interrupted:
-        facts["next"] = f"pfgtrain fit --shards {shlex.quote(str(shards))} --out {run} --resume"
+        facts["next"] = f"pfgtrain fit --store {shlex.quote(str(store))} --out {run} --resume"
     show_facts(facts)
     if as_json:
         print_json(report.as_dict())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 from pfgdata.errors import ConfigError
 from pfgdata.paths import is_text
 from pfgdata.records import nearest
-from pfgtrain.config.words import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
+from pfgtrain.config.aliases import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

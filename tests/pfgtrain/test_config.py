@@ -10,7 +10,7 @@ import pytest
 
 from pfgdata.errors import ConfigError
 from pfgtrain.config import FitConfig, load_config, read_fit_table, read_table, toml_of
-from pfgtrain.config.words import SYNONYMS
+from pfgtrain.config.aliases import SYNONYMS
 
 
 def write(path: Path, text: str) -> Path:

@@ -53,9 +53,9 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
 }
 FLAGS_ONLY = {  # words for what is no key of a config
     "output_dir": "the option --out",
-    "train_data_dir": "the option --shards",
-    "shards": "the option --shards",
-    "store": "the option --shards",
+    "train_data_dir": "the option --store",
+    "shards": "the option --store",
+    "store": "the option --store",
     "out": "the option --out",
     "output_name": "the option --out",
     "resume": "the option --resume",
