@@ -51,6 +51,7 @@ class FreeTagger:
             name="free", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 768, side, "none", 1
+        self.batch_size: int | None = None
         self.precision: Precision = "float32"
         self._scores = np.full(len(self.vocabulary), 0.003, np.float32)
         self._scores[:: len(self._scores) // OVER_FLOOR] = 0.5

@@ -52,6 +52,7 @@ class Stopwatch:
             name="none", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 1, 64, "none", 1
+        self.batch_size: int | None = None
         self.precision: Precision = "float32"
 
     def predict(

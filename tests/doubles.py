@@ -42,6 +42,7 @@ class CheapTagger:
         self.image_size = 64
         self.provider = "numpy"
         self.parallel = 1
+        self.batch_size: int | None = 8
         self.precision: Precision = "float32"
         self.batches: list[int] = []
         self._head = np.random.default_rng(7).normal(0, 0.3, (768, len(self.vocabulary.names)))

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from pfgdata.corpus import Isolated, ReadResult, Segment, read
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, pixel_count, square
+from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
-from pfgdata.ingest.plan import IngestOptions, Task
+from pfgdata.ingest.plan import Task
 from pfgdata.ingest.room import PixelRoom
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger

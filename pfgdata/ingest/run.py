@@ -15,9 +15,10 @@ from pathlib import Path
 from pfgdata.corpus import Segment
 from pfgdata.errors import IdentityError, StoreError
 from pfgdata.images import one_opencv_thread
+from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import KnownContents
-from pfgdata.ingest.plan import IngestOptions, Plan, make_plan
-from pfgdata.ingest.prepare import PixelWork, Preparer, Square
+from pfgdata.ingest.plan import Plan, make_plan
+from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
@@ -31,7 +32,7 @@ from pfgdata.store import (
     merge_shards,
     require_same_tagger,
 )
-from pfgdata.taggers import Tagger
+from pfgdata.taggers import Tagger, choose_batch_size
 
 __all__ = ["ingest", "plan_ingest"]
 
@@ -55,18 +56,17 @@ def ingest(
     options: IngestOptions | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
-    pixels: Callable[[bytes], Square] | None = None,
 ) -> IngestReport:
     """Bring every image of `segments` into `store`; done work is skipped, so a rerun goes on.
 
     `stop` is asked after each batch: once true, no other is begun, what is scored is committed and the
-    report says so. `pixels` makes an image's bytes the tagger's square, by default as the options and the
-    tagger's recipe say; it must pickle. Raises IdentityError when the store is of another tagger or recipe,
+    report says so. Raises IdentityError when the store is of another tagger or recipe,
     StoreLockedError when another process writes (where it waits for that one, KeyboardInterrupt on a stop);
     PfgError, with what was done before committed, when the machine has run out of open files or memory.
     """
     options, progress = options or IngestOptions(), progress or NoProgress()
     _require_same(store, tagger)
+    options = replace(options, batch_size=options.batch_size or choose_batch_size(tagger))
     segments = [_without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
     with store.writer(wait=options.wait, progress=progress, stop=stop) as writer, one_opencv_thread():
@@ -79,7 +79,7 @@ def ingest(
             writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
         filler = _filler(writer, tagger, options, report)
         if not report.interrupted:
-            known, pixels = filler.known, pixels or PixelWork.of(tagger, options)
+            known, pixels = filler.known, options.pixels or PixelWork.of(tagger, options)
             preparer = Preparer(segments, known, pixels, options)
             _work(plan, preparer, filler, tagger, options=options, progress=progress, stop=stop)
         merge_shards(writer, filler.committed, rows=options.shard_rows)
@@ -181,6 +181,7 @@ def _work(
     stop: Callable[[], bool],
 ) -> None:
     """Read, score and commit what is planned, batch by batch."""
+    assert options.batch_size is not None
     progress.start("tag", total=len(plan))
     report, start, threads = filler.report, time.monotonic(), options.threads or os.cpu_count() or 1
     stages = Stages(plan, preparer, tagger, filler.known, batch_size=options.batch_size, threads=threads)

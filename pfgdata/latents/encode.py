@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from pfgdata.corpus import MAX_BYTES, ordered_pool, read
 from pfgdata.errors import AccessError, ImageError
 from pfgdata.images import BucketPolicy, CropBox, Limits, bucket_sizes, crop_to_bucket, decode
+from pfgdata.latents.job import LatentOptions
 from pfgdata.latents.plan import (
-    LatentOptions,
     LatentPlan,
     Missing,
     latent_identity,

@@ -20,19 +20,9 @@ from pfgdata.records import ImageKey, Selection, ids_as_keys
 from pfgdata.store import KEY_COLUMNS, LatentIdentity, LatentSet, Snapshot, Store, content_ids_of, key_of
 from pfgdata.vaes import Vae
 
-__all__ = ["LatentOptions", "LatentPlan", "Missing", "latent_identity", "plan_latents", "require_work"]
+__all__ = ["LatentPlan", "Missing", "latent_identity", "plan_latents", "require_work"]
 
 _CHUNK = 8192  # contents turned into Python objects at a time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentOptions:
-    """How to encode; none of it changes what is stored, but for rounding."""
-
-    batch_size: int = 8  # images a VAE call; the last batch of a bucket is padded to it
-    threads: int | None = None  # read and decode; None: one for each core
-    shard_bytes: int = 256_000_000  # a shard closes at so many bytes of latents ...
-    shard_seconds: float = 300.0  # ... or at this age
 
 
 @dataclass(frozen=True, slots=True)

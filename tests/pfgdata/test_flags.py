@@ -39,7 +39,7 @@ PANELS = {"Paint": "colour coats", "": "doors quick"}
 
 def app(*, layered: bool) -> typer.Typer:
     """A command that prints what reaches it."""
-    made = typer.Typer(rich_markup_mode=None)
+    made = typer.Typer(rich_markup_mode=None, add_completion=False)
 
     @made.command()
     @from_fields(

@@ -10,7 +10,6 @@ from PIL import Image
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import IdentityError
-from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.records import content_id
 from pfgdata.store import FAILURES_SCHEMA, ShardContents, Store, images_table
@@ -121,7 +120,7 @@ def test_what_an_ingest_admitted_beyond_the_usual_limit_can_be_looked_at(tmp_pat
     (tmp_path / "images").mkdir()
     Image.new("L", (20_200, 10_000), 200).save(tmp_path / "images" / "scan.jpg")
     store, segments = new_store(tmp_path / "feats"), plan_segments([tmp_path / "images"], {})
-    ingest(segments, store, CheapTagger(), options=IngestOptions(limits=Limits(max_pixels=400_000_000)))
+    ingest(segments, store, CheapTagger(), options=IngestOptions(max_megapixels=400))
     pixels = trained(store, base).pixels(0)
     assert pixels is not None
     assert pixels.shape == (10_000, 20_200, 3)
