@@ -48,7 +48,7 @@ class FreeTagger:
         (folder / "selected_tags.csv").write_text(selected_tags())
         self.vocabulary = Vocabulary.read(folder / "selected_tags.csv")
         self.identity = TaggerIdentity(
-            name="free", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
+            name="free", revision=None, weights_sha256="0", feature_node="", preprocess="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 768, side, "none", 1
         self.batch_size: int | None = None
@@ -99,7 +99,7 @@ def bare_pixels(images: Path, decode_mode: Literal["exact", "fast"]) -> None:
 def square_of(path: Path, at_least: int | None = None) -> npt.NDArray[np.uint8]:
     """The tagger's square of a file, uint8 [S, S, 3]."""
     pixels = decode(path.read_bytes(), limits=Limits(), at_least=at_least)
-    return square(pixels.array, recipe="kohya", size=SIDE)
+    return square(pixels.array, preprocess="kohya", size=SIDE)
 
 
 def consume(pool: Executor, work: Callable[[Path], object], images: Path) -> None:

@@ -28,13 +28,13 @@ def tiny_vocabulary() -> Vocabulary:
 class CheapTagger:
     """A tagger whose feature is the 16 x 16 thumbnail and whose scores follow from it, image by image."""
 
-    def __init__(self, *, name: str = "cheap", recipe: str = "kohya") -> None:
+    def __init__(self, *, name: str = "cheap", preprocess: str = "kohya") -> None:
         self.identity = TaggerIdentity(
             name=name,
             revision=None,
             weights_sha256="0" * 64,
             feature_node="thumbnail",
-            recipe=recipe,
+            preprocess=preprocess,
             decode="1",
         )
         self.vocabulary = tiny_vocabulary()

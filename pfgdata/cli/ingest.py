@@ -36,7 +36,7 @@ _LOOPS = "to folders they lie in, not followed"
 _PANELS = {
     _IMAGES: "include exclude archives follow_links sidecars",
     _LIMITS: "max_megapixels max_megabytes min_side max_aspect image_seconds",
-    _TAGGER: "tagger recipe",
+    _TAGGER: "tagger preprocess",
     _SPEED: "device precision decode batch_size threads",
     _AGAIN: "retry_failed rehash wait",
     "": "shard_rows",
@@ -75,6 +75,9 @@ def ingest(
             metavar="OLD=NEW", help="The corpus that was at OLD is now at NEW.", rich_help_panel=_AGAIN
         ),
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(hidden=True)
+    ] = None,  # what --preprocess was called, for one release more
     dry_run: DryRun = False,
     json: Json = False,
     **asked: Any,
@@ -91,7 +94,7 @@ def ingest(
     from pfgdata.records import during
     from pfgdata.store import moved_roots
 
-    job = IngestJob(**asked)
+    job = IngestJob(**{**asked, "preprocess": asked["preprocess"] or recipe})
     there = open_or_none(store)
     moves = [_move(pair) for pair in root or []]
     roots = there.roots() if there else {}

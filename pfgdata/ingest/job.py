@@ -97,7 +97,7 @@ class IngestJob(IngestOptions):
     """Keep captions beside the images as the column captions."""
     tagger: str | None = None
     """Catalog name, hub id, folder, or demo; default: the store's own, else wd-v1-4-vit-tagger-v2."""
-    recipe: str | None = None
+    preprocess: str | None = None
     """How a picture becomes the tagger's square: kohya, webui, pfg-train or smilingwolf; default: the store's
     own, else kohya."""
     device: str = "auto"

@@ -60,7 +60,7 @@ def ingest(
     """Bring every image of `segments` into `store`; done work is skipped, so a rerun goes on.
 
     `stop` is asked after each batch: once true, no other is begun, what is scored is committed and the
-    report says so. Raises IdentityError when the store is of another tagger or recipe,
+    report says so. Raises IdentityError when the store is of another tagger or preprocessing,
     StoreLockedError when another process writes (where it waits for that one, KeyboardInterrupt on a stop);
     PfgError, with what was done before committed, when the machine has run out of open files or memory.
     """

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
-from pfgdata.images import RECIPES
+from pfgdata.images import PREPROCESSINGS
 from pfgdata.ingest.job import IngestJob
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
@@ -32,7 +32,7 @@ def tagger_for(store: Store | None, job: IngestJob) -> OnnxTagger:
     own = store.identity.tagger if store else None
     return OnnxTagger.load(
         job.tagger or (own.name if own else DEFAULT_TAGGER),
-        recipe=job.recipe or (own.recipe if own else RECIPES[0]),
+        preprocess=job.preprocess or (own.preprocess if own else PREPROCESSINGS[0]),
         revision=own.revision if own and job.tagger is None else None,
         device=job.device,
         precision=job.precision,

@@ -44,6 +44,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "pfg_token_num": "num_tokens",
     "pretrained_model_name_or_path": "base",
     "rank": "r",
+    "recipe": "preprocess",  # of [ingest], until it was called so
     "save_every_n_steps": "checkpointing_steps",
     "save_last_n_steps": "checkpoints_total_limit",
     "steps": "max_train_steps",

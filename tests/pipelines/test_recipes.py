@@ -12,7 +12,7 @@ import pytest
 
 from pfgdata.cli import ingest as ingest_cli
 from pfgdata.errors import ConfigError
-from pfgdata.images import RECIPES as SQUARES
+from pfgdata.images import PREPROCESSINGS as SQUARES
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgdata.taggers import CATALOG, DEFAULT_TAGGER
@@ -29,7 +29,7 @@ def test_a_shipped_recipe_loads_with_known_keys_only(name: str) -> None:
     recipe = read_recipe(find_recipe(name))
     assert recipe.name == name
     assert recipe.latents is not None
-    assert recipe.ingest.recipe in (None, *SQUARES)
+    assert recipe.ingest.preprocess in (None, *SQUARES)
     assert recipe.ingest.tagger == "demo" or recipe.ingest.tagger in CATALOG
     assert load_config(find_recipe(name), {}) == recipe.fit
 
@@ -70,7 +70,7 @@ def in_the_demo_s_size(name: str, images: Path) -> Recipe:
     return dataclasses.replace(
         recipe,
         folder=images,
-        ingest=dataclasses.replace(recipe.ingest, images=".", tagger="demo", recipe=None),
+        ingest=dataclasses.replace(recipe.ingest, images=".", tagger="demo", preprocess=None),
         query=None,
         latents=dataclasses.replace(recipe.latents, base="demo", where=None, resolution=64),
         fit=dataclasses.replace(
@@ -137,6 +137,7 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
         (good + "[fitt]\n", "fitt"),
         ("[ingest]\nbatch_size = 4\n", "images"),
         ("[ingest]\nimages = 4\n", "images = 4 is not text"),
+        (good + "recipe = 'kohya'\n", "unknown key 'recipe'; here it is preprocess"),
         (good + "limits = 4\n", "unknown key 'limits'"),
         ("[ingest]\nimages = '.'\nlimits = {min_side = 4}\n", "unknown key 'limits'; known are"),
     ]:

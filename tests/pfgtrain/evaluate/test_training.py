@@ -112,7 +112,7 @@ def test_an_image_behind_a_link_has_the_pixels_that_were_ingested(
 
 def test_a_store_of_another_tagger_is_refused(store: Store, base: Base) -> None:
     with pytest.raises(IdentityError, match="cheap"):
-        training_images(store, record_of(base), tagger=CheapTagger(recipe="webui").identity)
+        training_images(store, record_of(base), tagger=CheapTagger(preprocess="webui").identity)
 
 
 @pytest.mark.slow
