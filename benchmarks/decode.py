@@ -27,7 +27,7 @@ from PIL import Image, JpegImagePlugin
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pfgdata.images import RECIPES, decode, perceptual_hash, square
+from pfgdata.images import PREPROCESSINGS, decode, perceptual_hash, square
 from pfgdata.taggers import OnnxTagger
 
 IMAGES = Path(__file__).parent.parent / "pipelines" / "demo" / "images"
@@ -82,7 +82,7 @@ def steps(data: bytes) -> None:
         "content id (BLAKE3)": lambda: blake3(data).digest(),
         "decode": lambda: decode(data),
         "perceptual hash": lambda: perceptual_hash(whole),
-        "square, kohya": lambda: square(whole, recipe="kohya", size=SIDE),
+        "square, kohya": lambda: square(whole, preprocess="kohya", size=SIDE),
     }
     took = milliseconds(
         {
@@ -90,9 +90,12 @@ def steps(data: bytes) -> None:
             "decode by Pillow": lambda: by_pillow(data),
             f"decode, at_least={SIDE}": lambda: decode(data, at_least=SIDE),
             "perceptual hash of that": lambda: perceptual_hash(small),
-            "square of that, kohya": lambda: square(small, recipe="kohya", size=SIDE),
+            "square of that, kohya": lambda: square(small, preprocess="kohya", size=SIDE),
             "all of a 16 x 16 image": lambda: prepare(speck, side=16),  # all but the lock's share is gone
-            **{f"square, {name}": partial(square, whole, recipe=name, size=SIDE) for name in RECIPES[1:]},
+            **{
+                f"square, {name}": partial(square, whole, preprocess=name, size=SIDE)
+                for name in PREPROCESSINGS[1:]
+            },
         }
     )
     total = sum(took[name] for name in exact)
@@ -106,7 +109,7 @@ def prepare(data: bytes, *, side: int = SIDE) -> Pixels:
     """What a stage of ingest does with an image's bytes."""
     pixels = decode(data)
     perceptual_hash(pixels.array)
-    return square(pixels.array, recipe="kohya", size=side)
+    return square(pixels.array, preprocess="kohya", size=side)
 
 
 def alone() -> None:
@@ -155,7 +158,7 @@ class Seen:
     def __init__(self, arrays: Iterable[Pixels], tagger: OnnxTagger) -> None:
         squares, self.hashes, self.shapes = [], [], []
         for array in arrays:
-            squares.append(square(array, recipe="kohya", size=tagger.image_size))
+            squares.append(square(array, preprocess="kohya", size=tagger.image_size))
             self.hashes.append(perceptual_hash(array))
             self.shapes.append(array.shape)
         self.squares = np.stack(squares)

@@ -48,9 +48,10 @@ class FreeTagger:
         (folder / "selected_tags.csv").write_text(selected_tags())
         self.vocabulary = Vocabulary.read(folder / "selected_tags.csv")
         self.identity = TaggerIdentity(
-            name="free", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
+            name="free", revision=None, weights_sha256="0", feature_node="", preprocess="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 768, side, "none", 1
+        self.batch_size: int | None = None
         self.precision: Precision = "float32"
         self._scores = np.full(len(self.vocabulary), 0.003, np.float32)
         self._scores[:: len(self._scores) // OVER_FLOOR] = 0.5
@@ -98,7 +99,7 @@ def bare_pixels(images: Path, decode_mode: Literal["exact", "fast"]) -> None:
 def square_of(path: Path, at_least: int | None = None) -> npt.NDArray[np.uint8]:
     """The tagger's square of a file, uint8 [S, S, 3]."""
     pixels = decode(path.read_bytes(), limits=Limits(), at_least=at_least)
-    return square(pixels.array, recipe="kohya", size=SIDE)
+    return square(pixels.array, preprocess="kohya", size=SIDE)
 
 
 def consume(pool: Executor, work: Callable[[Path], object], images: Path) -> None:

@@ -70,7 +70,7 @@ def build(path: Path) -> Store:
     """A store of 598,016 rows in 73 shards; its features are one number wide."""
     words = vocabulary()
     tagger = TaggerIdentity(
-        name="none", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
+        name="none", revision=None, weights_sha256="0", feature_node="", preprocess="kohya", decode="1"
     )
     identity = StoreIdentity(tagger=tagger, vocabulary_digest=words.digest, feature_dim=1)
     store = Store.create(path, identity=identity, vocabulary=words)

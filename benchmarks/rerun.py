@@ -49,9 +49,10 @@ class Stopwatch:
         categories = np.array([RATING] * 4 + [GENERAL], np.uint8)
         self.vocabulary = Vocabulary(names=names, categories=categories, counts=np.ones(5, np.int64))
         self.identity = TaggerIdentity(
-            name="none", revision=None, weights_sha256="0", feature_node="", recipe="kohya", decode="1"
+            name="none", revision=None, weights_sha256="0", feature_node="", preprocess="kohya", decode="1"
         )
         self.feature_dim, self.image_size, self.provider, self.parallel = 1, 64, "none", 1
+        self.batch_size: int | None = None
         self.precision: Precision = "float32"
 
     def predict(

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 import typer.main
@@ -87,7 +87,9 @@ def _names(item: Any) -> str:
     if item.param_type_name == "argument":
         return f"`{item.metavar or item.human_readable_name}`"
     names = ", ".join([*item.opts, *item.secondary_opts])
-    value = "" if item.is_flag or item.count else f" {item.metavar or str(item.name).upper()}"
+    kind = item.type_descriptor.annotation
+    choices = "\\|".join(get_args(kind)) if get_origin(kind) is Literal else ""
+    value = "" if item.is_flag or item.count else f" {item.metavar or choices or str(item.name).upper()}"
     return f"`{names}{value}`"
 
 

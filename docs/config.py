@@ -6,11 +6,10 @@ tests/test_cli_help.py fails when the page no longer says the same.
 
 from __future__ import annotations
 
-import ast
-import inspect
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from pfgdata.flags import field_texts
 from pfgtrain.config import FitConfig
 
 __all__ = ["TARGET", "render_config"]
@@ -31,27 +30,12 @@ as `config.toml`.
 
 def render_config() -> str:
     """The text of docs/config.md."""
-    told, rows = _sentences(), []
+    told, rows = field_texts(FitConfig), []
     for field in fields(FitConfig):
         value = field.default if field.default_factory is MISSING else field.default_factory()
         default = "" if value is None else f"`{value}`"
         rows.append(f"| `{field.name}` | {default} | {told[field.name]} |\n")
     return _HEAD + "".join(rows)
-
-
-def _sentences() -> dict[str, str]:
-    """Field name -> the string that stands below it in the class."""
-    (node,) = ast.parse(inspect.getsource(FitConfig)).body
-    assert isinstance(node, ast.ClassDef)
-    pairs = zip(node.body, node.body[1:], strict=False)
-    return {
-        field.target.id: " ".join(str(text.value.value).split())
-        for field, text in pairs
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-    }
 
 
 if __name__ == "__main__":

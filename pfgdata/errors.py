@@ -6,7 +6,7 @@
     |   |-- CorruptShardError      a committed shard that does not keep its promise
     |   |-- StoreLockedError       another writer holds the lock
     |   |-- StoreFormatError       written by a newer pfgdata, or no store of ours
-    |   `-- IdentityError          another tagger, recipe, VAE, base than what is on record
+    |   `-- IdentityError          another tagger, preprocessing, VAE, base than what is on record
     |-- ModelError                 a tagger, VAE or base
     |   |-- ModelNotFoundError     no such model here, and none could be fetched
     |   |-- GraphError             an ONNX graph we cannot use
@@ -69,7 +69,7 @@ class StoreFormatError(StoreError):
 
 
 class IdentityError(StoreError):
-    """A tagger, recipe, VAE or base is not the one on record."""
+    """A tagger, preprocessing, VAE or base is not the one on record."""
 
 
 class ModelError(PfgError):

@@ -5,10 +5,10 @@ Nothing here does I/O. A path is bytes, as the file system has it; text is only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -106,13 +106,25 @@ class TaggerIdentity:
     revision: str | None
     weights_sha256: str
     feature_node: str
-    recipe: str  # tagger square, one of pfgdata.images.RECIPES
+    preprocess: str  # how a picture becomes the tagger's square, one of pfgdata.images.PREPROCESSINGS
     decode: str  # version of the one decode before it
 
     @property
     def decisive(self) -> tuple[str, str, str, str]:
         """The fields two features must share to be comparable."""
-        return (self.weights_sha256, self.feature_node, self.recipe, self.decode)
+        return (self.weights_sha256, self.feature_node, self.preprocess, self.decode)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> TaggerIdentity:
+        """The identity on record, as `as_dict` gave it. Raises KeyError for a field that is not there."""
+        return cls(**{one.name: record[_ON_RECORD.get(one.name, one.name)] for one in fields(cls)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """As store.json, run.json and every other record have it: there `preprocess` is called `recipe`."""
+        return {_ON_RECORD.get(name, name): value for name, value in asdict(self).items()}
+
+
+_ON_RECORD = {"preprocess": "recipe"}  # what format 1 calls it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

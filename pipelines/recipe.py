@@ -14,8 +14,8 @@ from typing import Any
 
 from pfgdata.errors import ConfigError
 from pfgdata.hub import DEMO
-from pfgdata.ingest import IngestOptions
-from pfgdata.latents import LatentOptions
+from pfgdata.ingest import IngestJob
+from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
 from pfgtrain.config import FitConfig, read_table
 from pfgtrain.evaluate import EvaluateOptions
@@ -26,7 +26,6 @@ __all__ = [
     "EvaluateTable",
     "GenerateTable",
     "IngestTable",
-    "LatentsTable",
     "QueryTable",
     "Recipe",
     "find_recipe",
@@ -37,12 +36,10 @@ RECIPES = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestTable(IngestOptions):
-    """[ingest]: the folder of images, the tagger of a new store, and how to ingest."""
+class IngestTable(IngestJob):
+    """[ingest]: the images, and all that the command can be asked."""
 
-    images: str
-    tagger: str | None = None
-    recipe: str | None = None
+    images: str | list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +50,6 @@ class QueryTable:
     threshold: float = 0.35
     character_threshold: float = 0.85
     limit: int = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentsTable(LatentOptions):
-    """[latents]: whose VAE, which images, at which resolution, and how to encode."""
-
-    base: str
-    base_config: str | None = None
-    where: str | None = None
-    threshold: float = 0.35
-    character_threshold: float = 0.85
-    resolution: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +76,7 @@ class Recipe:
     folder: Path
     ingest: IngestTable
     query: QueryTable | None
-    latents: LatentsTable | None
+    latents: LatentJob | None
     fit: FitConfig | None
     evaluate: EvaluateTable | None
     generate: GenerateTable | None
@@ -99,6 +84,10 @@ class Recipe:
     def path(self, text: str) -> Path:
         """The path that this recipe means by `text`, relative to its own folder."""
         return user_path(text, start=self.folder)
+
+    def paths(self, texts: str | list[str]) -> list[Path]:
+        """The paths that this recipe means by a text or several."""
+        return [self.path(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
     def place(self, name: str) -> str:
         """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
@@ -126,7 +115,7 @@ def read_recipe(path: Path) -> Recipe:
     known = {
         "ingest": IngestTable,
         "query": QueryTable,
-        "latents": LatentsTable,
+        "latents": LatentJob,
         "fit": FitConfig,
         "evaluate": EvaluateTable,
         "generate": GenerateTable,

@@ -12,8 +12,8 @@ from typing import Any
 from pfgdata.corpus import plan_segments
 from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
-from pfgdata.ingest import IngestOptions, ingest, open_or_create, open_or_none, tagger_for
-from pfgdata.latents import LatentOptions, encode_latents
+from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
+from pfgdata.latents import LatentJob, encode_latents
 from pfgdata.query import Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
@@ -25,7 +25,7 @@ from pfgtrain.evaluate import EvaluateOptions, evaluate, guides_of_folder, train
 from pfgtrain.fit import base_of, data_of, fit
 from pfgtrain.generate import GenerateOptions, generate, load_run
 from pipelines.fidelity import retrieval_lines, top1_words
-from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, LatentsTable, QueryTable, Recipe
+from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTable, Recipe
 
 __all__ = ["Step", "run_steps"]
 
@@ -77,23 +77,20 @@ class _Run:
     def ingest(self, table: IngestTable) -> str:
         """Bring the images in."""
         path = self._out / "feats"
-        name = self._recipe.place(table.tagger) if table.tagger else None
-        tagger = tagger_for(open_or_none(path), name=name, recipe=table.recipe)
+        job = replace(table, tagger=table.tagger and self._recipe.place(table.tagger))
+        tagger = tagger_for(open_or_none(path), job)
         if tagger.untrained:
             self._progress.say(f"tagger {tagger.identity.name} is untrained: tags and scores mean nothing")
-        store = open_or_create(path, tagger)
-        options = _options(IngestOptions, table)
+        if tagger.unused_gpu:
+            self._progress.say(f"the GPU is not used: {tagger.unused_gpu}")
+        store = open_or_create(path, tagger, wait=job.wait)
         if tagger.batch_size:  # fixed by its graph
-            options = replace(options, batch_size=tagger.batch_size)
-        segments = plan_segments([self._images or self._recipe.path(table.images)], store.roots())
-        report = ingest(
-            segments,
-            store,
-            tagger,
-            options=options,
-            progress=self._progress,
-            stop=self._stop,
-        )
+            job = replace(job, batch_size=tagger.batch_size)
+        images = [self._images] if self._images else self._recipe.paths(table.images)
+        segments = plan_segments(images, store.roots(), options=job.walk)
+        report = ingest(segments, store, tagger, options=job, progress=self._progress, stop=self._stop)
+        if job.sidecars and not report.interrupted:
+            write_captions(store, segments, wait=job.wait, progress=self._progress)
         return (
             f"{report.found:,} images = {report.tagged:,} tagged + {report.copied:,} copied + "
             f"{report.unchanged:,} unchanged + {report.failed:,} failed + {report.pending:,} pending"
@@ -118,7 +115,7 @@ class _Run:
             self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
         return f"{found:,} of {snapshot.num_images:,} images match: {table.expression}"
 
-    def latents(self, table: LatentsTable) -> str:
+    def latents(self, table: LatentJob) -> str:
         """Encode the selected images."""
         configs = Path(self._place(table.base_config)) if table.base_config else None
         store = self._store
@@ -133,7 +130,7 @@ class _Run:
             snapshot,
             select(snapshot, store.vocabulary, table.where, self._thresholds(table)),
             policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
-            options=_options(LatentOptions, table),
+            options=table,
             progress=self._progress,
             stop=self._stop,
         )
@@ -225,7 +222,7 @@ class _Run:
     def _store(self) -> Store:
         return Store.open(self._out / "feats")
 
-    def _thresholds(self, table: QueryTable | LatentsTable | FitConfig) -> Thresholds:
+    def _thresholds(self, table: QueryTable | LatentJob | FitConfig) -> Thresholds:
         return Thresholds(
             general=table.threshold,
             character=table.character_threshold,

@@ -35,13 +35,13 @@ def tiny_vocabulary() -> Vocabulary:
 class CheapTagger:
     """A tagger whose feature is the 16 x 16 thumbnail and whose scores follow from it, image by image."""
 
-    def __init__(self, *, name: str = "cheap", recipe: str = "kohya") -> None:
+    def __init__(self, *, name: str = "cheap", preprocess: str = "kohya") -> None:
         self.identity = TaggerIdentity(
             name=name,
             revision=None,
             weights_sha256="0" * 64,
             feature_node="thumbnail",
-            recipe=recipe,
+            preprocess=preprocess,
             decode="1",
         )
         self.vocabulary = tiny_vocabulary()
@@ -49,6 +49,7 @@ class CheapTagger:
         self.image_size = 64
         self.provider = "numpy"
         self.parallel = 1
+        self.batch_size: int | None = 8
         self.precision: Precision = "float32"
         self.batches: list[int] = []
         self._head = np.random.default_rng(7).normal(0, 0.3, (768, len(self.vocabulary.names)))

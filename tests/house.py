@@ -34,6 +34,7 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.report": 5,
     "pfgdata.cluster": 5,
     "pfgdata.screen": 5,
+    "pfgdata.flags": 5,
     "pfgdata": 6,  # the api: a package's __init__
     "pfgdata.web": 6,
     "pfgdata.cli": 7,  # __main__ counts as the cli

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pfgdata.cli.options import (
-    CharacterThreshold,
     DryRun,
     Json,
     StoreArgument,
-    Threads,
-    Threshold,
     show_failures,
     thresholds,
 )
+from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
+from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
@@ -34,75 +33,48 @@ __all__ = ["EXAMPLE", "latents"]
 EXAMPLE = "Example: pfgdata latents feats/ --base demo --where \"rating = 'general'\""
 
 
-Base = Annotated[
-    str,
-    typer.Option(help="A diffusers folder, .safetensors or .ckpt file, hub id, or demo: its VAE is used."),
-]
-BaseConfig = Annotated[
-    Path | None,
-    typer.Option(
-        "--base-config",
-        metavar="DIR",
-        parser=user_path,
-        help="Of a base that is a single file: a diffusers folder of its family, for configs and tokenizer.",
-        show_default="fetched from the hub",
-    ),
-]
-Where = Annotated[
-    str | None,
-    typer.Option(
-        metavar="EXPR",
-        help="Only images for which this is true, as in pfgdata query.",
-        show_default="all",
-        rich_help_panel="Which images",
-    ),
-]
-Resolution = Annotated[
-    int | None,
-    typer.Option(
-        min=8,
-        help="Buckets have about the area of a square with this side, in pixels.",
-        show_default="the base's own",
-    ),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a VAE call.", rich_help_panel="Speed")]
+_PANELS = {
+    "": "base base_config resolution",
+    "Which images": "where threshold character_threshold",
+    "Speed": "batch_size threads",
+}
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "base_config": {"metavar": "DIR"},
+    "resolution": {"min": 8},
+    "where": {"metavar": "EXPR"},
+    "batch_size": {"min": 1},
+    "threads": {"min": 1},
+}
 
 
+@from_fields(LatentJob, _PANELS, more=_BOUNDS)
 def latents(
-    base: Base,
-    store: StoreArgument = Path("feats"),
-    base_config: BaseConfig = None,
-    where: Where = None,
-    threshold: Threshold = 0.35,
-    character_threshold: CharacterThreshold = 0.85,
-    resolution: Resolution = None,
-    batch_size: BatchSize = 8,
-    threads: Threads = None,
-    dry_run: DryRun = False,
-    json: Json = False,
+    store: StoreArgument = Path("feats"), *, dry_run: DryRun = False, json: Json = False, **asked: Any
 ) -> None:
     """Encode images with the VAE of a base, by aspect-ratio bucket, for pfgtrain fit.
 
     Latents that are there already are kept, so the same command goes on after Ctrl-C or new images.
     """
     from pfgdata.images import BucketPolicy
-    from pfgdata.latents import LatentOptions, encode_latents
+    from pfgdata.latents import encode_latents
     from pfgdata.query import select
     from pfgdata.store import Store
     from pfgdata.vaes import Vae, base_geometry
 
+    job = LatentJob(**asked)
     there = Store.open(store)
-    chosen = thresholds(there, threshold, character_threshold)
+    chosen = thresholds(there, job.threshold, job.character_threshold)
     snapshot = there.snapshot()
-    selection = select(snapshot, there.vocabulary, where, chosen)
+    selection = select(snapshot, there.vocabulary, job.where, chosen)
+    configs = user_path(job.base_config) if job.base_config else None
     with ScreenProgress() as progress:
-        vae = Vae.load(base, config=base_config, progress=progress)  # fetches no more than this needs
+        vae = Vae.load(job.base, config=configs, progress=progress)  # fetches no more than this needs
     geometry = base_geometry(vae.folder)
-    policy = BucketPolicy.derive(resolution or geometry.resolution, geometry.step)
+    policy = BucketPolicy.derive(job.resolution or geometry.resolution, geometry.step)
     show_facts({"resolution": f"{policy.resolution} px", "bucket step": f"{policy.step} px"})
     with ScreenProgress() as progress:
         if vae.untrained:
-            progress.say(f"base {base} is untrained: its latents mean nothing")
+            progress.say(f"base {job.base} is untrained: its latents mean nothing")
         if dry_run:
             _show_plan(there, vae, policy, snapshot, selection, json=json)
             return
@@ -113,7 +85,7 @@ def latents(
                 snapshot,
                 selection,
                 policy=policy,
-                options=LatentOptions(batch_size=batch_size, threads=threads),
+                options=job,
                 progress=progress,
                 stop=stop,
             )

@@ -21,7 +21,6 @@ __all__ = [
     "Json",
     "StoreArgument",
     "StoreOption",
-    "Threads",
     "Threshold",
     "show_failures",
     "thresholds",
@@ -29,7 +28,7 @@ __all__ = [
 
 _STORE = Path("feats")
 _STORE_HELP = "The store, a folder."
-_ROWS, _SPEED, _OUTPUT = "Which images", "Speed", "Output"
+_ROWS, _OUTPUT = "Which images", "Output"
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
@@ -44,16 +43,6 @@ Threshold = Annotated[
 CharacterThreshold = Annotated[
     float,
     typer.Option("--character-threshold", help="Characters count from this score on.", rich_help_panel=_ROWS),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        min=1,
-        help="Threads that read and decode images.",
-        show_default="one for each core",
-        rich_help_panel=_SPEED,
-    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)

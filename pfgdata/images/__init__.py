@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode, pixel_count
     from pfgdata.images.hashes import perceptual_hash
     from pfgdata.images.limits import Limits
-    from pfgdata.images.squares import RECIPES, on_white, picture_in, square
+    from pfgdata.images.squares import PREPROCESSINGS, on_white, picture_in, square
     from pfgdata.images.threads import one_opencv_thread
 
 __all__ = [
     "DECODE_VERSION",
     "PIXEL_RECIPE",
-    "RECIPES",
+    "PREPROCESSINGS",
     "BucketPolicy",
     "CropBox",
     "Limits",
@@ -48,7 +48,7 @@ _LAZY = {
     "DECODE_VERSION": "pfgdata.images.decoding",
     "Limits": "pfgdata.images.limits",
     "PIXEL_RECIPE": "pfgdata.images.buckets",
-    "RECIPES": "pfgdata.images.squares",
+    "PREPROCESSINGS": "pfgdata.images.squares",
     "BucketPolicy": "pfgdata.images.buckets",
     "CropBox": "pfgdata.images.buckets",
     "Pixels": "pfgdata.images.decoding",

@@ -19,7 +19,7 @@ from pfgdata.errors import ConfigError
 from pfgdata.images.threads import plain_memory_errors
 from pfgdata.records import nearest
 
-__all__ = ["RECIPES", "on_white", "picture_in", "square"]
+__all__ = ["PREPROCESSINGS", "on_white", "picture_in", "square"]
 
 _Array = npt.NDArray[np.uint8]
 
@@ -27,16 +27,16 @@ _LARGEST_SIDE = 8192  # a padded square of 201 MB in each thread; for a 1 x 6550
 
 
 @plain_memory_errors()
-def square(array: _Array, *, recipe: str, size: int) -> _Array:
-    """Pixels (uint8 [H, W, 3] RGB or [H, W, 4] RGBA) as a recipe's uint8 RGB [size, size, 3].
+def square(array: _Array, *, preprocess: str, size: int) -> _Array:
+    """Pixels (uint8 [H, W, 3] RGB or [H, W, 4] RGBA) as a preprocessing's uint8 RGB [size, size, 3].
 
     An image with a side over 8192 is first shrunk by a whole factor, so that a long strip padded to a square
     fits in memory; only there the result is not the original's to the bit.
     """
-    if recipe not in _RECIPES:
-        known = nearest(recipe, RECIPES) or RECIPES
-        raise ConfigError(f"no preprocessing recipe {recipe!r}; did you mean {' or '.join(known)}?")
-    return _RECIPES[recipe](_within_memory(array), size)
+    if preprocess not in _PREPROCESSINGS:
+        known = nearest(preprocess, PREPROCESSINGS) or PREPROCESSINGS
+        raise ConfigError(f"no preprocessing {preprocess!r}; did you mean {' or '.join(known)}?")
+    return _PREPROCESSINGS[preprocess](_within_memory(array), size)
 
 
 def picture_in(tile: _Array, array: _Array) -> _Array:
@@ -100,13 +100,13 @@ def _smilingwolf(array: _Array, size: int) -> _Array:
     return _pillow(_padded(on_white(array), max(array.shape[:2])), size, Image.Resampling.BICUBIC)
 
 
-_RECIPES: dict[str, Callable[[_Array, int], _Array]] = {
+_PREPROCESSINGS: dict[str, Callable[[_Array, int], _Array]] = {
     "kohya": _kohya,
     "webui": _webui,
     "pfg-train": _pfg_train,
     "smilingwolf": _smilingwolf,
 }
-RECIPES: tuple[str, ...] = tuple(_RECIPES)
+PREPROCESSINGS: tuple[str, ...] = tuple(_PREPROCESSINGS)
 
 
 def _within_memory(array: _Array) -> _Array:

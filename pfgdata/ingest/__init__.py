@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.ingest.captions import CaptionsReport, write_captions
-    from pfgdata.ingest.plan import IngestOptions
+    from pfgdata.ingest.job import IngestJob, IngestOptions
     from pfgdata.ingest.pruning import PruneReport, prune
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CaptionsReport",
     "FailedImage",
+    "IngestJob",
     "IngestOptions",
     "IngestReport",
     "PruneReport",
@@ -31,7 +32,8 @@ __all__ = [
 _LAZY = {
     "CaptionsReport": "pfgdata.ingest.captions",
     "FailedImage": "pfgdata.ingest.report",
-    "IngestOptions": "pfgdata.ingest.plan",
+    "IngestJob": "pfgdata.ingest.job",
+    "IngestOptions": "pfgdata.ingest.job",
     "IngestReport": "pfgdata.ingest.report",
     "PruneReport": "pfgdata.ingest.pruning",
     "ingest": "pfgdata.ingest.run",

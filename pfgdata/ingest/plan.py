@@ -10,43 +10,25 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.corpus import IMAGE_SECONDS, MAX_BYTES, Chunk, Segment, WalkCounts, archive_kind, walk_chunks
+from pfgdata.corpus import Chunk, Segment, WalkCounts, archive_kind, walk_chunks
 from pfgdata.errors import AccessError, ContentError
-from pfgdata.images import Limits
+from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.known import KnownRows
 from pfgdata.ingest.report import IngestReport
 from pfgdata.records import Found, ImageKey, Progress, shown
 from pfgdata.store import Shadow, Snapshot
 
-__all__ = ["IngestOptions", "Plan", "Task", "lacks", "make_plan"]
+__all__ = ["Plan", "Task", "lacks", "make_plan"]
 
 _CHUNK = 2048  # files decided at a time: what a chunk costs is 3 % of their stats (at 512 it was 12 %)
 _ASK_EVERY = 4096  # files walked between two questions to `stop`: some 60 ms of a warm local disk
 _SLASH = ord("/")
-_LIMITS = Limits(min_side=16, max_aspect=20.0)  # icons and ruled lines teach nothing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestOptions:
-    """How to ingest. But for `limits`, `max_bytes` and `decode`, none of it changes what is stored."""
-
-    batch_size: int = 8  # images a model call; the last batch is padded to it
-    threads: int | None = None  # read and decode; None: one for each core
-    shard_rows: int = 8192  # a shard closes at so many rows ...
-    shard_seconds: float = 300.0  # ... or at this age, so that a crash costs minutes
-    rehash: bool = False  # read every file, also where size and mtime are unchanged
-    retry_failed: bool = False  # read files again that were no usable image
-    limits: Limits = _LIMITS  # an image out of them fails
-    max_bytes: int = MAX_BYTES  # of one file or member
-    decode: Literal["exact", "fast"] = "exact"  # fast: large JPEGs at a fraction of their size
-    image_seconds: float = IMAGE_SECONDS  # one image may take to be read and decoded before it fails
-    wait: bool = False  # for another process that writes to the store, rather than be refused
 
 
 @dataclass(frozen=True, slots=True)

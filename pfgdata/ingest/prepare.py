@@ -17,8 +17,9 @@ import numpy.typing as npt
 from pfgdata.corpus import Isolated, ReadResult, Segment, Watch, read, too_long
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
+from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
-from pfgdata.ingest.plan import IngestOptions, Task
+from pfgdata.ingest.plan import Task
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger
 
@@ -48,7 +49,7 @@ class Square:
 class PixelWork:
     """Turns an image's bytes into a Square. A plain value, so that a process can be given it."""
 
-    recipe: str
+    preprocess: str
     size: int
     limits: Limits
     at_least: int | None
@@ -58,13 +59,13 @@ class PixelWork:
         """What `tagger` wants, within the limits of `options`."""
         size = tagger.image_size
         at_least = _FAST_SIDES * size if options.decode == "fast" else None
-        return cls(recipe=tagger.identity.recipe, size=size, limits=options.limits, at_least=at_least)
+        return cls(preprocess=tagger.identity.preprocess, size=size, limits=options.limits, at_least=at_least)
 
     def __call__(self, data: bytes) -> Square:
         """Decode and shrink. Raises ContentError for what is no usable image."""
         pixels = decode(data, limits=self.limits, at_least=self.at_least)
         decoded = time.perf_counter()
-        array = square(pixels.array, recipe=self.recipe, size=self.size)
+        array = square(pixels.array, preprocess=self.preprocess, size=self.size)
         phash = perceptual_hash(_small(pixels.array, array))
         facts = PixelFacts(pixels.width, pixels.height, pixels.format, pixels.frames, phash)
         return Square(facts, array, time.perf_counter() - decoded)

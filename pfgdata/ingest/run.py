@@ -22,9 +22,10 @@ from pfgdata.errors import IdentityError, StoreError
 from pfgdata.images import one_opencv_thread
 from pfgdata.ingest.builder import ShardBuilder, filled
 from pfgdata.ingest.committer import Committer
+from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import KnownContents, Scored
-from pfgdata.ingest.plan import IngestOptions, make_plan
-from pfgdata.ingest.prepare import PixelWork, Preparer, Square
+from pfgdata.ingest.plan import make_plan
+from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
@@ -37,7 +38,7 @@ from pfgdata.store import (
     merge_shards,
     require_same_tagger,
 )
-from pfgdata.taggers import Tagger
+from pfgdata.taggers import Tagger, choose_batch_size
 
 __all__ = ["ingest", "plan_ingest"]
 
@@ -61,18 +62,17 @@ def ingest(
     options: IngestOptions | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
-    pixels: Callable[[bytes], Square] | None = None,
 ) -> IngestReport:
     """Bring every image of `segments` into `store`; done work is skipped, so a rerun goes on.
 
     `stop` is asked after each batch: once true, no other is begun, what is scored is committed and the
-    report says so. `pixels` makes an image's bytes the tagger's square, by default as the options and the
-    tagger's recipe say; it must pickle. Raises IdentityError when the store is of another tagger or recipe,
+    report says so. Raises IdentityError when the store is of another tagger or preprocessing,
     StoreLockedError when another process writes (where it waits for that one, KeyboardInterrupt on a stop);
     PfgError, with what was done before committed, when the machine has run out of open files or memory.
     """
     options, progress = options or IngestOptions(), progress or NoProgress()
     _require_same(store, tagger)
+    options = replace(options, batch_size=options.batch_size or choose_batch_size(tagger))
     segments = [_without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
     with store.writer(wait=options.wait, progress=progress, stop=stop) as writer, one_opencv_thread():
@@ -85,12 +85,14 @@ def ingest(
             writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
         committer = Committer(writer, KnownContents(store.snapshot()), report)
         if not report.interrupted:
-            known, pixels = committer.known, pixels or PixelWork.of(tagger, options)
+            known, pixels = committer.known, options.pixels or PixelWork.of(tagger, options)
             begin = builders(store, tagger, known, options=options)
             progress.start("tag", total=len(plan))
             preparer = Preparer(segments, known, pixels, options)
             threads = options.threads or os.cpu_count() or 1
-            stages = Stages(plan, preparer, tagger, known, batch_size=options.batch_size, threads=threads)
+            stages = Stages(
+                plan, preparer, tagger, known, batch_size=options.batch_size or 1, threads=threads
+            )
             _work(stages, committer, begin, options=options, progress=progress, stop=stop)
         merge_shards(writer, committer.committed, rows=options.shard_rows)
         report.shards = len(store.snapshot().shards)

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
-from pfgdata.images import RECIPES
+from pfgdata.images import PREPROCESSINGS
+from pfgdata.ingest.job import IngestJob
 from pfgdata.store import Store, StoreIdentity
-from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Precision, Tagger
+from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 
 __all__ = ["open_or_create", "open_or_none", "tagger_for"]
 
@@ -23,29 +24,18 @@ def open_or_none(path: Path) -> Store | None:
         return None
 
 
-def tagger_for(
-    store: Store | None,
-    *,
-    name: str | None,
-    recipe: str | None,
-    device: str = "auto",
-    precision: Precision = "float32",
-) -> OnnxTagger:
-    """The tagger called `name`; without a name the store's own, or the default one for a new store.
+def tagger_for(store: Store | None, job: IngestJob) -> OnnxTagger:
+    """The tagger that `job` names; without a name the store's own, or the default one for a new store.
 
-    Raises what `OnnxTagger.load` does, which `device` and `precision` go to.
+    Raises what `OnnxTagger.load` does.
     """
-    if store is None:
-        return OnnxTagger.load(
-            name or DEFAULT_TAGGER, recipe=recipe or RECIPES[0], device=device, precision=precision
-        )
-    own = store.identity.tagger
+    own = store.identity.tagger if store else None
     return OnnxTagger.load(
-        name or own.name,
-        recipe=recipe or own.recipe,
-        revision=own.revision if name is None else None,
-        device=device,
-        precision=precision,
+        job.tagger or (own.name if own else DEFAULT_TAGGER),
+        preprocess=job.preprocess or (own.preprocess if own else PREPROCESSINGS[0]),
+        revision=own.revision if own and job.tagger is None else None,
+        device=job.device,
+        precision=job.precision,
     )
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.latents.encode import LatentReport, encode_latents, probe_image
-    from pfgdata.latents.plan import LatentOptions, LatentPlan, latent_identity, plan_latents
+    from pfgdata.latents.job import LatentJob, LatentOptions
+    from pfgdata.latents.plan import LatentPlan, latent_identity, plan_latents
 
 __all__ = [
+    "LatentJob",
     "LatentOptions",
     "LatentPlan",
     "LatentReport",
@@ -20,7 +22,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "LatentOptions": "pfgdata.latents.plan",
+    "LatentJob": "pfgdata.latents.job",
+    "LatentOptions": "pfgdata.latents.job",
     "LatentPlan": "pfgdata.latents.plan",
     "LatentReport": "pfgdata.latents.encode",
     "encode_latents": "pfgdata.latents.encode",

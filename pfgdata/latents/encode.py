@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from pfgdata.corpus import read_images
 from pfgdata.errors import AccessError, ContentError, ImageError
 from pfgdata.images import BucketPolicy, CropBox, bucket_sizes, crop_to_bucket
+from pfgdata.latents.job import LatentOptions
 from pfgdata.latents.plan import (
-    LatentOptions,
     LatentPlan,
     latent_identity,
     plan_latents,

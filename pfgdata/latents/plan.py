@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.corpus import IMAGE_SECONDS
 from pfgdata.errors import QueryError, StoreError
 from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_buckets
 from pfgdata.records import Selection, StoredImage, ids_as_keys
@@ -29,20 +28,9 @@ from pfgdata.store import (
 )
 from pfgdata.vaes import Vae
 
-__all__ = ["LatentOptions", "LatentPlan", "latent_identity", "plan_latents", "require_work"]
+__all__ = ["LatentPlan", "latent_identity", "plan_latents", "require_work"]
 
 _CHUNK = 8192  # contents turned into Python objects at a time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentOptions:
-    """How to encode; none of it changes what is stored, but for rounding."""
-
-    batch_size: int = 8  # images a VAE call; the last batch of a bucket is padded to it
-    threads: int | None = None  # read and decode; None: one for each core
-    shard_bytes: int = 256_000_000  # a shard closes at so many bytes of latents ...
-    shard_seconds: float = 300.0  # ... or at this age
-    image_seconds: float = IMAGE_SECONDS  # one image may take to be read, decoded and cropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

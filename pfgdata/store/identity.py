@@ -54,7 +54,15 @@ class StoreIdentity:
 def identity_bytes(identity: StoreIdentity, *, created: str, vocabulary: bytes) -> bytes:
     """The bytes of store.json; `created` is an ISO time for people, `vocabulary` the bytes of that file."""
     files = {"vocabulary.parquet": {"size": len(vocabulary), "blake3": blake3(vocabulary).hexdigest()}}
-    return canonical_json({"format": FORMAT, "created": created, "files": files, **asdict(identity)})
+    return canonical_json(
+        {
+            "format": FORMAT,
+            "created": created,
+            "files": files,
+            **asdict(identity),
+            "tagger": identity.tagger.as_dict(),
+        }
+    )
 
 
 def usable(store: Path) -> Path:
@@ -74,8 +82,12 @@ def read_identity(disk: Disk, store: Path) -> StoreIdentity:
         raise StoreFormatError(
             f"{store}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
         )
+    try:
+        tagger = TaggerIdentity.of(value["tagger"])
+    except KeyError as problem:
+        raise StoreFormatError(f"{path}: has no field {problem}; it is of another kind or version") from None
     return StoreIdentity(
-        tagger=known_fields(TaggerIdentity, value["tagger"], where=path),
+        tagger=tagger,
         vocabulary_digest=value["vocabulary_digest"],
         feature_dim=value["feature_dim"],
         score_floor=value["score_floor"],
@@ -86,15 +98,15 @@ def require_same_tagger(theirs: TaggerIdentity, ours: TaggerIdentity, *, where: 
     """Raise IdentityError unless features of both mean the same; `where` names the record on disk."""
     if theirs.decisive == ours.decisive:
         return
-    names = ("weights", "feature node", "recipe", "decode version")
+    names = ("weights", "feature node", "preprocessing", "decode version")
     differ = [
         f"{name} {str(a)[:12]} against {str(b)[:12]}"
         for name, a, b in zip(names, theirs.decisive, ours.decisive, strict=True)
         if a != b
     ]
     raise IdentityError(
-        f"{where} is of tagger {theirs.name} ({theirs.recipe}), not {ours.name} ({ours.recipe}): "
-        f"{', '.join(differ)}; use the same tagger and recipe, or another folder"
+        f"{where} is of tagger {theirs.name} ({theirs.preprocess}), not {ours.name} ({ours.preprocess}): "
+        f"{', '.join(differ)}; use the same tagger and preprocessing, or another folder"
     )
 
 

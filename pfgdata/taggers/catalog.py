@@ -49,6 +49,10 @@ class Tagger(Protocol):
         """What it computes in, as the shard's record names it."""
 
     @property
+    def batch_size(self) -> int | None:
+        """The only batch its graph takes; None if any."""
+
+    @property
     def parallel(self) -> int:
         """How many threads may call `predict` at once with profit: 1 on a CPU, more on GPUs."""
 

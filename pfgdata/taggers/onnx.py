@@ -1,7 +1,7 @@
 """A WD14 tagger in onnxruntime: scores and features of batches, in whatever form its graph wants its input.
 
 A graph tells its layout, size, dtype and batch, not its channel order: BGR, as every SmilingWolf model since
-2022 takes and all four preprocessing recipes give. The graph itself is made to turn it (`surgery`), so
+2022 takes and all four preprocessings give. The graph itself is made to turn it (`surgery`), so
 callers only know RGB, and images go to the device as bytes.
 
 Shapes: B images, S side of the square, V tags, F feature width.
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pfgdata.errors import ConfigError, GraphError, ModelError, ModelNotFoundError
 from pfgdata.hub import resolve, weights_sha256
-from pfgdata.images import DECODE_VERSION, RECIPES
+from pfgdata.images import DECODE_VERSION, PREPROCESSINGS
 from pfgdata.records import TaggerIdentity
 from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
 from pfgdata.taggers.catalog import Precision, repository
@@ -87,7 +87,7 @@ class OnnxTagger:
         cls,
         name: str,
         *,
-        recipe: str = "kohya",
+        preprocess: str = "kohya",
         revision: str | None = None,
         device: str = "auto",
         precision: Precision = "float32",
@@ -99,13 +99,13 @@ class OnnxTagger:
         The graph is taken to want BGR 0..255. One that wants normalised RGB, as timm's own NCHW exports do,
         says so nowhere and gives wrong scores here without an error: use the author's own model.onnx.
 
-        `recipe` names the square its images will be; it becomes part of the identity. `device` is auto, cpu,
-        cuda or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores by default.
+        `preprocess` names the square its images will be, a part of the identity. `device` is auto, cpu, cuda
+        or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores by default.
         `what` tells apart the two that `demo` names. Raises ModelNotFoundError, GraphError, VocabularyError,
-        ModelError (no such device), ConfigError (no such recipe or name of a device).
+        ModelError (no such device), ConfigError (no such preprocessing or name of a device).
         """
-        if recipe not in RECIPES:
-            raise ConfigError(f"no recipe {recipe!r}; it is one of {', '.join(RECIPES)}")
+        if preprocess not in PREPROCESSINGS:
+            raise ConfigError(f"no preprocessing {preprocess!r}; it is one of {', '.join(PREPROCESSINGS)}")
         found = resolve(repository(name), what=what, revision=revision)
         path = found.file or found.folder / "model.onnx"
         if not path.exists():
@@ -122,7 +122,7 @@ class OnnxTagger:
             revision=found.revision,
             weights_sha256=_sha256(path, graph.external),
             feature_node=graph.feature,
-            recipe=recipe,
+            preprocess=preprocess,
             decode=DECODE_VERSION,
         )
         tagger = cls(

@@ -56,7 +56,7 @@ class RunRecord:
 
     def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
         """Write run.json; a folder with one is a run."""
-        data = canonical_json({"format": RUN_FORMAT, **asdict(self)})
+        data = canonical_json({"format": RUN_FORMAT, **asdict(self), "tagger": self.tagger.as_dict()})
         (disk or Disk()).replace_file(run_dir / _RECORD_FILE, data)
 
     @classmethod
@@ -75,7 +75,7 @@ class RunRecord:
             advice = "upgrade pfg" if newer else "use the pfg it was made with, or start a new run"
             raise RunError(f"{path}: of format {found}, this pfgtrain reads {RUN_FORMAT}; {advice}")
         try:
-            return cls(**{**value, "tagger": TaggerIdentity(**value["tagger"])})
+            return cls(**{**value, "tagger": TaggerIdentity.of(value["tagger"])})
         except (TypeError, KeyError) as problem:
             raise RunError(f"{path}: not a record of this version ({problem}); start a new run") from problem
 

@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 app = make_app(
     "pfgtrain",
     help="From a feature store to a Prompt Free Generation model, and from guide images to pictures.",
-    example="pfgtrain fit --shards feats/ --out runs/a, then pfgtrain generate runs/a guide.png",
+    example="pfgtrain fit --store feats/ --out runs/a, then pfgtrain generate runs/a guide.png",
 )
 app.command("fit", epilog=FIT_EXAMPLE)(fit)
 app.command("generate", epilog=GENERATE_EXAMPLE)(generate)

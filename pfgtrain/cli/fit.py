@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import tomllib
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
-from pfgtrain.cli.options import DryRun, Json
+from pfgtrain.cli.options import DryRun, Json, ShardsAlias, one_store
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
 if TYPE_CHECKING:
@@ -25,81 +25,41 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "fit"]
 
 EXAMPLE = (
-    "Examples: pfgtrain fit --shards feats/ --steps 2000 --out runs/a; "
+    "Examples: pfgtrain fit --store feats/ --steps 2000 --out runs/a; "
     "pfgtrain fit --config pipelines/umamusume_46k.toml; pfgtrain fit --out runs/a --resume"
 )
 _ROWS, _LEARNS, _TOLD = "Which images", "What learns, from what", "What it is told"
 _LENGTH, _OUTPUT = "How long and how fast", "Output"
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(FitConfig)}
-_KEYS = {  # of the TOML -> the flag above it, its panel, its help, its default in words where it is None
-    "base": (
-        "--base",
-        _LEARNS,
-        "A diffusers folder, single file, hub id, run, or demo.",
-        "that of the latents",
-    ),
-    "base_config": ("--base-config", _LEARNS, "A folder with the configs a single file lacks.", "the hub's"),
-    "prediction_type": ("--prediction-type", _LEARNS, "epsilon or v_prediction.", "the base's"),
-    "init": ("--init", _LEARNS, "Weights to start from: a run, a .pt or .safetensors.", "fresh"),
-    "latents": ("--latents", _ROWS, "A latent set, by the beginning of its id.", "the store's only one"),
-    "where": ("--where", _ROWS, "An SQL condition, as in pfgdata query.", "all images"),
-    "threshold": ("--threshold", _ROWS, "General tags count from this score on."),
-    "character_threshold": ("--character-threshold", _ROWS, "Characters count from this score on."),
-    "validation_split": ("--validation-split", _ROWS, "Share of the characters that is held out."),
-    "train": ("--train", _LEARNS, "What learns beside the adapter: unet, lora, or (adapter) nothing."),
-    "unet_blocks": ("--blocks", _LEARNS, "Of the UNet: all, cross_attention or up_blocks."),
-    "r": ("--r", _LEARNS, "Rank of the LoRA."),
-    "lora_alpha": ("--lora-alpha", _LEARNS, "Scale of the LoRA, over its rank."),
-    "num_tokens": ("--tokens", _LEARNS, "Tokens made of one feature; 0: no adapter.", "--init's, or 5"),
-    "adapter_kind": ("--adapter-kind", _LEARNS, "linear or mlp."),
-    "standardize_features": (
-        "--standardize/--no-standardize",
-        _LEARNS,
-        "Features less mean, over deviation.",
-    ),
-    "use_ema": ("--ema/--no-ema", _LEARNS, "Keep a moving average, and use it."),
-    "prompt": ("--prompt", _TOLD, "The text that all images share."),
-    "caption": ("--caption", _TOLD, "Each image's own text: tags, or a column of the store.", "the prompt"),
-    "shuffle_caption": (
-        "--shuffle-caption/--no-shuffle-caption",
-        _TOLD,
-        "Another order of its parts each time.",
-    ),
-    "keep_tokens": ("--keep-tokens", _TOLD, "Parts that --shuffle-caption leaves in front."),
-    "clip_skip": ("--clip-skip", _TOLD, "As kohya and A1111 count: 1 is the last layer.", "the base's"),
-    "uncond": ("--uncond", _TOLD, "The tokens of the unconditional side: zeros or eos."),
-    "condition_dropout": ("--dropout", _TOLD, "Share of rows without text and tokens."),
-    "pfg_dropout": ("--pfg-dropout", _TOLD, "Share of rows without tokens, with text."),
-    "caption_dropout_rate": ("--caption-dropout", _TOLD, "Share of rows without text, with tokens."),
-    "learning_rate": ("--lr", _LENGTH, "Learning rate of the UNet."),
-    "adapter_learning_rate": ("--adapter-lr", _LENGTH, "Learning rate of the adapter."),
-    "lora_learning_rate": ("--lora-lr", _LENGTH, "Learning rate of the LoRA."),
-    "max_train_steps": ("--steps", _LENGTH, "Optimizer steps.", "what --epochs need"),
-    "num_train_epochs": ("--epochs", _LENGTH, "Times each image is seen."),
-    "train_batch_size": ("--batch-size", _LENGTH, "Images a process and forward pass."),
-    "gradient_accumulation_steps": ("--accumulation", _LENGTH, "Forward passes a step."),
-    "mixed_precision": ("--precision", _LENGTH, "auto, no, bf16 or fp16."),
-    "seed": ("--seed", _LENGTH, "Of order, noise and dropout."),
+_PANELS = {
+    _ROWS: "where latents threshold character_threshold validation_split",
+    _LEARNS: "base base_config prediction_type init train unet_blocks r lora_alpha num_tokens adapter_kind"
+    " standardize_features use_ema",
+    _TOLD: "prompt caption shuffle_caption keep_tokens clip_skip uncond condition_dropout pfg_dropout"
+    " caption_dropout_rate",
+    _LENGTH: "max_train_steps num_train_epochs train_batch_size gradient_accumulation_steps learning_rate"
+    " adapter_learning_rate lora_learning_rate mixed_precision seed",
+}
+_FLAGS = {  # of the keys with a shorter flag than their name
+    "adapter_learning_rate": "--adapter-lr",
+    "caption_dropout_rate": "--caption-dropout",
+    "condition_dropout": "--dropout",
+    "gradient_accumulation_steps": "--accumulation",
+    "learning_rate": "--lr",
+    "lora_learning_rate": "--lora-lr",
+    "max_train_steps": "--steps",
+    "mixed_precision": "--precision",
+    "num_tokens": "--tokens",
+    "num_train_epochs": "--epochs",
+    "standardize_features": "--standardize",
+    "train_batch_size": "--batch-size",
+    "unet_blocks": "--blocks",
+    "use_ema": "--ema",
 }
 
-
-def _key(name: str) -> Any:
-    """The option above the key `name`: None where it is not given, its help showing the key's default."""
-    flag, panel, text, *words = _KEYS[name]
-    default = words[0] if words else str(_DEFAULTS[name])
-    return typer.Option(flag, help=text, rich_help_panel=panel, show_default=default)
-
-
-_Train = Literal["unet", "adapter", "lora"]
-_Blocks = Literal["all", "cross_attention", "up_blocks"]
-_Kind = Literal["linear", "mlp"]
-_Uncond = Literal["zeros", "eos"]
-_Prediction = Literal["epsilon", "v_prediction"]
-_Precision = Literal["auto", "no", "fp16", "bf16"]
-
-Shards = Annotated[
+StoreOption = Annotated[
     Path | None,
     typer.Option(
+        "--store",
         envvar="PFG_STORE",
         parser=user_folder,
         help="The store.",
@@ -116,47 +76,15 @@ Out = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 
 
+@from_fields(FitConfig, _PANELS, flags=_FLAGS, layered=True)
 def fit(
     context: typer.Context,
-    shards: Shards = None,
+    store: StoreOption = None,
+    shards: ShardsAlias = None,
     out: Out = None,
     config: Config = None,
     resume: Resume = False,
-    where: Annotated[str | None, _key("where")] = None,
-    latents: Annotated[str | None, _key("latents")] = None,
-    threshold: Annotated[float | None, _key("threshold")] = None,
-    character_threshold: Annotated[float | None, _key("character_threshold")] = None,
-    validation_split: Annotated[float | None, _key("validation_split")] = None,
-    base: Annotated[str | None, _key("base")] = None,
-    base_config: Annotated[str | None, _key("base_config")] = None,
-    prediction_type: Annotated[_Prediction | None, _key("prediction_type")] = None,
-    init: Annotated[str | None, _key("init")] = None,
-    train: Annotated[_Train | None, _key("train")] = None,
-    unet_blocks: Annotated[_Blocks | None, _key("unet_blocks")] = None,
-    r: Annotated[int | None, _key("r")] = None,
-    lora_alpha: Annotated[float | None, _key("lora_alpha")] = None,
-    num_tokens: Annotated[int | None, _key("num_tokens")] = None,
-    adapter_kind: Annotated[_Kind | None, _key("adapter_kind")] = None,
-    standardize_features: Annotated[bool | None, _key("standardize_features")] = None,
-    use_ema: Annotated[bool | None, _key("use_ema")] = None,
-    prompt: Annotated[str | None, _key("prompt")] = None,
-    caption: Annotated[str | None, _key("caption")] = None,
-    shuffle_caption: Annotated[bool | None, _key("shuffle_caption")] = None,
-    keep_tokens: Annotated[int | None, _key("keep_tokens")] = None,
-    clip_skip: Annotated[int | None, _key("clip_skip")] = None,
-    uncond: Annotated[_Uncond | None, _key("uncond")] = None,
-    condition_dropout: Annotated[float | None, _key("condition_dropout")] = None,
-    pfg_dropout: Annotated[float | None, _key("pfg_dropout")] = None,
-    caption_dropout_rate: Annotated[float | None, _key("caption_dropout_rate")] = None,
-    max_train_steps: Annotated[int | None, _key("max_train_steps")] = None,
-    num_train_epochs: Annotated[int | None, _key("num_train_epochs")] = None,
-    train_batch_size: Annotated[int | None, _key("train_batch_size")] = None,
-    gradient_accumulation_steps: Annotated[int | None, _key("gradient_accumulation_steps")] = None,
-    learning_rate: Annotated[float | None, _key("learning_rate")] = None,
-    adapter_learning_rate: Annotated[float | None, _key("adapter_learning_rate")] = None,
-    lora_learning_rate: Annotated[float | None, _key("lora_learning_rate")] = None,
-    mixed_precision: Annotated[_Precision | None, _key("mixed_precision")] = None,
-    seed: Annotated[int | None, _key("seed")] = None,
+    *,
     more: Annotated[
         list[str] | None,
         typer.Option(
@@ -169,26 +97,28 @@ def fit(
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
+    **flags: Any,
 ) -> None:
     """Train a base to follow the features of a store's images, on latents made by pfgdata latents.
 
     A flag stands above --set, that above the same key of --config, and that above the key's default. Ctrl-C
     saves a checkpoint; --resume goes on from the newest, with the config.toml of the run.
     """
-    if max_train_steps is not None and num_train_epochs is not None:
+    given = {key: value for key, value in flags.items() if value is not None}
+    if {"max_train_steps", "num_train_epochs"} <= set(given):
         raise typer.BadParameter("--steps and --epochs exclude each other")
-    run_dir = _run_dir(out, resume=resume)
+    named, run_dir = one_store(context, store, shards), _run_dir(out, resume=resume)
     if resume and config is None and (run_dir / CONFIG_FILE).is_file():
         config = run_dir / CONFIG_FILE
-    asked = load_config(config, {**_set(more or []), **_flags(context)})
+    asked = load_config(config, {**_set(more or []), **given})
 
     from pfgdata.records import NoProgress
     from pfgdata.store import Store
     from pfgtrain.fit import base_of, data_of, plan_fit
     from pfgtrain.fit import fit as run_fit
 
-    store = shards or _recorded_store(run_dir, resume=resume) or Path("feats")
-    data = data_of(Store.open(store), asked)
+    place = named or _recorded_store(run_dir, resume=resume) or Path("feats")
+    data = data_of(Store.open(place), asked)
     begun = run_dir if resume else None
     if dry_run:
         loaded = base_of(data, asked, run_dir=begun)
@@ -200,14 +130,9 @@ def fit(
         loaded = base_of(data, asked, run_dir=begun, progress=progress)
         report = run_fit(data, loaded, asked, run_dir=run_dir, resume=resume, progress=progress, stop=stop)
     if first:
-        _show_fit(report, store, as_json=as_json)
+        _show_fit(report, place, as_json=as_json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
-
-
-def _flags(context: typer.Context) -> dict[str, Any]:
-    """The keys whose flags were given."""
-    return {name: context.params[name] for name in _KEYS if context.params[name] is not None}
 
 
 def _set(pairs: list[str]) -> dict[str, Any]:
@@ -256,7 +181,7 @@ def _show_plan(plan: FitPlan, base: str, latents: str, *, as_json: bool) -> None
         print_json(plan.as_dict())
 
 
-def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
+def _show_fit(report: FitReport, store: Path, *, as_json: bool) -> None:
     facts = {"run": f"{report.run}, step {report.last_step:,} of {report.plan.steps:,}"}
     if report.probe_end is not None:
         change = report.probe_end / report.probe_start - 1
@@ -274,7 +199,7 @@ def _show_fit(report: FitReport, shards: Path, *, as_json: bool) -> None:
     run = shlex.quote(report.run)
     facts["next"] = f"pfgtrain generate {run} GUIDE.png"
     if report.interrupted:
-        facts["next"] = f"pfgtrain fit --shards {shlex.quote(str(shards))} --out {run} --resume"
+        facts["next"] = f"pfgtrain fit --store {shlex.quote(str(store))} --out {run} --resume"
     show_facts(facts)
     if as_json:
         print_json(report.as_dict())

@@ -61,8 +61,8 @@ def run_model(
     from pfgtrain.checkpoint import RunRecord
     from pfgtrain.generate import load_run
 
-    recipe = RunRecord.read(run).tagger.recipe
-    model = tagger_named(tagger, recipe=recipe, device=device, progress=progress)
+    preprocess = RunRecord.read(run).tagger.preprocess
+    model = tagger_named(tagger, preprocess=preprocess, device=device, progress=progress)
     return load_run(
         run,
         base=base,
@@ -81,7 +81,7 @@ def adapter_model(
     from pfgdata.hub import single_file_width
     from pfgtrain.adapter import load_adapter
     from pfgtrain.base import Base
-    from pfgtrain.generate import PUBLISHED_RECIPE, load_adapter_on_base
+    from pfgtrain.generate import PUBLISHED_PREPROCESS, load_adapter_on_base
 
     assert asked.name is not None
     if (width := single_file_width(asked.name)) is not None:
@@ -89,11 +89,13 @@ def adapter_model(
     loaded = Base.load(
         asked.name, config=asked.config, prediction_type=asked.prediction_type, progress=progress
     )
-    model = tagger_named(tagger, recipe=PUBLISHED_RECIPE, device=device, progress=progress)
+    model = tagger_named(tagger, preprocess=PUBLISHED_PREPROCESS, device=device, progress=progress)
     return load_adapter_on_base(adapter, loaded, tagger=model, device=device, progress=progress)
 
 
-def tagger_named(name: str | None, *, recipe: str, device: str | None, progress: Progress) -> Tagger | None:
+def tagger_named(
+    name: str | None, *, preprocess: str, device: str | None, progress: Progress
+) -> Tagger | None:
     """The tagger called `name`; None without a name."""
     from pfgdata.records import during
     from pfgdata.taggers import OnnxTagger
@@ -102,7 +104,7 @@ def tagger_named(name: str | None, *, recipe: str, device: str | None, progress:
     if name is None:
         return None
     with during(progress, "load", total=1, unit="taggers"):
-        tagger = OnnxTagger.load(name, recipe=recipe, device=onnx_device(device))
+        tagger = OnnxTagger.load(name, preprocess=preprocess, device=onnx_device(device))
         progress.advance()
     return tagger
 

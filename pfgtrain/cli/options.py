@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pfgdata.hub import DEMO, resolve
+from pfgdata.paths import user_folder
 
 __all__ = [
     "MODEL",
@@ -22,8 +23,10 @@ __all__ = [
     "NoEma",
     "PfgScale",
     "Prediction",
+    "ShardsAlias",
     "TaggerName",
     "folder_for",
+    "one_store",
     "option",
     "run_folder",
 ]
@@ -38,6 +41,10 @@ def option(panel: str, *flags: str, help: str, **more: Any) -> Any:
 
 DryRun = Annotated[bool, option(_OUTPUT, "--dry-run", help="Say what would be done, and do nothing.")]
 Json = Annotated[bool, option(_OUTPUT, "--json", help="Print the result as JSON on stdout.")]
+
+ShardsAlias = Annotated[
+    Path | None, typer.Option("--shards", parser=user_folder, help="The same as --store.", show_default=False)
+]
 
 ImagesPerGuide = Annotated[int, option(PICTURE, "-n", help="Pictures a guide.")]
 PfgScale = Annotated[
@@ -63,6 +70,14 @@ Prediction = Annotated[
 ]
 TaggerName = Annotated[str | None, option(MODEL, help="The tagger.", show_default="the run's")]
 Device = Annotated[str | None, option(MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")]
+
+
+def one_store(context: typer.Context, store: Path | None, shards: Path | None) -> Path | None:
+    """The store named by --store or by --shards, --shards above PFG_STORE. Raises BadParameter for both."""
+    source = context.get_parameter_source("store")
+    if shards and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("--store and --shards are the same; give one of them")
+    return shards or store
 
 
 def run_folder(run: Path) -> Path:

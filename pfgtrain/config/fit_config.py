@@ -54,7 +54,7 @@ class FitConfig:
     resolution: int | None = None
     """Pixels; picks among several latent sets of one base; default: any."""
     where: str | None = None
-    """SQL expression over the store's images that selects what is trained on; default: every image."""
+    """SQL condition, as in pfgdata query, that selects what is trained on; default: every image."""
     threshold: float = 0.35
     """Score, 0..1, from which a general tag counts in `where` and stands in a caption."""
     character_threshold: float = 0.85
@@ -151,7 +151,7 @@ class FitConfig:
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
     max_train_steps: int | None = None
-    """Optimizer steps in all; when set, num_train_epochs does not count."""
+    """Optimizer steps in all; default: what `num_train_epochs` need."""
     num_train_epochs: int = 10
     """Times each image is seen (the article's run: 10)."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pfgdata.errors import ConfigError
 from pfgdata.paths import is_text
 from pfgdata.records import nearest
-from pfgtrain.config.words import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
+from pfgtrain.config.aliases import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,7 +24,7 @@ T = TypeVar("T", bound="DataclassInstance")
 def read_table(kind: type[T], table: Mapping[str, Any], *, source: str) -> T:
     """The dataclass `kind` of a TOML table. Raises ConfigError naming `source` and the key that is wrong.
 
-    Keys are its fields that are numbers, texts, bools, lists of them, Literals, and any of these or None.
+    Keys are its fields that are numbers, texts, bools, lists of them, Literals, and unions of these and None.
     """
     hints = {name: hint for name, hint in get_type_hints(kind).items() if _described(hint)}
     for key, value in table.items():
@@ -90,9 +91,8 @@ def _fits_one(value: Any, hint: Any) -> bool:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of `X | None`; anything else is its own only one."""
-    arguments = get_args(hint)
-    return arguments if type(None) in arguments else (hint,)
+    """The alternatives of `X | Y`; anything else is its own only one."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def _described(hint: Any) -> str:

@@ -56,7 +56,7 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
     return ViewerReport(
         name=without_folders(viewer.tagger.identity.name),
         weights_sha256=viewer.tagger.identity.weights_sha256,
-        recipe=viewer.tagger.identity.recipe,
+        recipe=viewer.tagger.identity.preprocess,
         tags={name: len(columns) for name, columns in truth.groups.items()},
         chance={name: _chance(gallery) for name, gallery in galleries.items()},
         rows={

@@ -83,7 +83,7 @@ class ViewerReport:
 
     name: str
     weights_sha256: str
-    recipe: str
+    recipe: str  # how its squares are made, by the name that records have
     tags: dict[str, int]  # tags counted, by group: known to the viewer and true of a guide
     chance: dict[str, tuple[float, float]]
     rows: dict[str, RowReport]

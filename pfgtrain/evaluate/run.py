@@ -224,7 +224,7 @@ def _about(model: PFGModel) -> dict[str, Any]:
         "base": without_folders(model.base.name),
         "base_revision": model.base.revision,
         "prediction_type": model.base.prediction_type,
-        "tagger": {**asdict(identity), "name": without_folders(identity.name)},
+        "tagger": {**identity.as_dict(), "name": without_folders(identity.name)},
         "prompt": model.prompt,
         "uncond": model.uncond,
         "resolution": model.resolution,

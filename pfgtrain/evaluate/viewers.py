@@ -45,8 +45,8 @@ class Viewer:
 
     def see(self, images: Sequence[Pixels]) -> Sight:
         """What it sees in one batch of images."""
-        side, recipe = self.tagger.image_size, self.tagger.identity.recipe
-        squares = np.stack([square(image, recipe=recipe, size=side) for image in images])
+        side, preprocess = self.tagger.image_size, self.tagger.identity.preprocess
+        squares = np.stack([square(image, preprocess=preprocess, size=side) for image in images])
         scores, features = self.tagger.predict(squares)
         return Sight(
             features_MF=features.astype(np.float32), present_MT=scores[:, self.tag_ids] >= self.threshold

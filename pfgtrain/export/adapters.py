@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +46,12 @@ def write_adapter(folder: Path, plan: ExportPlan) -> None:
 def adapter_facts(plan: ExportPlan) -> dict[str, Any]:
     """What an adapter's tensors do not say: what it reads, what it is laid on, how it was trained."""
     record = plan.record
-    tagger = asdict(record.tagger)
     return {
         "kind": record.adapter_kind,
         "num_tokens": record.num_tokens,
         "cross_attention_dim": record.cross_attention_dim,
         "feature_dim": record.feature_dim,
-        "tagger": {**tagger, "name": without_folders(record.tagger.name)},
+        "tagger": {**record.tagger.as_dict(), "name": without_folders(record.tagger.name)},
         "base": {
             "name": without_folders(record.base_name),
             "revision": record.base_revision,

@@ -20,7 +20,7 @@ Format = Literal["adapter", "checkpoint", "unet", "diffusers", "lora", "run"]
 FORMATS: tuple[Format, ...] = ("adapter", "checkpoint", "unet", "diffusers", "lora", "run")
 
 WEB_UI_TOKENS = 20  # where the slider of pfg-webui ends
-WEB_UI_RECIPE = "webui"  # how pfg-webui and pfg-ComfyUI make a guide image square
+WEB_UI_PREPROCESS = "webui"  # how pfg-webui and pfg-ComfyUI make a guide image square
 WEB_UI_UNCOND = "zeros"  # since 2023-03-26
 
 
@@ -171,10 +171,10 @@ def _notes(plan: ExportPlan) -> Iterator[str]:
             f"the adapter reads features of {without_folders(tagger.name)}, web UIs take them from"
             f" {DEFAULT_TAGGER}: only pfgtrain can use it"
         )
-    elif tagger.recipe != WEB_UI_RECIPE:
+    elif tagger.preprocess != WEB_UI_PREPROCESS:
         yield (
-            f"web UIs make guide images square as recipe {WEB_UI_RECIPE} does, the run was trained on"
-            f" {tagger.recipe}: pictures there will differ a little"
+            f"web UIs make guide images square by preprocessing {WEB_UI_PREPROCESS}, the run was trained"
+            f" on {tagger.preprocess}: pictures there will differ a little"
         )
     if record.uncond != WEB_UI_UNCOND:
         yield (

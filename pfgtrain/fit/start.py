@@ -181,11 +181,11 @@ def _require_told_tagger(path: Path, tagger: TaggerIdentity) -> None:
     if not document.exists():
         document = path.parent.parent / document.name
     try:
-        told = TaggerIdentity(**json.loads(document.read_bytes())["tagger"])
+        told = TaggerIdentity.of(json.loads(document.read_bytes())["tagger"])
     except (OSError, ValueError, KeyError, TypeError):  # published weights say nothing
         return
     if told.decisive != tagger.decisive:
         raise IdentityError(
-            f"{path}: made with tagger {told.name} ({told.recipe}), the store is of {tagger.name}"
-            f" ({tagger.recipe}); its features mean something else"
+            f"{path}: made with tagger {told.name} ({told.preprocess}), the store is of {tagger.name}"
+            f" ({tagger.preprocess}); its features mean something else"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgtrain.generate.guides import generate
-    from pfgtrain.generate.model import PUBLISHED_RECIPE, PFGModel, load_adapter_on_base, load_run
+    from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
     from pfgtrain.generate.pictures import (
         GenerateOptions,
         GenerateReport,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
 __all__ = [
-    "PUBLISHED_RECIPE",
+    "PUBLISHED_PREPROCESS",
     "GenerateOptions",
     "GenerateReport",
     "PFGModel",
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "PUBLISHED_RECIPE": "pfgtrain.generate.model",
+    "PUBLISHED_PREPROCESS": "pfgtrain.generate.model",
     "GenerateOptions": "pfgtrain.generate.pictures",
     "GenerateReport": "pfgtrain.generate.pictures",
     "PFGModel": "pfgtrain.generate.model",

@@ -149,7 +149,7 @@ def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, image: R
         "base": without_folders(model.base.name),
         "base_revision": model.base.revision,
         "prediction_type": model.base.prediction_type,
-        "tagger": {**asdict(identity), "name": without_folders(identity.name)},
+        "tagger": {**identity.as_dict(), "name": without_folders(identity.name)},
         "device": unet.device.type,
         "dtype": str(unet.dtype).removeprefix("torch."),
         "versions": {"diffusers": version("diffusers"), "torch": torch.__version__},

@@ -1,7 +1,7 @@
 """All that makes pictures, loaded once: from a run's newest checkpoint, or from published weights on a base.
 
-Another tagger or recipe than the weights were made with is refused: its features mean something else, though
-they may be as wide.
+Another tagger or preprocessing than the weights were made with is refused: its features mean something else,
+though they may be as wide.
 
 Shapes: B pictures, F feature width.
 """
@@ -32,9 +32,11 @@ from pfgtrain.condition import Condition
 from pfgtrain.generate.pictures import GenerateOptions
 from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
-__all__ = ["PUBLISHED_RECIPE", "PFGModel", "load_adapter_on_base", "load_run"]
+__all__ = ["PUBLISHED_PREPROCESS", "PFGModel", "load_adapter_on_base", "load_run"]
 
-PUBLISHED_RECIPE = "webui"  # the squares of pfg-webui and pfg-ComfyUI, which published weights are used with
+PUBLISHED_PREPROCESS = (
+    "webui"  # the squares of pfg-webui and pfg-ComfyUI, which published weights are used with
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class PFGModel:
 
     def feature(self, pixels: Any) -> Tensor:
         """The feature [F] of one decoded image, uint8 [H, W, 3 or 4], float32 on the CPU."""
-        image = square(pixels, recipe=self.tagger.identity.recipe, size=self.tagger.image_size)
+        image = square(pixels, preprocess=self.tagger.identity.preprocess, size=self.tagger.image_size)
         return torch.from_numpy(self.tagger.predict(image[None])[1][0]).float()
 
     def size(self, options: GenerateOptions) -> tuple[int, int]:
@@ -127,7 +129,7 @@ def load_run(
     if tagger is None:
         with during(progress, "load", total=1, unit="taggers"):
             tagger = OnnxTagger.load(
-                known.name, recipe=known.recipe, revision=known.revision, device=onnx_device(device)
+                known.name, preprocess=known.preprocess, revision=known.revision, device=onnx_device(device)
             )
             progress.advance()
     require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
@@ -170,13 +172,15 @@ def load_adapter_on_base(
     assumed = "" if tagger else " (assumed)"
     if tagger is None:
         with during(progress, "load", total=1, unit="taggers"):
-            tagger = OnnxTagger.load(DEFAULT_TAGGER, recipe=PUBLISHED_RECIPE, device=onnx_device(device))
+            tagger = OnnxTagger.load(
+                DEFAULT_TAGGER, preprocess=PUBLISHED_PREPROCESS, device=onnx_device(device)
+            )
             progress.advance()
     identity = tagger.identity
     progress.say(
-        f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed}, recipe"
-        f" {identity.recipe}; where no option says otherwise, assumed: an empty prompt, the pad zeros (the"
-        " article's weights: --uncond eos)"
+        f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed}, preprocessing"
+        f" {identity.preprocess}; where no option says otherwise, assumed: an empty prompt, the pad zeros"
+        " (the article's weights: --uncond eos)"
     )
     return _assemble(
         replace(base, device=where, dtype=dtype),

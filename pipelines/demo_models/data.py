@@ -76,7 +76,7 @@ def portrait_rows(root: Path, split: Split) -> list[Row]:
 
 def pooled_square(data: bytes, *, size: int) -> Pictures:
     """What a graph with `size` px input sees after its 4x4 average pool: RGB [size / 4, size / 4, 3]."""
-    full = square(decode(data).array, recipe="kohya", size=size)
+    full = square(decode(data).array, preprocess="kohya", size=size)
     side = size // POOL
     pooled = full.reshape(side, POOL, side, POOL, 3).mean(axis=(1, 3))
     return np.rint(pooled).astype(np.uint8)
@@ -84,7 +84,7 @@ def pooled_square(data: bytes, *, size: int) -> Pictures:
 
 def plain_square(data: bytes, *, size: int) -> Pictures:
     """The picture [size, size, 3] RGB by the same `kohya` rule, without the detour over 448 px."""
-    return square(decode(data).array, recipe="kohya", size=size)
+    return square(decode(data).array, preprocess="kohya", size=size)
 
 
 def load_pictures(rows: list[Row], cache: Path, *, prepare: Callable[[bytes], Pictures]) -> Pictures:

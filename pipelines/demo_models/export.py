@@ -57,7 +57,7 @@ def measure_classifier(
     folder: Path, rows: Sequence[Row], task: ClassifierTask
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Numbers of the file in `folder` on held-out characters, and average precision by coarse tag."""
-    tagger = OnnxTagger.load(str(folder), recipe="kohya", threads=torch.get_num_threads())
+    tagger = OnnxTagger.load(str(folder), preprocess="kohya", threads=torch.get_num_threads())
     held = [row for row in rows if row.role == "validation"]
     demo = [row for row in rows if row.corpus == "demo"]
     scores_NV, features_NF, rate = look(tagger, held)
@@ -99,7 +99,7 @@ def look(tagger: OnnxTagger, rows: Sequence[Row], *, batch: int = 32) -> tuple[A
     spent = 0.0
     for start in range(0, len(rows), batch):
         files = [row.file.read_bytes() for row in rows[start : start + batch]]
-        squares = [square(decode(data).array, recipe="kohya", size=tagger.image_size) for data in files]
+        squares = [square(decode(data).array, preprocess="kohya", size=tagger.image_size) for data in files]
         began = time.process_time()
         seen.append(tagger.predict(np.stack(squares)))
         spent += time.process_time() - began

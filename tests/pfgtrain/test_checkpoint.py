@@ -32,7 +32,7 @@ from pfgtrain.checkpoint import (
 
 RECORD = RunRecord(
     tagger=TaggerIdentity(
-        name="t", revision=None, weights_sha256="0", feature_node="n", recipe="kohya", decode="1"
+        name="t", revision=None, weights_sha256="0", feature_node="n", preprocess="kohya", decode="1"
     ),
     feature_dim=768,
     base_name="demo",

@@ -64,7 +64,7 @@ def test_help_of_every_command_comes_without_torch() -> None:
     )
     for args, words in [
         (["--help"], ["fit", "generate", "Example"]),
-        (["fit", "--help"], ["--shards", "--resume", "5e-06", "illustration of *", "Examples"]),
+        (["fit", "--help"], ["--store", "--shards", "--resume", "5e-06", "illustration of *", "Examples"]),
         (["generate", "--help"], ["--pfg-scale", "--adapter", "7.5", "Examples"]),
     ]:
         done = subprocess.run(
@@ -177,7 +177,9 @@ def test_every_flag_reaches_the_config_above_the_file(
         max_grad_norm=0.5,
         lr_scheduler="linear",
     )
-    assert set(flags) | {"latents", "max_train_steps", "init", "base_config"} == set(fit_cli._KEYS)
+    assert set(flags) | {"latents", "max_train_steps", "init", "base_config"} == set(
+        " ".join(fit_cli._PANELS.values()).split()
+    )
 
 
 def test_generate_s_defaults_are_the_library_s() -> None:
@@ -243,7 +245,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_goes_on(
     assert code == 130, err
     (saved,) = checkpoints(made)
     step = int(saved.name.removeprefix("step-"))
-    assert f"pfgtrain fit --shards {feats} --out {made} --resume" in err
+    assert f"pfgtrain fit --store {feats} --out {made} --resume" in err
     code, _, err = call("fit", "--out", made, "--resume", "--steps", step + 2)  # the store is on record
     assert code == 0, err
     assert [line["step"] for line in read_metrics(made)] == list(range(1, step + 3))
@@ -278,7 +280,9 @@ def test_a_store_without_latents_names_the_command_that_makes_them(call: Call, t
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
+        (["--store", "nowhere"], 1, "no store here"),
         (["--shards", "nowhere"], 1, "no store here"),
+        (["--store", "a", "--shards", "a"], 2, "are the same; give one of them"),
         (["--where", "charcter = 'x'"], 1, "did you mean character"),
         (["--where", "width > 10000"], 1, "no image is selected by 'width > 10000'"),
         (["--where", "@mine"], 1, "selections have no names yet"),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from pfgdata.cli import ingest as ingest_cli
 from pfgdata.errors import ConfigError
-from pfgdata.images import RECIPES as SQUARES
+from pfgdata.images import PREPROCESSINGS as SQUARES
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgdata.taggers import CATALOG, DEFAULT_TAGGER
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import load_config
-from pipelines.recipe import Recipe, find_recipe, read_recipe
+from pipelines.recipe import IngestTable, Recipe, find_recipe, read_recipe
 from pipelines.steps import run_steps
 
 LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k"]
@@ -26,7 +29,7 @@ def test_a_shipped_recipe_loads_with_known_keys_only(name: str) -> None:
     recipe = read_recipe(find_recipe(name))
     assert recipe.name == name
     assert recipe.latents is not None
-    assert recipe.ingest.recipe in (None, *SQUARES)
+    assert recipe.ingest.preprocess in (None, *SQUARES)
     assert recipe.ingest.tagger == "demo" or recipe.ingest.tagger in CATALOG
     assert load_config(find_recipe(name), {}) == recipe.fit
 
@@ -67,7 +70,7 @@ def in_the_demo_s_size(name: str, images: Path) -> Recipe:
     return dataclasses.replace(
         recipe,
         folder=images,
-        ingest=dataclasses.replace(recipe.ingest, images=".", tagger="demo", recipe=None),
+        ingest=dataclasses.replace(recipe.ingest, images=".", tagger="demo", preprocess=None),
         query=None,
         latents=dataclasses.replace(recipe.latents, base="demo", where=None, resolution=64),
         fit=dataclasses.replace(
@@ -118,7 +121,7 @@ def test_a_path_in_a_recipe_begins_at_its_folder_or_a_home(
     (tmp_path / "home" / "model").mkdir(parents=True)
     (tmp_path / "x.toml").write_bytes(b'\xef\xbb\xbf[ingest]\nimages = "~/images"\n')
     recipe = read_recipe(tmp_path / "x.toml")
-    assert recipe.path(recipe.ingest.images) == tmp_path / "home" / "images"
+    assert recipe.paths(recipe.ingest.images) == [tmp_path / "home" / "images"]
     assert recipe.path("images") == tmp_path / "images"
     assert recipe.place("~/model") == str(tmp_path / "home" / "model")
     (tmp_path / "~" / "model").mkdir(parents=True)
@@ -134,12 +137,35 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
         (good + "[fitt]\n", "fitt"),
         ("[ingest]\nbatch_size = 4\n", "images"),
         ("[ingest]\nimages = 4\n", "images = 4 is not text"),
+        (good + "recipe = 'kohya'\n", "unknown key 'recipe'; here it is preprocess"),
         (good + "limits = 4\n", "unknown key 'limits'"),
         ("[ingest]\nimages = '.'\nlimits = {min_side = 4}\n", "unknown key 'limits'; known are"),
     ]:
         (tmp_path / "x.toml").write_text(text)
         with pytest.raises(ConfigError, match=said):
             read_recipe(tmp_path / "x.toml")
+
+
+def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> None:
+    command = inspect.signature(ingest_cli.ingest).parameters
+    fields = {field.name for field in dataclasses.fields(IngestTable)}
+    assert set(command) - fields == {"store", "root", "dry_run", "json"}  # a place, a move, and output
+    pictures = sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))[:4]
+    for folder, picture in zip(("a", "a/drafts", "b", "c"), pictures, strict=True):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(picture, tmp_path / folder / "x.jpg")
+    (tmp_path / "a" / "x.txt").write_text("a face")
+    with zipfile.ZipFile(tmp_path / "b" / "more.zip", "w") as archive:
+        archive.write(pictures[3], "y.jpg")
+    (tmp_path / "x.toml").write_text(
+        '[ingest]\nimages = ["a", "b"]\ntagger = "demo"\nexclude = ["drafts/"]\narchives = true\n'
+        'sidecars = true\ndevice = "cpu"\nprecision = "float32"\nmin_side = 8\n'
+    )
+    recipe = read_recipe(tmp_path / "x.toml")
+    ran = run_steps(recipe, tmp_path / "out", progress=NoProgress(), stop=lambda: False)
+    assert [step.result.split(" copied")[0] for step in ran] == ["3 images = 3 tagged + 0"]
+    store = Store.open(tmp_path / "out" / "feats")
+    assert sorted(store.read_column("captions")["value"].to_pylist()) == ["a face"]
 
 
 def test_steps_without_a_table_are_left_out(tmp_path: Path) -> None:

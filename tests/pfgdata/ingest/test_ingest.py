@@ -275,10 +275,10 @@ def test_what_is_below_a_folder_that_cannot_be_listed_is_not_gone(tmp_path: Path
     assert [lacks(segment, key, counts) for key in keys] == [False, True, True]
 
 
-def test_another_recipe_is_refused(small_corpus: Path, tmp_path: Path) -> None:
+def test_another_preprocessing_is_refused(small_corpus: Path, tmp_path: Path) -> None:
     store = new_store(tmp_path / "feats")
-    with pytest.raises(IdentityError, match="recipe"):
-        run(small_corpus, store, CheapTagger(recipe="webui"))
+    with pytest.raises(IdentityError, match="preprocess"):
+        run(small_corpus, store, CheapTagger(preprocess="webui"))
     assert rows_by_path(store) == {}
 
 

@@ -48,6 +48,16 @@ def test_a_limit_may_be_none(tmp_path: Path, option: str, capsys: Captured) -> N
     assert "2 = 2 tagged" in capsys.readouterr().err
 
 
+def test_the_flag_s_old_name_is_still_taken(tmp_path: Path, capsys: Captured) -> None:
+    for flag, square in (("--preprocess", "webui"), ("--recipe", "pfg-train")):
+        assert pfgdata(*one_image(tmp_path / square), flag, square) == 0
+        store = tmp_path / square / "feats"
+        assert Store.open(store).identity.tagger.preprocess == square
+        assert json.loads((store / "store.json").read_bytes())["tagger"]["recipe"] == square
+    assert pfgdata("ingest", "--help") == 0
+    assert "--recipe" not in capsys.readouterr().out
+
+
 def test_what_was_passed_over_is_said_with_the_option_that_takes_it(tmp_path: Path, capsys: Captured) -> None:
     make_images(tmp_path / "images", 1)
     (tmp_path / "images" / "loop").symlink_to(".")

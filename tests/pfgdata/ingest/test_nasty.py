@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pytest
 
 from pfgdata.corpus import WalkOptions, plan_segments
-from pfgdata.ingest import IngestOptions, ingest, open_or_create, tagger_for
+from pfgdata.ingest import IngestJob, IngestOptions, ingest, open_or_create, tagger_for
 from pfgdata.query import Thresholds, run_query
 from pfgdata.records import shown
 from pfgdata.store import Store, key_of, verify
@@ -135,7 +135,7 @@ def test_no_bomb_takes_memory(outcome: Outcome) -> None:
 
 def test_a_second_run_has_nothing_to_do(outcome: Outcome) -> None:
     folder = outcome.folder / "nasty"
-    tagger = tagger_for(outcome.store, name=None, recipe=None)
+    tagger = tagger_for(outcome.store, IngestJob())
     report = ingest(plan_segments([folder], outcome.store.roots()), outcome.store, tagger)
     assert (report.tagged, report.copied, report.unchanged) == (0, 0, len(ACCEPTED))
 
@@ -206,7 +206,7 @@ def test_one_bad_image_never_changes_its_neighbours(tmp_path: Path) -> None:
         make_images(tmp_path / name, 12)
         for path in damage if name == "bad" else ():
             (tmp_path / name / path).write_bytes(damage[path])
-        tagger = tagger_for(None, name="demo", recipe=None)
+        tagger = tagger_for(None, IngestJob(tagger="demo"))
         store = open_or_create(tmp_path / f"{name}_feats", tagger)
         options = IngestOptions(batch_size=4, threads=2)
         ingest(plan_segments([tmp_path / name], {}), store, tagger, options=options)

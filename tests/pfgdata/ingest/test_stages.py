@@ -8,7 +8,7 @@ import resource
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import pytest
 from pfgdata.corpus import Segment, plan_segments
 from pfgdata.errors import AccessError, PfgError, StoreError
 from pfgdata.files import Disk
-from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
 from pfgdata.ingest.outcomes import KnownContents
 from pfgdata.ingest.plan import Task
@@ -141,7 +140,7 @@ def test_stuck_decoders_become_failures_and_the_run_goes_on_in_processes(
     FREE.clear()
     try:
         work = OddDecoder(PixelWork.of(tagger, options))
-        report = run(small_corpus, store, options, tagger, pixels=work)
+        report = run(small_corpus, store, replace(options, pixels=work), tagger)
     finally:
         FREE.set()
     assert (report.tagged, report.failed, report.abandoned) == (34, 6, 4)
@@ -160,7 +159,8 @@ def test_an_exhausted_machine_ends_the_run_in_one_line_and_what_was_done_is_kept
     store, tagger = new_store(tmp_path / "feats"), CheapTagger()
     options = IngestOptions(batch_size=8, threads=2)
     with pytest.raises(PfgError, match=r"0019\.png: too many open files; allow more .* run the same again"):
-        run(small_corpus, store, options, tagger, pixels=OddDecoder(PixelWork.of(tagger, options)))
+        work = OddDecoder(PixelWork.of(tagger, options))
+        run(small_corpus, store, replace(options, pixels=work), tagger)
     assert [row[2] for row in content(store)] == [f"{index:04d}.png" for index in range(19)]
     assert store.snapshot().failures().num_rows == 0
     (small_corpus / "0019.png").unlink()
@@ -243,10 +243,10 @@ def test_a_dry_run_says_how_long_it_would_take_from_the_shards_written_last(
 
 def test_limits_and_largest_size_are_the_options(small_corpus: Path, tmp_path: Path) -> None:
     store = new_store(tmp_path / "feats")
-    strict = IngestOptions(batch_size=8, limits=Limits(min_side=25), max_bytes=10_000)
+    strict = IngestOptions(batch_size=8, min_side=25, max_megabytes=0.01)
     report = run(small_corpus, store, strict)
     assert report.failed == 40 and "under the limit of 25" in report.failures[0].reason
-    tiny = IngestOptions(batch_size=8, max_bytes=10, retry_failed=True)
+    tiny = IngestOptions(batch_size=8, max_megabytes=1e-5, retry_failed=True)
     assert "over the limit of 10" in run(small_corpus, store, tiny).failures[0].reason
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import StoreError
-from pfgdata.images import BucketPolicy, Limits, bucket_sizes, crop_to_bucket, decode, nearest_buckets
+from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, decode, nearest_buckets
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.latents import LatentOptions, LatentReport, encode_latents, plan_latents, probe_image
 from pfgdata.records import ImageKey, Selection
@@ -285,6 +285,6 @@ def test_what_an_ingest_admitted_beyond_the_usual_limit_gets_its_latent(tmp_path
     (tmp_path / "images").mkdir()
     Image.new("L", (20_200, 10_000), 200).save(tmp_path / "images" / "scan.jpg")
     store, segments = new_store(tmp_path / "feats"), plan_segments([tmp_path / "images"], {})
-    ingest(segments, store, CheapTagger(), options=replace(INGEST, limits=Limits(max_pixels=400_000_000)))
+    ingest(segments, store, CheapTagger(), options=replace(INGEST, max_megapixels=400))
     report = encode(store, vae)
     assert (report.encoded, report.failures) == (1, [])

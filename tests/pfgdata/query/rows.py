@@ -55,7 +55,7 @@ def row(path: str, tags: Mapping[str, float] | None = None, **other: Any) -> dic
 def store_of(path: Path, *shards: Sequence[dict[str, Any]]) -> Store:
     """A store with one shard for each list of rows."""
     tagger = TaggerIdentity(
-        name="cheap", revision=None, weights_sha256="0", feature_node="f", recipe="kohya", decode="1"
+        name="cheap", revision=None, weights_sha256="0", feature_node="f", preprocess="kohya", decode="1"
     )
     identity = StoreIdentity(tagger=tagger, vocabulary_digest=VOCABULARY.digest, feature_dim=4)
     store = Store.create(path, identity=identity, vocabulary=VOCABULARY)

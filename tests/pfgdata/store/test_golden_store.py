@@ -21,7 +21,11 @@ def golden() -> Store:
 
 def test_its_identity_and_roots_are_as_written(golden: Store) -> None:
     identity = golden.identity
-    assert (identity.tagger.name, identity.tagger.recipe, identity.tagger.decode) == ("cheap", "kohya", "1")
+    assert (identity.tagger.name, identity.tagger.preprocess, identity.tagger.decode) == (
+        "cheap",
+        "kohya",
+        "1",
+    )
     assert (identity.feature_dim, identity.score_floor) == (4, 0.05)
     assert identity.vocabulary_digest == golden.vocabulary.digest
     assert golden.vocabulary.digest == "8b911e57de2bd1f21f76d0446140c68d59b7559b7255f65454b0dbff66aa7088"

@@ -297,10 +297,10 @@ def test_a_creation_cut_short_is_completed_by_the_next(tmp_path: Path) -> None:
     assert new_store(tmp_path / "feats").snapshot().num_images == 0
 
 
-def test_another_tagger_or_recipe_is_refused_by_name() -> None:
-    ours, theirs = CheapTagger().identity, CheapTagger(recipe="webui").identity
+def test_another_tagger_or_preprocessing_is_refused_by_name() -> None:
+    ours, theirs = CheapTagger().identity, CheapTagger(preprocess="webui").identity
     require_same_tagger(ours, CheapTagger(name="another name for it").identity, where="feats")
-    with pytest.raises(IdentityError, match="recipe kohya against webui"):
+    with pytest.raises(IdentityError, match="preprocessing kohya against webui"):
         require_same_tagger(ours, theirs, where="feats")
 
 
@@ -406,7 +406,7 @@ def test_a_store_is_not_made_over_the_shards_of_another(tmp_path: Path) -> None:
         writer.commit(contents(b"a"))
     (store.path / "store.json").unlink()
     with pytest.raises(StoreError, match=r"restore its store\.json"):
-        new_store(tmp_path / "feats", CheapTagger(recipe="webui"))
+        new_store(tmp_path / "feats", CheapTagger(preprocess="webui"))
     assert store.path.joinpath("roots.json").exists()
 
 

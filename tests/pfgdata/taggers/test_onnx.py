@@ -50,9 +50,9 @@ def test_images_of_another_size_are_our_own_bug(tmp_path: Path) -> None:
 
 def test_identity_holds_the_hash_of_the_file_and_the_pixel_path(tmp_path: Path) -> None:
     write_tagger(tmp_path)
-    identity = OnnxTagger.load(str(tmp_path), recipe="webui").identity
+    identity = OnnxTagger.load(str(tmp_path), preprocess="webui").identity
     assert identity.weights_sha256 == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
-    assert (identity.recipe, identity.name, identity.revision) == ("webui", str(tmp_path), None)
+    assert (identity.preprocess, identity.name, identity.revision) == ("webui", str(tmp_path), None)
 
 
 def test_the_onnx_file_itself_is_a_name(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_what_is_missing_in_a_folder_is_named(tmp_path: Path) -> None:
         OnnxTagger.load(str(tmp_path))
 
 
-def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_preprocessing_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="kohya, webui"):
-        OnnxTagger.load("demo", recipe="kohia")
+        OnnxTagger.load("demo", preprocess="kohia")
 
 
 def test_a_misspelt_catalog_name_is_answered_with_the_nearest() -> None:

@@ -22,7 +22,7 @@ class HairTagger(CheapTagger):
     """A cheap tagger of other weights and tags: the judge."""
 
     def __init__(self) -> None:
-        super().__init__(name="hair", recipe="webui")
+        super().__init__(name="hair", preprocess="webui")
         self.identity = replace(self.identity, weights_sha256="1" * 64)
         self.vocabulary = Vocabulary(
             names=RATINGS + TAGS + CHARACTERS,

@@ -10,7 +10,6 @@ from PIL import Image
 
 from pfgdata.corpus import WalkOptions, plan_segments
 from pfgdata.errors import AccessError, IdentityError
-from pfgdata.images import Limits
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.records import content_id
 from pfgdata.store import FAILURES_SCHEMA, ShardContents, Store, images_table
@@ -114,7 +113,7 @@ def test_an_image_behind_a_link_has_the_pixels_that_were_ingested(
 
 def test_a_store_of_another_tagger_is_refused(store: Store, base: Base) -> None:
     with pytest.raises(IdentityError, match="cheap"):
-        training_images(store, record_of(base), tagger=CheapTagger(recipe="webui").identity)
+        training_images(store, record_of(base), tagger=CheapTagger(preprocess="webui").identity)
 
 
 def test_rows_are_looked_at_and_guide_from_within_an_archive_and_behind_a_link(
@@ -143,7 +142,7 @@ def test_what_an_ingest_admitted_beyond_the_usual_limit_can_be_looked_at(tmp_pat
     (tmp_path / "images").mkdir()
     Image.new("L", (20_200, 10_000), 200).save(tmp_path / "images" / "scan.jpg")
     store, segments = new_store(tmp_path / "feats"), plan_segments([tmp_path / "images"], {})
-    ingest(segments, store, CheapTagger(), options=IngestOptions(limits=Limits(max_pixels=400_000_000)))
+    ingest(segments, store, CheapTagger(), options=IngestOptions(max_megapixels=400))
     pixels = trained(store, base).pixels(0)
     assert pixels is not None
     assert pixels.shape == (10_000, 20_200, 3)

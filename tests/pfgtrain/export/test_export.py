@@ -97,7 +97,7 @@ def test_the_document_beside_the_adapter_says_what_it_needs_and_no_folder_of_our
         revision=None,
         weights_sha256="ab" * 32,
         feature_node="x",
-        recipe="kohya",
+        preprocess="kohya",
         decode="1",
     )
     run = make_run(tmp_path / "a", base, tagger=tagger, uncond="eos")

@@ -316,6 +316,6 @@ def test_what_is_no_way_to_go_on_is_one_line(
 
 def test_another_tagger_is_refused_at_resume(data: FitData, base: Base, tmp_path: Path) -> None:
     fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
-    other = make_data(tmp_path / "feats", base, tagger=CheapTagger(recipe="webui"))
+    other = make_data(tmp_path / "feats", base, tagger=CheapTagger(preprocess="webui"))
     with pytest.raises(IdentityError, match=r"cheap \(kohya\), not cheap \(webui\)"):
         fit(other, base, SMALL, run_dir=tmp_path / "run", resume=True)

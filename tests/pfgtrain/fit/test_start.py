@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +132,14 @@ def test_init_takes_published_weights(name: str, data: FitData, base: Base, tmp_
 
 
 def of_another_tagger(data: FitData, base: Base, tmp: Path) -> FitConfig:
-    other = make_data(tmp / "feats", base, tagger=CheapTagger(recipe="webui"))
+    other = make_data(tmp / "feats", base, tagger=CheapTagger(preprocess="webui"))
     fit(other, base, replace(SMALL, max_train_steps=1), run_dir=tmp / "one")
     return replace(SMALL, init=str(tmp / "one"))
 
 
 def told_of_another_tagger(data: FitData, base: Base, tmp: Path) -> FitConfig:
     save_adapter(PFGLinear(FEATURE_DIM, 2, WIDTH), tmp / "x.pt")
-    (tmp / "x.json").write_text(json.dumps({"tagger": asdict(CheapTagger(recipe="webui").identity)}))
+    (tmp / "x.json").write_text(json.dumps({"tagger": CheapTagger(preprocess="webui").identity.as_dict()}))
     return replace(SMALL, init=str(tmp / "x.pt"))
 
 

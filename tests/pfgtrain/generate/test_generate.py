@@ -44,7 +44,7 @@ def adapter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(base: Base, adapter_file: Path) -> PFGModel:
-    return load_adapter_on_base(adapter_file, base, tagger=CheapTagger(recipe="webui"), device="cpu")
+    return load_adapter_on_base(adapter_file, base, tagger=CheapTagger(preprocess="webui"), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_progress_counts_steps_and_says_what_is_assumed(
     progress = Watched()
     untrained = dataclasses.replace(base, untrained=True)
     model = load_adapter_on_base(
-        adapter_file, untrained, tagger=CheapTagger(recipe="webui"), progress=progress
+        adapter_file, untrained, tagger=CheapTagger(preprocess="webui"), progress=progress
     )
     report = generate(model, guides, tmp_path, options=QUICK, progress=progress)
     assert progress.ended == [
@@ -229,7 +229,7 @@ def test_progress_counts_steps_and_says_what_is_assumed(
         "prompts: 2/2 texts",
         "generate: 8/8 steps",
     ]
-    assert "does not record its training: tagger cheap, recipe webui; " in progress.said[0]
+    assert "does not record its training: tagger cheap, preprocessing webui; " in progress.said[0]
     assert "assumed: an empty prompt, the pad zeros (the article's weights: --uncond eos)" in progress.said[0]
     assert "untrained" in progress.said[1]
     assert report.untrained == (f"base {base.name}",)
@@ -312,7 +312,7 @@ def test_an_adapter_of_another_feature_width_is_refused(base: Base, tmp_path: Pa
 def test_the_demo_models_make_a_picture_with_an_adapter_of_ones_own(
     guides: list[Path], tmp_path: Path
 ) -> None:
-    demo, tagger = Base.load("demo"), OnnxTagger.load("demo", recipe="webui")
+    demo, tagger = Base.load("demo"), OnnxTagger.load("demo", preprocess="webui")
     save_adapter(PFGLinear(tagger.feature_dim, 5, demo.cross_attention_dim), tmp_path / "x-n5.pt")
     model = load_adapter_on_base(tmp_path / "x-n5.pt", demo, tagger=tagger, device="cpu")
     report = generate(model, guides[:1], tmp_path / "out", options=with_(images_per_guide=1))

@@ -119,10 +119,12 @@ def test_a_run_s_text_layer_is_read(make_run: Callable[..., Path], base: Base) -
     assert not torch.equal(ours.context, encode_prompts(base, ["a cat"]).context)
 
 
-def test_a_run_of_another_tagger_or_recipe_is_refused_naming_both(make_run: Callable[..., Path]) -> None:
-    run = make_run(tagger=CheapTagger(recipe="kohya"))
+def test_a_run_of_another_tagger_or_preprocessing_is_refused_naming_both(
+    make_run: Callable[..., Path],
+) -> None:
+    run = make_run(tagger=CheapTagger(preprocess="kohya"))
     with pytest.raises(IdentityError, match=r"cheap \(kohya\).*cheap \(webui\)"):
-        load_run(run, tagger=CheapTagger(recipe="webui"))
+        load_run(run, tagger=CheapTagger(preprocess="webui"))
 
 
 def test_a_base_whose_vae_is_another_than_that_of_the_runs_latents_is_refused(

@@ -44,6 +44,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "pfg_token_num": "num_tokens",
     "pretrained_model_name_or_path": "base",
     "rank": "r",
+    "recipe": "preprocess",  # of [ingest], until it was called so
     "save_every_n_steps": "checkpointing_steps",
     "save_last_n_steps": "checkpoints_total_limit",
     "steps": "max_train_steps",
@@ -53,9 +54,9 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
 }
 FLAGS_ONLY = {  # words for what is no key of a config
     "output_dir": "the option --out",
-    "train_data_dir": "the option --shards",
-    "shards": "the option --shards",
-    "store": "the option --shards",
+    "train_data_dir": "the option --store",
+    "shards": "the option --store",
+    "store": "the option --store",
     "out": "the option --out",
     "output_name": "the option --out",
     "resume": "the option --resume",
