@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import ast
 import inspect
-from dataclasses import MISSING, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pfgtrain.config import FitConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["TARGET", "render_config"]
 
@@ -31,17 +36,25 @@ as `config.toml`.
 
 def render_config() -> str:
     """The text of docs/config.md."""
-    told, rows = _sentences(), []
-    for field in fields(FitConfig):
+    return _HEAD + "".join(_rows(FitConfig))
+
+
+def _rows(kind: type[DataclassInstance], *, within: str = "") -> Iterator[str]:
+    """A line for each key, one of a table in the table as `table.key`."""
+    told = _sentences(kind)
+    for field in fields(kind):
         value = field.default if field.default_factory is MISSING else field.default_factory()
-        default = "" if value is None else f"`{value}`"
-        rows.append(f"| `{field.name}` | {default} | {told[field.name]} |\n")
-    return _HEAD + "".join(rows)
+        name, default = within + field.name, "" if value is None else f"`{value}`"
+        if is_dataclass(value) and not isinstance(value, type):
+            yield f"| `{name}` | | {told[field.name]} |\n"
+            yield from _rows(type(value), within=f"{name}.")
+        else:
+            yield f"| `{name}` | {default} | {told[field.name]} |\n"
 
 
-def _sentences() -> dict[str, str]:
+def _sentences(kind: type[DataclassInstance]) -> dict[str, str]:
     """Field name -> the string that stands below it in the class."""
-    (node,) = ast.parse(inspect.getsource(FitConfig)).body
+    (node,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(node, ast.ClassDef)
     pairs = zip(node.body, node.body[1:], strict=False)
     return {
