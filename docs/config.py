@@ -6,11 +6,16 @@ tests/test_cli_help.py fails when the page no longer says the same.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pfgdata.flags import field_texts
 from pfgtrain.config import FitConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["TARGET", "render_config"]
 
@@ -30,12 +35,20 @@ as `config.toml`.
 
 def render_config() -> str:
     """The text of docs/config.md."""
-    told, rows = field_texts(FitConfig), []
-    for field in fields(FitConfig):
+    return _HEAD + "".join(_rows(FitConfig))
+
+
+def _rows(kind: type[DataclassInstance], *, within: str = "") -> Iterator[str]:
+    """A line for each key, one of a table in the table as `table.key`."""
+    told = field_texts(kind)
+    for field in fields(kind):
         value = field.default if field.default_factory is MISSING else field.default_factory()
-        default = "" if value is None else f"`{value}`"
-        rows.append(f"| `{field.name}` | {default} | {told[field.name]} |\n")
-    return _HEAD + "".join(rows)
+        name, default = within + field.name, "" if value is None else f"`{value}`"
+        if is_dataclass(value) and not isinstance(value, type):
+            yield f"| `{name}` | | {told[field.name]} |\n"
+            yield from _rows(type(value), within=f"{name}.")
+        else:
+            yield f"| `{name}` | {default} | {told[field.name]} |\n"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from pfgdata.errors import ConfigError
 __all__ = [
     "Draw",
     "Dropout",
+    "Objective",
+    "Posed",
     "add_noise",
     "draw",
     "latents_of",
@@ -119,6 +121,44 @@ def latents_of(stored: Tensor, posterior_BChw: Tensor | None, *, scaling_factor:
     mean, logvar = stored.chunk(2, dim=1)
     std = torch.exp(0.5 * logvar.clamp(-30.0, 20.0))  # the clamp of diffusers' DiagonalGaussianDistribution
     return (mean + std * posterior_BChw) * scaling_factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posed:
+    """What the UNet is asked of some rows, what it should answer, and how much that counts."""
+
+    noisy_BChw: Tensor
+    timesteps_B: Tensor
+    target_BChw: Tensor
+    weights_B: Tensor  # float32
+
+    def losses(self, prediction_BChw: Tensor) -> Tensor:
+        """Each row's loss, weighted by its timestep, float32 [B]."""
+        return row_losses(prediction_BChw, self.target_BChw) * self.weights_B
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What a run learns to say of noisy latents, over one noise schedule."""
+
+    prediction_type: str
+    alphas_cumprod_N: Tensor  # where the latents will be
+    snr_gamma: float | None = None  # cap of Min-SNR; None: every timestep weighs the same
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many there are to draw from, N."""
+        return len(self.alphas_cumprod_N)
+
+    def pose(self, latents_BChw: Tensor, chance: Draw) -> Posed:
+        """The question of `latents_BChw` that `chance`, on their device, draws. Raises ConfigError."""
+        noise_BChw, timesteps_B, alphas_N = chance.noise_BChw, chance.timesteps_B, self.alphas_cumprod_N
+        return Posed(
+            noisy_BChw=add_noise(latents_BChw, noise_BChw, timesteps_B, alphas_N),
+            timesteps_B=timesteps_B,
+            target_BChw=target(self.prediction_type, latents_BChw, noise_BChw, timesteps_B, alphas_N),
+            weights_B=snr_weights(self.prediction_type, timesteps_B, alphas_N, gamma=self.snr_gamma),
+        )
 
 
 def add_noise(

@@ -56,19 +56,24 @@ class Part:
 
 
 def make_optimizer(parts: Sequence[Part], config: FitConfig) -> torch.optim.Optimizer:
-    """AdamW, fused, with a group for each part at its own learning rate."""
+    """The optimizer that `config` names, with a group for each part at its own learning rate."""
     groups: list[dict[str, Any]] = [
         {"name": part.name, "params": list(part.parameters.values()), "lr": config.peak_rate(part.name)[1]}
         for part in parts
     ]
+    rate = groups[-1]["lr"]  # each group has its own; get_scheduler's polynomial scales from this
+    return _OPTIMIZERS[config.optimizer](groups, rate, config)
+
+
+def _adamw(groups: list[dict[str, Any]], rate: float, config: FitConfig) -> torch.optim.Optimizer:
+    own = config.adamw
+    betas = (own.beta1, own.beta2)
     return torch.optim.AdamW(
-        groups,
-        lr=groups[-1]["lr"],  # each group has its own; get_scheduler's polynomial scales from this
-        betas=(config.adam_beta1, config.adam_beta2),
-        weight_decay=config.adam_weight_decay,
-        eps=config.adam_epsilon,
-        fused=True,
+        groups, lr=rate, betas=betas, weight_decay=own.weight_decay, eps=own.epsilon, fused=True
     )
+
+
+_OPTIMIZERS = {"adamw": _adamw}  # by the names of FitConfig.optimizer; the keys of each: config/optimizers.py
 
 
 def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from pfgtrain.config.files import CONFIG_FILE, RECIPE_TABLES, load_config, read_fit_table
 from pfgtrain.config.fit_config import LR_SCHEDULERS, FitConfig
+from pfgtrain.config.optimizers import AdamW
 from pfgtrain.config.tables import read_table, require_text, toml_of
 
 __all__ = [
     "CONFIG_FILE",
     "LR_SCHEDULERS",
     "RECIPE_TABLES",
+    "AdamW",
     "FitConfig",
     "load_config",
     "read_fit_table",

@@ -12,12 +12,15 @@ UNSUPPORTED = (  # what others have and pfgtrain has not
     "network_module",
     "noise_offset",
     "optimizer_args",
-    "optimizer_type",
     "sample_every_n_steps",
     "sample_prompts",
     "save_model_as",
 )
 SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
+    "adam_beta1": "adamw.beta1",
+    "adam_beta2": "adamw.beta2",
+    "adam_epsilon": "adamw.epsilon",
+    "adam_weight_decay": "adamw.weight_decay",
     "batch_size": "train_batch_size",
     "caption_dropout": "caption_dropout_rate",
     "caption_column": "caption",
@@ -40,6 +43,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "network_lr": "lora_learning_rate",
     "network_train_unet_only": 'train = "lora"',
     "network_weights": "init",
+    "optimizer_type": "optimizer",
     "pfg_num_tokens": "num_tokens",
     "pfg_token_num": "num_tokens",
     "pretrained_model_name_or_path": "base",
@@ -50,6 +54,7 @@ SYNONYMS = {  # other trainers' words (kohya's sd-scripts above all) -> ours
     "steps": "max_train_steps",
     "tokens": "num_tokens",
     "unet_lr": 'learning_rate, or lora_learning_rate with train = "lora"',
+    "weight_decay": "adamw.weight_decay",
     "v_parameterization": 'prediction_type = "v_prediction"',
 }
 FLAGS_ONLY = {  # words for what is no key of a config

@@ -9,6 +9,7 @@ from typing import Any
 
 from pfgdata.errors import ConfigError
 from pfgtrain.config.fit_config import FitConfig
+from pfgtrain.config.optimizers import TABLES
 
 __all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table"]
 
@@ -28,7 +29,17 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> FitConfig:
     given = {key: value for key, value in overrides.items() if value is not None}
     if "num_train_epochs" in given:
         table.pop("max_train_steps", None)
-    return FitConfig.of(table | given, source="options" if path is None else f"{path} and options")
+    return FitConfig.of(_above(table, given), source="options" if path is None else f"{path} and options")
+
+
+def _above(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`table` with the keys `given` above it, of which `a.b` is key `b` of the table `a` in it."""
+    merged = dict(table)
+    for key, value in given.items():
+        outer, dot, inner = key.partition(".")
+        held = merged.get(outer)
+        merged[outer] = {**(held if isinstance(held, dict) else {}), inner: value} if dot else value
+    return merged
 
 
 def read_fit_table(path: Path) -> dict[str, Any]:
@@ -39,7 +50,7 @@ def read_fit_table(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({problem.strerror}); name a TOML file") from problem
     except ValueError as problem:  # TOMLDecodeError, and bytes that are no UTF-8
         raise ConfigError(f"{path}: not TOML ({problem})") from problem
-    tables = [key for key, value in content.items() if isinstance(value, dict)]
+    tables = [key for key, value in content.items() if isinstance(value, dict) and key not in TABLES]
     if not tables:
         return content
     for key in content:

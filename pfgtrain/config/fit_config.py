@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from pfgdata.errors import ConfigError
+from pfgtrain.config.optimizers import TABLES, AdamW
 from pfgtrain.config.tables import read_table, require_text, toml_of
 
 __all__ = ["LR_SCHEDULERS", "FitConfig"]
@@ -121,14 +122,10 @@ class FitConfig:
     """Restarts of `cosine_with_restarts`."""
     lr_power: float = 1.0
     """Exponent of `polynomial`."""
-    adam_beta1: float = 0.9
-    """AdamW's decay of the first moment, 0..1."""
-    adam_beta2: float = 0.999
-    """AdamW's decay of the second moment, 0..1."""
-    adam_weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
-    adam_epsilon: float = 1e-8
-    """AdamW's denominator floor."""
+    optimizer: Literal["adamw"] = "adamw"
+    """What moves the weights; its own keys stand in the table of its name."""
+    adamw: AdamW = field(default_factory=AdamW)
+    """AdamW's own keys: the table `[fit.adamw]` of a recipe, `[adamw]` of a file of such keys alone."""
     max_grad_norm: float = 1.0
     """Gradients of one optimizer step are scaled down to this norm; 0: never."""
     max_skipped_steps: int = 20
@@ -199,11 +196,11 @@ class FitConfig:
     @classmethod
     def of(cls, table: Mapping[str, Any], *, source: str) -> FitConfig:
         """A config of a TOML table. Raises ConfigError naming `source` for an unknown key or a wrong type."""
-        return read_table(cls, table, source=source)
+        return read_table(cls, table, source=source, tables=TABLES)
 
     def to_toml(self) -> str:
         """The config as a TOML file that `load_config` reads back to an equal one."""
-        return toml_of({name: getattr(self, name) for name in get_type_hints(FitConfig)})
+        return toml_of(dataclasses.asdict(self))
 
     def changed_from(self, other: FitConfig) -> list[str]:
         """Keys that differ and that a resumed run must not change."""
@@ -268,12 +265,10 @@ _UNIT_INTERVAL = (
     "condition_dropout",
     "pfg_dropout",
     "caption_dropout_rate",
-    "adam_beta1",
-    "adam_beta2",
     "ema_decay",
     "validation_split",
 )
-_BELOW_ONE = ("adam_beta1", "adam_beta2", "validation_split")
+_BELOW_ONE = ("validation_split",)
 _POSITIVE = (
     "resolution",
     "r",
@@ -283,7 +278,6 @@ _POSITIVE = (
     "snr_gamma",
     "lr_num_cycles",
     "lr_power",
-    "adam_epsilon",
     "ema_inv_gamma",
     "ema_power",
     "train_batch_size",
@@ -301,7 +295,6 @@ _NOT_NEGATIVE = (
     "adapter_learning_rate",
     "lora_learning_rate",
     "lr_warmup_steps",
-    "adam_weight_decay",
     "max_grad_norm",
     "max_skipped_steps",
     "num_validation_images",

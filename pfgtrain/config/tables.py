@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,23 +21,40 @@ __all__ = ["read_table", "require_text", "toml_of"]
 T = TypeVar("T", bound="DataclassInstance")
 
 
-def read_table(kind: type[T], table: Mapping[str, Any], *, source: str) -> T:
+def read_table(
+    kind: type[T],
+    table: Mapping[str, Any],
+    *,
+    source: str,
+    tables: Collection[str] = (),
+    within: str = "",
+) -> T:
     """The dataclass `kind` of a TOML table. Raises ConfigError naming `source` and the key that is wrong.
 
-    Keys are its fields that are numbers, texts, bools, lists of them, Literals, and unions of these and None.
+    Keys are its fields that are numbers, texts, bools, lists of them, Literals, and unions of these and None;
+    of its fields that are dataclasses, those in `tables` are tables in the table, `within` which we may be.
     """
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if _described(hint)}
+    hints = {
+        name: hint
+        for name, hint in get_type_hints(kind).items()
+        if (name in tables if dataclasses.is_dataclass(hint) else _described(hint))
+    }
     for key, value in table.items():
         if key not in hints:
-            raise ConfigError(f"{source}: unknown key {key!r}{_advice(key, tuple(hints))}")
+            raise ConfigError(f"{source}: unknown key {within + key!r}{_advice(key, _known(hints))}")
         if not _fits(value, hints[key]):
-            raise ConfigError(f"{source}: {key} = {value!r} is not {_described(hints[key])}")
+            raise ConfigError(f"{source}: {within}{key} = {value!r} is not {_described(hints[key])}")
     for field in dataclasses.fields(kind):
         if field.name not in table and field.default is field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{source}: {field.name} is missing; it is {_described(hints[field.name])}")
+            raise ConfigError(
+                f"{source}: {within}{field.name} is missing; it is {_described(hints[field.name])}"
+            )
     values: dict[str, Any] = {
         key: float(value) if float in _options(hints[key]) else value for key, value in table.items()
     }
+    for key, hint in hints.items():
+        if key in table and key in tables:
+            values[key] = read_table(hint, table[key], source=source, within=f"{within}{key}.")
     try:
         return kind(**values)
     except ConfigError as problem:
@@ -53,8 +70,11 @@ def require_text(name: str, value: str) -> None:
 
 
 def toml_of(table: Mapping[str, Any]) -> str:
-    """Flat `table` of text, numbers, bools and lists of them as TOML; what is None is left out."""
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items() if value is not None)
+    """`table` of text, numbers, bools, lists of them and such tables as TOML; what is None is left out."""
+    inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    own = {key: value for key, value in table.items() if key not in inner and value is not None}
+    lines = [f"{key} = {_toml_value(value)}\n" for key, value in own.items()]
+    return "".join([*lines, *(f"\n[{key}]\n{toml_of(value)}" for key, value in inner.items())])
 
 
 def _toml_value(value: str | bool | float | list[Any]) -> str:
@@ -64,6 +84,13 @@ def _toml_value(value: str | bool | float | list[Any]) -> str:
         quoted = json.dumps(value, ensure_ascii=False)  # TOML knows every escape that JSON writes
         return quoted.replace("\x7f", "\\u007f")  # the one control that JSON leaves bare and TOML forbids
     return str(value).lower()  # true, 5e-06, inf: TOML's spelling too
+
+
+def _known(hints: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys, those of tables in the table as `table.key`."""
+    tables = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    inner = [f"{name}.{field.name}" for name, hint in tables.items() for field in dataclasses.fields(hint)]
+    return (*(name for name in hints if name not in tables), *inner)
 
 
 def _advice(key: str, known: tuple[str, ...]) -> str:
@@ -85,6 +112,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def _fits_one(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, dict)
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
     return type(value) in ((int, float) if hint is float else (hint,))  # exact: True is an int by isinstance
@@ -103,6 +132,8 @@ def _described(hint: Any) -> str:
             parts.append("one of " + ", ".join(get_args(option)))
         elif get_origin(option) is list:
             parts.append(f"a list, each {_described(get_args(option)[0])}")
+        elif dataclasses.is_dataclass(option):
+            parts.append("a table")
         elif option in named:
             parts.append(named[option])
     return " or ".join(parts)

@@ -177,10 +177,18 @@ class _Run:
         disk: Disk,
         start: CheckpointState | None,
     ) -> None:
-        self._dir, self._base, self._config, self._plan, self._sets = run_dir, base, config, plan, sets
+        self._dir = run_dir
+        self._base = base
+        self._config = config
+        self._plan = plan
+        self._sets = sets
         self._batches = sets.train
-        self._trainer, self._check, self._progress, self._disk = trainer, check, progress, disk
-        self._first = self._step = start.step if start else 0
+        self._trainer = trainer
+        self._check = check
+        self._progress = progress
+        self._disk = disk
+        self._first = start.step if start else 0
+        self._step = self._first
         self._validation_loss = start.validation_loss if start else None
         self._probe_start = start.probe_start if start else self._probe()
         self._probe_end: float | None = None

@@ -29,13 +29,18 @@ class StepLog:
     def __init__(
         self, run_dir: Path, config: FitConfig, batches: Batches, trainer: Trainer, progress: Progress
     ) -> None:
-        self._dir, self._config, self._batches = run_dir, config, batches
-        self._trainer, self._progress = trainer, progress
+        self._dir = run_dir
+        self._config = config
+        self._batches = batches
+        self._trainer = trainer
+        self._progress = progress
         self._unread: list[tuple[Outcome, dict[str, float]]] = []  # with the learning rates of the step
-        self._unread_images, self._looked = 0, time.monotonic()
+        self._unread_images = 0
+        self._looked = time.monotonic()
         self._in_a_row = 0
         self.skipped = 0
-        self.images, self.seconds = 0, 0.0  # looked at, and the time they took
+        self.images = 0  # looked at
+        self.seconds = 0.0  # the time they took
         self.first_loss: float | None = None
         self.last_loss: float | None = None
 
@@ -68,8 +73,11 @@ class StepLog:
                 break
         if self._trainer.is_main:
             append_metrics(self._dir, lines)
-        self.images, self.seconds = self.images + images, self.seconds + seconds
-        self._unread, self._unread_images, self._looked = [], 0, now
+        self.images += images
+        self.seconds += seconds
+        self._unread = []
+        self._unread_images = 0
+        self._looked = now
         if self._in_a_row > self._config.max_skipped_steps:
             what = f"{self._in_a_row} steps in a row, up to step {lines[-1]['step']}, had no finite gradient"
             raise RunError(not_finite(self._dir, what))

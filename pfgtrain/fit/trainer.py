@@ -40,12 +40,9 @@ from pfgtrain.fit.training_model import TrainingModel, build_training_model
 from pfgtrain.objective import (
     Draw,
     Dropout,
-    add_noise,
+    Objective,
     draw,
     latents_of,
-    row_losses,
-    snr_weights,
-    target,
 )
 from pfgtrain.optim import make_lr_scheduler, make_optimizer, step_if_finite
 
@@ -107,10 +104,15 @@ class Trainer:
     ) -> None:
         """Load what learns: from the checkpoint `weights` of step `steps_done`, or from `config.init`."""
         progress = progress or NoProgress()
-        self._accelerator, self._config, self._base = accelerator, config, base
+        self._accelerator = accelerator
+        self._config = config
         self._scaling_factor = latent_set.info.scaling_factor
         self._moments = latent_set.identity.kind == "moments"
-        self._alphas_cumprod_N = base.load_noise_scheduler().alphas_cumprod.to(accelerator.device)
+        self._objective = Objective(
+            prediction_type=base.prediction_type,
+            alphas_cumprod_N=base.load_noise_scheduler().alphas_cumprod.to(accelerator.device),
+            snr_gamma=config.snr_gamma,
+        )
         self._dropout = Dropout(
             both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
         )
@@ -218,7 +220,7 @@ class Trainer:
         Equal weights give an equal answer: nothing but `batch.index` and the seed decides the noise, for it
         is drawn for all rows before they are cut into forward passes of train_batch_size.
         """
-        timesteps = torch.from_numpy(quantiles * len(self._alphas_cumprod_N)).long()
+        timesteps = torch.from_numpy(quantiles * self._objective.num_timesteps).long()
         chance = replace(self._draw(batch, rows=len(quantiles), dropout=Dropout()), timesteps_B=timesteps)
         losses, size = list[float](), self._config.train_batch_size
         for part in (slice(first, first + size) for first in range(0, len(quantiles), size)):
@@ -288,7 +290,7 @@ class Trainer:
             seed=self._config.seed,
             index=batch.index,
             shape=(rows, channels // 2 if self._moments else channels, height, width),
-            num_timesteps=len(self._alphas_cumprod_N),
+            num_timesteps=self._objective.num_timesteps,
             dropout=dropout,
             posterior=self._moments,
         )
@@ -299,19 +301,16 @@ class Trainer:
         latents_BChw = latents_of(
             self._on_device(batch.latents), chance.posterior_BChw, scaling_factor=self._scaling_factor
         )
-        noise_BChw, timesteps_B, alphas = chance.noise_BChw, chance.timesteps_B, self._alphas_cumprod_N
+        posed = self._objective.pose(latents_BChw, chance)
         prediction_BChw = model(
-            add_noise(latents_BChw, noise_BChw, timesteps_B, alphas),
-            timesteps_B,
+            posed.noisy_BChw,
+            posed.timesteps_B,
             self.texts.of(batch.texts),
             self._on_device(batch.features),
             chance.keep_text_B,
             chance.keep_tokens_B,
         )
-        kind = self._base.prediction_type
-        wanted_BChw = target(kind, latents_BChw, noise_BChw, timesteps_B, alphas)
-        weights_B = snr_weights(kind, timesteps_B, alphas, gamma=self._config.snr_gamma)
-        return row_losses(prediction_BChw, wanted_BChw) * weights_B
+        return posed.losses(prediction_BChw)
 
     def _on_device(self, array: npt.NDArray[np.float16]) -> Tensor:
         return torch.from_numpy(array).to(self._accelerator.device).float()

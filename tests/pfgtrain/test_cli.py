@@ -28,7 +28,7 @@ from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.cli import fit as fit_cli
 from pfgtrain.cli import generate as generate_cli
 from pfgtrain.cli.models import with_sampling
-from pfgtrain.config import FitConfig, load_config
+from pfgtrain.config import AdamW, FitConfig, load_config
 from pfgtrain.generate import GenerateOptions
 from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.small_store import build_latents, build_store
@@ -128,7 +128,7 @@ def test_published_weights_on_a_base(call: Call, base: Path, tmp_path: Path) -> 
 def test_every_flag_reaches_the_config_above_the_file(
     call: Call, feats: Path, base: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "fit.toml").write_text("seed = 5\nadam_beta2 = 0.99\nmax_train_steps = 9\n")
+    (tmp_path / "fit.toml").write_text("seed = 5\nmax_train_steps = 9\n[adamw]\nbeta2 = 0.99\n")
     flags = {
         "base": ("--base", str(base)),
         "prediction_type": ("--prediction-type", "v_prediction"),
@@ -164,6 +164,7 @@ def test_every_flag_reaches_the_config_above_the_file(
     }
     words = [word for pair in flags.values() for word in pair if word is not True]
     words += ["--set", "max_grad_norm=0.5", "--set", "lr_scheduler=linear", "--set", "seed=7"]
+    words += ["--set", "adamw.weight_decay=0.1"]
     code, _, err = call(
         "fit", "--shards", feats, "--config", tmp_path / "fit.toml", "--out", tmp_path / "a", *words
     )
@@ -173,7 +174,7 @@ def test_every_flag_reaches_the_config_above_the_file(
     assert load_config(tmp_path / "a" / "config.toml", {}) == FitConfig(
         **expected,  # type: ignore[arg-type]
         latents=latents,
-        adam_beta2=0.99,
+        adamw=AdamW(beta2=0.99, weight_decay=0.1),
         max_grad_norm=0.5,
         lr_scheduler="linear",
     )

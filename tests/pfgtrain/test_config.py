@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pfgdata.errors import ConfigError
-from pfgtrain.config import FitConfig, load_config, read_fit_table, read_table, toml_of
+from pfgtrain.config import AdamW, FitConfig, load_config, read_fit_table, read_table, toml_of
 from pfgtrain.config.aliases import SYNONYMS
 
 
@@ -31,6 +31,7 @@ def test_a_config_written_as_toml_reads_back_equal(tmp_path: Path) -> None:
         target_modules=["to_q", 'a "b"'],
         caption="tags",
         ema_power=0.75,
+        adamw=AdamW(beta1=0.5),
     )
     assert load_config(write(tmp_path / "config.toml", config.to_toml()), {}) == config
 
@@ -53,6 +54,13 @@ def test_flags_stand_above_the_file_and_none_is_not_given(tmp_path: Path) -> Non
     assert (config.train, config.seed) == ("adapter", 4)
 
 
+def test_one_key_of_an_optimizers_table_stands_above_those_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "recipe.toml", "[fit]\nseed = 1\n[fit.adamw]\nbeta1 = 0.8\nbeta2 = 0.9\n")
+    config = load_config(path, {"adamw.beta2": 0.95, "seed": 2})
+    assert config == FitConfig(seed=2, adamw=AdamW(beta1=0.8, beta2=0.95))
+    assert load_config(None, {"adamw.epsilon": 1e-6}).adamw == AdamW(epsilon=1e-6)
+
+
 def test_epochs_as_a_flag_win_over_steps_in_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "fit.toml", "max_train_steps = 100\n")
     config = load_config(path, {"num_train_epochs": 2})
@@ -66,6 +74,9 @@ def test_epochs_as_a_flag_win_over_steps_in_the_file(tmp_path: Path) -> None:
         ("unet_lr = 1e-5", "here it is learning_rate"),
         ("max_train_epochs = 3", "here it is num_train_epochs"),
         ("min_snr_gamma = 5", "here it is snr_gamma"),
+        ("adam_beta1 = 0.5", "here it is adamw.beta1"),
+        ("[fit]\nadam_weight_decay = 0.5", "here it is adamw.weight_decay"),
+        ("[adamw]\nbeta_1 = 0.5", "unknown key 'adamw.beta_1'; did you mean beta1"),
         ("v_parameterization = true", 'here it is prediction_type = "v_prediction"'),
         ('output_dir = "x"', "that is the option --out"),
         ("zzz = 1", "known are base, "),
@@ -98,6 +109,10 @@ def test_an_unknown_key_is_answered_with_ours(tmp_path: Path, text: str, hint: s
         ("snr_gamma = 0.0", "is not above 0"),
         ("lr_warmup_steps = 5", "constant_with_warmup"),
         ("seed = [1]", "is not a whole number"),
+        ("adamw = 1", "adamw = 1 is not a table"),
+        ("[adamw]\nbeta2 = 1", "adamw.beta2 = 1.0 is not 0 to 1, and below 1"),
+        ("[adamw]\nepsilon = 'x'", "adamw.epsilon = 'x' is not a number"),
+        ('optimizer = "lion"', "optimizer = 'lion' is not one of adamw"),
         ('lr_scheduler = "polynomial"\nlearning_rate = 0', "learning_rate = 0.0 is not above 1e-07"),
         (
             'lr_scheduler = "polynomial"\ntrain = "adapter"\nadapter_learning_rate = 0',
@@ -169,9 +184,8 @@ def test_every_field_has_a_sentence() -> None:
 
 def test_every_synonym_leads_to_a_field() -> None:
     fields = {field.name for field in dataclasses.fields(FitConfig)}
-    assert {name.split()[0].rstrip(",") for name in SYNONYMS.values()} <= fields | {
-        "preprocess"
-    }  # of [ingest]
+    fields |= {f"adamw.{field.name}" for field in dataclasses.fields(AdamW)} | {"preprocess"}  # of [ingest]
+    assert {name.split()[0].rstrip(",") for name in SYNONYMS.values()} <= fields
     assert not fields & SYNONYMS.keys()
 
 

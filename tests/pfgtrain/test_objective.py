@@ -6,7 +6,17 @@ from diffusers import DDPMScheduler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from pfgdata.errors import ConfigError
-from pfgtrain.objective import Dropout, add_noise, draw, latents_of, row_losses, seed_of, snr_weights, target
+from pfgtrain.objective import (
+    Dropout,
+    Objective,
+    add_noise,
+    draw,
+    latents_of,
+    row_losses,
+    seed_of,
+    snr_weights,
+    target,
+)
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 ALPHAS = SCHEDULER.alphas_cumprod
@@ -136,3 +146,18 @@ def test_zero_terminal_snr_gives_finite_weights() -> None:
 
 def test_without_gamma_every_row_weighs_one() -> None:
     assert torch.equal(snr_weights("epsilon", torch.arange(3), ALPHAS, gamma=None), torch.ones(3))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_a_question_is_posed_of_all_its_parts_at_the_draws_timesteps(kind: str) -> None:
+    latents, _, _ = rows()
+    objective = Objective(prediction_type=kind, alphas_cumprod_N=ALPHAS, snr_gamma=5.0)
+    chance = draw(seed=1, index=2, shape=SHAPE, num_timesteps=objective.num_timesteps, dropout=Dropout())
+    posed = objective.pose(latents, chance)
+    noise, timesteps = chance.noise_BChw, chance.timesteps_B
+    assert torch.equal(posed.timesteps_B, timesteps)
+    assert torch.equal(posed.noisy_BChw, SCHEDULER.add_noise(latents, noise, timesteps))
+    velocity = SCHEDULER.get_velocity(latents, noise, timesteps)
+    assert torch.equal(posed.target_BChw, noise if kind == "epsilon" else velocity)
+    expected = row_losses(latents, posed.target_BChw) * snr_weights(kind, timesteps, ALPHAS, gamma=5.0)
+    assert torch.equal(posed.losses(latents), expected)

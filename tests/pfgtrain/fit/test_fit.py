@@ -24,7 +24,7 @@ from pfgtrain.checkpoint import (
     read_metrics,
     read_state,
 )
-from pfgtrain.config import load_config
+from pfgtrain.config import AdamW, load_config
 from pfgtrain.fit import FitData, FitReport, base_of, fit, plan_fit
 from tests.pfgtrain.fit.small_fit import (
     NUMBERS,
@@ -78,7 +78,7 @@ def test_each_part_has_its_own_learning_rate_and_the_schedule_counts_steps(
 
 
 def test_a_dropped_row_does_not_see_its_feature(data: FitData, base: Base, tmp_path: Path) -> None:
-    config = replace(SMALL, condition_dropout=1.0, train="adapter", adam_weight_decay=0.0)
+    config = replace(SMALL, condition_dropout=1.0, train="adapter", adamw=AdamW(weight_decay=0.0))
     report = fit(data, base, config, run_dir=tmp_path / "run")
     assert report.probe_end == report.probe_start  # no gradient ever reached the adapter
 
