@@ -147,7 +147,7 @@ class Batches:
         self._seed = seed
         self._texts = texts
         self._features = _Maps(rows.images.shards, snapshot.feature_map)
-        self._latents = _Maps(rows.latent_shards, latent_set.latent_map)
+        self._latents = _Maps(rows.latent_shards, latent_set.array_map)
         self._planned: tuple[int, EpochPlan] | None = None
         self.per_epoch = int((-(-np.bincount(rows.bucket) // batch_size)).sum())
 

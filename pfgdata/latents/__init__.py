@@ -6,12 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgdata.latents.encode import LatentReport, encode_latents, probe_image
-    from pfgdata.latents.plan import LatentOptions, LatentPlan, latent_identity, plan_latents
+    from pfgdata.latents.encode import (
+        LatentOptions,
+        LatentReport,
+        encode_latents,
+        plan_latents,
+        probe_image,
+    )
+    from pfgdata.latents.encoder import latent_identity
 
 __all__ = [
     "LatentOptions",
-    "LatentPlan",
     "LatentReport",
     "encode_latents",
     "latent_identity",
@@ -20,12 +25,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "LatentOptions": "pfgdata.latents.plan",
-    "LatentPlan": "pfgdata.latents.plan",
+    "LatentOptions": "pfgdata.latents.encode",
     "LatentReport": "pfgdata.latents.encode",
     "encode_latents": "pfgdata.latents.encode",
-    "latent_identity": "pfgdata.latents.plan",
-    "plan_latents": "pfgdata.latents.plan",
+    "latent_identity": "pfgdata.latents.encoder",
+    "plan_latents": "pfgdata.latents.encode",
     "probe_image": "pfgdata.latents.encode",
 }
 

@@ -20,7 +20,7 @@ from pfgdata.files import Disk, exclusive, explained, read_json
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.identity import read_identity, read_roots
-from pfgdata.store.latent_sets import open_latent_set
+from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
@@ -61,7 +61,7 @@ def verify(path: Path, *, deep: bool = False, progress: Progress | None = None) 
             begun = [latent_set / "shards" / name for name in _names_in(latent_set / "shards")]
             shards += begun
             if begun or (latent_set / "latents.json").exists():  # else a creation that the next completes
-                open_latent_set(latent_set, disk=Disk())
+                LatentSet.open(latent_set, disk=Disk())
         except StoreError as problem:
             problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
         except FileNotFoundError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 __all__ = [
+    "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
     "FORMAT",
     "IMAGES_SCHEMA",
     "LATENTS_SCHEMA",
-    "LATENT_FAILURES_SCHEMA",
     "SHADOWS_SCHEMA",
 ]
 
@@ -57,4 +57,4 @@ LATENTS_SCHEMA = pa.schema(
         ("height", pa.uint32()),
     ]
 )
-LATENT_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
+DERIVED_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])

@@ -33,7 +33,7 @@ def spoilt(base: Base, tmp_path: Path) -> FitData:
     latent_set = data.latent_set
     index = latent_set.index()
     (at,) = np.flatnonzero(ids_as_keys(index.content_ids) == ids_as_keys(_row(content_of(3))))
-    good = latent_set.latent_map(index.shards[index.shard_index[at]])
+    good = latent_set.array_map(index.shards[index.shard_index[at]])
     assert isinstance(good, np.memmap) and good.filename
     bad = np.memmap(good.filename, good.dtype, "r+", offset=good.offset, shape=good.shape)
     bad[index.rows[at]] = np.nan

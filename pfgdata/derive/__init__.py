@@ -1,0 +1,20 @@
+"""Selection to derived set: each distinct image through an encoder once, resumable.
+
+The encoder is the caller's: a VAE today, feature extractors tomorrow.
+"""
+
+from __future__ import annotations
+
+from pfgdata.derive.encoder import Encoder
+from pfgdata.derive.plan import DerivePlan, plan_missing, require_work
+from pfgdata.derive.run import Derivation, DeriveOptions, DeriveReport
+
+__all__ = [
+    "Derivation",
+    "DeriveOptions",
+    "DerivePlan",
+    "DeriveReport",
+    "Encoder",
+    "plan_missing",
+    "require_work",
+]
