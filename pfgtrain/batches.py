@@ -150,7 +150,7 @@ class Batches:
         self._seed = seed
         self._texts = texts
         self._features = _Maps(rows.images.shards, snapshot.feature_map)
-        self._latents = _Maps(rows.latent_shards, latent_set.latent_map)
+        self._latents = _Maps(rows.latent_shards, latent_set.array_map)
         self._open_crops = latent_set.crops
         self._crops: _Maps | None = None
         self._planned: tuple[int, EpochPlan] | None = None

@@ -134,7 +134,7 @@ class _Run:
             progress=self._progress,
             stop=self._stop,
         )
-        self._latents_id = report.latents_id
+        self._latents_id = report.id
         return (
             f"{report.distinct:,} images = {report.encoded:,} encoded + {report.present:,} present + "
             f"{report.failed:,} failed + {report.pending:,} pending"

@@ -27,7 +27,8 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.taggers": 3,
     "pfgdata.vaes": 3,
     "pfgdata.ingest": 4,
-    "pfgdata.latents": 4,
+    "pfgdata.derive": 4,
+    "pfgdata.latents": 5,  # and other encoders beside it: they use the pass of derive
     "pfgdata.query": 4,
     "pfgdata.captions": 4,
     "pfgdata.exchange": 4,

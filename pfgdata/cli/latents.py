@@ -138,7 +138,7 @@ def _show(report: LatentReport, *, json: bool) -> None:
         "selected": f"{report.selected:,} images, of distinct content {counts}",
         "took": duration(report.seconds),
         "latents": report.path,
-        **_bucket_facts(report.buckets),
+        **_bucket_facts(report.groups),
     }
     if report.interrupted:
         facts["stopped"] = "the same command goes on from here"

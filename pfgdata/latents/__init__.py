@@ -6,14 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgdata.latents.encode import LatentReport, encode_latents, probe_image
+    from pfgdata.latents.encode import LatentReport, encode_latents, plan_latents, probe_image
+    from pfgdata.latents.encoder import latent_identity
     from pfgdata.latents.job import LatentJob, LatentOptions
-    from pfgdata.latents.plan import LatentPlan, latent_identity, plan_latents
 
 __all__ = [
     "LatentJob",
     "LatentOptions",
-    "LatentPlan",
     "LatentReport",
     "encode_latents",
     "latent_identity",
@@ -24,11 +23,10 @@ __all__ = [
 _LAZY = {
     "LatentJob": "pfgdata.latents.job",
     "LatentOptions": "pfgdata.latents.job",
-    "LatentPlan": "pfgdata.latents.plan",
     "LatentReport": "pfgdata.latents.encode",
     "encode_latents": "pfgdata.latents.encode",
-    "latent_identity": "pfgdata.latents.plan",
-    "plan_latents": "pfgdata.latents.plan",
+    "latent_identity": "pfgdata.latents.encoder",
+    "plan_latents": "pfgdata.latents.encode",
     "probe_image": "pfgdata.latents.encode",
 }
 

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pfgdata.derive import DeriveOptions
+
 __all__ = ["LatentJob", "LatentOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentOptions:
-    """How to encode; none of it changes what is stored, but for rounding."""
+class LatentOptions(DeriveOptions):
+    """How to encode latents."""
 
     batch_size: int = 8
     """Images a VAE call."""
-    threads: int | None = None
-    """Threads that read and decode images; default: one for each core."""
-    shard_bytes: int = 256_000_000
-    """A shard closes at so many bytes of latents."""
-    shard_seconds: float = 300.0
-    """A shard closes at this age."""
-    image_seconds: float = 60.0
-    """A decoder that takes longer is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

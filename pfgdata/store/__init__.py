@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
+    from pfgdata.store.derived_sets import (
+        DerivedIdentity,
+        DerivedIndex,
+        DerivedInfo,
+        DerivedSet,
+        DerivedSetWriter,
+    )
     from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, moved_roots, require_same_tagger
-    from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet, LatentSetWriter
+    from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet
     from pfgdata.store.layout import (
+        DERIVED_FAILURES_SCHEMA,
         FAILURES_SCHEMA,
         IMAGES_SCHEMA,
-        LATENT_FAILURES_SCHEMA,
         LATENTS_SCHEMA,
     )
     from pfgdata.store.matching import rows_by_shard
@@ -38,20 +45,24 @@ if TYPE_CHECKING:
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
 
 __all__ = [
+    "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
     "IMAGES_SCHEMA",
     "IMAGE_COLUMNS",
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
-    "LATENT_FAILURES_SCHEMA",
     "SCORE_FLOOR",
     "CompactReport",
+    "DerivedIdentity",
+    "DerivedIndex",
+    "DerivedInfo",
+    "DerivedSet",
+    "DerivedSetWriter",
     "GcReport",
     "LatentIdentity",
     "LatentIndex",
     "LatentInfo",
     "LatentSet",
-    "LatentSetWriter",
     "Problem",
     "RepairReport",
     "Shadow",
@@ -89,15 +100,19 @@ _LAZY = {
     "IMAGE_COLUMNS": "pfgdata.store.rows",
     "KEY_COLUMNS": "pfgdata.store.rows",
     "LATENTS_SCHEMA": "pfgdata.store.layout",
-    "LATENT_FAILURES_SCHEMA": "pfgdata.store.layout",
+    "DERIVED_FAILURES_SCHEMA": "pfgdata.store.layout",
     "SCORE_FLOOR": "pfgdata.store.identity",
     "CompactReport": "pfgdata.store.upkeep",
+    "DerivedIdentity": "pfgdata.store.derived_sets",
+    "DerivedIndex": "pfgdata.store.derived_sets",
+    "DerivedInfo": "pfgdata.store.derived_sets",
+    "DerivedSet": "pfgdata.store.derived_sets",
+    "DerivedSetWriter": "pfgdata.store.derived_sets",
     "GcReport": "pfgdata.store.upkeep",
     "LatentIdentity": "pfgdata.store.latent_sets",
     "LatentIndex": "pfgdata.store.latent_sets",
     "LatentInfo": "pfgdata.store.latent_sets",
     "LatentSet": "pfgdata.store.latent_sets",
-    "LatentSetWriter": "pfgdata.store.latent_sets",
     "Problem": "pfgdata.store.checks",
     "RepairReport": "pfgdata.store.checks",
     "Shadow": "pfgdata.store.store",

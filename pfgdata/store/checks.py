@@ -20,7 +20,7 @@ from pfgdata.files import Disk, explained, read_json
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.identity import read_identity, read_roots, usable
-from pfgdata.store.latent_sets import latent_folders, open_latent_set
+from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
@@ -58,13 +58,13 @@ def verify(
     path, progress, disk = usable(path), progress or NoProgress(), disk or Disk()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
     shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
-    for latent_set in latent_folders(disk, path / "latents"):
+    for latent_set in LatentSet.folders(path, disk=disk):
         try:
             made = disk.is_folder(latent_set / "shards")
             begun = shard_names(disk, latent_set / "shards") if made else []
             shards += [latent_set / "shards" / name for name in begun]
             if begun or disk.is_file(latent_set / "latents.json"):  # else a creation that the next completes
-                open_latent_set(latent_set, disk=disk)
+                LatentSet.open(latent_set, disk=disk)
         except StoreError as problem:
             problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
         except FileNotFoundError:

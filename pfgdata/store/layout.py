@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 __all__ = [
+    "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
     "FORMAT",
     "IMAGES_SCHEMA",
     "LATENTS_SCHEMA",
-    "LATENT_FAILURES_SCHEMA",
     "SHADOWS_SCHEMA",
     "table_in",
 ]
@@ -59,7 +59,7 @@ LATENTS_SCHEMA = pa.schema(
         ("height", pa.uint32()),
     ]
 )
-LATENT_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
+DERIVED_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
 
 
 def table_in(data: bytes) -> pa.Table:

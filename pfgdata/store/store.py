@@ -33,13 +33,7 @@ from pfgdata.store.identity import (
     usable,
     vocabulary_table,
 )
-from pfgdata.store.latent_sets import (
-    LatentIdentity,
-    LatentInfo,
-    LatentSet,
-    create_latent_set,
-    list_latent_sets,
-)
+from pfgdata.store.latent_sets import LatentIdentity, LatentInfo, LatentSet
 from pfgdata.store.layout import SHADOWS_SCHEMA
 from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.rows import failures_table, images_table
@@ -172,11 +166,11 @@ class Store:
 
     def latent_sets(self) -> list[LatentSet]:
         """The latent sets of this store, by id."""
-        return list_latent_sets(self.path / "latents", disk=self.disk)
+        return LatentSet.all_of(self.path, disk=self.disk)
 
     def latent_set(self, identity: LatentIdentity, info: LatentInfo) -> LatentSet:
         """The set of that identity, made if there is none; an existing one keeps its own `info`."""
-        return create_latent_set(self.path / "latents", identity, info, disk=self.disk)
+        return LatentSet.create(self.path, identity, info, disk=self.disk)
 
     def columns(self) -> list[str]:
         """The names of the user's columns, sorted."""

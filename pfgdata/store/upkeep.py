@@ -20,7 +20,7 @@ from pfgdata.errors import StoreLockedError
 from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store.checks import require_whole
-from pfgdata.store.latent_sets import latent_folders
+from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
@@ -274,7 +274,7 @@ def _hidden_by(snapshot: Snapshot, meta: ShardMeta) -> set[str]:
 
 def _leftovers(store: Store) -> set[Path]:
     folders = [store.path, store.path / "shards", store.path / "columns"]
-    for latent_set in latent_folders(store.disk, store.path / "latents"):
+    for latent_set in LatentSet.folders(store.path, disk=store.disk):
         folders += [latent_set, latent_set / "shards"]
     present = [folder for folder in folders if store.disk.is_folder(folder)]
     paths = (folder / name for folder in present for name in store.disk.names(folder))
@@ -282,7 +282,7 @@ def _leftovers(store: Store) -> set[Path]:
 
 
 def _sweep_latent_sets(store: Store) -> None:
-    for path in latent_folders(store.disk, store.path / "latents"):
+    for path in LatentSet.folders(store.path, disk=store.disk):
         lock, what = path / "lock", f"latent set {path}"
         if store.disk.is_file(lock):
             with contextlib.suppress(StoreLockedError), store.disk.exclusive(lock, what=what):

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from pfgdata.records import content_id
 from pfgdata.store import (
+    DERIVED_FAILURES_SCHEMA,
     FAILURES_SCHEMA,
-    LATENT_FAILURES_SCHEMA,
     LATENTS_SCHEMA,
     LatentIdentity,
     LatentInfo,
@@ -134,9 +134,9 @@ def build_latents(
                 latents[np.array(part) == spoilt] = np.nan
                 writer.commit(
                     latents,
-                    bucket=bucket,
+                    facts={"bucket": list(bucket)},
                     rows=pa.Table.from_pylist(rows, schema=LATENTS_SCHEMA),
-                    failures=LATENT_FAILURES_SCHEMA.empty_table(),
+                    failures=DERIVED_FAILURES_SCHEMA.empty_table(),
                     writer={},
                 )
     return latent_set

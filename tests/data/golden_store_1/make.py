@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pfgdata.records import ImageKey
 from pfgdata.store import (
-    LATENT_FAILURES_SCHEMA,
+    DERIVED_FAILURES_SCHEMA,
     LATENTS_SCHEMA,
     LatentIdentity,
     LatentInfo,
@@ -98,9 +98,9 @@ def write_latents(store: Store) -> None:
     with store.latent_set(identity, info).writer() as writer:
         writer.commit(
             np.arange(16, dtype=np.float16).reshape(1, 4, 2, 2) / np.float16(4),
-            bucket=(24, 8),
+            facts={"bucket": [24, 8]},
             rows=pa.Table.from_pylist([one], schema=LATENTS_SCHEMA),
-            failures=pa.Table.from_pylist([failure], schema=LATENT_FAILURES_SCHEMA),
+            failures=pa.Table.from_pylist([failure], schema=DERIVED_FAILURES_SCHEMA),
             writer={"what": "golden"},
         )
 

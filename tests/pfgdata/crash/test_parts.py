@@ -18,7 +18,7 @@ from pfgdata.files import CrashPoint, Disk
 from pfgdata.ingest import ingest
 from pfgdata.records import content_id
 from pfgdata.store import (
-    LATENT_FAILURES_SCHEMA,
+    DERIVED_FAILURES_SCHEMA,
     LATENTS_SCHEMA,
     LatentIdentity,
     LatentInfo,
@@ -123,9 +123,9 @@ def encode(store: Store) -> LatentSet:
                 blank = dict.fromkeys(LATENTS_SCHEMA.names[1:], 0) | {"flip": False}
                 writer.commit(
                     np.full((3, 4, 8, 8), number, np.float16),
-                    bucket=bucket,
+                    facts={"bucket": list(bucket)},
                     rows=pa.Table.from_pylist([{"content_id": i, **blank} for i in ids], LATENTS_SCHEMA),
-                    failures=LATENT_FAILURES_SCHEMA.empty_table(),
+                    failures=DERIVED_FAILURES_SCHEMA.empty_table(),
                     writer={},
                 )
     return latents
@@ -150,7 +150,7 @@ def test_latents_cut_anywhere_keep_what_was_committed_and_do_the_rest_once(
         index = latents.index()
         assert len({bytes(row) for row in index.content_ids}) == len(index.content_ids) == 6
         for number, shard in enumerate(index.shards):
-            assert (latents.latent_map(shard) == index.bucket[3 * number]).all()
+            assert (latents.array_map(shard) == index.bucket[3 * number]).all()
 
     def work(disk: Disk) -> None:
         encode(Store.open(root / "feats", disk=disk))

@@ -73,7 +73,7 @@ def encode(
 def latents_of(latent_set: LatentSet) -> dict[bytes, Any]:
     """content_id -> latent."""
     index = latent_set.index()
-    maps = [latent_set.latent_map(shard) for shard in index.shards]
+    maps = [latent_set.array_map(shard) for shard in index.shards]
     return {
         content.tobytes(): maps[shard][row]
         for content, shard, row in zip(index.content_ids, index.shard_index, index.rows, strict=True)
@@ -84,14 +84,14 @@ def test_every_distinct_image_gets_one_latent_of_its_bucket(mixed_store: Store, 
     report = encode(mixed_store, vae)
     assert (report.selected, report.distinct, report.encoded) == (31, 30, 30)
     (latent_set,) = mixed_store.latent_sets()
-    assert latent_set.id == report.latents_id and latent_set.info.buckets == bucket_sizes(POLICY)
+    assert latent_set.id == report.id and latent_set.info.buckets == bucket_sizes(POLICY)
     index = latent_set.index()
     for shard, bucket in zip(index.shard_index, index.bucket, strict=True):
         width, height = latent_set.info.buckets[bucket]
-        shape = latent_set.latent_map(index.shards[shard]).shape
+        shape = latent_set.array_map(index.shards[shard]).shape
         assert shape[1:] == (vae.latent_channels, height // vae.factor, width // vae.factor)
     assert len(latents_of(latent_set)) == 30
-    assert sum(report.buckets.values()) == 30 and len(report.buckets) == 3
+    assert sum(report.groups.values()) == 30 and len(report.groups) == 3
 
 
 def test_a_latent_is_the_unscaled_mean_of_the_cropped_image(mixed_store: Store, vae: Vae) -> None:

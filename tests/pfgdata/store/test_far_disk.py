@@ -111,7 +111,7 @@ def test_a_far_store_has_a_lock_and_latent_sets(far_store: Store, tmp_path: Path
     (latent_set,) = far_store.latent_sets()
     index = latent_set.index()
     assert len(index.rows) == 40 and latent_set.failures().num_rows == 0
-    assert len(latent_set.latent_map(index.shards[0])) == 40
+    assert len(latent_set.array_map(index.shards[0])) == 40
 
 
 def test_damage_on_a_far_disk_is_found_and_set_aside_there(far_store: Store, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_its_latent_set_is_as_written(golden: Store) -> None:
     assert index.bucket.tolist() == [1] and index.rows.tolist() == [0]
     assert bytes(index.content_ids[0]) == UUID("5d5d3a95-d5cb-9d40-4f88-2cf60368c1d0").bytes
     expected = np.arange(16, dtype=np.float16).reshape(1, 4, 2, 2) / 4
-    np.testing.assert_array_equal(latents.latent_map(index.shards[0]), expected)
+    np.testing.assert_array_equal(latents.array_map(index.shards[0]), expected)
     assert latents.failures()["reason"].to_pylist() == ["gone, or a link to nothing"]
 
 

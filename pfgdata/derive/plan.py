@@ -1,49 +1,42 @@
-"""Which latent set, and which of the selected images are missing from it, by bucket.
+"""Which of the selected images are missing from a derived set, by group.
 
-Rows with the same content_id fall together: one latent each, from whichever of their files is still there.
-The order within a bucket is that of the content_ids, so it does not depend on how the store's shards lie.
+Rows with the same content_id fall together: one array each, from whichever of their files is still there.
+The order within a group is that of the content_ids, so it does not depend on how the store's shards lie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import QueryError, StoreError
-from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, nearest_buckets
 from pfgdata.records import Selection, StoredImage, ids_as_keys
-from pfgdata.store import (
-    IMAGE_COLUMNS,
-    LatentIdentity,
-    LatentSet,
-    Snapshot,
-    Store,
-    content_ids_of,
-    stored_image,
-)
-from pfgdata.vaes import Vae
+from pfgdata.store import IMAGE_COLUMNS, DerivedSet, Snapshot, Store, content_ids_of, stored_image
 
-__all__ = ["LatentPlan", "latent_identity", "plan_latents", "require_work"]
+__all__ = ["DerivePlan", "plan_missing", "require_work"]
+
+Groups = Callable[[npt.ArrayLike, npt.ArrayLike], npt.NDArray[np.int64]]
 
 _CHUNK = 8192  # contents turned into Python objects at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentPlan:
+class DerivePlan:
     """What is there and what is to do.
 
     `table` holds the rows to read, by content_id, of one content the latest first. Content i has the rows
-    `starts[i]` to `starts[i + 1]`; `missing[b]` are the contents for bucket b, in order.
+    `starts[i]` to `starts[i + 1]`; `missing[g]` are the contents of group g, in order.
     """
 
     selected: int  # rows
     distinct: int  # contents
-    done: int  # contents with a latent in the set
+    done: int  # contents with an array in the set
     failed_before: int  # contents that are no usable image for this set
     missing: dict[int, npt.NDArray[np.int64]]
     table: pa.Table  # IMAGE_COLUMNS
@@ -54,9 +47,9 @@ class LatentPlan:
         """Images to encode."""
         return sum(len(contents) for contents in self.missing.values())
 
-    def items(self, bucket: int) -> Iterator[StoredImage]:
-        """The images of `bucket` to encode, in order."""
-        contents = self.missing[bucket]
+    def items(self, group: int) -> Iterator[StoredImage]:
+        """The images of `group` to encode, in order."""
+        contents = self.missing[group]
         for first in range(0, len(contents), _CHUNK):
             yield from self._chunk(contents[first : first + _CHUNK])
 
@@ -67,26 +60,6 @@ class LatentPlan:
         rows = self.table.take(pa.array(places)).to_pylist()
         for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
             yield stored_image(*rows[end - count : end])
-
-
-def latent_identity(vae: Vae, policy: BucketPolicy) -> LatentIdentity:
-    """The identity of the set that `vae` and `policy` make."""
-    return LatentIdentity(
-        vae_digest=vae.digest,
-        compute_dtype=vae.compute_dtype,
-        stored_dtype="float16",
-        resolution=policy.resolution,
-        step=policy.step,
-        area=policy.area,
-        min_side=policy.min_side,
-        max_side=policy.max_side,
-        max_ratio=policy.max_ratio,
-        small_rule="keep",
-        crop_rule="centre",
-        pixel_recipe=f"decode {DECODE_VERSION}, {PIXEL_RECIPE}",
-        flip=False,
-        kind="mean",
-    )
 
 
 def require_work(store: Store, selection: Selection) -> None:
@@ -103,14 +76,10 @@ def require_work(store: Store, selection: Selection) -> None:
         )
 
 
-def plan_latents(
-    snapshot: Snapshot,
-    selection: Selection,
-    *,
-    buckets: tuple[tuple[int, int], ...],
-    latent_set: LatentSet | None,
-) -> LatentPlan:
-    """Compare `selection`, made from `snapshot`, with `latent_set` (None: a new one).
+def plan_missing(
+    snapshot: Snapshot, selection: Selection, *, groups: Groups, derived: DerivedSet[Any, Any] | None
+) -> DerivePlan:
+    """Compare `selection`, made from `snapshot`, with the set `derived` (None: a new one).
 
     Raises StoreError when the selection is of another snapshot.
     """
@@ -118,21 +87,21 @@ def plan_latents(
     every = ids_as_keys(content_ids_of(images["content_id"]))
     ids = np.unique(every[snapshot.positions(selection)])
     done, failed = ids_as_keys(np.empty((0, 16), np.uint8)), ids_as_keys(np.empty((0, 16), np.uint8))
-    if latent_set is not None:
-        done = ids_as_keys(latent_set.index().content_ids)
-        failed = ids_as_keys(latent_set.failed_content())
+    if derived is not None:
+        done = ids_as_keys(derived.index().content_ids)
+        failed = ids_as_keys(derived.failed_content())
     is_done = np.isin(ids, done)
     is_failed = np.isin(ids, failed) & ~is_done
     order, starts = _rows_of(every, ids[~is_done & ~is_failed])
     table = images.take(pa.array(order)).drop_columns(["shard", "row"])
     firsts = table.select(["width", "height"]).take(pa.array(starts[:-1]))
-    bucket_of = nearest_buckets(firsts["width"].to_numpy(), firsts["height"].to_numpy(), buckets)
-    return LatentPlan(
+    group_of = groups(firsts["width"].to_numpy(), firsts["height"].to_numpy())
+    return DerivePlan(
         selected=len(selection),
         distinct=len(ids),
         done=int(is_done.sum()),
         failed_before=int(is_failed.sum()),
-        missing={int(bucket): np.flatnonzero(bucket_of == bucket) for bucket in np.unique(bucket_of)},
+        missing={int(group): np.flatnonzero(group_of == group) for group in np.unique(group_of)},
         table=table,
         starts=starts,
     )
