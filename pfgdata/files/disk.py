@@ -55,8 +55,8 @@ class Disk:
         return os.listdir(folder)  # noqa: PTH208 - names are wanted
 
     def is_file(self, path: Path) -> bool:
-        """Whether there is something, and no folder."""
-        return path.exists() and not path.is_dir()
+        """Whether there is a file."""
+        return path.is_file()
 
     def is_folder(self, path: Path) -> bool:
         """Whether there is a folder."""

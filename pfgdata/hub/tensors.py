@@ -7,16 +7,17 @@ place), and writes metadata in an order that varies from call to call.
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pfgdata.files import TEMPORARY, Disk
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["sync", "write_tensors"]
+__all__ = ["write_tensors"]
 
 
 def write_tensors(
@@ -30,26 +31,17 @@ def write_tensors(
     from safetensors.torch import save_file
 
     ready = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    fresh = path.with_name(f".tmp-{uuid.uuid4().hex}")  # of the names that readers of runs and stores pass by
+    disk, fresh = Disk(), path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
         fresh.touch()
         mode = fresh.stat().st_mode  # what the umask leaves
         save_file(ready, fresh, metadata=dict(header) if header else None)
         _settle_metadata(fresh)
         fresh.chmod(mode)
-        sync(fresh)
-        fresh.rename(path)
+        disk.sync(fresh)
+        disk.rename(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold the file or folder, so that no rename outlives a power cut without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _settle_metadata(path: Path) -> None:
