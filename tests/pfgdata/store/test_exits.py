@@ -21,11 +21,9 @@ from pfgdata.store import Shadow, Store
 from tests.conftest import make_images, new_store
 from tests.pfgdata.store.test_store import contents
 
-ENDS = 6  # where Arrow's threads held bytes of Python's, every second to each one aborted
+ENDS = 6  # where a thread of Arrow's held bytes of Python's, half of them or more were aborted
 HELD = 100_000  # microseconds; a thread that is late has come to the interpreter lock by then
-RUNS = (
-    40  # of a whole command; of those that left bytes to Arrow's threads, one to three in a hundred aborted
-)
+RUNS = 40  # of a whole command; of those that read so, one to three in a hundred were aborted
 
 
 @pytest.fixture
