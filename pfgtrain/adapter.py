@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pfgdata.errors import RunError
+from pfgdata.errors import RunError, refused_by_system
 from pfgdata.store import Disk
 
 __all__ = [
@@ -292,6 +292,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        path.open("rb").close()  # safetensors says of any file it cannot open that there is none
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -299,7 +300,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path}: no such file of weights") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunError(f"{path}: no weights that can be read safely ({reason[:120]})") from None
+        reason = refused_by_system(error) or f"no weights that can be read safely ({reason[:120]})"
+        raise RunError(f"{path}: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise RunError(f"{path}: holds no plain dict of tensors")
     return state

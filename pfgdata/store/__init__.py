@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         keys_of,
         stable_order,
     )
-    from pfgdata.store.shards import ShardMeta, installed_versions
+    from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
@@ -78,6 +78,7 @@ __all__ = [
     "keys_of",
     "merge_shards",
     "moved_roots",
+    "raise_file_limit",
     "rate_of",
     "read_json",
     "repair",
@@ -125,6 +126,7 @@ _LAZY = {
     "key_of": "pfgdata.store.rows",
     "keys_of": "pfgdata.store.rows",
     "merge_shards": "pfgdata.store.upkeep",
+    "raise_file_limit": "pfgdata.store.shards",
     "moved_roots": "pfgdata.store.identity",
     "rate_of": "pfgdata.store.upkeep",
     "read_json": "pfgdata.store.layout",

@@ -34,6 +34,7 @@ from pfgtrain.checkpoint import (
 )
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.ema import MovingAverage
+from pfgtrain.fit.guards import require_finite
 from pfgtrain.fit.start import take_init
 from pfgtrain.fit.texts import TextSource
 from pfgtrain.fit.trainee import Trainee, build_trainee
@@ -122,11 +123,14 @@ class Trainer:
             standardization=standardization,
             empty_1TD=self.texts.empty_1TD,
         )
+        require_finite([("its text encoder's output", self.texts.empty_1TD)], of=f"base {base.name}")
+        require_finite(self._trainee.unet.named_parameters(), of=f"base {base.name}")
         if weights is not None:
             for part in self._parts:
                 part.read(weights)
         elif config.init:
             take_init(config, self._trainee.adapter, self._parts, tagger=tagger, progress=progress)
+            require_finite(self._trainee.named_parameters(), of=f"init {config.init}")
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
         self._ema = MovingAverage(self._parameters, config, steps_done=steps_done) if config.use_ema else None
         if weights is not None and self._ema is not None:

@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from pfgdata.errors import RunError
+from pfgdata.errors import ConfigError, RunError
 from pfgdata.records import Progress
 from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
 from pfgtrain.generate.pictures import GenerateOptions
@@ -111,8 +111,15 @@ def paint(
 ) -> list[Image.Image]:
     """A picture of `size` (width, height) for each of the B seeds; `progress` counts steps of pictures.
 
-    Prompt, pad and size are given apart, for `options` may leave them to the run.
+    Prompt, pad and size are given apart, for `options` may leave them to the run. Raises ConfigError for more
+    steps than the schedule has.
     """
+    most = pipeline.scheduler.config.num_train_timesteps
+    if options.num_inference_steps > most:
+        raise ConfigError(
+            f"num_inference_steps is {options.num_inference_steps} (--steps), and the base's schedule has"
+            f" {most}; use fewer"
+        )
     unet, factor = pipeline.unet, pipeline.vae_scale_factor
     shape = (unet.config.in_channels, size[1] // factor, size[0] // factor)
     prompt_BTD, negative_BTD = (
