@@ -23,6 +23,9 @@ A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert`
 
 from __future__ import annotations
 
+import errno
+import os
+
 __all__ = [
     "AccessError",
     "ConfigError",
@@ -41,7 +44,18 @@ __all__ = [
     "StoreFormatError",
     "StoreLockedError",
     "VocabularyError",
+    "refused_by_system",
 ]
+
+_REFUSALS = {  # errno -> what is wrong and what to do; it says nothing of the file
+    errno.EMFILE: "too many open files; allow more (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine; close programs",
+    errno.ENOMEM: "out of memory; close programs",
+    errno.EIO: "its disk failed; check it (dmesg)",
+    errno.EACCES: "permission denied; check the path and its permissions",
+    errno.ESTALE: "its disk is no longer the one it was; mount it again",
+    errno.ENOTCONN: "the connection to its disk is gone; mount it again",
+}
 
 
 class PfgError(Exception):
@@ -117,3 +131,15 @@ class ConfigError(PfgError):
 
 class RunError(PfgError):
     """A training run cannot start, go on, or be used."""
+
+
+def refused_by_system(problem: BaseException) -> str | None:
+    """What the system refused to a reader of a file, and what to do; None if the file itself is to blame.
+
+    Libraries that read files tell it in the text of an error of their own.
+    """
+    text = str(problem).lower()
+    for number, words in _REFUSALS.items():
+        if getattr(problem, "errno", None) == number or os.strerror(number).lower() in text:
+            return words
+    return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from pfgdata.errors import PfgError
+from pfgdata.errors import PfgError, refused_by_system
 from pfgdata.interrupts import INTERRUPTED, raise_on_interrupt
 from pfgdata.paths import is_text
 
@@ -214,7 +214,7 @@ def one_line_error(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         text = f"out of memory{f': {text}' if text else ''}; ask for smaller batches or fewer threads"
     if isinstance(error, OSError) and error.filename and error.strerror:
-        text = f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the disk"
+        text = f"{error.filename}: {refused_by_system(error) or error.strerror.lower() + '; check the path'}"
     return f"error: {printable(text or type(error).__name__)}"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from pfgdata.errors import ModelError, ModelNotFoundError
+from pfgdata.errors import ModelError, ModelNotFoundError, refused_by_system
 from pfgdata.hub import Resolved, resolve
 from pfgdata.records import NoProgress, Progress, during
 
@@ -179,7 +179,8 @@ def load_autoencoder(folder: Path) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
-        raise ModelError(f"{folder}: no VAE that diffusers can load: {_one_line(problem)}") from problem
+        reason = refused_by_system(problem) or f"no VAE that diffusers can load: {_one_line(problem)}"
+        raise ModelError(f"{folder}: {reason}") from problem
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:  # diffusers would fill them with random numbers
         raise ModelError(
@@ -211,7 +212,8 @@ def _config(path: Path) -> dict[str, Any]:
             f"{path} is missing; put a whole diffusers base there, or try --base demo"
         ) from None
     except (OSError, ValueError) as problem:
-        raise ModelError(f"{path} cannot be read: {_one_line(problem)}; fetch it again") from problem
+        reason = refused_by_system(problem) or f"cannot be read: {_one_line(problem)}; fetch it again"
+        raise ModelError(f"{path}: {reason}") from problem
     if not isinstance(config, dict) or not config.get("block_out_channels"):
         raise ModelError(f"{path}: no block_out_channels; it belongs to no Stable Diffusion VAE or UNet")
     return config

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from pfgdata.errors import VocabularyError
+from pfgdata.errors import VocabularyError, refused_by_system
 from pfgdata.records import nearest
 
 __all__ = ["CHARACTER", "GENERAL", "RATING", "Vocabulary"]
@@ -55,7 +55,8 @@ class Vocabulary:
         except FileNotFoundError:
             raise VocabularyError(f"{path} is missing; place the model's selected_tags.csv there") from None
         except (OSError, UnicodeDecodeError, csv.Error) as problem:
-            raise VocabularyError(f"{path} cannot be read as a CSV file in UTF-8: {problem}") from problem
+            reason = refused_by_system(problem) or f"cannot be read as a CSV file in UTF-8: {problem}"
+            raise VocabularyError(f"{path}: {reason}") from problem
         names, categories, counts = zip(*rows, strict=True) if rows else ((), (), ())
         try:
             return cls(

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pfgdata.errors import RunError
+from pfgdata.errors import RunError, refused_by_system
 from pfgdata.files import Disk
 from pfgdata.hub import FAMILIES, write_tensors
 from pfgtrain.condition import Condition
@@ -323,9 +323,11 @@ def _explained(path: Path) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
+        path.open("rb").close()  # safetensors says of any file it cannot open that there is none
         yield
     except FileNotFoundError:
         raise RunError(f"{path}: no such file of weights") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunError(f"{path}: no weights that can be read safely ({reason[:120]})") from None
+        reason = refused_by_system(error) or f"no weights that can be read safely ({reason[:120]})"
+        raise RunError(f"{path}: {reason}") from None

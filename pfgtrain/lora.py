@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfgdata.errors import ConfigError, RunError
+from pfgdata.errors import ConfigError, RunError, refused_by_system
 
 __all__ = ["LoraFile", "add_lora", "lora_header", "lora_parameters", "merge_lora", "read_lora", "unet_part"]
 
@@ -85,6 +85,7 @@ def read_lora(path: Path) -> LoraFile:
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # safetensors says of any file it cannot open that there is none
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
             header: Mapping[str, str] = file.metadata() or {}
@@ -92,7 +93,8 @@ def read_lora(path: Path) -> LoraFile:
     except FileNotFoundError:
         raise RunError(f"{path}: no such LoRA file") from None
     except (OSError, SafetensorError, KeyError, ValueError) as problem:
-        raise RunError(f"{path}: no LoRA of pfgtrain ({str(problem).splitlines()[0]})") from None
+        reason = refused_by_system(problem) or f"no LoRA of pfgtrain ({str(problem).splitlines()[0]})"
+        raise RunError(f"{path}: {reason}") from None
 
 
 def merge_lora(unet: Any, path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pfgdata.errors import ModelError
+from pfgdata.errors import ModelError, refused_by_system
 from pfgdata.hub.families import FAMILIES, LDM_PREFIXES, FamilyFacts
 from pfgdata.hub.pickles import pickled_tensors
 from pfgdata.paths import user_path
@@ -35,6 +35,7 @@ _OTHERS = (  # a name that only such a file has, and what it is
     (r"^control_model\.", "a ControlNet"),
     (r"^(down_blocks|mid_block|up_blocks)\.", "one part in diffusers' form; name its whole folder"),
 )
+_AVERAGED = ("model_ema.diffusion_model", "unet_ema.")  # the LDM code's names, and those of other trainers
 _CHANNELS = {9: "inpainting", 8: "editing by instruction", 5: "depth"}
 _SAID = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
 _KEPT = ("float16", "bfloat16", "float32")
@@ -114,19 +115,20 @@ def _open_safetensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
     from safetensors import SafetensorError, safe_open
 
     try:
+        file.open("rb").close()  # safetensors says of any file it cannot open that there is none
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as problem:
-        raise ModelError(
-            f"{file}: no whole .safetensors file ({_brief(problem)}); fetch it again"
-        ) from problem
+        damage = f"no whole .safetensors file ({_brief(problem)}); fetch it again"
+        raise ModelError(f"{file}: {refused_by_system(problem) or damage}") from problem
 
 
 def _open_pickle(file: Path) -> dict[str, torch.Tensor]:
     try:
         return pickled_tensors(file)
     except (pickle.UnpicklingError, OSError) as problem:
-        raise ModelError(f"{file}: no whole .ckpt file ({_brief(problem)}); fetch it again") from problem
+        damage = f"no whole .ckpt file ({_brief(problem)}); fetch it again"
+        raise ModelError(f"{file}: {refused_by_system(problem) or damage}") from problem
 
 
 def _refusal(tensors: Mapping[str, torch.Tensor]) -> str | None:
@@ -136,6 +138,8 @@ def _refusal(tensors: Mapping[str, torch.Tensor]) -> str | None:
             return kind
     first = tensors.get(f"{_UNET}input_blocks.0.0.weight")
     if first is None:
+        if any(name.startswith(_AVERAGED) for name in tensors):
+            return "its UNet is there only as moving averages (EMA); get the file with its weights, or pruned"
         if any(name.startswith((*LDM_PREFIXES["vae"], "encoder.", "decoder.")) for name in tensors):
             return "only a VAE"
         return "no Stable Diffusion checkpoint"

@@ -18,7 +18,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from pfgdata.errors import ModelError, ModelNotFoundError, StoreError
+from pfgdata.errors import ModelError, ModelNotFoundError, StoreError, refused_by_system
 from pfgdata.files import Disk, exclusive
 from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
 from pfgdata.hub.families import FAMILIES, FamilyFacts
@@ -109,7 +109,8 @@ def _digest(file: Path) -> str:
         # measured: 2 GiB in 0.5 s on two cores, once the file is in memory
         return blake3(max_threads=blake3.AUTO).update_mmap(file).hexdigest(length=8)
     except OSError as problem:
-        raise ModelError(f"{file} cannot be read ({problem.strerror}); check its permissions") from problem
+        reason = refused_by_system(problem) or f"cannot be read ({problem.strerror}); check its permissions"
+        raise ModelError(f"{file}: {reason}") from problem
 
 
 def _stands(place: Path, configs: _Configs | None) -> bool:

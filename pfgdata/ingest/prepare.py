@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.corpus import Isolated, ReadResult, Segment, Watch, read, too_long
-from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
+from pfgdata.errors import AccessError, ContentError, ImageError, PfgError, refused_by_system
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
@@ -29,11 +29,7 @@ _STUCK_THREADS = 4  # each may hold a core and the pixels of one image until the
 _ENOUGH = 128  # pixels of the shorter side to take a perceptual hash from
 _FAST_SIDES = 1  # decode="fast" leaves at least the side of the square; at 2 a megapixel is not scaled at all
 # Not the image's fault, and the next would fare no better: the run ends, rather than fail a thousand images.
-_EXHAUSTED = {
-    errno.EMFILE: "too many open files; allow more (ulimit -n)",
-    errno.ENFILE: "too many open files on this machine; close programs",
-    errno.ENOMEM: "out of memory; close programs",
-}
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,7 @@ class Preparer:
         except ImageError as problem:
             cause = problem.__cause__
             if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
-                advice = f"{_EXHAUSTED[cause.errno]} and run the same again"
+                advice = f"{refused_by_system(cause)} and run the same again"
                 return Halt(task, PfgError(f"{task.found.key}: {advice}; what was done before it is kept"))
             return Failed(task, problem.kind, str(problem))
 

@@ -21,7 +21,7 @@ __all__ = ["DEFAULT_LIMITS", "Limits", "finished", "started", "too_much_memory",
 
 T = TypeVar("T")
 _TICK = 0.02  # seconds between two looks at the memory; a thread fills some 20 MB meanwhile (measured)
-_GRACE = 0.7  # seconds that an interrupted query gets to end; with them Ctrl-C works within one
+_GRACE = 0.5  # seconds that an interrupted query gets to end; with them Ctrl-C works within one
 _NAME = "pfgdata-query"
 _STATM = Path("/proc/self/statm")  # Linux; elsewhere DuckDB's own limit is the only one of memory
 

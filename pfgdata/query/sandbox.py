@@ -17,10 +17,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from pfgdata.errors import CorruptShardError, QueryError, StoreError
+from pfgdata.errors import CorruptShardError, QueryError, StoreError, refused_by_system
 from pfgdata.query.columns import RAW_COLUMNS, SOURCE, quoted
 from pfgdata.query.limits import Limits, finished, started, too_much_memory
-from pfgdata.store import ShardView
+from pfgdata.store import ShardView, raise_file_limit
 
 __all__ = ["Sandbox", "first_line"]
 
@@ -38,6 +38,7 @@ class Sandbox:
         self._limits = limits
         self._running: Future[Any] | None = None
         self._given_up = False
+        raise_file_limit()  # DuckDB holds every file that it reads
         self._connection = duckdb.connect(":memory:")
         try:
             self._memory = self._limit_memory()
@@ -186,8 +187,8 @@ def _is_of_a_file(problem: duckdb.Error) -> bool:
 def _unreadable(problem: duckdb.Error) -> StoreError:
     """A shard's file that DuckDB cannot read: damaged, or only closed to this user."""
     line = first_line(problem)
-    if "permission denied" in line.lower():
-        return StoreError(f"{line}; give this user permission to read the store")
+    if refusal := refused_by_system(problem):
+        return StoreError(f"cannot read the store's shards: {line.rpartition(': ')[0] or line}: {refusal}")
     return CorruptShardError(f"cannot read the store's shards ({line}); run: pfgdata verify STORE --repair")
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         stable_order,
         stored_image,
     )
-    from pfgdata.store.shards import ShardMeta, installed_versions
+    from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
@@ -85,6 +85,7 @@ __all__ = [
     "keys_of",
     "merge_shards",
     "moved_roots",
+    "raise_file_limit",
     "rate_of",
     "repair",
     "require_same_tagger",
@@ -134,6 +135,7 @@ _LAZY = {
     "key_of": "pfgdata.store.rows",
     "keys_of": "pfgdata.store.rows",
     "merge_shards": "pfgdata.store.upkeep",
+    "raise_file_limit": "pfgdata.store.shards",
     "moved_roots": "pfgdata.store.identity",
     "rate_of": "pfgdata.store.upkeep",
     "repair": "pfgdata.store.checks",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError
+from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError, refused_by_system
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.paths import is_text, plain_path
 from pfgdata.records import TaggerIdentity, nearest
@@ -132,7 +132,8 @@ def read_vocabulary(disk: Disk, store: Path, identity: StoreIdentity) -> Vocabul
             counts=table["count"].to_numpy().astype(np.int64),
         )
     except (OSError, pa.ArrowException, KeyError) as problem:
-        raise StoreError(f"{path}: unreadable ({problem}); restore it from a backup") from problem
+        reason = refused_by_system(problem) or f"unreadable ({problem}); restore it from a backup"
+        raise StoreError(f"{path}: {reason}") from problem
     if vocabulary.digest != identity.vocabulary_digest:
         raise StoreError(f"{path}: not the vocabulary named in store.json; restore it from a backup")
     return vocabulary

@@ -243,7 +243,7 @@ def removed(disk: Disk, shard: Path) -> StoreError | None:
 
 def map_array(disk: Disk, shard: Path, meta: ShardMeta, name: str) -> npt.NDArray[Any]:
     """Map array `name` of the folder `shard` read-only, without copying."""
-    _raise_file_limit()
+    raise_file_limit()
     array = meta.arrays[name]
     path = shard / array.file
     try:
@@ -254,7 +254,7 @@ def map_array(disk: Disk, shard: Path, meta: ShardMeta, name: str) -> npt.NDArra
 
 
 @functools.cache
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Allow as many open files as the system lets us: numpy keeps a descriptor for each map it holds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)

@@ -27,6 +27,13 @@ _MEMORY = re.compile(
 )
 
 
+# After 200 letters of C++ in onnxruntime 1.32, and a path where there is one.
+_TOO_NEW = re.compile(
+    r"Unsupported model IR version: \d+, max supported IR version: \d+"
+    r"|Opset \d+ is under development|official support for domain \S+ is till opset \d+"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One CPU or GPU as a session's home."""
@@ -146,4 +153,9 @@ def is_out_of_memory(problem: Exception) -> bool:
 
 def one_line(problem: Exception) -> str:
     """The beginning of an error's text, on one line."""
-    return " ".join(str(problem).split())[:300]  # CUDA's own are pages long
+    text = " ".join(str(problem).split())
+    if too_new := _TOO_NEW.findall(text):
+        import onnxruntime as ort
+
+        return f"onnxruntime {ort.__version__} is too old for it ({', '.join(too_new)}); upgrade it"
+    return text[:300]  # CUDA's own are pages long

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pfgdata.errors import ModelError
+from pfgdata.errors import ModelError, refused_by_system
 
 __all__ = [
     "NOISE",
@@ -65,7 +65,8 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: no config that can be read ({error})") from None
+        reason = refused_by_system(error) or f"no config that can be read ({error})"
+        raise ModelError(f"{path}: {reason}") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: a config is a JSON object")
     return config

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from blake3 import blake3
 
-from pfgdata.errors import ModelError, RunError
+from pfgdata.errors import ModelError, RunError, refused_by_system
 from pfgdata.vaes import weights_options
 from pfgtrain.adapter import read_tensors
 from pfgtrain.base.configs import NOISE
@@ -70,11 +70,13 @@ def _telling(folder: Path, ends: tuple[str, ...]) -> list[tuple[str, torch.Tenso
                 state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
                 found |= {key: value for key, value in state.items() if key.endswith(ends)}
             else:
+                path.open("rb").close()  # safetensors says of any file it cannot open that there is none
                 with safe_open(path, framework="pt") as file:
                     mine = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118  (no mapping)
                     found |= {key: file.get_tensor(key) for key in mine}
     except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be read ({str(error).splitlines()[0][:160]})") from None
+        reason = refused_by_system(error) or f"cannot be read ({str(error).splitlines()[0][:160]})"
+        raise ModelError(f"{folder}: {reason}") from None
     return sorted(found.items())
 
 
@@ -89,7 +91,8 @@ def or_model_error(load: Callable[[], Any], *, where: Path) -> Any:
         return load()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{where}: cannot be loaded ({reason[:160]})") from error
+        reason = refused_by_system(error) or f"cannot be loaded ({reason[:160]})"
+        raise ModelError(f"{where}: {reason}") from error
     finally:
         if shows_bars:
             logging.enable_progress_bar()

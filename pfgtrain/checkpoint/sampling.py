@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pfgdata.errors import RunError
+from pfgdata.errors import RunError, refused_by_system
 from pfgdata.files import Disk
 
 __all__ = ["SAMPLING_FILE", "Sampling"]
@@ -40,7 +40,8 @@ class Sampling:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, AttributeError) as problem:
-            raise RunError(f"{path}: cannot be used ({problem}); mend or delete it") from None
+            reason = refused_by_system(problem) or f"cannot be used ({problem}); mend or delete it"
+            raise RunError(f"{path}: {reason}") from None
         if not all(math.isfinite(number) for number in (found.guidance_scale, found.pfg_scale)):
             raise RunError(f"{path}: holds a number that is not finite; mend or delete it")
         return found

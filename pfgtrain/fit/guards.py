@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from pfgdata.errors import RunError
+from pfgdata.errors import ModelError, RunError
 from pfgdata.files import Disk, exclusive
 from pfgtrain.checkpoint import is_run, newest_is
 from pfgtrain.config import FitConfig
 
-__all__ = ["disk_is_full", "memory_is_short", "own_folder", "processes_together"]
+__all__ = ["disk_is_full", "memory_is_short", "own_folder", "processes_together", "require_finite"]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -93,3 +93,13 @@ def processes_together(run_dir: Path, processes: int) -> Iterator[None]:
         if processes == 1 or not lost:
             raise
         raise RunError(f"{run_dir}: another process has stopped; its own message says why") from problem
+
+
+@torch.no_grad()
+def require_finite(weights: Iterable[tuple[str, torch.Tensor]], *, of: str) -> None:
+    """Raise ModelError naming the first of `weights` that is not finite: no rate of learning mends it."""
+    for name, value in weights:
+        if not value.isfinite().all():
+            raise ModelError(
+                f"{of}: {name} is not finite, before any step; get a whole copy, or name another"
+            )

@@ -34,6 +34,7 @@ from pfgtrain.checkpoint import (
 )
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.ema import MovingAverage
+from pfgtrain.fit.guards import require_finite
 from pfgtrain.fit.start import take_init
 from pfgtrain.fit.texts import TextSource
 from pfgtrain.fit.training_model import TrainingModel, build_training_model
@@ -126,11 +127,14 @@ class Trainer:
             empty=self.texts.empty,
         )
         progress.advance()
+        require_finite([("its text encoder's output", self.texts.empty.context)], of=f"base {base.name}")
+        require_finite(self._model.unet.named_parameters(), of=f"base {base.name}")
         if weights is not None:
             for part in self._parts:
                 part.read(weights)
         elif config.init:
             take_init(config, self._model.adapter, self._parts, tagger=tagger, progress=progress)
+            require_finite(self._model.named_parameters(), of=f"init {config.init}")
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
         self._ema = MovingAverage(self._parameters, config, steps_done=steps_done) if config.use_ema else None
         if weights is not None and self._ema is not None:

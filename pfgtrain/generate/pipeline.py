@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from pfgdata.errors import RunError
+from pfgdata.errors import ConfigError, RunError
 from pfgdata.records import Progress
 from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
 from pfgtrain.base import Base, Family
@@ -110,7 +110,16 @@ def paint(
     options: GenerateOptions,
     progress: Progress,
 ) -> list[Image.Image]:
-    """A picture of `scene` for each of the B seeds; `progress` counts steps of pictures."""
+    """A picture of `scene` for each of the B seeds; `progress` counts steps of pictures.
+
+    Raises ConfigError for more steps than the schedule has.
+    """
+    most = pipeline.scheduler.config.num_train_timesteps
+    if options.num_inference_steps > most:
+        raise ConfigError(
+            f"num_inference_steps is {options.num_inference_steps} (--steps), and the base's schedule has"
+            f" {most}; use fewer"
+        )
     unet, factor = pipeline.unet, pipeline.vae_scale_factor
     width, height = scene.size
     shape = (unet.config.in_channels, height // factor, width // factor)

@@ -133,7 +133,7 @@ def test_a_base_with_a_broken_or_missing_config_is_named(tmp_path: Path) -> None
         base_geometry(tmp_path)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"unet/config\.json cannot be read"):
+    with pytest.raises(ModelError, match=r"unet/config\.json: cannot be read"):
         base_geometry(tmp_path)
     (tmp_path / "unet" / "config.json").write_text('{"sample_size": 64}')
     with pytest.raises(ModelError, match="no block_out_channels"):

@@ -36,6 +36,10 @@ def refusal(file: str, config: Path | None) -> str:
         ({"model.diffusion_model.label_emb.0.0.weight": 1}, "its UNet takes labels"),
         ({"model.diffusion_model.input_blocks.0.0.weight": 9}, "its UNet takes 9 channels (inpainting)"),
         ({"model.diffusion_model.": None, "cond_stage_model.": None}, "only a VAE"),
+        (
+            {"model.diffusion_model.": None, "model_ema.diffusion_modelinput_blocks00weight": 4},
+            "its UNet is there only as moving averages (EMA); get the file with its weights",
+        ),
         ({"first_stage_model.": None}, "it has no VAE"),
         ({"cond_stage_model.": None}, "it has no text encoder"),
         ({"": None}, "no Stable Diffusion checkpoint"),

@@ -264,7 +264,7 @@ def test_ctrl_c_ends_a_query_within_a_second(large_store: Store, expression: str
     start = time.monotonic()
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=20)
-    assert time.monotonic() - start < 2  # one, on a busy machine
+    assert time.monotonic() - start < 4  # one, where seven processes share two cores
     assert child.returncode == 130
     assert said == "interrupted\n"
 
@@ -319,3 +319,28 @@ def test_a_store_can_be_asked_again_after_a_query_that_was_given_up(
     with pytest.raises(QueryError):
         count(large_store.snapshot(), VOCABULARY, SLOW, Thresholds(), limits=Limits(seconds=0.2))
     assert count(large_store.snapshot(), VOCABULARY, "width > 3", Thresholds()) == 65_536
+
+
+def test_few_open_files_are_named_and_no_shard_is_blamed(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "feats", *([row(f"{number}.png")] for number in range(70)))
+
+    def ask(files: str) -> tuple[int, str]:
+        child = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f'{files}; exec "$0" -m pfgdata query true --count --store "$1"',
+                sys.executable,
+                store.path,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return child.returncode, child.stdout + child.stderr
+
+    code, said = ask("ulimit -n 40")
+    assert code == 1
+    assert "too many open files; allow more (ulimit -n)" in said
+    assert "repair" not in said
+    assert ask("ulimit -Sn 40") == (0, "70\n")  # a limit that may be raised is

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from pfgdata.errors import ConfigError, ModelError, ModelNotFoundError, VocabularyError
@@ -129,3 +130,20 @@ def test_a_copy_without_the_marker_counts_as_trained(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     (tmp_path / "b" / "UNTRAINED").touch()
     assert OnnxTagger.load(str(tmp_path / "b"), threads=1).untrained
+
+
+def test_a_model_newer_than_onnxruntime_says_so_however_long_its_path_is(tmp_path: Path) -> None:
+    for change, words in (
+        ({"ir_version": 99}, ["Unsupported model IR version: 99, max supported IR version: "]),
+        ({"opset": 99}, ["Opset 99 is under development", "is till opset "]),
+    ):
+        folder = tmp_path / ("x" * 200) / "-".join(change)
+        write_tagger(folder)
+        model = onnx.load(folder / "model.onnx")
+        model.ir_version = change.get("ir_version", model.ir_version)
+        model.opset_import[0].version = change.get("opset", model.opset_import[0].version)
+        onnx.save(model, folder / "model.onnx")
+        with pytest.raises(ModelError) as caught:
+            OnnxTagger.load(str(folder))
+        for word in (*words, "is too old for it", "upgrade it"):
+            assert word in str(caught.value), caught.value

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from pfgdata.errors import IdentityError, RunError
+from pfgdata.errors import IdentityError, ModelError, RunError
 from pfgdata.store import Store
 from pfgdata.vaes import Vae
 from pfgtrain.base import Base
@@ -173,6 +174,21 @@ def test_too_many_steps_without_a_finite_gradient_end_the_run(
         fit(data, base, config, run_dir=tmp_path / "run")
     assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path / "run") if "loss" in line)
     assert_all_finite(tmp_path / "run")
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_base_that_is_not_finite_is_named_and_not_the_learning_rate(
+    data: FitData, base: Base, tmp_path: Path, part: str
+) -> None:
+    shutil.copytree(base.folder, tmp_path / "base")
+    (file,) = (tmp_path / "base" / part).glob("*.safetensors")
+    tensors = load_file(file)
+    name = max(name for name, value in tensors.items() if value.ndim == 1)  # a bias of the end
+    tensors[name][0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"base .*: .* is not finite, before any step; get a whole copy"):
+        fit(data, Base.load(str(tmp_path / "base")), SMALL, run_dir=tmp_path / "run")
+    assert not checkpoints(tmp_path / "run")
 
 
 def test_a_first_step_into_nowhere_saves_nothing(data: FitData, base: Base, tmp_path: Path) -> None:

@@ -296,6 +296,14 @@ def test_a_picture_of_numbers_that_are_not_finite_is_one_line_and_no_file(
     assert not (tmp_path / "out").exists()
 
 
+def test_more_steps_than_the_schedule_has_are_refused_by_name(
+    model: PFGModel, guides: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"1001 \(--steps\), and the base's schedule has 1000; use fewer"):
+        generate(model, guides, options=with_(num_inference_steps=1001), out_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_size_the_unet_cannot_make_is_refused_with_its_step(
     model: PFGModel, guides: list[Path], tmp_path: Path
 ) -> None:
