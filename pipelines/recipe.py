@@ -19,7 +19,7 @@ from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
 from pfgtrain.config import FitConfig, read_table
 from pfgtrain.evaluate import EvaluateOptions
-from pfgtrain.generate import GenerateOptions
+from pfgtrain.generate import GenerateOptions, ModelJob
 
 __all__ = [
     "RECIPES",
@@ -53,16 +53,16 @@ class QueryTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateTable(EvaluateOptions):
-    """[evaluate]: a folder of guides that the run never saw, who looks beside its tagger, and how."""
+class EvaluateTable(EvaluateOptions, ModelJob):
+    """[evaluate]: a folder of guides that the run never saw, who else looks, how, at which model."""
 
     guides: str
     judge: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateTable(GenerateOptions):
-    """[generate]: the guide images, what to make of them, and a run to show beside, `demo` for one."""
+class GenerateTable(GenerateOptions, ModelJob):
+    """[generate]: the guide images, what to make of them by which model, and a run to show beside."""
 
     guides: list[str] = field(default_factory=list)
     beside: str | None = None

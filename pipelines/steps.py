@@ -19,11 +19,12 @@ from pfgdata.records import Progress
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae, base_geometry
+from pfgtrain.base import onnx_device
 from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
 from pfgtrain.evaluate import EvaluateOptions, evaluate, guides_of_folder, training_images
 from pfgtrain.fit import base_of, data_of, fit
-from pfgtrain.generate import GenerateOptions, generate, load_run
+from pfgtrain.generate import GenerateOptions, ModelJob, PFGModel, generate, load_run, run_model
 from pipelines.fidelity import retrieval_lines, top1_words
 from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTable, Recipe
 
@@ -168,9 +169,9 @@ class _Run:
     def evaluate(self, table: EvaluateTable) -> str:
         """Measure guide fidelity, before the fit too where the run kept a checkpoint of its start."""
         guides = guides_of_folder(self._recipe.path(table.guides))
-        judge = OnnxTagger.load(self._recipe.place(table.judge), what="judge") if table.judge else None
+        judge = self._judge(table)
         options = _options(EvaluateOptions, table)
-        places = {"fit": find_checkpoint(self._run_dir)}
+        places = {"fit": find_checkpoint(self._run_dir, table.checkpoint)}
         start = checkpoints(self._run_dir)[0]
         if read_state(start).step == 0:
             places = {"start": start, **places}
@@ -178,7 +179,7 @@ class _Run:
         training = training_images(self._store, record, tagger=self._store.identity.tagger)
         reports = {
             name: evaluate(
-                load_run(self._run_dir, checkpoint=checkpoint.name, progress=self._progress),
+                self._model(self._run_dir, replace(table, checkpoint=checkpoint.name)),
                 guides,
                 judge=judge,
                 training=training,
@@ -201,7 +202,7 @@ class _Run:
             runs[f"pictures-{table.beside}"] = resolve(table.beside, what="run").folder
         reports = [
             generate(
-                load_run(run, progress=self._progress),
+                self._model(run, table) if run == self._run_dir else load_run(run, progress=self._progress),
                 guides,
                 self._out / folder,
                 options=_options(GenerateOptions, table),
@@ -212,6 +213,18 @@ class _Run:
         made = sum(len(report.pictures) for report in reports)
         sheets = " and ".join(str(report.contact_sheet) for report in reports)
         return f"{made} pictures of {len(guides)} guides; sheet: {sheets}"
+
+    def _model(self, run: Path, asked: ModelJob) -> PFGModel:
+        """The model of a run that a table asks for, of bases and taggers as the recipe means their names."""
+        names = {"base": asked.base, "base_config": asked.base_config, "tagger": asked.tagger}
+        placed = {key: name and self._place(name) for key, name in names.items()}
+        return run_model(run, replace(_options(ModelJob, asked), **placed), progress=self._progress)
+
+    def _judge(self, table: EvaluateTable) -> OnnxTagger | None:
+        if table.judge is None:
+            return None
+        name, device = self._recipe.place(table.judge), onnx_device(table.device)
+        return OnnxTagger.load(name, what="judge", device=device)
 
     def _place(self, name: str) -> str:
         """A model by name: what stands under it in the folder of what is made, or as the recipe means it."""

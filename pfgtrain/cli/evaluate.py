@@ -7,10 +7,11 @@ import itertools
 import random
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfgdata.flags import from_fields
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import (
     ScreenProgress,
@@ -21,24 +22,20 @@ from pfgdata.screen import (
     show_facts,
     show_table,
 )
-from pfgtrain.cli.models import AskedBase, base_of_run, run_model, with_sampling
 from pfgtrain.cli.options import (
+    MODEL,
+    MODEL_FIELDS,
+    MODEL_METAVARS,
     PICTURE,
-    Base,
-    BaseConfig,
-    Checkpoint,
-    Device,
     DryRun,
     ImagesPerGuide,
     Json,
-    NoEma,
     PfgScale,
-    Prediction,
-    TaggerName,
     folder_for,
     option,
     run_folder,
 )
+from pfgtrain.generate import ModelJob
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
@@ -58,6 +55,7 @@ EXAMPLE = (
 _GUIDES, _LOOKS = "The guides", "Who looks"
 
 
+@from_fields(ModelJob, {MODEL: MODEL_FIELDS}, more=MODEL_METAVARS)
 def evaluate(
     context: typer.Context,
     run: Annotated[
@@ -126,15 +124,10 @@ def evaluate(
         ),
     ] = None,
     threshold: Annotated[float, option(_LOOKS, help="A tag counts from this score on.")] = 0.35,
-    checkpoint: Checkpoint = "latest",
-    no_ema: NoEma = False,
-    base: Base = None,
-    base_config: BaseConfig = None,
-    prediction_type: Prediction = None,
-    tagger: TaggerName = None,
-    device: Device = None,
+    *,
     dry_run: DryRun = False,
     as_json: Json = False,
+    **model_words: Any,
 ) -> None:
     """Measure how far a run's pictures show the guide's character, beside rows that bound it.
 
@@ -150,6 +143,7 @@ def evaluate(
     from pfgtrain.checkpoint import RunRecord, Sampling
     from pfgtrain.evaluate import EvaluateOptions, guides_of_folder, require_possible, tune
     from pfgtrain.evaluate import evaluate as run_evaluate
+    from pfgtrain.generate import run_model, with_sampling
 
     names = {field.name for field in dataclasses.fields(EvaluateOptions)}
     folder, notes = run_folder(run), list[str]()
@@ -166,18 +160,9 @@ def evaluate(
         return
     place = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
-        asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
-        loaded = base_of_run(folder, asked, progress=progress)
-        model = run_model(
-            folder,
-            checkpoint,
-            ema=not no_ema,
-            base=loaded,
-            tagger=tagger,
-            device=device,
-            progress=progress,
-        )
-        looks = _judge(judge, model, device, progress)
+        asked = ModelJob(**model_words)
+        model = run_model(folder, asked, progress=progress)
+        looks = _judge(judge, model, asked.device, progress)
         trained = _training(store, record, model, notes, named=shards is not None)
         require_possible(model, chosen, judge=looks, out_dir=place)  # before an hour of tuning
         tuning = None

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from pfgdata.flags import from_fields
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, print_json, print_line, printable, show_facts
-from pfgtrain.cli.models import AskedBase, base_of_run
-from pfgtrain.cli.options import Base, BaseConfig, DryRun, Json, Prediction, option, run_folder
+from pfgtrain.cli.options import MODEL, MODEL_METAVARS, DryRun, Json, option, run_folder
+from pfgtrain.generate import ModelJob
 
 if TYPE_CHECKING:
     from pfgtrain.export import ExportPlan
@@ -25,6 +26,7 @@ EXAMPLE = (
 _FILES, _WEIGHTS = "The files", "The weights"
 
 
+@from_fields(ModelJob, {MODEL: "base base_config prediction_type"}, more=MODEL_METAVARS)
 def export(
     run: Annotated[
         Path,
@@ -53,11 +55,10 @@ def export(
     dtype: Annotated[
         str, option(_WEIGHTS, metavar="float16|float32", help="Of whole models; adapters stay float32.")
     ] = "float16",
-    base: Base = None,
-    base_config: BaseConfig = None,
-    prediction_type: Prediction = None,
+    *,
     dry_run: DryRun = False,
     as_json: Json = False,
+    **base_words: Any,
 ) -> None:
     """Write a run as the files that other programs read.
 
@@ -69,6 +70,7 @@ def export(
     """
     from pfgtrain.export import ExportOptions, plan_export
     from pfgtrain.export import export as run_export
+    from pfgtrain.generate import base_of_run
 
     options = ExportOptions(
         formats=tuple(formats or ()),
@@ -86,8 +88,8 @@ def export(
         show_facts({"dry run": "nothing was written"})
         return
     with ScreenProgress() as progress:
-        asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
-        loaded = base_of_run(run, asked, progress=progress) if asked != AskedBase() else None
+        asked = ModelJob(**base_words)
+        loaded = base_of_run(run, asked, progress=progress) if asked != ModelJob() else None
         report = run_export(run, to, options=options, base=loaded, progress=progress)
     _show(report.plan, report.files, as_json=as_json, result=report.as_dict())
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfgdata.flags import from_fields
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
-from pfgtrain.cli.models import AskedBase, adapter_model, base_of_run, run_model, with_sampling
 from pfgtrain.cli.options import (
     MODEL,
+    MODEL_FIELDS,
+    MODEL_METAVARS,
     PICTURE,
-    Base,
-    BaseConfig,
-    Checkpoint,
-    Device,
     ImagesPerGuide,
     Json,
-    NoEma,
     PfgScale,
-    Prediction,
-    TaggerName,
     folder_for,
     option,
     run_folder,
 )
+from pfgtrain.generate import ModelJob
 
 if TYPE_CHECKING:
     from pfgtrain.generate import GenerateReport
@@ -40,6 +36,7 @@ EXAMPLE = (
 )
 
 
+@from_fields(ModelJob, {MODEL: MODEL_FIELDS}, more=MODEL_METAVARS)
 def generate(
     context: typer.Context,
     paths: Annotated[
@@ -81,14 +78,9 @@ def generate(
             show_default="the run's",
         ),
     ] = None,
-    checkpoint: Checkpoint = "latest",
-    no_ema: NoEma = False,
-    base: Base = None,
-    base_config: BaseConfig = None,
-    prediction_type: Prediction = None,
-    tagger: TaggerName = None,
-    device: Device = None,
+    *,
     as_json: Json = False,
+    **model_words: Any,
 ) -> None:
     """Make pictures of what guide images show, and a contact sheet with the guides on the left.
 
@@ -98,10 +90,11 @@ def generate(
     run, guides = (None, paths) if adapter else (paths[0], paths[1:])
     if not guides:
         raise typer.BadParameter("name a run and guide images, or --adapter, --base and guide images")
-    if adapter and not base:
+    asked = ModelJob(**model_words)
+    if adapter and not asked.base:
         raise typer.BadParameter("--adapter needs --base, the model it was trained on")
 
-    from pfgtrain.generate import GenerateOptions
+    from pfgtrain.generate import GenerateOptions, adapter_model, run_model, with_sampling
     from pfgtrain.generate import generate as run_generate
 
     width, height = _size(size)
@@ -109,22 +102,12 @@ def generate(
     given = {name: value for name, value in context.params.items() if name in names}
     place = run_folder(run) if run else None
     options = GenerateOptions(**with_sampling(given, place), width=width, height=height)
-    asked = AskedBase(name=base, config=base_config, prediction_type=prediction_type)
     with ScreenProgress() as progress:
         if place:
-            loaded = base_of_run(place, asked, progress=progress)
-            model = run_model(
-                place,
-                checkpoint,
-                ema=not no_ema,
-                base=loaded,
-                tagger=tagger,
-                device=device,
-                progress=progress,
-            )
+            model = run_model(place, asked, progress=progress)
         else:
             assert adapter is not None
-            model = adapter_model(adapter, asked, tagger=tagger, device=device, progress=progress)
+            model = adapter_model(adapter, asked, progress=progress)
         folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)

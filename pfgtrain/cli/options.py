@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -12,19 +12,14 @@ from pfgdata.paths import user_folder
 
 __all__ = [
     "MODEL",
+    "MODEL_FIELDS",
+    "MODEL_METAVARS",
     "PICTURE",
-    "Base",
-    "BaseConfig",
-    "Checkpoint",
-    "Device",
     "DryRun",
     "ImagesPerGuide",
     "Json",
-    "NoEma",
     "PfgScale",
-    "Prediction",
     "ShardsAlias",
-    "TaggerName",
     "folder_for",
     "one_store",
     "option",
@@ -51,25 +46,8 @@ PfgScale = Annotated[
     float | None,
     option(PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
 ]
-Checkpoint = Annotated[str, option(MODEL, help="latest, best, or a name, step-00000500.")]
-NoEma = Annotated[bool, option(MODEL, "--no-ema", help="Not the moving average.")]
-Base = Annotated[str | None, option(MODEL, help="The base.", show_default="the run's")]
-BaseConfig = Annotated[
-    Path | None,
-    option(
-        MODEL,
-        "--base-config",
-        metavar="DIR",
-        help="A folder with the configs a single file lacks.",
-        show_default="the hub's",
-    ),
-]
-Prediction = Annotated[
-    Literal["epsilon", "v_prediction"] | None,
-    option(MODEL, "--prediction-type", help="What the base predicts.", show_default="the run's, or its own"),
-]
-TaggerName = Annotated[str | None, option(MODEL, help="The tagger.", show_default="the run's")]
-Device = Annotated[str | None, option(MODEL, help="cpu, cuda, cuda:N.", show_default="a GPU if any")]
+MODEL_FIELDS = "checkpoint no_ema base base_config prediction_type tagger device"  # of a ModelJob
+MODEL_METAVARS = {"base_config": {"metavar": "DIR"}}
 
 
 def one_store(context: typer.Context, store: Path | None, shards: Path | None) -> Path | None:

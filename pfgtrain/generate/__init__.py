@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pfgtrain.generate.asked import adapter_model, base_of_run, run_model, with_sampling
     from pfgtrain.generate.guides import generate
+    from pfgtrain.generate.job import ModelJob
     from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
     from pfgtrain.generate.pictures import (
         GenerateOptions,
@@ -24,10 +26,13 @@ __all__ = [
     "PUBLISHED_PREPROCESS",
     "GenerateOptions",
     "GenerateReport",
+    "ModelJob",
     "PFGModel",
     "PFGPipeline",
     "Picture",
     "Scene",
+    "adapter_model",
+    "base_of_run",
     "cell_size",
     "contact_sheet",
     "generate",
@@ -35,12 +40,19 @@ __all__ = [
     "load_run",
     "paint",
     "pipeline_of",
+    "run_model",
     "thumbnail",
+    "with_sampling",
     "without_folders",
     "write_png",
 ]
 
 _LAZY = {
+    "adapter_model": "pfgtrain.generate.asked",
+    "base_of_run": "pfgtrain.generate.asked",
+    "run_model": "pfgtrain.generate.asked",
+    "with_sampling": "pfgtrain.generate.asked",
+    "ModelJob": "pfgtrain.generate.job",
     "PUBLISHED_PREPROCESS": "pfgtrain.generate.model",
     "GenerateOptions": "pfgtrain.generate.pictures",
     "GenerateReport": "pfgtrain.generate.pictures",

@@ -27,9 +27,8 @@ from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.cli import fit as fit_cli
 from pfgtrain.cli import generate as generate_cli
-from pfgtrain.cli.models import with_sampling
 from pfgtrain.config import AdamW, FitConfig, load_config
-from pfgtrain.generate import GenerateOptions
+from pfgtrain.generate import GenerateOptions, with_sampling
 from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base

@@ -6,19 +6,25 @@ import dataclasses
 import inspect
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pfgdata.cli import ingest as ingest_cli
+from pfgdata.cli import latents as latents_cli
 from pfgdata.errors import ConfigError
 from pfgdata.images import PREPROCESSINGS as SQUARES
+from pfgdata.latents import LatentJob
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgdata.taggers import CATALOG, DEFAULT_TAGGER
 from pfgtrain.checkpoint import RunRecord
+from pfgtrain.cli import evaluate as evaluate_cli
+from pfgtrain.cli import generate as generate_cli
 from pfgtrain.config import load_config
-from pipelines.recipe import IngestTable, Recipe, find_recipe, read_recipe
+from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, Recipe, find_recipe, read_recipe
 from pipelines.steps import run_steps
 
 LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k"]
@@ -149,7 +155,7 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
 def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> None:
     command = inspect.signature(ingest_cli.ingest).parameters
     fields = {field.name for field in dataclasses.fields(IngestTable)}
-    assert set(command) - fields == {"store", "root", "dry_run", "json"}  # a place, a move, and output
+    assert set(command) - fields == {"store", "root", "recipe", "dry_run", "json"}
     pictures = sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))[:4]
     for folder, picture in zip(("a", "a/drafts", "b", "c"), pictures, strict=True):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -166,6 +172,26 @@ def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> 
     assert [step.result.split(" copied")[0] for step in ran] == ["3 images = 3 tagged + 0"]
     store = Store.open(tmp_path / "out" / "feats")
     assert sorted(store.read_column("captions")["value"].to_pylist()) == ["a face"]
+
+
+def test_what_a_recipe_cannot_say_of_a_command_is_a_place_output_or_named_here() -> None:
+    told: dict[tuple[Callable[..., Any], Any], set[str]] = {
+        (latents_cli.latents, LatentJob): {"store", "dry_run", "json"},
+        (generate_cli.generate, GenerateTable): {"context", "paths", "out", "size", "adapter", "as_json"},
+        (evaluate_cli.evaluate, EvaluateTable): {"context", "run", "out", "dry_run", "as_json"}
+        | {"where", "shards", "limit", "tuned_on", "keep"},
+    }
+    for (command, table), beside in told.items():
+        fields = {field.name for field in dataclasses.fields(table)}
+        assert set(inspect.signature(command).parameters) - fields == beside
+
+
+def test_a_recipe_says_at_which_model_to_look(tmp_path: Path) -> None:
+    asked = 'checkpoint = "best"\nno_ema = true\ntagger = "demo"\ndevice = "cpu"\n'
+    (tmp_path / "x.toml").write_text(f'[ingest]\nimages = "."\n[generate]\n{asked}')
+    table = read_recipe(tmp_path / "x.toml").generate
+    assert table is not None
+    assert (table.checkpoint, table.no_ema, table.tagger, table.device) == ("best", True, "demo", "cpu")
 
 
 def test_steps_without_a_table_are_left_out(tmp_path: Path) -> None:

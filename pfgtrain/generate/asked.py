@@ -1,0 +1,89 @@
+"""From what is asked in words to the models that generate and evaluate take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pfgdata.errors import ConfigError
+from pfgdata.hub import single_file_width
+from pfgdata.paths import user_path
+from pfgdata.records import Progress, during
+from pfgdata.taggers import OnnxTagger, Tagger
+from pfgtrain.adapter import load_adapter
+from pfgtrain.base import Base, onnx_device, require_same_width
+from pfgtrain.checkpoint import RunRecord, Sampling
+from pfgtrain.generate.job import ModelJob
+from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
+
+__all__ = ["adapter_model", "base_of_run", "run_model", "with_sampling"]
+
+
+def base_of_run(run: Path, asked: ModelJob, *, progress: Progress) -> Base:
+    """The base asked for, by default the run's own.
+
+    Raises ConfigError if the run learned another prediction type, and IdentityError for a single file of
+    another width, before it is unpacked.
+    """
+    record = RunRecord.read(run)
+    if asked.prediction_type not in (None, record.prediction_type):
+        raise ConfigError(
+            f"run {run} learned to predict {record.prediction_type}; leave out --prediction-type"
+        )
+    name = asked.base or record.base_name
+    if (width := single_file_width(name)) is not None:
+        require_same_width(width, record, name=name, where=f"run {run}")
+    revision = None if asked.base else record.base_revision
+    return Base.load(name, revision=revision, config=_configs(asked), progress=progress)
+
+
+def run_model(run: Path, asked: ModelJob, *, progress: Progress) -> PFGModel:
+    """The model of a run that is asked for."""
+    base = base_of_run(run, asked, progress=progress)
+    preprocess = RunRecord.read(run).tagger.preprocess
+    return load_run(
+        run,
+        base=base,
+        tagger=_tagger_named(asked, preprocess=preprocess, progress=progress),
+        device=asked.device,
+        checkpoint=asked.checkpoint,
+        ema=not asked.no_ema,
+        progress=progress,
+    )
+
+
+def adapter_model(adapter: Path, asked: ModelJob, *, progress: Progress) -> PFGModel:
+    """The model of published weights on a base; a single file that they do not fit is not unpacked."""
+    assert asked.base is not None
+    if (width := single_file_width(asked.base)) is not None:
+        load_adapter(adapter, cross_attention_dim=width)
+    loaded = Base.load(
+        asked.base, config=_configs(asked), prediction_type=asked.prediction_type, progress=progress
+    )
+    model = _tagger_named(asked, preprocess=PUBLISHED_PREPROCESS, progress=progress)
+    return load_adapter_on_base(adapter, loaded, tagger=model, device=asked.device, progress=progress)
+
+
+def _tagger_named(asked: ModelJob, *, preprocess: str, progress: Progress) -> Tagger | None:
+    """The tagger that stands in for the run's own; None where none is asked for."""
+    if asked.tagger is None:
+        return None
+    with during(progress, "load", total=1, unit="taggers"):
+        tagger = OnnxTagger.load(asked.tagger, preprocess=preprocess, device=onnx_device(asked.device))
+        progress.advance()
+    return tagger
+
+
+def _configs(asked: ModelJob) -> Path | None:
+    return user_path(asked.base_config) if asked.base_config else None
+
+
+def with_sampling(given: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
+    """The options `given`, those that are None as the run's sampling.json has them, else left out."""
+    kept = Sampling.read(run_dir) if run_dir else None
+    for name in ("guidance_scale", "pfg_scale"):
+        if given[name] is None:
+            del given[name]
+            if kept is not None:
+                given[name] = getattr(kept, name)
+    return given
