@@ -6,7 +6,9 @@ below a home. So a path that is handed on never begins with it.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
@@ -39,13 +41,16 @@ def user_folder(text: str | os.PathLike[str]) -> Path:
 def in_the_way(folder: Path) -> str | None:
     """Why `folder` is none and cannot be made: a file or a dangling link is there, or above it; else None."""
     for path in (folder, *folder.parents):
-        if path.is_dir():
-            return None
-        if path.exists():
-            return f"{path}: is a file; name a folder"
-        if path.is_symlink():
-            where = path.readlink()
-            return f"{path}: is a link to {where}, which is not there; mount it, make it, or name another"
+        try:
+            mode = path.stat().st_mode  # asked once: another process may be making it
+        except OSError as problem:
+            if problem.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            if path.is_symlink():
+                where = path.readlink()
+                return f"{path}: is a link to {where}, which is not there; mount it, make it, or name another"
+            continue
+        return None if stat.S_ISDIR(mode) else f"{path}: is a file; name a folder"
     return None
 
 
