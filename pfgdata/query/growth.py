@@ -2,7 +2,7 @@
 
 DuckDB counts no values that an expression makes (a memory_limit of 100 MB let lambdas take 5.5 GB, measured),
 and some of its calls do not look at an interrupt (a LIKE of 500 wildcards: 12 s). So what one vector of 2,048
-rows needs is bounded here. Sizes of columns are those of usual rows; the session's watch (`limits`) ends others.
+rows needs is bounded here, for columns of usual sizes; the session's watch (`limits`) ends what they hide.
 """
 
 from __future__ import annotations
