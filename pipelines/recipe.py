@@ -125,8 +125,11 @@ def read_recipe(path: Path) -> Recipe:
             raise ConfigError(f"{path}: unknown table [{table}]; a recipe has [{'] ['.join(known)}]")
     if "ingest" not in content:
         raise ConfigError(f"{path}: a recipe needs [ingest] with images = the folder to ingest")
-    tables: dict[str, Any] = {
-        name: read_table(kind, content[name], source=f"{path} [{name}]") if name in content else None
-        for name, kind in known.items()
-    }
+    tables: dict[str, Any] = dict.fromkeys(known)
+    for name, table in content.items():
+        source = f"{path} [{name}]"
+        is_fit = name == "fit"  # it knows the tables within it
+        tables[name] = (
+            FitConfig.of(table, source=source) if is_fit else read_table(known[name], table, source=source)
+        )
     return Recipe(name=path.stem, folder=path.parent, **tables)
