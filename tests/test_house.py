@@ -51,6 +51,16 @@ def test_a_sound_house_has_no_problems(tmp_path: Path) -> None:
     assert check_house(build(tmp_path, {"pfgdata/store/__init__.py": LAZY})) == []
 
 
+def test_a_function_may_have_60_lines_and_six_parameters_beside_self(tmp_path: Path) -> None:
+    text = "class Key:\n    def f(self, a, b, c, d, *e, **f):\n" + "        a = 1\n" * 59
+    assert check_house(build(tmp_path, {RECORDS: text})) == []
+
+
+def test_a_command_may_have_as_many_parameters_as_it_has_flags(tmp_path: Path) -> None:
+    text = "def app(a, b, c, d, e, f, g): ...\n"
+    assert check_house(build(tmp_path, {"pfgdata/cli/app.py": text})) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -100,6 +110,11 @@ def test_a_sound_house_has_no_problems(tmp_path: Path) -> None:
         ({DISK: "try:\n    from onnxruntime import X\nexcept ImportError: ...\nStore = 1\n"}, "at the top"),
         ({DISK: "class Store:\n    import ray\n"}, "at the top"),
         ({RECORDS: "Key = 1\n" * 351}, "351 lines"),
+        ({RECORDS: "Key = 1\ndef f():\n" + "    a = 1\n" * 60}, "f: 61 lines"),
+        ({RECORDS: "Key = 1\nasync def f():\n" + "    a = 1\n" * 60}, "f: 61 lines"),
+        ({RECORDS: "class Key:\n    def f(self, a, b, c, d, e, f, g): ...\n"}, "Key.f: 7 parameters"),
+        ({RECORDS: "Key = 1\ndef f(a, /, b, c, *d, e, f, **g): ...\n"}, "f: 7 parameters"),
+        ({"pipelines/demo.py": "def f():\n    def g(a, b, c, d, e, f, g): ...\n"}, "f.g: 7 parameters"),
         ({DOOR: "from pfgdata.store.disk import Store\n"}, "without __all__"),
         ({DOOR: '__all__ = ["Store", "Gone"]\nfrom pfgdata.store.disk import Store\n'}, "names Gone"),
         ({DOOR: LAZY.replace('__all__ = ["Store"]', "__all__ = []")}, "_LAZY offers Store"),
