@@ -48,7 +48,7 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
     rows = rows_of(
         seen, styles_K=styles_K, hair_K=_labels([row.tobytes() for row in hair_KT]), seed=options.seed
     )
-    mean_F = seen.raw.sight.features_MF.mean(axis=0, dtype=np.float64)
+    mean_F = seen.raw.embeddings.features_MF.mean(axis=0, dtype=np.float64)
     cosine_K = {name: _cosine(row, seen.raw, mean_F) for name, row in rows.items()}
     galleries = _galleries(seen, styles_K)
     drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
@@ -83,7 +83,7 @@ def _truth(viewer: Viewer, seen: Seen, guides: Sequence[Guide]) -> _Truth:
 
     A tag that no guide has does not count: those who wrote the true tags may not know it.
     """
-    present_KT = seen.raw.sight.present_MT.copy()
+    present_KT = seen.raw.embeddings.present_MT.copy()
     for k, guide in enumerate(guides):
         if guide.tags is not None:
             present_KT[k] = [tag in guide.tags for tag in viewer.tags]
@@ -109,7 +109,7 @@ def _labels(values: Sequence[object]) -> Ints:
 
 def _cosine(row: Row, raw: Pool, mean_F: Floats) -> Floats:
     """Each guide's mean cosine to the pictures that stand for it [K]; nan where there is none."""
-    all_MK = cosines(row.pool.sight.features_MF, raw.sight.features_MF, mean_F=mean_F)
+    all_MK = cosines(row.pool.embeddings.features_MF, raw.embeddings.features_MF, mean_F=mean_F)
     return _averaged(row, all_MK)
 
 
@@ -124,7 +124,7 @@ def _attributes(row: Row, truth: _Truth, drawn_RK: Ints) -> dict[str, Figure | N
     figures = {}
     for name, columns in truth.groups.items():
         true_KT = truth.present_KT[:, columns].astype(np.float64)
-        seen_MT = row.pool.sight.present_MT[:, columns].astype(np.float64)
+        seen_MT = row.pool.embeddings.present_MT[:, columns].astype(np.float64)
         hits_K = _averaged(row, seen_MT @ true_KT.T)
         both_K = _averaged(row, seen_MT.sum(axis=1)[:, None] + true_KT.sum(axis=1)[None])
         figures[name] = ratio(2 * hits_K, both_K, drawn_RK)
@@ -165,9 +165,9 @@ def _retrieval(row: Row, gallery: Gallery, count: int, drawn_RK: Ints) -> Retrie
                     values_K[k] = min(first, size) / size
             continue
         assert row.lookups is not None
-        features_GF = gallery.pool.sight.features_MF[part]
+        features_GF = gallery.pool.embeddings.features_MF[part]
         near_MG = cosines(
-            row.pool.sight.features_MF, features_GF, mean_F=features_GF.mean(axis=0, dtype=np.float64)
+            row.pool.embeddings.features_MF, features_GF, mean_F=features_GF.mean(axis=0, dtype=np.float64)
         )
         for own, k in enumerate(owners):
             if len(mine := row.lookups[k]):
@@ -179,7 +179,7 @@ def _retrieval(row: Row, gallery: Gallery, count: int, drawn_RK: Ints) -> Retrie
 
 
 def _distance(pool: Pool, count: int, mean_F: Floats, drawn_RK: Ints) -> Figure | None:
-    features = pool.sight.features_MF
+    features = pool.embeddings.features_MF
     return _mean(
         np.array([pair_distance(features[pool.of(k)], mean_F=mean_F) for k in range(count)]), drawn_RK
     )

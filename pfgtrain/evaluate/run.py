@@ -125,11 +125,13 @@ def _trained(
         )
     names, count = [guide.name for guide in guides], len(guides)
     with during(studio.progress, "nearest", total=3, unit="searches"):
-        row_K, _ = training.nearest(real.raw[TAGGER].sight.features_MF)
+        row_K, _ = training.nearest(real.raw[TAGGER].embeddings.features_MF)
         studio.progress.advance()
-        _, guide_K = training.nearest(real.views[TAGGER].sight.features_MF[real.view_M == 0])  # as blurred
+        _, guide_K = training.nearest(
+            real.views[TAGGER].embeddings.features_MF[real.view_M == 0]
+        )  # as blurred
         studio.progress.advance()
-        _, result_M = training.nearest(results.sight.features_MF)
+        _, result_M = training.nearest(results.embeddings.features_MF)
         studio.progress.advance()
     copies = studio.copies(training, row_K.tolist(), names)
     drawn_RK = resamples(count, count=studio.options.resamples, seed=studio.options.seed)

@@ -50,7 +50,7 @@ class Real:
     @property
     def features_KF(self) -> Tensor:
         """What tokens are made of: the guides as the run's tagger sees them."""
-        return torch.from_numpy(self.raw[TAGGER].sight.features_MF)
+        return torch.from_numpy(self.raw[TAGGER].embeddings.features_MF)
 
 
 @dataclass(kw_only=True)
@@ -181,8 +181,8 @@ def room_for(pictures: int) -> Iterator[None]:
 def _joined(pools: Sequence[Pool]) -> Pool:
     """Pools of one viewer, one after the other."""
     first = pools[0]
-    sight = type(first.sight)(
-        features_MF=np.concatenate([pool.sight.features_MF for pool in pools]),
-        present_MT=np.concatenate([pool.sight.present_MT for pool in pools]),
+    embeddings = type(first.embeddings)(
+        features_MF=np.concatenate([pool.embeddings.features_MF for pool in pools]),
+        present_MT=np.concatenate([pool.embeddings.present_MT for pool in pools]),
     )
-    return Pool(sight=sight, owners_M=np.concatenate([pool.owners_M for pool in pools]))
+    return Pool(embeddings=embeddings, owners_M=np.concatenate([pool.owners_M for pool in pools]))

@@ -17,7 +17,7 @@ from pfgdata.taggers import Tagger
 from pfgtrain.evaluate.attributes import group_of
 from pfgtrain.evaluate.measures import Ints
 
-__all__ = ["JUDGE", "TAGGER", "Pixels", "Pool", "Sight", "Viewer", "look"]
+__all__ = ["JUDGE", "TAGGER", "Embeddings", "Pixels", "Pool", "Viewer", "look"]
 
 TAGGER, JUDGE = "tagger", "judge"  # the roles: the run's own, and one that had no part in it
 
@@ -43,18 +43,18 @@ class Viewer:
         """The names of those tags, T of them."""
         return tuple(self.tagger.vocabulary.names[index] for index in self.tag_ids)
 
-    def see(self, images: Sequence[Pixels]) -> Sight:
+    def see(self, images: Sequence[Pixels]) -> Embeddings:
         """What it sees in one batch of images."""
         side, preprocess = self.tagger.image_size, self.tagger.identity.preprocess
         squares = np.stack([square(image, preprocess=preprocess, size=side) for image in images])
         scores, features = self.tagger.predict(squares)
-        return Sight(
+        return Embeddings(
             features_MF=features.astype(np.float32), present_MT=scores[:, self.tag_ids] >= self.threshold
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Embeddings:
     """What one viewer saw in M pictures: features float32 [M, F], and which of its tags are there [M, T]."""
 
     features_MF: npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ class Sight:
 class Pool:
     """Pictures as one viewer saw them, and which guide each was made for [M]; -1: for none."""
 
-    sight: Sight
+    embeddings: Embeddings
     owners_M: Ints
 
     def of(self, guide: int) -> Ints:
@@ -74,8 +74,10 @@ class Pool:
 
     def take(self, index: Ints) -> Pool:
         """The pictures at `index`, in that order."""
-        sight = Sight(features_MF=self.sight.features_MF[index], present_MT=self.sight.present_MT[index])
-        return Pool(sight=sight, owners_M=self.owners_M[index])
+        embeddings = Embeddings(
+            features_MF=self.embeddings.features_MF[index], present_MT=self.embeddings.present_MT[index]
+        )
+        return Pool(embeddings=embeddings, owners_M=self.owners_M[index])
 
 
 def look(
@@ -85,13 +87,13 @@ def look(
 
     `owners` are read last, so they may be added as the images come. Without images there is no pool: {}.
     """
-    seen: dict[str, list[Sight]] = {viewer.role: [] for viewer in viewers}
+    seen: dict[str, list[Embeddings]] = {viewer.role: [] for viewer in viewers}
     for batch in _batches(images, batch_size):
         for viewer in viewers:
             seen[viewer.role].append(viewer.see(batch))
     return {
         role: Pool(
-            sight=Sight(
+            embeddings=Embeddings(
                 features_MF=np.concatenate([part.features_MF for part in parts]),
                 present_MT=np.concatenate([part.present_MT for part in parts]),
             ),

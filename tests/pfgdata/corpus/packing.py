@@ -1,4 +1,4 @@
-"""Archives that tests pack, and what a walk finds in them."""
+"""Archives and folders that tests make, and what a walk finds in them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from pathlib import Path
 from pfgdata.corpus import WalkCounts, WalkOptions, plan_segments, read, walk
 from pfgdata.records import Found, ImageKey
 
-__all__ = ["found_in", "make_tar", "make_zip", "members_of", "read_member"]
+__all__ = ["TREE", "found_in", "make_tar", "make_tree", "make_zip", "members_of", "read_member"]
 
 OPEN = WalkOptions(archives=True)
+
+TREE = ("a/1.jpg", "a/2.png", "a/b/3.jpg", "a-b/4.jpg", "a.jpg", "z.jpg")
+
+
+def make_tree(folder: Path, names: tuple[str, ...] = TREE) -> Path:
+    """Files called so, each with its name as content."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
 
 
 def make_tar(path: Path, members: Iterable[tuple[bytes, bytes]], kind: int = tarfile.GNU_FORMAT) -> Path:

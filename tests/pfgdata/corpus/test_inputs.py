@@ -12,16 +12,7 @@ import pytest
 from pfgdata.corpus import Segment, WalkCounts, WalkOptions, plan_segments, read, walk
 from pfgdata.errors import AccessError, ConfigError
 from pfgdata.records import ImageKey
-from tests.pfgdata.corpus.packing import make_tar
-
-TREE = ("a/1.jpg", "a/2.png", "a/b/3.jpg", "a-b/4.jpg", "a.jpg", "z.jpg")
-
-
-def make_tree(folder: Path, names: tuple[str, ...] = TREE) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
-    return folder
+from tests.pfgdata.corpus.packing import make_tar, make_tree
 
 
 def keys_of(segments: list[Segment]) -> list[ImageKey]:

@@ -13,8 +13,7 @@ import pytest
 from pfgdata.corpus import WalkCounts, WalkOptions, plan_segments, walk
 from pfgdata.corpus.patterns import Patterns
 from pfgdata.errors import ConfigError
-from tests.pfgdata.corpus.packing import make_tar
-from tests.pfgdata.corpus.test_inputs import make_tree
+from tests.pfgdata.corpus.packing import make_tar, make_tree
 
 
 def taken(folder: Path, **options: tuple[str, ...]) -> list[str]:

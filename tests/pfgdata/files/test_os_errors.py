@@ -20,7 +20,7 @@ from pfgdata.errors import StoreError
 from pfgdata.files import explained
 from pfgdata.store import Store, compact, gc, verify
 from tests.conftest import make_images, new_store
-from tests.pfgdata.store.test_store import contents, paths_of
+from tests.pfgdata.store.small_shards import contents, paths_of
 
 MANY = tuple(b"%03d" % index for index in range(400))  # 0.6 MB of features
 

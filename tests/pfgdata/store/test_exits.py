@@ -19,7 +19,7 @@ import pytest
 from pfgdata.query import Thresholds, select
 from pfgdata.store import Shadow, Store
 from tests.conftest import make_images, new_store
-from tests.pfgdata.store.test_store import contents
+from tests.pfgdata.store.small_shards import contents
 
 ENDS = 6  # where a thread of Arrow's held bytes of Python's, half of them or more were aborted
 HELD = 100_000  # microseconds; a thread that is late has come to the interpreter lock by then

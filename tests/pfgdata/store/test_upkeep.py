@@ -12,7 +12,7 @@ import pytest
 from pfgdata.errors import CorruptShardError, StoreError, StoreLockedError
 from pfgdata.store import Shadow, ShardMeta, Snapshot, Store, compact, gc, repair, verify
 from tests.conftest import new_store
-from tests.pfgdata.store.test_store import contents, paths_of
+from tests.pfgdata.store.small_shards import contents, paths_of
 
 WEEK = 7 * 86_400.0
 

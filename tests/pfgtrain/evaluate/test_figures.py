@@ -14,7 +14,7 @@ import pytest
 from pfgtrain.evaluate import EvaluateOptions, Figure, Guide, ViewerReport
 from pfgtrain.evaluate.figures import measure
 from pfgtrain.evaluate.rows import Seen
-from pfgtrain.evaluate.viewers import Pool, Sight, Viewer
+from pfgtrain.evaluate.viewers import Embeddings, Pool, Viewer
 from tests.pfgtrain.evaluate.small_evaluation import TAGS, HairTagger
 
 CORNERS = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
@@ -33,7 +33,7 @@ def pool(features: npt.ArrayLike, owners: list[int], tags: dict[int, list[str]] 
     present = np.zeros((len(array), len(VIEWER.tags)), np.bool_)
     for picture, names in (tags or {}).items():
         present[picture] = [tag in names for tag in VIEWER.tags]
-    return Pool(sight=Sight(features_MF=array, present_MT=present), owners_M=np.array(owners))
+    return Pool(embeddings=Embeddings(features_MF=array, present_MT=present), owners_M=np.array(owners))
 
 
 RESULTS = pool(  # two a guide: both right; one right, one as guide 0; both as guide 3; both like none
@@ -80,7 +80,7 @@ def test_a_guide_is_looked_up_in_the_gallery_of_all_guides() -> None:
 
 def test_what_all_pictures_share_changes_nothing() -> None:
     moved = {
-        name: pool(seen.sight.features_MF + 10, seen.owners_M.tolist())
+        name: pool(seen.embeddings.features_MF + 10, seen.owners_M.tolist())
         for name in ("raw", "views", "ceiling", "others", "results", "no_pfg", "copies")
         if (seen := getattr(SEEN, name)) is not None
     }
