@@ -23,7 +23,7 @@ from tests.pfgdata.store.small_shards import contents
 
 ENDS = 6  # where a thread of Arrow's held bytes of Python's, half of them or more were aborted
 HELD = 100_000  # microseconds; a thread that is late has come to the interpreter lock by then
-RUNS = 40  # of a whole command; of those that read so, one to three in a hundred were aborted
+RUNS = 24  # of a whole command; of those that read so, one to three in a hundred were aborted
 
 
 @pytest.fixture
