@@ -79,21 +79,17 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """From which score on a tag counts, per category; `floor` is the store's score floor.
-
-    Raises QueryError below the floor: those scores are not stored, so the answer would be wrong.
-    """
+    """From which score on a tag counts, per category."""
 
     general: float = 0.35  # the WD14 taggers' customary thresholds
     character: float = 0.85
-    floor: float = 0.05
 
-    def __post_init__(self) -> None:
+    def require(self, floor: float) -> None:
+        """Raise QueryError below `floor`, a store's: lower scores are not stored, answers would be wrong."""
         for option, value in (("threshold", self.general), ("character threshold", self.character)):
-            if not self.floor <= value <= 1:
+            if not floor <= value <= 1:
                 raise QueryError(
-                    f"{option} {value}: the store keeps scores from {self.floor} on; "
-                    f"use a value from {self.floor} to 1"
+                    f"{option} {value}: the store keeps scores from {floor} on; use a value from {floor} to 1"
                 )
 
     def stored(self, category: str) -> float:
