@@ -16,7 +16,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pfgdata.query import Thresholds, count, locations, run_query, select
+from pfgdata.query import Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import TaggerIdentity
 from pfgdata.store import IMAGES_SCHEMA, ShardContents, Store, StoreIdentity, failures_table
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
@@ -96,21 +96,21 @@ def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
         store = build(Path(folder) / "feats")
-        limits, words = Thresholds(), store.vocabulary
+        chosen = Thresholds()
         files = f"{store.path}/shards/*/images.parquet"
         plain = f"SELECT count(*) FROM read_parquet('{files}') WHERE character = 'who_7'"
         base = median(lambda: duckdb.sql(plain).fetchall())
         print(f"{store.snapshot().num_images:,} rows, {SHARDS} shards")
         print(f"{'plain DuckDB, one name':52} {base:7.0f} ms   1.0 x")
         for text in ("character = 'who_7'", "has('tag_7') and rating = 'general'", "width >= 2900"):
-            took = median(partial(count, store.snapshot(), words, text, limits))
+            took = median(partial(count, store.snapshot(), text, chosen))
             print(f"{'count ' + text:52} {took:7.0f} ms   {took / base:.1f} x")
-        took = median(lambda: select(store.snapshot(), words, "width >= 2900", limits))
+        took = median(lambda: select(store.snapshot(), "width >= 2900", chosen))
         print(f"{'select width >= 2900':52} {took:7.0f} ms   {took / base:.1f} x")
         roots = locations({"/images": "/images"}, start=Path.cwd())
         took = median(
             lambda: run_query(
-                store.snapshot(), words, "has('tag_7')", thresholds=limits, limit=20, roots=roots
+                store.snapshot(), "has('tag_7')", thresholds=chosen, roots=roots, limits=Limits(rows=20)
             )
         )
         print(f"{'20 rows, all columns, of has(tag_7)':52} {took:7.0f} ms   {took / base:.1f} x")

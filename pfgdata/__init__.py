@@ -6,7 +6,7 @@ room has the name already.
 
     from pfgdata import Store, Thresholds, select
     store = Store.open(Path("feats"))
-    rows = select(store.snapshot(), store.vocabulary, "has('smile')", Thresholds())
+    rows = select(store.snapshot(), "has('smile')", Thresholds())
 """
 
 from __future__ import annotations

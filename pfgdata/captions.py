@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from pfgdata.errors import StoreError
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, Store, rows_by_shard
-from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["TAGS", "Captions", "column_captions", "shuffled", "tag_captions"]
 
@@ -103,7 +102,6 @@ class ColumnCaptions:
 
 def tag_captions(
     snapshot: Snapshot,
-    vocabulary: Vocabulary,
     images: Selection,
     *,
     threshold: float,
@@ -113,6 +111,7 @@ def tag_captions(
 
     A tag counts from its threshold on, which is not below the store's score floor; ratings are left out.
     """
+    vocabulary = snapshot.vocabulary
     limits_V = np.full(len(vocabulary), np.inf, np.float16)  # as scores are stored: one equal to it counts
     limits_V[vocabulary.general_ids] = threshold
     limits_V[vocabulary.character_ids] = character_threshold

@@ -14,7 +14,7 @@ from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
 from pfgdata.latents import LatentJob, encode_latents
-from pfgdata.query import Thresholds, count, locations, run_query, select
+from pfgdata.query import Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
@@ -101,16 +101,15 @@ class _Run:
         """Ask a question, and show its first answers."""
         store, thresholds = self._store, self._thresholds(table)
         snapshot = store.snapshot()
-        found = count(snapshot, store.vocabulary, table.expression, thresholds)
+        found = count(snapshot, table.expression, thresholds)
         columns = ["file", "rating", "character", "tags"]
         shown = run_query(
             snapshot,
-            store.vocabulary,
             table.expression,
             thresholds=thresholds,
             columns=columns,
-            limit=table.limit,
             roots=locations(store.roots(), start=Path.cwd()),
+            limits=Limits(rows=table.limit),
         )
         for row in shown.to_pylist():
             self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
@@ -129,7 +128,7 @@ class _Run:
             store,
             vae,
             snapshot,
-            select(snapshot, store.vocabulary, table.where, self._thresholds(table)),
+            select(snapshot, table.where, self._thresholds(table)),
             policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
             options=table,
             progress=self._progress,
@@ -236,11 +235,7 @@ class _Run:
         return Store.open(self._out / "feats")
 
     def _thresholds(self, table: QueryTable | LatentJob | FitConfig) -> Thresholds:
-        return Thresholds(
-            general=table.threshold,
-            character=table.character_threshold,
-            floor=self._store.identity.score_floor,
-        )
+        return Thresholds(general=table.threshold, character=table.character_threshold)
 
 
 def _options(kind: type[Any], table: Any) -> Any:

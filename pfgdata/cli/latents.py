@@ -13,7 +13,6 @@ from pfgdata.cli.options import (
     Json,
     StoreArgument,
     show_failures,
-    thresholds,
 )
 from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
@@ -57,15 +56,15 @@ def latents(
     """
     from pfgdata.images import BucketPolicy
     from pfgdata.latents import encode_latents
-    from pfgdata.query import select
+    from pfgdata.query import Thresholds, select
     from pfgdata.store import Store
     from pfgdata.vaes import Vae, base_geometry
 
     job = LatentJob(**asked)
     there = Store.open(store)
-    chosen = thresholds(there, job.threshold, job.character_threshold)
+    chosen = Thresholds(general=job.threshold, character=job.character_threshold)
     snapshot = there.snapshot()
-    selection = select(snapshot, there.vocabulary, job.where, chosen)
+    selection = select(snapshot, job.where, chosen)
     configs = user_path(job.base_config) if job.base_config else None
     with ScreenProgress() as progress:
         vae = Vae.load(job.base, config=configs, progress=progress)  # fetches no more than this needs

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pfgdata.paths import user_folder
 from pfgdata.screen import show_facts
-
-if TYPE_CHECKING:
-    from pfgdata.query import Thresholds
-    from pfgdata.store import Store
 
 __all__ = [
     "CharacterThreshold",
@@ -23,7 +19,6 @@ __all__ = [
     "StoreOption",
     "Threshold",
     "show_failures",
-    "thresholds",
 ]
 
 _STORE = Path("feats")
@@ -52,13 +47,6 @@ DryRun = Annotated[
 ]
 
 _SHOWN_FAILURES = 10  # the rest is in --json
-
-
-def thresholds(store: Store, general: float, character: float) -> Thresholds:
-    """The thresholds of a command, checked against the floor of `store`."""
-    from pfgdata.query import Thresholds
-
-    return Thresholds(general=general, character=character, floor=store.identity.score_floor)
 
 
 def show_failures(failures: Sequence[tuple[str, str, str]]) -> None:

@@ -6,12 +6,13 @@ import csv
 import io
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold, thresholds
+from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold
 from pfgdata.paths import is_text, user_path
 from pfgdata.screen import on_terminal, print_json, print_line, show_facts, show_table
 
@@ -91,29 +92,27 @@ def query(
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
     if as_json + as_csv + count + (parquet is not None) > 1:
         raise typer.BadParameter("--json, --csv, --parquet and --count exclude each other")
-    from pfgdata.query import COLUMNS, Limits, locations, run_query
+    from pfgdata.query import COLUMNS, Limits, Thresholds, locations, run_query
     from pfgdata.query import count as count_rows
     from pfgdata.store import Store
 
     there = Store.open(store)
-    chosen = thresholds(there, threshold, character_threshold)
+    chosen = Thresholds(general=threshold, character=character_threshold)
     snapshot = there.snapshot()
     limits = Limits(seconds=seconds)
     if count:
-        found = count_rows(snapshot, there.vocabulary, expression, chosen, limits=limits)
+        found = count_rows(snapshot, expression, chosen, limits=limits)
         print(found if limit is None else min(found, limit))
         return
     as_table = not (as_json or as_csv or parquet)
     cut = as_table and limit is None and on_terminal()
     table = run_query(
         snapshot,
-        there.vocabulary,
         expression,
         thresholds=chosen,
         columns=_names(columns, SHORT_COLUMNS if as_table else COLUMNS),
-        limit=_SCREEN_ROWS if cut else limit,
         roots=locations(there.roots(), start=Path.cwd()),
-        limits=limits,
+        limits=replace(limits, rows=_SCREEN_ROWS if cut else limit),
     )
     if as_json:
         _print_json(table)
@@ -124,7 +123,7 @@ def query(
     else:
         _print_table(table)
         if cut and table.num_rows == _SCREEN_ROWS:
-            found = count_rows(snapshot, there.vocabulary, expression, chosen, limits=limits)
+            found = count_rows(snapshot, expression, chosen, limits=limits)
             show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
 
 

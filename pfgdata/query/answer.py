@@ -18,7 +18,6 @@ from pfgdata.query.limits import DEFAULT_LIMITS, Limits
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, content_ids_of
-from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["count", "run_query", "select"]
 
@@ -29,16 +28,14 @@ _ORDER = (
 
 def run_query(
     snapshot: Snapshot,
-    vocabulary: Vocabulary,
     expression: str | None,
     *,
     thresholds: Thresholds,
     columns: Sequence[str] = COLUMNS,
-    limit: int | None = None,
     roots: Mapping[str, str],
     limits: Limits = DEFAULT_LIMITS,
 ) -> pa.Table:
-    """The `columns` of the rows for which `expression` is true (None: all rows), at most `limit`.
+    """The `columns` of the rows for which `expression` is true (None: all rows), at most `limits.rows`.
 
     `roots` says where each corpus root is now, as `file` should show it (see `locations`).
     Raises QueryError, one line, for an expression or column that is not valid or goes beyond `limits`.
@@ -48,20 +45,19 @@ def run_query(
 
     def sql(rows: str) -> str:
         source = f"({rows})"
-        if limit is not None:  # find the rows, then make their columns: 130 ms, not 840 (600,000 rows)
+        if limits.rows is not None:  # find the rows, then make their columns: 130 ms, not 840 (600,000 rows)
             source = (
                 f"{SOURCE} SEMI JOIN (SELECT file_index AS f, file_row_number AS r FROM ({rows}) {_ORDER} "
-                f"LIMIT {int(limit)}) ON file_index = f AND file_row_number = r"
+                f"LIMIT {int(limits.rows)}) ON file_index = f AND file_row_number = r"
             )
         return f"SELECT {wanted} FROM {source} {_ORDER}"
 
-    with _opened(snapshot, vocabulary, limits) as sandbox:
-        return _answer(sandbox, vocabulary, expression, thresholds, sql)
+    with _opened(snapshot, thresholds, limits) as sandbox:
+        return _answer(sandbox, snapshot, expression, thresholds, sql)
 
 
 def select(
     snapshot: Snapshot,
-    vocabulary: Vocabulary,
     expression: str | None,
     thresholds: Thresholds,
     *,
@@ -72,8 +68,8 @@ def select(
     def sql(rows: str) -> str:
         return f"SELECT content_id, file_index, file_row_number FROM ({rows}) {_ORDER}"
 
-    with _opened(snapshot, vocabulary, limits) as sandbox:
-        table = _answer(sandbox, vocabulary, expression, thresholds, sql)
+    with _opened(snapshot, thresholds, limits) as sandbox:
+        table = _answer(sandbox, snapshot, expression, thresholds, sql)
         return Selection(
             content_ids=content_ids_of(table["content_id"]),
             shards=tuple(shard.id for shard in sandbox.shards),
@@ -86,7 +82,6 @@ def select(
 
 def count(
     snapshot: Snapshot,
-    vocabulary: Vocabulary,
     expression: str | None,
     thresholds: Thresholds,
     *,
@@ -97,13 +92,13 @@ def count(
     def sql(rows: str) -> str:
         return f"SELECT count(*) AS n FROM ({rows})"
 
-    with _opened(snapshot, vocabulary, limits) as sandbox:
-        return int(_answer(sandbox, vocabulary, expression, thresholds, sql)["n"][0].as_py())
+    with _opened(snapshot, thresholds, limits) as sandbox:
+        return int(_answer(sandbox, snapshot, expression, thresholds, sql)["n"][0].as_py())
 
 
 def _answer(
     sandbox: Sandbox,
-    vocabulary: Vocabulary,
+    snapshot: Snapshot,
     expression: str | None,
     thresholds: Thresholds,
     sql: Callable[[str], str],
@@ -113,14 +108,21 @@ def _answer(
     def work() -> pa.Table:
         if expression is None:
             return sandbox.fetch(sql(f"SELECT * FROM {SOURCE}"))
-        return sandbox.fetch(sql(compile_expression(sandbox, vocabulary, expression, thresholds=thresholds)))
+        return sandbox.fetch(
+            sql(compile_expression(sandbox, snapshot.vocabulary, expression, thresholds=thresholds))
+        )
 
     return sandbox.run(work)
 
 
 @contextmanager
-def _opened(snapshot: Snapshot, vocabulary: Vocabulary, limits: Limits) -> Iterator[Sandbox]:
-    """A sandbox over the snapshot; its variables give the name of each tag, null where of another kind."""
+def _opened(snapshot: Snapshot, thresholds: Thresholds, limits: Limits) -> Iterator[Sandbox]:
+    """A sandbox over the snapshot; its variables give the name of each tag, null where of another kind.
+
+    Raises QueryError for thresholds below the snapshot's score floor.
+    """
+    thresholds.require(snapshot.score_floor)
+    vocabulary = snapshot.vocabulary
     ids = {"general": vocabulary.general_ids, "character": vocabulary.character_ids}
     variables: dict[str, list[str | None]] = {}
     for category, name in VARIABLES.items():

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pfgdata.errors import QueryError
+from pfgdata.store import IMAGES_SCHEMA
 
 __all__ = [
     "COLUMNS",
@@ -29,71 +31,55 @@ __all__ = [
 SOURCE = "images"  # the view an expression is about
 VARIABLES = {"general": "general_names", "character": "character_names"}  # category -> DuckDB variable
 
+_SQL_TYPES = {  # Arrow, as DuckDB reads it from Parquet
+    pa.uuid(): "UUID",
+    pa.string(): "VARCHAR",
+    pa.binary(): "BLOB",
+    pa.int64(): "BIGINT",
+    pa.uint64(): "UBIGINT",
+    pa.uint32(): "UINTEGER",
+    pa.float16(): "FLOAT",
+}
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        return _SQL_TYPES[kind.value_type]
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"{_SQL_TYPES[kind.value_type]}[]"
+    return _SQL_TYPES[kind]
+
+
 RAW_COLUMNS = {  # of the view SOURCE, as DuckDB types
-    "content_id": "UUID",
-    "root": "VARCHAR",
-    "path": "VARCHAR",
-    "member": "VARCHAR",
-    "path_bytes": "BLOB",
-    "member_bytes": "BLOB",
-    "size": "UBIGINT",
-    "mtime_ns": "BIGINT",
-    "width": "UINTEGER",
-    "height": "UINTEGER",
-    "format": "VARCHAR",
-    "frames": "UINTEGER",
-    "phash": "UBIGINT",
-    "rating": "VARCHAR",
-    "rating_scores": "FLOAT[]",
-    "character": "VARCHAR",
-    "character_score": "FLOAT",
-    "tag_ids": "UINTEGER[]",
-    "tag_scores": "FLOAT[]",
+    **{field.name: _sql_type(field.type) for field in IMAGES_SCHEMA},
     "filename": "VARCHAR",
     "file_row_number": "BIGINT",
     "file_index": "UBIGINT",
 }
 
+_NEVER_SHOWN = {"path_bytes", "member_bytes", "rating_scores", "tag_ids", "tag_scores"}
+# file is a path that opens from where the user stands; of an archive's member, the archive
+_FIRST = ("file", "root", "path", "member", "content_id")
 COLUMNS = (
-    "file",  # a path that opens from where the user stands; of an archive's member, the archive
-    "root",
-    "path",
-    "member",
-    "content_id",
-    "size",
-    "mtime_ns",
-    "width",
-    "height",
-    "format",
-    "frames",
-    "phash",
-    "rating",
-    "character",
-    "character_score",
-    "tags",
-    "characters",
-    "shard",
-    "row",
+    *_FIRST,
+    *(name for name in IMAGES_SCHEMA.names if name not in {*_FIRST, *_NEVER_SHOWN}),
+    *("tags", "characters", "shard", "row"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """From which score on a tag counts, per category; `floor` is the store's score floor.
-
-    Raises QueryError below the floor: those scores are not stored, so the answer would be wrong.
-    """
+    """From which score on a tag counts, per category."""
 
     general: float = 0.35  # the WD14 taggers' customary thresholds
     character: float = 0.85
-    floor: float = 0.05
 
-    def __post_init__(self) -> None:
+    def require(self, floor: float) -> None:
+        """Raise QueryError below `floor`, a store's: lower scores are not stored, answers would be wrong."""
         for option, value in (("threshold", self.general), ("character threshold", self.character)):
-            if not self.floor <= value <= 1:
+            if not floor <= value <= 1:
                 raise QueryError(
-                    f"{option} {value}: the store keeps scores from {self.floor} on; "
-                    f"use a value from {self.floor} to 1"
+                    f"{option} {value}: the store keeps scores from {floor} on; use a value from {floor} to 1"
                 )
 
     def stored(self, category: str) -> float:

@@ -28,9 +28,13 @@ _STATM = Path("/proc/self/statm")  # Linux; elsewhere DuckDB's own limit is the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one query may take; `memory` in bytes, None for half of the machine's or container's."""
+    """What one query may take and give; `memory` in bytes, None for half of the machine's or container's.
+
+    `rows` is how many rows `run_query` shows at most; it does not cut what is selected or counted.
+    """
 
     seconds: float = 60.0
+    rows: int | None = None
     memory: int | None = None
 
     def __post_init__(self) -> None:

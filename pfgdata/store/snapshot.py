@@ -24,6 +24,7 @@ from blake3 import blake3
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files import Disk
 from pfgdata.records import CONTENT_ID_BYTES, Selection
+from pfgdata.store.identity import StoreIdentity
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, table_in
 from pfgdata.store.shards import (
     REPAIR,
@@ -35,6 +36,7 @@ from pfgdata.store.shards import (
     require_undamaged,
     shard_names,
 )
+from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["ShardView", "Snapshot", "content_ids_of"]
 
@@ -72,7 +74,8 @@ class Snapshot:
         self,
         store: Path,
         *,
-        feature_dim: int,
+        identity: StoreIdentity,
+        vocabulary: Vocabulary,
         cache: dict[str, ShardMeta],
         without: Collection[str] = (),
         disk: Disk,
@@ -80,7 +83,9 @@ class Snapshot:
         """See `store` as of now; `without` names shards to look past, as if they were gone."""
         self.path = store
         self.disk = disk
-        self.feature_dim = feature_dim
+        self.feature_dim = identity.feature_dim
+        self.vocabulary = vocabulary
+        self.score_floor = identity.score_floor  # lower scores are not stored
         self.present, shadows = _as_of_now(disk, store / "shards", cache, without)
         replaced = {target for meta in self.present for target in meta.replaces}
         self.shards = tuple(

@@ -132,8 +132,14 @@ class Store:
 
     def snapshot(self, *, without: Collection[str] = ()) -> Snapshot:
         """The visible rows as of now; `without` names shards to look past, as if they were gone."""
-        width = self.identity.feature_dim
-        return Snapshot(self.path, feature_dim=width, cache=self._metas, without=without, disk=self.disk)
+        return Snapshot(
+            self.path,
+            identity=self.identity,
+            vocabulary=self.vocabulary,
+            cache=self._metas,
+            without=without,
+            disk=self.disk,
+        )
 
     @contextmanager
     def writer(

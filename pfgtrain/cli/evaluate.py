@@ -227,8 +227,7 @@ def _selected(store: Store | None, where: str | None, record: RunRecord) -> list
     assert store is not None
     known = {name: record.thresholds[name] for name in ("general", "character") if name in record.thresholds}
     snapshot = store.snapshot()
-    thresholds = Thresholds(**known, floor=store.identity.score_floor)
-    return guides_of_selection(store, snapshot, select(snapshot, store.vocabulary, where, thresholds))
+    return guides_of_selection(store, snapshot, select(snapshot, where, Thresholds(**known)))
 
 
 def _training(

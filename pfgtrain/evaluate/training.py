@@ -99,11 +99,8 @@ def training_images(store: Store, record: RunRecord, *, tagger: TaggerIdentity) 
     """
     require_same_tagger(store.identity.tagger, tagger, where=f"store {store.path}")
     known, snapshot = record.thresholds, store.snapshot()
-    thresholds = Thresholds(
-        **{name: known[name] for name in ("general", "character") if name in known},
-        floor=store.identity.score_floor,
-    )
-    selection = select(snapshot, store.vocabulary, record.selection_expression, thresholds).distinct()
+    thresholds = Thresholds(**{name: known[name] for name in ("general", "character") if name in known})
+    selection = select(snapshot, record.selection_expression, thresholds).distinct()
     if not len(selection):
         return None
     return TrainingImages(

@@ -60,14 +60,12 @@ def data_of(store: Store, config: FitConfig) -> FitData:
     if config.where and config.where.startswith("@"):
         raise ConfigError(f"where = {config.where!r}: selections have no names yet; write the expression")
     snapshot = store.snapshot()
-    thresholds = Thresholds(
-        general=config.threshold, character=config.character_threshold, floor=store.identity.score_floor
-    )
+    thresholds = Thresholds(general=config.threshold, character=config.character_threshold)
     return FitData(
         store=store,
         snapshot=snapshot,
         latent_set=_latent_set(store, config),
-        selection=select(snapshot, store.vocabulary, config.where, thresholds),
+        selection=select(snapshot, config.where, thresholds),
     )
 
 
@@ -151,7 +149,6 @@ def _captions(data: FitData, rows: Rows, config: FitConfig) -> Captions | None:
         return column_captions(data.store, data.snapshot, rows.images, name=config.caption)
     return tag_captions(
         data.snapshot,
-        data.store.vocabulary,
         rows.images,
         threshold=config.threshold,
         character_threshold=config.character_threshold,

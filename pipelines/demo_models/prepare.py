@@ -43,8 +43,7 @@ def write_whitening(
     CLIP's last norm have.
     """
     snapshot = store.snapshot()
-    thresholds = Thresholds(floor=store.identity.score_floor)
-    features_NF = snapshot.features(select(snapshot, store.vocabulary, where, thresholds)).astype(np.float64)
+    features_NF = snapshot.features(select(snapshot, where, Thresholds())).astype(np.float64)
     whiten_CF, mean_F, held = whitening(features_NF, components=COMPONENTS)
     rng = np.random.default_rng(seed)
     mix = rng.standard_normal((num_tokens * context_width, COMPONENTS)) / COMPONENTS**0.5

@@ -82,7 +82,7 @@ def captions_of(store: Store, images: Selection | None = None, **thresholds: flo
     snapshot = store.snapshot()
     given = {"threshold": 0.35, "character_threshold": 0.85, **thresholds}
     selected = snapshot.everything if images is None else images
-    return tag_captions(snapshot, store.vocabulary, selected, **given)
+    return tag_captions(snapshot, selected, **given)
 
 
 def rows(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -144,8 +144,8 @@ def test_faces_keep_their_underscores_and_words_do_not(tmp_path: Path) -> None:
     )
     store = new_store(tmp_path / "feats")
     add_images(store, [0], scores=[dict.fromkeys(vocabulary.names[4:], 0.9)])
-    snapshot = store.snapshot()
-    captions = tag_captions(snapshot, renamed, snapshot.everything, threshold=0.35, character_threshold=0.85)
+    snapshot = Store(store.path, store.identity, renamed, store.disk).snapshot()
+    captions = tag_captions(snapshot, snapshot.everything, threshold=0.35, character_threshold=0.85)
     expected = [*faces, "k-on! (series)", "v over eye", "no.21 x", "東方 project"]
     assert captions.of(rows(0)) == [", ".join(expected)]
 

@@ -99,7 +99,7 @@ def test_a_library_that_is_given_a_tilde_opens_the_folder_of_that_name(stand: Pa
         store = new_store(Path(name))
         assert store.path == stand / name
         again = Store.open(Path(name))
-        assert count(again.snapshot(), again.vocabulary, None, Thresholds()) == 0
+        assert count(again.snapshot(), None, Thresholds()) == 0
         assert verify(Path(name), deep=True) == []
     assert list((stand.parent / "home").iterdir()) == []
 

@@ -153,9 +153,8 @@ def test_a_name_is_never_sql_a_command_or_a_letter_to_the_terminal(outcome: Outc
     literals = (shown(name).replace("'", "''") for name in names)
     found = run_query(
         outcome.store.snapshot(),
-        outcome.store.vocabulary,
         "path in ('" + "', '".join(literals) + "')",
-        thresholds=Thresholds(general=0.35, character=0.85, floor=0.05),
+        thresholds=Thresholds(),
         columns=["path"],
         roots={},
     )

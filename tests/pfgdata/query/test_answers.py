@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pfgdata.query import COLUMNS, Thresholds, count, locations, run_query, select
+from pfgdata.query import COLUMNS, Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import ImageKey, content_id
 from pfgdata.store import Shadow, Store
 from tests.pfgdata.query.rows import ROOT, VOCABULARY, add_shard, row, store_of
@@ -26,7 +26,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def paths(store: Store, expression: str | None, thresholds: Thresholds | None = None) -> set[str]:
     table = run_query(
         store.snapshot(),
-        VOCABULARY,
         expression,
         thresholds=thresholds or Thresholds(),
         columns=["path"],
@@ -85,8 +84,8 @@ def paths(store: Store, expression: str | None, thresholds: Thresholds | None = 
 )
 def test_an_expression_selects(store: Store, expression: str | None, expected: set[str]) -> None:
     assert paths(store, expression) == expected
-    assert count(store.snapshot(), VOCABULARY, expression, Thresholds()) == len(expected)
-    selection = select(store.snapshot(), VOCABULARY, expression, Thresholds())
+    assert count(store.snapshot(), expression, Thresholds()) == len(expected)
+    selection = select(store.snapshot(), expression, Thresholds())
     assert {bytes(one) for one in selection.content_ids} == {content_id(path.encode()) for path in expected}
 
 
@@ -103,7 +102,7 @@ def test_a_score_equal_to_the_threshold_counts_though_scores_are_stored_in_float
 
 
 def test_the_columns_show_what_the_thresholds_leave(store: Store) -> None:
-    table = run_query(store.snapshot(), VOCABULARY, "has('1girl')", thresholds=Thresholds(), roots={})
+    table = run_query(store.snapshot(), "has('1girl')", thresholds=Thresholds(), roots={})
     assert tuple(table.column_names) == COLUMNS
     (found,) = table.to_pylist()
     assert found["tags"] == ["1girl", "smile", ">_<"]
@@ -126,7 +125,6 @@ def test_rows_come_in_the_stable_order_whatever_the_shards(tmp_path: Path) -> No
     for store in (one, many):
         table = run_query(
             store.snapshot(),
-            VOCABULARY,
             "true",
             thresholds=Thresholds(),
             columns=["root", "path", "member"],
@@ -157,14 +155,14 @@ def test_rows_come_in_the_stable_order_whatever_the_shards(tmp_path: Path) -> No
 
 def test_a_selection_points_at_its_rows(store: Store) -> None:
     snapshot = store.snapshot()
-    selection = select(snapshot, VOCABULARY, "width >= 256", Thresholds())
+    selection = select(snapshot, "width >= 256", Thresholds())
     assert selection.expression == "width >= 256"
     assert selection.thresholds == {"general": 0.35, "character": 0.85}
     images = {(r["shard"], r["row"]): r["content_id"].bytes for r in snapshot.images().to_pylist()}
     places = zip(selection.shard_index, selection.rows, selection.content_ids, strict=True)
     for shard, number, content in places:
         assert images[selection.shards[shard], int(number)] == bytes(content)
-    everything = select(snapshot, VOCABULARY, None, Thresholds())
+    everything = select(snapshot, None, Thresholds())
     assert everything.digest == snapshot.everything.digest
 
 
@@ -172,29 +170,27 @@ def test_hidden_rows_are_not_seen(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", [row("a.png"), row("b.png")], [row("c.png")])
     first = store.snapshot().shards[0].id
     add_shard(store, [row("a.png", width=111)], shadows=[Shadow(first, "images", 0)])
-    assert count(store.snapshot(), VOCABULARY, None, Thresholds()) == 3
+    assert count(store.snapshot(), None, Thresholds()) == 3
     table = run_query(
         store.snapshot(),
-        VOCABULARY,
         "path = 'a.png'",
         thresholds=Thresholds(),
         columns=["width"],
-        limit=5,
+        limits=Limits(rows=5),
         roots={},
     )
     assert table["width"].to_pylist() == [111]
-    assert len(select(store.snapshot(), VOCABULARY, "row >= 0", Thresholds())) == 3
+    assert len(select(store.snapshot(), "row >= 0", Thresholds())) == 3
 
 
 def test_a_limit_keeps_the_first_rows_of_the_whole_order(store: Store) -> None:
     def first(limit: int | None) -> list[str]:
         table = run_query(
             store.snapshot(),
-            VOCABULARY,
             "true",
             thresholds=Thresholds(),
             columns=["path", "tags"],
-            limit=limit,
+            limits=Limits(rows=limit),
             roots={},
         )
         return list(table["path"].to_pylist())
@@ -211,11 +207,11 @@ def test_a_limit_keeps_the_first_rows_of_the_whole_order(store: Store) -> None:
 
 def test_an_empty_store_answers_with_no_rows_and_still_checks_the_expression(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s")
-    table = run_query(store.snapshot(), VOCABULARY, "has('smile')", thresholds=Thresholds(), roots={})
+    table = run_query(store.snapshot(), "has('smile')", thresholds=Thresholds(), roots={})
     assert table.num_rows == 0
     assert tuple(table.column_names) == COLUMNS
-    assert count(store.snapshot(), VOCABULARY, None, Thresholds()) == 0
-    assert len(select(store.snapshot(), VOCABULARY, "width > 3", Thresholds())) == 0
+    assert count(store.snapshot(), None, Thresholds()) == 0
+    assert len(select(store.snapshot(), "width > 3", Thresholds())) == 0
 
 
 @pytest.mark.parametrize("name", ["plain", "we*ird[1]?", "width=1", "quo'te", "späce d"])
@@ -237,7 +233,6 @@ def test_files_are_written_as_the_user_stands_to_them(tmp_path: Path) -> None:
     roots = {ROOT: str(tmp_path / "images"), "/it's": str(tmp_path), "/elsewhere": "/else/where"}
     table = run_query(
         store.snapshot(),
-        VOCABULARY,
         None,
         thresholds=Thresholds(),
         columns=["file"],

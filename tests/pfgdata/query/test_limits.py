@@ -113,12 +113,12 @@ from pfgdata.query import Limits, Thresholds, count
 from pfgdata.store import Store
 
 store = Store.open(Path(sys.argv[1]))
-count(store.snapshot(), store.vocabulary, "width > 3", Thresholds())
+count(store.snapshot(), "width > 3", Thresholds())
 first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name, expression in json.load(sys.stdin).items():
     start = time.monotonic()
     try:
-        number = count(store.snapshot(), store.vocabulary, expression, Thresholds(), limits=Limits(seconds=5))
+        number = count(store.snapshot(), expression, Thresholds(), limits=Limits(seconds=5))
         said = str(number)
     except QueryError as problem:
         said = str(problem)
@@ -175,7 +175,7 @@ def test_no_hostile_expression_takes_much_memory_or_time(store: Store) -> None:
 )
 def test_a_limit_of_the_expression_names_itself(store: Store, expression: str, words: list[str]) -> None:
     with pytest.raises(QueryError) as caught:
-        count(store.snapshot(), VOCABULARY, expression, Thresholds())
+        count(store.snapshot(), expression, Thresholds())
     for word in words:
         assert word in str(caught.value), caught.value
 
@@ -203,7 +203,7 @@ def test_a_limit_of_the_expression_names_itself(store: Store, expression: str, w
     ],
 )
 def test_what_people_ask_goes_through(store: Store, expression: str) -> None:
-    assert count(store.snapshot(), VOCABULARY, expression, Thresholds()) in range(4097)
+    assert count(store.snapshot(), expression, Thresholds()) in range(4097)
 
 
 SLOW = lambdas(f"len(list_filter([{NUMBERS[:360]}], lambda V: X = V))", "width", 2) + " > 3"
@@ -219,11 +219,9 @@ def large_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_a_query_ends_when_its_seconds_are_over(large_store: Store) -> None:
     snapshot, start = large_store.snapshot(), time.monotonic()
     for ask in (
-        lambda: count(snapshot, VOCABULARY, SLOW, Thresholds(), limits=Limits(seconds=0.5)),
-        lambda: select(snapshot, VOCABULARY, SLOW, Thresholds(), limits=Limits(seconds=0.5)),
-        lambda: run_query(
-            snapshot, VOCABULARY, SLOW, thresholds=Thresholds(), roots={}, limits=Limits(seconds=0.5)
-        ),
+        lambda: count(snapshot, SLOW, Thresholds(), limits=Limits(seconds=0.5)),
+        lambda: select(snapshot, SLOW, Thresholds(), limits=Limits(seconds=0.5)),
+        lambda: run_query(snapshot, SLOW, thresholds=Thresholds(), roots={}, limits=Limits(seconds=0.5)),
     ):
         with pytest.raises(QueryError, match=r"took longer than 0\.5 s; .* pfgdata query --seconds"):
             ask()
@@ -235,9 +233,7 @@ def test_a_query_ends_when_its_seconds_are_over(large_store: Store) -> None:
 def test_a_query_ends_when_it_needs_more_memory_than_it_may(large_store: Store) -> None:
     snapshot, limits = large_store.snapshot(), Limits(memory=24 * 2**20)
     with pytest.raises(QueryError, match=r"needs more than 24 MiB of memory; .* fewer rows or columns"):
-        run_query(
-            snapshot, VOCABULARY, None, thresholds=Thresholds(), roots={}, limits=limits, columns=["file"] * 9
-        )
+        run_query(snapshot, None, thresholds=Thresholds(), roots={}, limits=limits, columns=["file"] * 9)
 
 
 def test_no_time_at_all_is_refused() -> None:
@@ -303,7 +299,7 @@ def test_a_library_that_asks_from_another_thread_is_limited_too(large_store: Sto
 
     def ask() -> None:
         try:
-            count(large_store.snapshot(), VOCABULARY, SLOW, Thresholds(), limits=Limits(seconds=0.3))
+            count(large_store.snapshot(), SLOW, Thresholds(), limits=Limits(seconds=0.3))
         except QueryError as problem:
             said.append(str(problem))
 
@@ -317,8 +313,8 @@ def test_a_store_can_be_asked_again_after_a_query_that_was_given_up(
     large_store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(QueryError):
-        count(large_store.snapshot(), VOCABULARY, SLOW, Thresholds(), limits=Limits(seconds=0.2))
-    assert count(large_store.snapshot(), VOCABULARY, "width > 3", Thresholds()) == 65_536
+        count(large_store.snapshot(), SLOW, Thresholds(), limits=Limits(seconds=0.2))
+    assert count(large_store.snapshot(), "width > 3", Thresholds()) == 65_536
 
 
 def test_few_open_files_are_named_and_no_shard_is_blamed(tmp_path: Path) -> None:

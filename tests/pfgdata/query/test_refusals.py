@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from pfgdata.errors import CorruptShardError, QueryError
-from pfgdata.query import Limits, Thresholds, count, run_query
+from pfgdata.query import Limits, Thresholds, count, run_query, select
 from pfgdata.query.allowed import FUNCTIONS
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.store import Store
-from tests.pfgdata.query.rows import VOCABULARY, row, store_of
+from tests.pfgdata.query.rows import row, store_of
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def refusal(store: Store, expression: str) -> str:
     with pytest.raises(QueryError) as caught:
-        count(store.snapshot(), VOCABULARY, expression, Thresholds())
+        count(store.snapshot(), expression, Thresholds())
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -141,17 +142,20 @@ def test_what_is_no_plain_condition_is_refused(store: Store, expression: str) ->
 
 def test_a_wrong_column_to_show_is_refused_with_the_nearest(store: Store) -> None:
     with pytest.raises(QueryError, match="no column caracter; did you mean character"):
-        run_query(store.snapshot(), VOCABULARY, None, thresholds=Thresholds(), columns=["caracter"], roots={})
+        run_query(store.snapshot(), None, thresholds=Thresholds(), columns=["caracter"], roots={})
 
 
-def test_a_threshold_below_the_floor_is_refused() -> None:
+def test_a_threshold_below_the_floor_of_the_store_is_refused_by_every_question(store: Store) -> None:
+    snapshot = store.snapshot()
     for wrong in (0.01, -1, 1.5, float("nan")):
         with pytest.raises(QueryError, match="keeps scores from"):
-            Thresholds(general=wrong)
+            count(snapshot, None, Thresholds(general=wrong))
         with pytest.raises(QueryError, match="character threshold"):
-            Thresholds(character=wrong)
+            select(snapshot, None, Thresholds(character=wrong))
+    identity = replace(store.identity, score_floor=0.3)
+    higher = Store(store.path, identity, store.vocabulary, store.disk).snapshot()
     with pytest.raises(QueryError, match=r"0\.3 on"):
-        Thresholds(general=0.2, floor=0.3)
+        run_query(higher, None, thresholds=Thresholds(general=0.2), roots={})
 
 
 def test_every_allowed_function_is_a_function_of_this_duckdb() -> None:
@@ -194,15 +198,15 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     for damage in (lambda: path.write_bytes(b"PAR1 nothing PAR1"), path.unlink):
         damage()
         with pytest.raises(CorruptShardError, match="verify STORE --repair"):
-            count(snapshot, VOCABULARY, "width > 3", Thresholds())
+            count(snapshot, "width > 3", Thresholds())
 
 
 @pytest.mark.parametrize("expression", ["false) or (true", "true) or (true", "true THEN true WHEN false"])
 def test_brackets_that_close_ours_are_no_expression(store: Store, expression: str) -> None:
     with pytest.raises(QueryError):
-        count(store.snapshot(), VOCABULARY, expression, Thresholds())
+        count(store.snapshot(), expression, Thresholds())
 
 
 def test_file_cannot_be_asked_for_because_it_depends_on_where_one_stands(store: Store) -> None:
     with pytest.raises(QueryError, match="ask with root and path"):
-        count(store.snapshot(), VOCABULARY, "file like 'a%'", Thresholds())
+        count(store.snapshot(), "file like 'a%'", Thresholds())

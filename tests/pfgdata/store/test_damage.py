@@ -66,7 +66,7 @@ def test_the_repair_that_a_reader_asks_for_mends_what_it_could_not_read(
     with pytest.raises(CorruptShardError, match="run: pfgdata verify STORE --repair"):
         store.snapshot().images()
     with pytest.raises(CorruptShardError, match="run: pfgdata verify STORE --repair"):  # not the expression
-        select(store.snapshot(), store.vocabulary, "width > 3", Thresholds())
+        select(store.snapshot(), "width > 3", Thresholds())
     with pytest.raises(SystemExit) as left:
         run_app(app, args=["verify", str(store.path), "--repair"], name="pfgdata")
     assert left.value.code == 0 and "set aside" in capsys.readouterr().err

@@ -50,8 +50,8 @@ def read_column(path: Path) -> None:
 def ask(path: Path) -> None:
     """Select rows, some being hidden."""
     store = Store.open(path)
-    thresholds = Thresholds(general=0.35, character=0.85, floor=0.05)
-    assert len(select(store.snapshot(), store.vocabulary, "width > 0", thresholds)) == 2
+    thresholds = Thresholds()
+    assert len(select(store.snapshot(), "width > 0", thresholds)) == 2
 
 
 def delay_other_threads() -> None:

@@ -52,7 +52,6 @@ def test_a_far_store_answers_as_one_on_this_machine(
         wanted, found = (
             run_query(
                 snapshot,
-                CheapTagger().vocabulary,
                 expression,
                 thresholds=Thresholds(),
                 columns=["path"],

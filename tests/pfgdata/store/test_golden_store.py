@@ -93,8 +93,8 @@ def test_its_failures_are_those_that_nothing_hides(golden: Store) -> None:
 
 def test_a_selection_from_it_has_the_digest_of_then(golden: Store) -> None:
     snapshot = golden.snapshot()
-    thresholds = Thresholds(general=0.35, character=0.85, floor=golden.identity.score_floor)
-    found = select(snapshot, golden.vocabulary, "rating = 'general' and has('smile')", thresholds)
+    thresholds = Thresholds()
+    found = select(snapshot, "rating = 'general' and has('smile')", thresholds)
     assert snapshot.positions(found).tolist() == [0, 3]
     assert found.digest == "ea3cd9d8b72218716a024a1f2e3150c771cafeac74fa8068605437dd336d7821"
     everything = "cbcd3ebba7902b3d4cfb2ffef6ac16ea3d1bd319212cc247d38bff0c5faf95d7"

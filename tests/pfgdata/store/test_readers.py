@@ -28,8 +28,8 @@ def look(store: Store) -> None:
     assert sorted(paths) == [f"{index:04d}.png" for index in range(IMAGES)]
     features = snapshot.features(snapshot.everything)
     assert features.shape == (IMAGES, 768) and np.isfinite(features).all() and features.any(axis=1).all()
-    thresholds = Thresholds(general=0.35, character=0.85, floor=0.05)
-    assert len(select(snapshot, store.vocabulary, "width > 0", thresholds)) == IMAGES
+    thresholds = Thresholds()
+    assert len(select(snapshot, "width > 0", thresholds)) == IMAGES
 
 
 def read_until(path: str, stop: Any, told: Any, *, may_be_late: bool) -> None:

@@ -154,7 +154,13 @@ def test_a_snapshot_is_of_one_moment_also_where_shards_come_and_go_while_it_is_t
     many_shards: Store, act: Callable[[Store], None]
 ) -> None:
     cache = Meddler(lambda: act(many_shards))
-    snapshot = Snapshot(many_shards.path, feature_dim=768, cache=cache, disk=many_shards.disk)
+    snapshot = Snapshot(
+        many_shards.path,
+        identity=many_shards.identity,
+        vocabulary=many_shards.vocabulary,
+        cache=cache,
+        disk=many_shards.disk,
+    )
     assert sorted(snapshot.images(["path"])["path"].to_pylist()) == ["a", "bb", "ccc", "dddd"]
     assert [meta.id for meta in snapshot.present] == [meta.id for meta in many_shards.snapshot().present]
 

@@ -119,4 +119,4 @@ def test_below_the_selections_threshold_an_image_has_no_character(tmp_path: Path
 
 def everything_of(store: Store, *, character: float) -> Selection:
     thresholds = Thresholds(character=character)
-    return select(store.snapshot(), store.vocabulary, None, thresholds)
+    return select(store.snapshot(), None, thresholds)
