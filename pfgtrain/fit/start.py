@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.paths import user_path
-from pfgdata.records import NoProgress, Progress, TaggerIdentity
+from pfgdata.records import Progress, TaggerIdentity
 from pfgdata.store import require_same_tagger
 from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
 from pfgtrain.base import Base
@@ -71,7 +71,7 @@ def rehearse(base: Base, config: FitConfig, *, tagger: TaggerIdentity, feature_d
         base.unet_outline(), base, config, feature_dim=feature_dim, standardization=spread
     )
     if config.init:
-        for part, source in _sources(config, parts, tagger=tagger, progress=NoProgress()):
+        for part, source in _sources(config, parts, tagger=tagger):
             if part.name == "adapter" and adapter is not None:
                 _take_adapter(source, adapter)
             else:
@@ -102,9 +102,12 @@ def take_init(
 
 
 def _sources(
-    config: FitConfig, parts: Sequence[Part], *, tagger: TaggerIdentity, progress: Progress
+    config: FitConfig, parts: Sequence[Part], *, tagger: TaggerIdentity, progress: Progress | None = None
 ) -> list[tuple[Part, Path]]:
-    """The parts that `config.init` has weights for, and their files. Raises where there are none."""
+    """The parts that `config.init` has weights for, and their files. Raises where there are none.
+
+    A run's are compared with their digests, which reads all of them, where `progress` is there to tell.
+    """
     assert config.init is not None
     path = user_path(config.init)
     if not is_run(path):
@@ -122,7 +125,7 @@ def _sources(
     return found
 
 
-def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: Progress) -> Path:
+def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: Progress | None) -> Path:
     """The weights of a run to start from. Raises where this fit would lose some of them."""
     record, checkpoint = RunRecord.read(run), find_checkpoint(run)
     if record.num_tokens and config.num_tokens:
@@ -132,7 +135,7 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: 
             f'init = {config.init!r} trained its {record.train}, which train = "{config.train}" does not go'
             " on with; name the run by --base, and its exported adapter by --init"
         )
-    return weights_folder(checkpoint, record, progress=progress)
+    return weights_folder(checkpoint, record, compare=progress is not None, progress=progress)
 
 
 def _require_scale(path: Path, config: FitConfig) -> None:
