@@ -145,6 +145,7 @@ class _Work:
         self._roots, self._options = derivation.roots, derivation.options
         self._progress, self._writer, self._report = derivation.progress, writer, report
         self._known = _access_failures(self._set)
+        self._writer_facts = self._encoder.writer
         self._open = _OpenShard()
 
     def group(self, plan: DerivePlan, group: int, stop: Callable[[], bool]) -> None:
@@ -231,7 +232,7 @@ class _Work:
                 writer={
                     "what": f"{self._set.name}s",
                     "batch_size": self._options.batch_size,
-                    **self._encoder.writer,
+                    **self._writer_facts,
                     "seconds": shard.seconds(),
                 },
             )
