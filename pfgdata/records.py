@@ -25,6 +25,7 @@ __all__ = [
     "TaggerIdentity",
     "content_id",
     "during",
+    "during_one",
     "ids_as_keys",
     "nearest",
     "shown",
@@ -216,6 +217,14 @@ def during(
         yield
     finally:
         progress.finish()
+
+
+@contextmanager
+def during_one(progress: Progress, task: str, *, unit: str) -> Iterator[None]:
+    """As `during`, for a task of one unit, which is done when the block is."""
+    with during(progress, task, total=1, unit=unit):
+        yield
+        progress.advance()
 
 
 def nearest(name: str, known: Sequence[str], *, count: int = 3) -> list[str]:

@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, refused_by_system
 from pfgdata.hub import Resolved, resolve
-from pfgdata.records import NoProgress, Progress, during
+from pfgdata.records import NoProgress, Progress, during_one
 
 if TYPE_CHECKING:
     import torch
@@ -109,10 +109,9 @@ class Vae:
         inside = found.folder / "vae"
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")
-        with during(progress, "load", total=1, unit="VAEs"):
+        with during_one(progress, "load", unit="VAEs"):
             vae = cls(load_autoencoder(folder).to(_device(device)), found=found)
             assert vae.digest  # whoever loads one asks for it next: a second, told with the rest
-            progress.advance()
         return vae
 
     @property

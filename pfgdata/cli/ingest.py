@@ -91,7 +91,7 @@ def ingest(
     from pfgdata.corpus import plan_segments
     from pfgdata.ingest import ingest as run_ingest
     from pfgdata.ingest import open_or_create, open_or_none, plan_ingest, tagger_for, write_captions
-    from pfgdata.records import during
+    from pfgdata.records import during_one
     from pfgdata.store import moved_roots
 
     job = IngestJob(**{**asked, "preprocess": asked["preprocess"] or recipe})
@@ -105,9 +105,8 @@ def ingest(
         if dry_run:
             report = plan_ingest(segments, there, options=job, progress=progress)
         else:
-            with during(progress, "load", total=1, unit="taggers"):
+            with during_one(progress, "load", unit="taggers"):
                 model = tagger_for(there, job)
-                progress.advance()
             if model.untrained:
                 progress.say(f"tagger {model.identity.name} is untrained: tags and scores mean nothing")
             if model.unused_gpu:

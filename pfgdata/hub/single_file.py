@@ -25,7 +25,7 @@ from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.hub.tensors import write_tensors
 from pfgdata.paths import user_path
-from pfgdata.records import Progress, during
+from pfgdata.records import Progress, during, during_one
 
 __all__ = ["unpacked"]
 
@@ -80,9 +80,8 @@ def unpacked(
     Raises ModelError if it is no SD1 or SD2 checkpoint, ModelNotFoundError if its configs are not to be had.
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
-    with during(progress, "hash", total=1, unit="files"):
+    with during_one(progress, "hash", unit="files"):
         place = _cache() / "bases" / _digest(file)
-        progress.advance()
     if _stands(place, given):
         return place
     checkpoint = read_checkpoint(file)

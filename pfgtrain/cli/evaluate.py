@@ -254,17 +254,15 @@ def _training(
 
 def _judge(name: str | None, model: PFGModel, device: str | None, progress: Progress) -> Tagger | None:
     from pfgdata.hub import DEMO
-    from pfgdata.records import during
+    from pfgdata.records import during_one
     from pfgdata.taggers import OnnxTagger
     from pfgtrain.base import onnx_device
 
     name = name or (DEMO if model.tagger.identity.name == DEMO else None)
     if name is None:
         return None
-    with during(progress, "load", total=1, unit="judges"):
-        judge = OnnxTagger.load(name, what="judge", device=onnx_device(device))
-        progress.advance()
-    return judge
+    with during_one(progress, "load", unit="judges"):
+        return OnnxTagger.load(name, what="judge", device=onnx_device(device))
 
 
 def _show_plan(guides: list[Guide], images_per_guide: int) -> None:

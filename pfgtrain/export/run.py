@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from pfgdata.hub import write_tensors
-from pfgdata.records import NoProgress, Progress, during
+from pfgdata.records import NoProgress, Progress, during, during_one
 from pfgtrain.base import Base, require_same_base
 from pfgtrain.checkpoint import LORA_FILE
 from pfgtrain.export.adapters import write_adapter
@@ -100,9 +100,8 @@ def _write(
         else:
             assert base is not None
             if model is None:
-                with during(progress, "load", total=1, unit="models"):
+                with during_one(progress, "load", unit="models"):
                     model = Model.load(base, plan, dtype=dtype)
-                    progress.advance()
                 notes.extend(limits(model, plan))
             _OF_MODELS[kind](folder, plan, model)
         progress.advance()

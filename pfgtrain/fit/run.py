@@ -18,7 +18,7 @@ from typing import Any
 from pfgdata.errors import PfgError, RunError
 from pfgdata.files import Disk
 from pfgdata.paths import user_path
-from pfgdata.records import NoProgress, Progress, during
+from pfgdata.records import NoProgress, Progress, during_one
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches
 from pfgtrain.checkpoint import (
@@ -149,9 +149,8 @@ def fit(
         if resume:
             progress.say(where_it_goes_on(start, config))
         if weights:
-            with during(progress, "load", total=1, unit="optimizers"):
+            with during_one(progress, "load", unit="optimizers"):
                 trainer.load_states(weights)
-                progress.advance()
         if accelerator.is_main_process:  # only now, so that a fit that cannot be leaves no run
             disk.replace_file(run_dir / CONFIG_FILE, config.to_toml().encode())  # with a resume's new length
             if not resume:
@@ -270,9 +269,8 @@ class _Run:
         )
         if self._trainer.is_main:
             limit = self._config.checkpoints_total_limit
-            with during(self._progress, "save", total=1, unit="checkpoints"):
+            with during_one(self._progress, "save", unit="checkpoints"):
                 save_checkpoint(self._dir, state, write=self._trainer.write, limit=limit, disk=self._disk)
-                self._progress.advance()
             if not quickly and self._sets.validation:
                 self._draw(self._sets.validation)
         self._trainer.wait()

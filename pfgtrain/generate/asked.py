@@ -8,7 +8,7 @@ from typing import Any
 from pfgdata.errors import ConfigError
 from pfgdata.hub import single_file_width
 from pfgdata.paths import user_path
-from pfgdata.records import Progress, during
+from pfgdata.records import Progress, during_one
 from pfgdata.taggers import OnnxTagger, Tagger
 from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base, onnx_device, require_same_width
@@ -68,10 +68,8 @@ def _tagger_named(asked: ModelJob, *, preprocess: str, progress: Progress) -> Ta
     """The tagger that stands in for the run's own; None where none is asked for."""
     if asked.tagger is None:
         return None
-    with during(progress, "load", total=1, unit="taggers"):
-        tagger = OnnxTagger.load(asked.tagger, preprocess=preprocess, device=onnx_device(asked.device))
-        progress.advance()
-    return tagger
+    with during_one(progress, "load", unit="taggers"):
+        return OnnxTagger.load(asked.tagger, preprocess=preprocess, device=onnx_device(asked.device))
 
 
 def _configs(asked: ModelJob) -> Path | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.images import square
-from pfgdata.records import NoProgress, Progress, during
+from pfgdata.records import NoProgress, Progress, during, during_one
 from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry, state_digest
@@ -127,11 +127,10 @@ def load_run(
     weights = weights_folder(chosen, record, ema=ema, progress=progress)
     known = record.tagger
     if tagger is None:
-        with during(progress, "load", total=1, unit="taggers"):
+        with during_one(progress, "load", unit="taggers"):
             tagger = OnnxTagger.load(
                 known.name, preprocess=known.preprocess, revision=known.revision, device=onnx_device(device)
             )
-            progress.advance()
     require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
     base = base or Base.load(record.base_name, revision=record.base_revision, progress=progress)
     require_same_base(base, record, where=f"run {run_dir}")
@@ -171,11 +170,10 @@ def load_adapter_on_base(
     (where, dtype), progress = placement(device), progress or NoProgress()
     assumed = "" if tagger else " (assumed)"
     if tagger is None:
-        with during(progress, "load", total=1, unit="taggers"):
+        with during_one(progress, "load", unit="taggers"):
             tagger = OnnxTagger.load(
                 DEFAULT_TAGGER, preprocess=PUBLISHED_PREPROCESS, device=onnx_device(device)
             )
-            progress.advance()
     identity = tagger.identity
     progress.say(
         f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed}, preprocessing"
