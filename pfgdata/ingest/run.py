@@ -72,7 +72,8 @@ def ingest(
     """
     options, progress = options or IngestOptions(), progress or NoProgress()
     _require_same(store, tagger)
-    options = replace(options, batch_size=options.batch_size or choose_batch_size(tagger))
+    batch_size = options.batch_size or choose_batch_size(tagger)
+    options = replace(options, batch_size=batch_size)
     segments = [_without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
     with store.writer(wait=options.wait, progress=progress, stop=stop) as writer, one_opencv_thread():
@@ -90,9 +91,7 @@ def ingest(
             progress.start("tag", total=len(plan))
             preparer = Preparer(segments, known, pixels, options)
             threads = options.threads or os.cpu_count() or 1
-            stages = Stages(
-                plan, preparer, tagger, known, batch_size=options.batch_size or 1, threads=threads
-            )
+            stages = Stages(plan, preparer, tagger, known, batch_size=batch_size, threads=threads)
             _work(stages, committer, begin, options=options, progress=progress, stop=stop)
         merge_shards(writer, committer.committed, rows=options.shard_rows)
         report.shards = len(store.snapshot().shards)
