@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +53,6 @@ class ExportPlan:
     weights: Path  # the folder of the checkpoint's weights, or of their moving average
     is_average: bool
     formats: tuple[Format, ...]
-    notes: tuple[str, ...]  # what a user of the files should know, a line each
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,6 +98,11 @@ class ExportPlan:
         """The model by its name in Stability's ModelSpec."""
         return self.family.ldm.architectures[self.record.prediction_type]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user of the files should know, a line each."""
+        return tuple(_notes(self))
+
     def as_dict(self) -> dict[str, object]:
         """Plain values, for --json."""
         return {
@@ -121,7 +125,7 @@ def plan_export(run_dir: Path, options: ExportOptions, *, progress: Progress | N
     formats = _formats(record, options.formats)
     for kind in formats:
         _require_possible(kind, record, run_dir)
-    plan = ExportPlan(
+    return ExportPlan(
         run_dir=run_dir,
         name=run_dir.resolve().name or "run",
         record=record,
@@ -129,9 +133,7 @@ def plan_export(run_dir: Path, options: ExportOptions, *, progress: Progress | N
         weights=weights,
         is_average=weights != checkpoint,
         formats=formats,
-        notes=(),
     )
-    return replace(plan, notes=tuple(_notes(plan)))
 
 
 def _formats(record: RunRecord, asked: tuple[str, ...]) -> tuple[Format, ...]:
