@@ -7,7 +7,6 @@ knows is refused, with the nearest name.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestJob
 from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
-from pfgtrain.config import FitConfig, read_table
+from pfgtrain.config import FitConfig, read_recipe_tables, read_table
 from pfgtrain.evaluate import EvaluateOptions
 from pfgtrain.generate import GenerateOptions, ModelJob
 
@@ -108,10 +107,9 @@ def find_recipe(name: str) -> Path:
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises ConfigError naming file, table and key."""
-    try:
-        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError) as problem:
-        raise ConfigError(f"{path}: cannot be read as TOML ({problem})") from problem
+    content = read_recipe_tables(path)
+    if "ingest" not in content:
+        raise ConfigError(f"{path}: a recipe needs [ingest] with images = the folder to ingest")
     known = {
         "ingest": IngestTable,
         "query": QueryTable,
@@ -120,11 +118,6 @@ def read_recipe(path: Path) -> Recipe:
         "evaluate": EvaluateTable,
         "generate": GenerateTable,
     }
-    for table in content:
-        if table not in known:
-            raise ConfigError(f"{path}: unknown table [{table}]; a recipe has [{'] ['.join(known)}]")
-    if "ingest" not in content:
-        raise ConfigError(f"{path}: a recipe needs [ingest] with images = the folder to ingest")
     tables: dict[str, Any] = dict.fromkeys(known)
     for name, table in content.items():
         source = f"{path} [{name}]"

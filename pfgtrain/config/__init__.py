@@ -6,7 +6,13 @@ training.
 
 from __future__ import annotations
 
-from pfgtrain.config.files import CONFIG_FILE, RECIPE_TABLES, load_config, read_fit_table
+from pfgtrain.config.files import (
+    CONFIG_FILE,
+    RECIPE_TABLES,
+    load_config,
+    read_fit_table,
+    read_recipe_tables,
+)
 from pfgtrain.config.fit_config import LR_SCHEDULERS, FitConfig
 from pfgtrain.config.optimizers import AdamW
 from pfgtrain.config.tables import read_table, require_text, toml_of
@@ -19,6 +25,7 @@ __all__ = [
     "FitConfig",
     "load_config",
     "read_fit_table",
+    "read_recipe_tables",
     "read_table",
     "require_text",
     "toml_of",

@@ -11,7 +11,7 @@ from pfgdata.errors import ConfigError
 from pfgtrain.config.fit_config import FitConfig
 from pfgtrain.config.optimizers import TABLES
 
-__all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table"]
+__all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table", "read_recipe_tables"]
 
 CONFIG_FILE = "config.toml"  # in a run's folder
 RECIPE_TABLES = ("ingest", "query", "latents", "fit", "evaluate", "generate")
@@ -44,18 +44,35 @@ def _above(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 def read_fit_table(path: Path) -> dict[str, Any]:
     """The [fit] table of a recipe, or the keys of a file that holds only such keys."""
+    content = _read_toml(path)
+    if not any(isinstance(value, dict) and key not in TABLES for key, value in content.items()):
+        return content
+    _require_recipe(path, content)
+    if not isinstance(content.get("fit"), dict):
+        raise ConfigError(f"{path}: this recipe has no table [fit]")
+    return dict(content["fit"])
+
+
+def read_recipe_tables(path: Path) -> dict[str, Any]:
+    """The tables of a recipe, all of RECIPE_TABLES; their keys are for those who own them to check."""
+    content = _read_toml(path)
+    _require_recipe(path, content)
+    for key, value in content.items():
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: {key} = {value!r} is no table; write [{key}] and its keys below it")
+    return content
+
+
+def _require_recipe(path: Path, content: Mapping[str, Any]) -> None:
+    for key in content:
+        if key not in RECIPE_TABLES:
+            raise ConfigError(f"{path}: unknown table [{key}]; a recipe has [{'] ['.join(RECIPE_TABLES)}]")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read ({problem.strerror}); name a TOML file") from problem
     except ValueError as problem:  # TOMLDecodeError, and bytes that are no UTF-8
         raise ConfigError(f"{path}: not TOML ({problem})") from problem
-    tables = [key for key, value in content.items() if isinstance(value, dict) and key not in TABLES]
-    if not tables:
-        return content
-    for key in content:
-        if key not in RECIPE_TABLES:
-            raise ConfigError(f"{path}: unknown table [{key}]; a recipe has [{'] ['.join(RECIPE_TABLES)}]")
-    if "fit" not in tables:
-        raise ConfigError(f"{path}: this recipe has no table [fit]")
-    return dict(content["fit"])

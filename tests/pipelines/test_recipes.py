@@ -141,6 +141,8 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
         (good + "[latents]\nbase = 'demo'\nlearning_rate = 1.0\n", "learning_rate"),
         (good + "[fit]\nimages = '.'\n", "images"),
         (good + "[fitt]\n", "fitt"),
+        ("fit = 3\n" + good, r"fit = 3 is no table; write \[fit\]"),
+        ("[ingest\n", "not TOML"),
         ("[ingest]\nbatch_size = 4\n", "images"),
         ("[ingest]\nimages = 4\n", "images = 4 is not text"),
         (good + "recipe = 'kohya'\n", "unknown key 'recipe'; here it is preprocess"),
