@@ -85,8 +85,9 @@ def query(
     character is the best character tag if its score reaches --character-threshold; has('TAG') looks at all
     tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
     content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
-    tags, characters, shard, row. On a terminal a table of the first rows is drawn; into a pipe all rows go,
-    separated by tabs. A query may take so many --seconds, and half of the machine's memory.
+    tags, characters, shard, row. Columns of your own can be named too. On a terminal a table of the first
+    rows is drawn; into a pipe all rows go, separated by tabs. A query may take so many --seconds, and half
+    of the machine's memory.
     """
     if parquet and not is_text(parquet):
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
@@ -134,13 +135,22 @@ def _names(columns: str | None, default: Sequence[str]) -> list[str]:
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """The rows as plain values: ids as text, scores with the digits that float16 has."""
     for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        yield from zip(*([_plain(v) for v in column.to_pylist()] for column in batch.columns), strict=True)
+        columns = (
+            [_plain(value, as_score=field.type == "float") for value in column.to_pylist()]
+            for field, column in zip(batch.schema, batch.columns, strict=True)
+        )
+        yield from zip(*columns, strict=True)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, *, as_score: bool) -> Any:
+    """`value` as JSON has it; `as_score` with five digits, from which any float16 comes back."""
+    if isinstance(value, list):
+        if value and isinstance(value[0], str):
+            return value
+        return [_plain(item, as_score=as_score) for item in value]
     if isinstance(value, float):
-        return float(f"{value:.5g}")  # any float16 comes back from five digits
-    return value if value is None or isinstance(value, (int, str, list)) else str(value)
+        return float(f"{value:.5g}") if as_score else value
+    return value if value is None or isinstance(value, (int, str)) else str(value)
 
 
 def _print_json(table: pa.Table) -> None:
@@ -154,7 +164,7 @@ def _print_csv(table: pa.Table) -> None:
     for row in itertools.chain([table.column_names], _rows(table)):
         line.seek(0)
         line.truncate()
-        writer.writerow(" ".join(value) if isinstance(value, list) else value for value in row)
+        writer.writerow(_spaced(value) if isinstance(value, list) else value for value in row)
         print_line(line.getvalue().removesuffix("\r\n"))
 
 
@@ -176,5 +186,9 @@ def _cell(value: Any, *, few: bool) -> str:
     if not isinstance(value, list):
         return str(value)
     if few and len(value) > _SCREEN_TAGS:
-        return f"{' '.join(value[:_SCREEN_TAGS])} +{len(value) - _SCREEN_TAGS}"
-    return " ".join(value)
+        return f"{_spaced(value[:_SCREEN_TAGS])} +{len(value) - _SCREEN_TAGS}"
+    return _spaced(value)
+
+
+def _spaced(items: list[Any]) -> str:
+    return " ".join(map(str, items))

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS, SOURCE, VARIABLES, Thresholds, definitions
 from pfgdata.query.expression import compile_expression
+from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.records import Selection, nearest
@@ -40,20 +41,20 @@ def run_query(
     `roots` says where each corpus root is now, as `file` should show it (see `locations`).
     Raises QueryError, one line, for an expression or column that is not valid or goes beyond `limits`.
     """
-    meaning = definitions(thresholds, roots)
-    wanted = ", ".join(f'{_known(name, meaning)} AS "{name}"' for name in columns)
+    meaning, joined = definitions(thresholds, roots), JoinedColumns(snapshot)
+    wanted = ", ".join(f'{_known(name, meaning, joined)} AS "{name}"' for name in columns)
 
     def sql(rows: str) -> str:
         source = f"({rows})"
         if limits.rows is not None:  # find the rows, then make their columns: 130 ms, not 840 (600,000 rows)
             source = (
-                f"{SOURCE} SEMI JOIN (SELECT file_index AS f, file_row_number AS r FROM ({rows}) {_ORDER} "
-                f"LIMIT {int(limits.rows)}) ON file_index = f AND file_row_number = r"
+                f"{SOURCE} SEMI JOIN (SELECT file_index AS _f, file_row_number AS _r FROM ({rows}) {_ORDER} "
+                f"LIMIT {int(limits.rows)}) ON file_index = _f AND file_row_number = _r"
             )
         return f"SELECT {wanted} FROM {source} {_ORDER}"
 
     with _opened(snapshot, thresholds, limits) as sandbox:
-        return _answer(sandbox, snapshot, expression, thresholds, sql)
+        return _answer(sandbox, joined, expression, thresholds, sql)
 
 
 def select(
@@ -69,7 +70,7 @@ def select(
         return f"SELECT content_id, file_index, file_row_number FROM ({rows}) {_ORDER}"
 
     with _opened(snapshot, thresholds, limits) as sandbox:
-        table = _answer(sandbox, snapshot, expression, thresholds, sql)
+        table = _answer(sandbox, JoinedColumns(snapshot), expression, thresholds, sql)
         return Selection(
             content_ids=content_ids_of(table["content_id"]),
             shards=tuple(shard.id for shard in sandbox.shards),
@@ -93,12 +94,12 @@ def count(
         return f"SELECT count(*) AS n FROM ({rows})"
 
     with _opened(snapshot, thresholds, limits) as sandbox:
-        return int(_answer(sandbox, snapshot, expression, thresholds, sql)["n"][0].as_py())
+        return int(_answer(sandbox, JoinedColumns(snapshot), expression, thresholds, sql)["n"][0].as_py())
 
 
 def _answer(
     sandbox: Sandbox,
-    snapshot: Snapshot,
+    joined: JoinedColumns,
     expression: str | None,
     thresholds: Thresholds,
     sql: Callable[[str], str],
@@ -107,10 +108,9 @@ def _answer(
 
     def work() -> pa.Table:
         if expression is None:
+            sandbox.join(joined.values)
             return sandbox.fetch(sql(f"SELECT * FROM {SOURCE}"))
-        return sandbox.fetch(
-            sql(compile_expression(sandbox, snapshot.vocabulary, expression, thresholds=thresholds))
-        )
+        return sandbox.fetch(sql(compile_expression(sandbox, joined, expression, thresholds=thresholds)))
 
     return sandbox.run(work)
 
@@ -134,9 +134,11 @@ def _opened(snapshot: Snapshot, thresholds: Thresholds, limits: Limits) -> Itera
         yield sandbox
 
 
-def _known(name: str, meaning: Mapping[str, str]) -> str:
-    if name not in meaning:
-        near = nearest(name, COLUMNS)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"columns are {', '.join(COLUMNS)}"
-        raise QueryError(f"no column {name}; {hint}")
-    return meaning[name]
+def _known(name: str, meaning: Mapping[str, str], joined: JoinedColumns) -> str:
+    if name in meaning:
+        return meaning[name]
+    if joined.read(name) is not None:
+        return f'"{name}"'
+    near = nearest(name, joined.names)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"columns are {', '.join(joined.names)}"
+    raise QueryError(f"no column {name}; {hint}")

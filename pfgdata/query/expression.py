@@ -23,10 +23,10 @@ from pfgdata.query.allowed import (
 )
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
 from pfgdata.query.growth import check_growth, check_text
+from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
 from pfgdata.records import nearest
-from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["compile_expression"]
 
@@ -41,20 +41,23 @@ _NO_PLACE = 2**63  # positions of nodes that DuckDB made itself lie above it
 
 def compile_expression(
     sandbox: Sandbox,
-    vocabulary: Vocabulary,
+    joined: JoinedColumns,
     expression: str,
     *,
     thresholds: Thresholds,
 ) -> str:
     """`SELECT * FROM images WHERE ...` over RAW_COLUMNS, safe to run, for an expression over COLUMNS.
 
+    Columns of `joined` that it names, or that are read already, are in the view `images` from then on.
+
     Raises QueryError, one line with the place, for anything that is not one condition of known names.
     """
     try:
         statement = _admitted(sandbox, expression)
-        rewriter = _Rewriter(sandbox, vocabulary, expression, thresholds)
-        check_growth(statement["node"]["where_clause"], rewriter.refusal)
+        rewriter = _Rewriter(sandbox, joined, expression, thresholds)
+        check_growth(statement["node"]["where_clause"], rewriter.refusal, joined.read)
         condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
+        sandbox.join(joined.values)
         _require_boolean(sandbox, condition)
         if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
             raise QueryError(_MORE)
@@ -126,14 +129,15 @@ class _Rewriter:
     def __init__(
         self,
         sandbox: Sandbox,
-        vocabulary: Vocabulary,
+        joined: JoinedColumns,
         expression: str,
         thresholds: Thresholds,
     ) -> None:
         self._sandbox = sandbox
+        self._joined = joined
         self._expression = expression
         self._columns = definitions(thresholds, {})
-        self._tags = Tags(vocabulary, thresholds)
+        self._tags = Tags(joined.snapshot.vocabulary, thresholds)
 
     def rewrite(self, node: Any, scope: frozenset[str]) -> Any:
         """The tree over RAW_COLUMNS for a tree over COLUMNS. Raises QueryError for what is not allowed."""
@@ -167,12 +171,15 @@ class _Rewriter:
             raise self.refusal(node, what)
         if name in COLUMNS and names[:-1] in ([], [SOURCE]):
             return self._own(self._columns[name])
+        if name in self._joined.values and names[:-1] in ([], [SOURCE]):
+            return self._own(f'"{name}"')
         written = ".".join(names)
         if written == name and self._tags.find(written) is not None:
             hint = f"as a tag it is has('{written}'), as a text '{written}'"
             raise self.refusal(node, f"no column {written}; {hint}")
-        near = nearest(name, COLUMNS)
-        raise self.refusal(node, f"no column {written}; {_did_you_mean(near, 'columns are', COLUMNS)}")
+        known = self._joined.names
+        hint = _did_you_mean(nearest(name, known), "columns are", known)
+        raise self.refusal(node, f"no column {written}; {hint}")
 
     def _function(self, node: Node, scope: frozenset[str]) -> Any:
         name = str(node["function_name"]).lower()
@@ -222,7 +229,7 @@ class _Rewriter:
         if not parts or len(names) != len(parts):
             raise self.refusal(node, "a lambda takes names: lambda t: t = 'smile'")
         for name in names:
-            if name in COLUMNS or name in RAW_COLUMNS:
+            if name in COLUMNS or name in RAW_COLUMNS or name in self._joined.values:
                 raise self.refusal(node, f"a lambda cannot call its variable {name}, as a column is called")
         return {**node, "expr": self.rewrite(node["expr"], scope.union(names))}
 

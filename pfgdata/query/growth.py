@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pfgdata.errors import QueryError
 from pfgdata.query.allowed import GROWTH, MEMBERSHIP, SEARCHES
 
@@ -19,6 +22,7 @@ __all__ = ["check_growth", "check_text"]
 
 Node = dict[str, Any]
 Refusal = Callable[[Node, str], QueryError]
+Values = Callable[[str], pa.ChunkedArray | None]
 
 _BYTES = 2**20  # of the text: 10,000 names of 100 letters
 _BRACKETS = 4096  # DuckDB's parser takes 10 to 13 kB for each that is open (measured)
@@ -79,6 +83,24 @@ _COLUMNS: Mapping[str, _Size] = {  # of usual rows, generously
 }
 
 
+def _largest(values: pa.ChunkedArray) -> _Size:
+    """The largest of `values`: a user's text may have any length."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _largest(values.cast(kind.value_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        items = pc.max(pc.list_value_length(values)).as_py() or 0
+        item = _largest(pc.list_flatten(values))
+        return _Size(_HEAD + items * item.bytes, items, item)
+    if pa.types.is_nested(kind):
+        return _text(values.nbytes)
+    if pa.types.is_primitive(kind) or pa.types.is_null(kind) or pa.types.is_decimal(kind):
+        return _Size()
+    if isinstance(kind, pa.BaseExtensionType):
+        return _Size()
+    return _text(pc.max(pc.binary_length(values)).as_py() or 0)
+
+
 def check_text(expression: str) -> None:
     """Raise QueryError for a text that is too long to be parsed, or opens too many brackets."""
     code = _LITERAL.sub("''", expression) if len(expression) <= _BYTES else ""
@@ -96,8 +118,11 @@ def check_text(expression: str) -> None:
         )
 
 
-def check_growth(tree: Node, refusal: Refusal) -> None:
-    """Raise what `refusal` makes of (node, words) if the tree is too large, or a row of it would be."""
+def check_growth(tree: Node, refusal: Refusal, values: Values) -> None:
+    """Raise what `refusal` makes of (node, words) if the tree is too large, or a row of it would be.
+
+    `values` gives those of a column that no shard has, whose largest is counted; None for another name.
+    """
     literals, terms = _counted(tree)
     for found, most, what in (
         (literals, _LITERALS, "literals"),
@@ -105,7 +130,7 @@ def check_growth(tree: Node, refusal: Refusal) -> None:
     ):
         if found > most:
             raise QueryError(f"the expression has {found:,} {what}; at most {most:,}: ask in parts")
-    _Meter(refusal).size(tree, {}, times=1)
+    _Meter(refusal, values).size(tree, {}, times=1)
 
 
 def _counted(tree: Node) -> tuple[int, int]:
@@ -141,8 +166,9 @@ def _children(node: Any) -> Iterator[Node]:
 class _Meter:
     """Walks one tree, and adds up the bytes and steps of a row."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, values: Values) -> None:
         self._refusal = refusal
+        self._values = values
         self._lambdas = 0
         self._bytes = 0.0
         self._steps = 0.0
@@ -168,7 +194,10 @@ class _Meter:
 
     def _column(self, node: Node, scope: Mapping[str, _Size]) -> _Size:
         names = [str(name).lower() for name in node["column_names"]]
-        return scope.get(names[0]) or _COLUMNS.get(names[-1]) or _Size()
+        if known := scope.get(names[0]) or _COLUMNS.get(names[-1]):
+            return known
+        values = self._values(names[-1])
+        return _Size() if values is None else _largest(values)
 
     def _of_lambda(
         self, name: str, node: Node, over: _Size, scope: Mapping[str, _Size], times: float

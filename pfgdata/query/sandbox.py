@@ -73,6 +73,34 @@ class Sandbox:
             interrupt=self._give_up,
         )
 
+    def join(self, columns: Mapping[str, pa.ChunkedArray]) -> None:
+        """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows."""
+        if not columns:
+            return
+        visible = [np.delete(np.arange(shard.num_rows), shard.hidden) for shard in self.shards]
+        table = pa.table(  # no name of a column begins with _
+            {
+                "_file": np.repeat(np.arange(len(visible), dtype=np.uint64), [len(v) for v in visible]),
+                "_row": np.concatenate([np.empty(0, np.int64), *visible]),
+                **columns,
+            }
+        )
+        names = ", ".join(f'"{name}"' for name in columns)
+        same = "_file = file_index AND _row = file_row_number"
+        source = (
+            f"SELECT {', '.join(RAW_COLUMNS)}, {names} FROM ({self._source()}) LEFT JOIN joined ON {same}"
+        )
+        try:
+            self._connection.register("joined_values", table)
+            self._connection.execute("CREATE TEMP TABLE joined AS SELECT * FROM joined_values")
+            self._connection.unregister("joined_values")
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS {source}")
+        except duckdb.NotImplementedException as problem:
+            kinds = ", ".join(f"{name} ({values.type})" for name, values in columns.items())
+            raise QueryError(f"DuckDB has no type for a column of these: {kinds}") from problem
+        except duckdb.Error as problem:
+            raise self._explained(problem) from problem
+
     def parse(self, sql: str) -> dict[str, Any]:
         """The answer of `json_serialize_sql`: a tree, or an error with its byte position; runs nothing."""
         answer: dict[str, Any] = json.loads(self._one("SELECT json_serialize_sql(?::VARCHAR)", sql))

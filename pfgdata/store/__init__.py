@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
+    from pfgdata.store.columns import joined_columns
     from pfgdata.store.derived_sets import (
         DerivedIdentity,
         DerivedIndex,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         stored_image,
     )
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
-    from pfgdata.store.snapshot import ShardView, Snapshot, content_ids_of
+    from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
 
@@ -59,6 +60,7 @@ __all__ = [
     "DerivedSet",
     "DerivedSetWriter",
     "GcReport",
+    "Joined",
     "LatentIdentity",
     "LatentIndex",
     "LatentInfo",
@@ -79,6 +81,7 @@ __all__ = [
     "gc",
     "images_table",
     "installed_versions",
+    "joined_columns",
     "key_bytes",
     "key_columns",
     "key_of",
@@ -110,6 +113,7 @@ _LAZY = {
     "DerivedSet": "pfgdata.store.derived_sets",
     "DerivedSetWriter": "pfgdata.store.derived_sets",
     "GcReport": "pfgdata.store.upkeep",
+    "Joined": "pfgdata.store.snapshot",
     "LatentIdentity": "pfgdata.store.latent_sets",
     "LatentIndex": "pfgdata.store.latent_sets",
     "LatentInfo": "pfgdata.store.latent_sets",
@@ -133,6 +137,7 @@ _LAZY = {
     "key_bytes": "pfgdata.store.rows",
     "key_columns": "pfgdata.store.rows",
     "key_of": "pfgdata.store.rows",
+    "joined_columns": "pfgdata.store.columns",
     "keys_of": "pfgdata.store.rows",
     "merge_shards": "pfgdata.store.upkeep",
     "raise_file_limit": "pfgdata.store.shards",

@@ -7,9 +7,9 @@ column or the new one, whole.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,20 @@ from blake3 import blake3
 from pfgdata.errors import StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import nearest
-from pfgdata.store.layout import FORMAT, IMAGES_SCHEMA, table_in
-from pfgdata.store.matching import VALUE, normal_table
+from pfgdata.store.layout import COLUMN_NAME, FORMAT, require_column_name, table_in
+from pfgdata.store.matching import VALUE, column_values, normal_table
+from pfgdata.store.snapshot import Joined, Snapshot
 
-__all__ = ["DamagedColumnError", "check_column", "list_columns", "read_column", "stems", "write_column"]
+__all__ = [
+    "DamagedColumnError",
+    "check_column",
+    "joined_columns",
+    "list_columns",
+    "read_column",
+    "stems",
+    "write_column",
+]
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_TAKEN = {  # what an expression or an option calls something of the store's own
-    *IMAGES_SCHEMA.names,
-    *("file", "filename", "file_index", "file_row_number", "row", "shard", "tags", "characters"),
-}
 _ADVICE = "write the column again"
 
 State = Mapping[str, Any] | None  # size and blake3 of NAME.parquet; None: there is no such file
@@ -59,7 +63,7 @@ def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replac
 
     Raises StoreError for a name or table that cannot be one, and for an existing column unless `replace`.
     """
-    _require_name(name)
+    require_column_name(name)
     data = _parquet(name, normal_table(name, table))
     if not replace and name in list_columns(disk, folder):
         raise StoreError(f"{folder.parent}: has a column {name} already; replace it, or use another name")
@@ -77,7 +81,7 @@ def read_column(disk: Disk, folder: Path, name: str) -> pa.Table:
     Raises StoreError with the nearest names where there is none, DamagedColumnError where its bytes are not
     those that were written.
     """
-    data = check_column(disk, folder, name, deep=True) if _NAME.fullmatch(name) else None
+    data = check_column(disk, folder, name, deep=True) if COLUMN_NAME.fullmatch(name) else None
     if data is None:
         known = list_columns(disk, folder)
         near = nearest(name, known)
@@ -86,6 +90,19 @@ def read_column(disk: Disk, folder: Path, name: str) -> pa.Table:
             f"{folder.parent}: no column {name!r}; {hint}its columns: {', '.join(known) or 'none'}"
         )
     return table_in(data)
+
+
+def joined_columns(snapshot: Snapshot) -> dict[str, Joined]:
+    """What a question to `snapshot` can name beside the store's own: columns given to it, and the user's."""
+    folder = snapshot.path / "columns"
+
+    def values(name: str) -> pa.ChunkedArray:
+        column = read_column(snapshot.disk, folder, name)
+        where = f"{snapshot.path}: column {name}"
+        return column_values(column, snapshot, snapshot.everything, where=where)
+
+    users = {name: Joined(name, partial(values, name)) for name in list_columns(snapshot.disk, folder)}
+    return users | {column.name: column for column in snapshot.given}
 
 
 def check_column(disk: Disk, folder: Path, name: str, *, deep: bool) -> bytes | None:
@@ -175,15 +192,6 @@ def _size_misfit(states: Sequence[State], size: int | None) -> str | None:
     if size in sizes:
         return None
     return "is missing" if size is None else f"has {size:,} bytes, should have {sizes[-1] if sizes else 0:,}"
-
-
-def _require_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise StoreError(
-            f"{name!r} cannot name a column; use small letters, digits and _, a letter first, at most 64"
-        )
-    if name in _TAKEN:
-        raise StoreError(f"{name} is what the store itself calls something; name the column my_{name}")
 
 
 def _parquet(name: str, table: pa.Table) -> bytes:

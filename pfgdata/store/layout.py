@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pfgdata.errors import StoreError
+
 __all__ = [
+    "COLUMN_NAME",
     "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
     "FORMAT",
     "IMAGES_SCHEMA",
     "LATENTS_SCHEMA",
     "SHADOWS_SCHEMA",
+    "require_column_name",
     "table_in",
 ]
 
@@ -60,6 +66,22 @@ LATENTS_SCHEMA = pa.schema(
     ]
 )
 DERIVED_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
+
+COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_TAKEN = {  # what an expression or an option calls something of the store's own
+    *IMAGES_SCHEMA.names,
+    *("file", "filename", "file_index", "file_row_number", "row", "shard", "tags", "characters"),
+}
+
+
+def require_column_name(name: str) -> None:
+    """Raise StoreError where no column beside the store's own can be called `name`."""
+    if not COLUMN_NAME.fullmatch(name):
+        raise StoreError(
+            f"{name!r} cannot name a column; use small letters, digits and _, a letter first, at most 64"
+        )
+    if name in _TAKEN:
+        raise StoreError(f"{name} is what the store itself calls something; name the column my_{name}")
 
 
 def table_in(data: bytes) -> pa.Table:

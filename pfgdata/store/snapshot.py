@@ -6,13 +6,14 @@ ingest commits beside it. Shadows count also when the shard that holds them is i
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files import Disk
 from pfgdata.records import CONTENT_ID_BYTES, Selection
 from pfgdata.store.identity import StoreIdentity
-from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, table_in
+from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, require_column_name, table_in
 from pfgdata.store.shards import (
     REPAIR,
     ShardMeta,
@@ -38,7 +39,9 @@ from pfgdata.store.shards import (
 )
 from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["ShardView", "Snapshot", "content_ids_of"]
+__all__ = ["Joined", "ShardView", "Snapshot", "content_ids_of"]
+
+Values: TypeAlias = "pa.ChunkedArray | pa.Array | npt.NDArray[Any]"
 
 _SMALL = 16_384  # rows: to decode 8,192 in threads took twice the CPU time and was no sooner done
 
@@ -67,6 +70,29 @@ class ShardView:
         return removed(self.disk, self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A column that no shard has: a value for each visible row of a snapshot, in the order of its `images`.
+
+    `values` may be a function that gives them; it is called when a question names the column.
+    """
+
+    name: str
+    values: Values | Callable[[], Values]
+
+    def read(self, snapshot: Snapshot) -> pa.ChunkedArray:
+        """The values. Raises StoreError unless there is one for each visible row of `snapshot`."""
+        values = self.values() if callable(self.values) else self.values
+        if not isinstance(values, pa.ChunkedArray):
+            values = pa.chunked_array([values if isinstance(values, pa.Array) else pa.array(values)])
+        if len(values) != snapshot.num_images:
+            raise StoreError(
+                f"column {self.name} has {len(values):,} values, {snapshot.path} shows "
+                f"{snapshot.num_images:,} images; give one for each"
+            )
+        return values
+
+
 class Snapshot:
     """The visible rows of a store at the moment it was taken."""
 
@@ -83,6 +109,7 @@ class Snapshot:
         """See `store` as of now; `without` names shards to look past, as if they were gone."""
         self.path = store
         self.disk = disk
+        self.given: tuple[Joined, ...] = ()
         self.feature_dim = identity.feature_dim
         self.vocabulary = vocabulary
         self.score_floor = identity.score_floor  # lower scores are not stored
@@ -107,6 +134,14 @@ class Snapshot:
     def num_images(self) -> int:
         """Visible rows."""
         return sum(view.num_rows - len(view.hidden) for view in self.shards)
+
+    def with_columns(self, *columns: Joined) -> Snapshot:
+        """This snapshot, of which a question can name `columns` too. Raises StoreError for a name taken."""
+        for column in columns:
+            require_column_name(column.name)
+        seen = copy.copy(self)
+        seen.given = (*self.given, *columns)
+        return seen
 
     def images(
         self, columns: Sequence[str] | None = None, *, shards: Collection[str] | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -265,6 +266,17 @@ def test_several_latent_sets_are_listed_and_one_must_be_named(
     assert call(*fit, "--base", base)[0] == 0
     code, _, err = call(*fit, "--latents", "zzz")
     assert (code, "no latent set fits" in err) == (1, True)
+
+
+def test_a_users_column_selects_what_is_trained_on(
+    call: Call, base: Path, digest: str, tmp_path: Path
+) -> None:
+    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=30)
+    build_latents(store, NUMBERS, vae_digest=digest, shard_rows=30, base_name=str(base))
+    store.write_column("good", pa.table({"path": ["00001.png", "00002.png"], "value": [True, False]}))
+    code, out, err = call("fit", "--store", store.path, "--where", "good", "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["selected"] == 1
 
 
 def test_a_store_without_latents_names_the_command_that_makes_them(call: Call, tmp_path: Path) -> None:

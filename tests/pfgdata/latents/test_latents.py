@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import StoreError
 from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, decode, nearest_buckets
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.latents import LatentOptions, LatentReport, encode_latents, plan_latents, probe_image
 from pfgdata.records import ImageKey, Selection
+from pfgdata.screen import run_app
 from pfgdata.store import LatentSet, Snapshot, Store, key_of
 from pfgdata.vaes import Vae
 from tests.conftest import make_images, new_store
@@ -288,3 +291,28 @@ def test_what_an_ingest_admitted_beyond_the_usual_limit_gets_its_latent(tmp_path
     ingest(segments, store, CheapTagger(), options=replace(INGEST, max_megapixels=400))
     report = encode(store, vae)
     assert (report.encoded, report.failures) == (1, [])
+
+
+def test_a_users_column_selects_what_is_encoded(
+    mixed_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [path for path in mixed_store.snapshot().images(["path"])["path"].to_pylist() if "0001" in path]
+    mixed_store.write_column("text", pa.table({"path": paths, "value": paths}))
+    for where, number in (("text is not null", 3), ("text is null", 28)):
+        with pytest.raises(SystemExit) as caught:
+            run_app(
+                app,
+                args=[
+                    "latents",
+                    str(mixed_store.path),
+                    "--base",
+                    "demo",
+                    "--where",
+                    where,
+                    "--dry-run",
+                    "--json",
+                ],
+                name="pfgdata",
+            )
+        assert caught.value.code == 0
+        assert json.loads(capsys.readouterr().out)["selected"] == number

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -164,3 +165,22 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     assert words in captured.err
+
+
+def test_a_users_columns_are_named_as_the_stores_own(here: Path, capsys: Captured) -> None:
+    store = Store.open(here / "feats")
+    store.write_column("text", pa.table({"path": ["a.png", "b.png"], "value": ["Miku", "it's"]}))
+    store.write_column("marks", pa.table({"path": ["b.png"], "value": [[0.123456789, None]]}))
+    assert query("text is not null", "--columns", "file,text,marks") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "file\ttext\tmarks",
+        "/corpus/a.png\tMiku\t",
+        "/corpus/b.png\tit's\t0.123456789 None",
+    ]
+    assert query("text = 'Miku'", "--count") == 0
+    assert capsys.readouterr().out == "1\n"
+    assert query("len(marks) = 2", "--columns", "marks", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"marks": [0.123456789, None]}
+    assert query("text is null", "--columns", "path,marks", "--csv") == 0
+    assert query("true", "--columns", "txt") == 1
+    assert "did you mean text" in capsys.readouterr().err
