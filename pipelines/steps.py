@@ -223,7 +223,7 @@ class _Run:
         if table.judge is None:
             return None
         name, device = self._recipe.place(table.judge), onnx_device(table.device)
-        return OnnxTagger.load(name, what="judge", device=device)
+        return OnnxTagger.load_judge(name, device=device)
 
     def _place(self, name: str) -> str:
         """A model by name: what stands under it in the folder of what is made, or as the recipe means it."""
