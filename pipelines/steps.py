@@ -13,7 +13,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
-from pfgdata.latents import LatentJob, encode_latents
+from pfgdata.latents import LatentJob, LatentPass
 from pfgdata.query import Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
@@ -124,16 +124,15 @@ class _Run:
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
         snapshot = store.snapshot()
-        report = encode_latents(
-            store,
-            vae,
-            snapshot,
-            select(snapshot, table.where, self._thresholds(table)),
+        work = LatentPass(
+            store=store,
+            vae=vae,
             policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
             options=table,
             progress=self._progress,
-            stop=self._stop,
         )
+        selection = select(snapshot, table.where, self._thresholds(table))
+        report = work.run(snapshot, selection, stop=self._stop)
         self._latents_id = report.id
         return (
             f"{report.distinct:,} images = {report.encoded:,} encoded + {report.present:,} present + "
