@@ -31,7 +31,8 @@ from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTab
 __all__ = ["Step", "run_steps"]
 
 Stop = Callable[[], bool]
-_TAGS = 8  # of an image shown on screen
+_SHOWN = ("file", "character", "tags")  # columns of an image on screen
+_TAGS = 8  # of a list there
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +103,18 @@ class _Run:
         store, thresholds = self._store, self._thresholds(table)
         snapshot = store.snapshot()
         found = count(snapshot, table.expression, thresholds)
-        columns = ["file", "rating", "character", "tags"]
+        columns = table.names(_SHOWN)
         shown = run_query(
             snapshot,
             table.expression,
             thresholds=thresholds,
             columns=columns,
             roots=locations(store.roots(), start=Path.cwd()),
-            limits=Limits(rows=table.limit),
+            limits=Limits(rows=table.limit, seconds=table.seconds),
         )
         for row in shown.to_pylist():
-            self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
+            first, *others = (_words(row[name]) for name in columns)
+            self._progress.say(f"  {': '.join([first, *([', '.join(others)] if others else [])])}")
         return f"{found:,} of {snapshot.num_images:,} images match: {table.expression}"
 
     def latents(self, table: LatentJob) -> str:
@@ -235,6 +237,11 @@ class _Run:
 
     def _thresholds(self, table: QueryTable | LatentJob | FitConfig) -> Thresholds:
         return Thresholds(general=table.threshold, character=table.character_threshold)
+
+
+def _words(value: Any) -> str:
+    """A value of an image's row on screen."""
+    return f"{' '.join(map(str, value[:_TAGS]))} ..." if isinstance(value, list) else str(value)
 
 
 def _options(kind: type[Any], table: Any) -> Any:
