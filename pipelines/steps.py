@@ -23,7 +23,7 @@ from pfgtrain.base import onnx_device
 from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
 from pfgtrain.evaluate import EvaluateOptions, evaluate, guides_of_folder, training_images
-from pfgtrain.fit import base_of, data_of, fit
+from pfgtrain.fit import base_of, data_of, fit, go_on
 from pfgtrain.generate import GenerateOptions, ModelJob, PFGModel, generate, load_run, run_model
 from pipelines.fidelity import retrieval_lines, top1_words
 from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTable, Recipe
@@ -149,12 +149,12 @@ class _Run:
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
-        report = fit(
+        train = go_on if (self._run_dir / "run.json").is_file() else fit
+        report = train(
             data,
             base_of(data, config, run_dir=self._run_dir, progress=self._progress),
             config,
             run_dir=self._run_dir,
-            resume=(self._run_dir / "run.json").is_file(),
             progress=self._progress,
             stop=self._stop,
         )
