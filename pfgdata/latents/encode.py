@@ -77,7 +77,9 @@ class LatentPass:
             buckets=bucket_sizes(self.policy),
             base_name=vae.name,
             base_revision=vae.revision,
-            scaling_factor=vae.scaling_factor,
+            scaling_factor=vae.scale.scaling,
+            shift_factor=vae.scale.shift,
+            latent_channels=vae.latent_channels,
             probe=_nested(vae.encode(probe_image(vae.factor)[None])[0][0]),
         )
         latent_set = self.store.latent_set(latent_identity(vae, self.policy), info)

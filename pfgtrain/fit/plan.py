@@ -118,6 +118,7 @@ def record_of(
         latents_id=latent_set.id,
         vae_digest=vae_digest,
         scaling_factor=latent_set.info.scaling_factor,
+        shift_factor=latent_set.info.shift_factor,
         resolution=latent_set.identity.resolution,
         prompt=config.prompt,
         caption=config.caption,

@@ -99,7 +99,7 @@ class Trainer:
         base, info = inputs.base, inputs.latent_set.info
         self._accelerator = accelerator
         self._config = config
-        self._scaling_factor = info.scaling_factor
+        self._scale = info.scale
         self._moments = inputs.latent_set.identity.kind == "moments"
         self._objective = Objective(
             prediction_type=base.prediction_type,
@@ -301,9 +301,7 @@ class Trainer:
     def _row_losses(self, model: Any, batch: Batch, chance: Draw) -> Tensor:
         """Each row's loss [B], weighted by its timestep."""
         chance = chance.to(self._accelerator.device)
-        latents_BChw = latents_of(
-            self._on_device(batch.latents), chance.posterior_BChw, scaling_factor=self._scaling_factor
-        )
+        latents_BChw = latents_of(self._on_device(batch.latents), chance.posterior_BChw, scale=self._scale)
         posed = self._objective.pose(latents_BChw, chance)
         prediction_BChw = model(
             posed.noisy_BChw,
