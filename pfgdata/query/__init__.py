@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.question import Question
 
 __all__ = [
     "COLUMNS",
     "Limits",
     "QueryJob",
+    "Question",
     "Thresholds",
     "count",
     "locations",
@@ -31,6 +33,7 @@ _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
     "Limits": "pfgdata.query.limits",
     "QueryJob": "pfgdata.query.job",
+    "Question": "pfgdata.query.question",
     "Thresholds": "pfgdata.query.columns",
     "count": "pfgdata.query.answer",
     "locations": "pfgdata.query.columns",
