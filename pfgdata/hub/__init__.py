@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pfgdata.hub.checkpoints import single_file_width
-from pfgdata.hub.families import FAMILIES, SD1, SD2, FamilyFacts
+from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
 from pfgdata.hub.tensors import write_tensors
@@ -13,8 +13,10 @@ __all__ = [
     "FAMILIES",
     "SD1",
     "SD2",
+    "SDXL",
     "FamilyFacts",
     "Resolved",
+    "family_titles",
     "resolve",
     "single_file_width",
     "weights_sha256",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["FAMILIES", "LDM_PREFIXES", "SD1", "SD2", "FamilyFacts"]
+__all__ = ["FAMILIES", "LDM_PREFIXES", "SD1", "SD2", "SDXL", "FamilyFacts", "family_titles"]
 
 LDM_PREFIXES: Mapping[str, tuple[str, ...]] = {  # of a single file's tensors, by part
     "unet": ("model.diffusion_model.",),
@@ -25,13 +25,21 @@ class FamilyFacts:
     title: str  # for people, and in the made.json of an unpacked file
     width: int  # of the context, in the original model; a small base of the family has its own
     repository: str  # whose configs diffusers 0.42 takes for a single file
-    tokens: str  # the tensor of a single file that only this family has: its text encoder's table of tokens
+    tokens: tuple[
+        str, ...
+    ]  # of a single file: its text encoders' tables of tokens; the first tells the family
     one_prediction: bool  # False: it came in both kinds, and a file that is silent may be of either
+    labels: bool = False  # whether the UNet of a single file has LDM's `label_emb`, for what it is told more
     latent_channels: int = 4
     scaling_factor: float = 0.18215  # of its VAE: what readers of a single file take for granted
     models: tuple[str, ...] = ("unet", "vae", "text_encoder")  # folders with weights and a config.json
     tokenizers: tuple[str, ...] = ("tokenizer",)
     prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: LDM_PREFIXES)
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """The folders of its text encoders, the first first."""
+        return tuple(model for model in self.models if model.startswith("text_encoder"))
 
     @property
     def configs(self) -> tuple[str, ...]:
@@ -48,7 +56,7 @@ SD1 = FamilyFacts(
     title="SD1",
     width=768,
     repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    tokens="cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",  # CLIP's
+    tokens=("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",),  # CLIP's
     one_prediction=True,
 )
 SD2 = FamilyFacts(
@@ -56,7 +64,33 @@ SD2 = FamilyFacts(
     title="SD2",
     width=1024,
     repository="stabilityai/stable-diffusion-2-1",
-    tokens="cond_stage_model.model.token_embedding.weight",  # OpenCLIP's
+    tokens=("cond_stage_model.model.token_embedding.weight",),  # OpenCLIP's
     one_prediction=False,
 )
-FAMILIES = (SD1, SD2)
+SDXL = FamilyFacts(
+    name="sdxl",
+    title="SDXL",
+    width=2048,
+    repository="stabilityai/stable-diffusion-xl-base-1.0",
+    tokens=(
+        "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+        "conditioner.embedders.1.model.token_embedding.weight",
+    ),
+    one_prediction=False,
+    labels=True,
+    scaling_factor=0.13025,
+    models=("unet", "vae", "text_encoder", "text_encoder_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    prefixes={
+        **LDM_PREFIXES,
+        "text_encoder": ("conditioner.embedders.0.transformer.",),
+        "text_encoder_2": ("conditioner.embedders.1.model.",),
+    },
+)
+FAMILIES = (SD1, SD2, SDXL)
+
+
+def family_titles() -> str:
+    """The families as a sentence names them: SD1, SD2 or SDXL."""
+    *others, last = (family.title for family in FAMILIES)
+    return f"{', '.join(others)} or {last}"

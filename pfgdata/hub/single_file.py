@@ -75,7 +75,7 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     """The diffusers folder of the checkpoint `file`, made if it is not there or was made by other configs.
 
     `config` None takes any that is there, else fetches the family's configs by Hugging Face's `cache`.
-    Raises ModelError if it is no SD1 or SD2 checkpoint, ModelNotFoundError if its configs are not to be had.
+    Raises ModelError if it is a checkpoint of no family, ModelNotFoundError if its configs are not to be had.
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
     with during_one(progress, "hash", unit="files"):
@@ -135,7 +135,8 @@ def _fetched(checkpoint: Checkpoint, *, cache: Path | None) -> _Configs:
 
 def _check_width(checkpoint: Checkpoint, configs: _Configs) -> None:
     configs.files(checkpoint.family)
-    width = _read(configs.folder / "text_encoder" / "config.json").get("hidden_size")
+    texts = [_read(configs.folder / part / "config.json") for part in checkpoint.family.text_encoders]
+    width = sum(int(text.get("hidden_size", 0)) for text in texts)
     if width != checkpoint.width:
         raise ModelError(
             f"{checkpoint.file}: looks like {checkpoint.family.title}, its context is"
@@ -242,12 +243,13 @@ def _load(part: str, checkpoint: Checkpoint, configs: _Configs) -> Any:
 def _save(part: str, model: Any, folder: Path) -> None:
     """Write what the model's own `save_pretrained` would."""
     folder.mkdir()
-    if part == "text_encoder":
+    is_text = part.startswith("text_encoder")
+    if is_text:
         model.config.architectures = [type(model).__name__]
         model.config.to_json_file(folder / "config.json")
     else:
         model.save_config(folder)
-    name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    name = "model" if is_text else "diffusion_pytorch_model"
     write_tensors(folder / f"{name}.safetensors", model.state_dict(), header={"format": "pt"})
 
 
@@ -255,15 +257,16 @@ def _loader(part: str) -> Any:
     """What makes a model of tensors, the configs' folder and a dtype; absent weights stay on `meta`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-    from transformers import CLIPTextModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}.get(part)
+    text = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
 
     def load(tensors: dict[str, Any], folder: str, dtype: Any) -> Any:
         options = {"config": folder, "subfolder": part, "torch_dtype": dtype, "local_files_only": True}
         if kind is not None:
             return kind.from_single_file(tensors, low_cpu_mem_usage=True, **options)
-        return create_diffusers_clip_model_from_ldm(CLIPTextModel, tensors, **options)
+        return create_diffusers_clip_model_from_ldm(text, tensors, **options)
 
     return load
 
