@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pfgdata.hub.checkpoints import single_file_width
-from pfgdata.hub.families import FAMILIES, SD1, SD2, FamilyFacts
+from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
 from pfgdata.hub.tensors import write_tensors
@@ -13,6 +13,7 @@ __all__ = [
     "FAMILIES",
     "SD1",
     "SD2",
+    "SDXL",
     "FamilyFacts",
     "Resolved",
     "resolve",

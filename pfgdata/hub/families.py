@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["FAMILIES", "LDM_PREFIXES", "SD1", "SD2", "FamilyFacts"]
+__all__ = ["FAMILIES", "LDM_PREFIXES", "SD1", "SD2", "SDXL", "FamilyFacts"]
 
 LDM_PREFIXES: Mapping[str, tuple[str, ...]] = {  # of a single file's tensors, by part
     "unet": ("model.diffusion_model.",),
@@ -58,5 +58,16 @@ SD2 = FamilyFacts(
     repository="stabilityai/stable-diffusion-2-1",
     tokens="cond_stage_model.model.token_embedding.weight",  # OpenCLIP's
     one_prediction=False,
+)
+SDXL = FamilyFacts(
+    name="sdxl",
+    title="SDXL",
+    width=2048,
+    repository="stabilityai/stable-diffusion-xl-base-1.0",
+    tokens="conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+    one_prediction=True,
+    scaling_factor=0.13025,
+    models=("unet", "vae", "text_encoder", "text_encoder_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
 )
 FAMILIES = (SD1, SD2)

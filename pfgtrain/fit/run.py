@@ -34,7 +34,7 @@ from pfgtrain.checkpoint import (
 )
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.announce import announce, where_it_goes_on
-from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
+from pfgtrain.fit.checks import require_own_prediction, require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Sets, sets_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.pictures import draw_held_out
@@ -101,11 +101,13 @@ def fit(
     prediction_type = config.prediction_type or base.prediction_type
     base = replace(base, device=accelerator.device, prediction_type=prediction_type)
     with memory_is_short(run_dir, config):
-        sets = sets_of(data, config, processes=accelerator.num_processes)
+        sized = base.family.reads_sizes
+        sets = sets_of(data, config, processes=accelerator.num_processes, with_sizes=sized)
         if not resume:
             tagger, feature_dim = data.store.identity.tagger, data.snapshot.feature_dim
             rehearse(base, config, tagger=tagger, feature_dim=feature_dim)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
+    require_own_prediction(base)
     digest = require_same_vae(data, base, progress=progress)
     record = record_of(data, base, config, plan, sets, vae_digest=digest)
     require_run(run_dir, record, config, resume=resume)
