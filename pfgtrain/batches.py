@@ -108,7 +108,8 @@ class Batch:
     weights: npt.NDArray[np.float32]  # [B]
     weight: float  # of the global batch: its real rows over all processes
     texts: list[str] | None  # [B]; None where all rows share one
-    crops: npt.NDArray[np.int64] | None = None  # [B, 6], see `LatentSet.crops`; None: not asked for
+    sizes: npt.NDArray[np.int64] | None = None  # [B, 6], pixels; None: not asked for
+    """Height and width of the image, top and left of its crop, height and width of its bucket."""
 
     def part(self, part: slice) -> Batch:
         """Some of its rows."""
@@ -119,7 +120,7 @@ class Batch:
             features=self.features[part],
             weights=self.weights[part],
             texts=None if self.texts is None else self.texts[part],
-            crops=None if self.crops is None else self.crops[part],
+            sizes=None if self.sizes is None else self.sizes[part],
         )
 
 
@@ -151,12 +152,13 @@ class Batches:
         self._texts = texts
         self._features = _Maps(rows.images.shards, snapshot.feature_map)
         self._latents = _Maps(rows.latent_shards, latent_set.array_map)
+        self._buckets = np.array(latent_set.info.buckets)  # [buckets, 2]: width, height in pixels
         self._open_crops = latent_set.crops
         self._crops: _Maps | None = None
         self._planned: tuple[int, EpochPlan] | None = None
         self.per_epoch = int((-(-np.bincount(rows.bucket) // batch_size)).sum())
 
-    def with_crops(self) -> Batches:
+    def with_sizes(self) -> Batches:
         """The same batches, each with how its images were cut; read from a shard when first needed."""
         told = copy(self)
         told._crops = _Maps(self.rows.latent_shards, self._open_crops)
@@ -205,9 +207,6 @@ class Batches:
     ) -> Batch:
         latents, features = self.gather(rows)
         texts = self._texts(rows, seeds) if self._texts else None
-        crops = None
-        if self._crops:
-            crops = self._crops.take(self.rows.latent_shard[rows], self.rows.latent_row[rows])
         return Batch(
             index=index,
             rows=rows,
@@ -216,8 +215,15 @@ class Batches:
             weights=weights,
             weight=weight,
             texts=texts,
-            crops=crops,
+            sizes=self._sizes(rows) if self._crops else None,
         )
+
+    def _sizes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        assert self._crops is not None
+        crops = self._crops.take(self.rows.latent_shard[rows], self.rows.latent_row[rows])
+        top, left, _, _, width, height = crops.T
+        bucket_width, bucket_height = self._buckets[self.rows.bucket[rows]].T
+        return np.stack([height, width, top, left, bucket_height, bucket_width], axis=1)
 
     def gather(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
         """Latents [B, C, h, w] and features [B, F] of `rows`, all of one bucket, in their order."""

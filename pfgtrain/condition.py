@@ -49,6 +49,10 @@ class Condition:
         """Its one row `count` times, without a copy."""
         return self._each(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
+    def zeros(self) -> Self:
+        """Zeros in its place."""
+        return self._each(torch.zeros_like)
+
     def where(self, keep_n: Tensor, other: Self) -> Self:
         """Its own rows where `keep_n`, else those of `other`; one row on a side stands for all."""
 

@@ -1,33 +1,30 @@
-"""What the configs of a diffusers folder say: is it a Stable Diffusion 1 or 2, its width, its target."""
+"""What the configs of a diffusers folder say: is it whole, its width, its noise, its target."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pfgdata.errors import ModelError, refused_by_system
+from pfgdata.hub import FamilyFacts
 
 __all__ = [
     "NOISE",
     "PredictionType",
     "context_width",
+    "has_more_than_context",
     "noise_schedule",
     "read_config",
     "scheduled_prediction",
-    "why_no_stable_diffusion",
+    "why_not_whole",
 ]
 
 PredictionType = Literal["epsilon", "v_prediction"]
 
-_PARTS = {  # what a Stable Diffusion folder holds, and the file that must be there
-    "unet": "config.json",
-    "vae": "config.json",
-    "text_encoder": "config.json",
-    "tokenizer": "tokenizer_config.json",
-    "scheduler": "scheduler_config.json",
-}
+
+_NAMES = {"scheduler": "scheduler_config.json"}  # of the parts whose config is not config.json
 
 NOISE = (  # what of a scheduler's config the noise of training follows from
     "num_train_timesteps",
@@ -39,29 +36,32 @@ NOISE = (  # what of a scheduler's config the noise of training follows from
 )
 
 
-def why_no_stable_diffusion(folder: Path, *, name: str) -> str | None:
-    """Why `folder` has not the parts of SD1 or SD2, and only those, in words; None if it has."""
-    if (folder / "transformer").is_dir():
-        return f"{name}: has a transformer (SD3, Flux and the like); a base is an SD1 or SD2 model"
+def has_more_than_context(folder: Path) -> bool:
+    """Whether the UNet in `folder` is told more of a text than a context, as SDXL's are."""
     if (folder / "text_encoder_2").is_dir():
-        return f"{name}: has two text encoders (SDXL), which comes later; use an SD1 or SD2 model"
-    missing = [f"{part}/{file}" for part, file in _PARTS.items() if not (folder / part / file).is_file()]
+        return True
+    unet = read_config(folder, "unet") if (folder / "unet" / "config.json").is_file() else {}
+    return bool(unet.get("addition_embed_type"))
+
+
+def why_not_whole(folder: Path, facts: FamilyFacts, *, name: str) -> str | None:
+    """Which parts of the family `folder` lacks, or has of another kind, in words; None if it is whole."""
+    missing = [file for file in facts.configs if not (folder / file).is_file()]
     if missing:
         return (
-            f"{folder}: no complete Stable Diffusion folder, lacks {', '.join(missing)};"
+            f"{folder}: no complete {facts.title} folder, lacks {', '.join(missing)};"
             " copy the parts from where the model is from"
         )
-    if read_config(folder, "unet").get("addition_embed_type"):
-        return f"{name}: its UNet takes added embeddings (SDXL), which comes later; use SD1 or SD2"
-    kind = read_config(folder, "text_encoder").get("model_type", "clip_text_model")
-    if kind not in ("clip", "clip_text_model"):
-        return f"{name}: its text encoder is of type {kind}; SD1 and SD2 have clip_text_model"
+    for part in facts.text_encoders:
+        kind = read_config(folder, part).get("model_type", "clip_text_model")
+        if kind not in ("clip", "clip_text_model"):
+            return f"{name}: its {part} is of type {kind}; {facts.title} has clip_text_model"
     return None
 
 
 def read_config(folder: Path, part: str) -> dict[str, Any]:
     """The part's config file as written."""
-    path = folder / part / _PARTS[part]
+    path = folder / part / _NAMES.get(part, "config.json")
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -72,15 +72,13 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
     return config
 
 
-def context_width(unet: dict[str, Any], text: dict[str, Any], *, where: Path) -> int:
-    """The one width of the context. Raises ModelError if the UNet and the text encoder disagree."""
-    reads, makes = (
-        unet.get("cross_attention_dim", 1280),
-        text.get("hidden_size", 512),
-    )  # class defaults
+def context_width(unet: Mapping[str, Any], texts: Sequence[Mapping[str, Any]], *, where: Path) -> int:
+    """The one width of the context. Raises ModelError if the UNet and the text encoders disagree."""
+    reads = unet.get("cross_attention_dim", 1280)  # class defaults
+    makes = sum(text.get("hidden_size", 512) for text in texts)
     if reads != makes:
         raise ModelError(
-            f"{where}: the UNet reads a context {reads} wide, the text encoder makes {makes};"
+            f"{where}: the UNet reads a context {reads} wide, what encodes its texts makes {makes};"
             " its parts are of two models"
         )
     return int(reads)

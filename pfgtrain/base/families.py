@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from pfgdata.hub import FamilyFacts
 from pfgtrain.base.configs import PredictionType
@@ -36,15 +37,17 @@ class LdmFacts:
 class HasParts(Protocol):
     """What loads the parts of a folder: a `pfgtrain.base.Base`."""
 
-    def load_tokenizer(self) -> Any:
-        """A CLIPTokenizer."""
+    def load_tokenizer(self, part: str = "tokenizer") -> Any:
+        """The CLIPTokenizer of that part."""
 
-    def load_text_encoder(self, *, dtype: torch.dtype = torch.float32) -> Any:
-        """A CLIPTextModel."""
+    def load_text_encoder(
+        self, part: str = "text_encoder", *, projects: bool = False, dtype: torch.dtype = torch.float32
+    ) -> Any:
+        """The CLIPTextModel of that part, or, where it projects, the CLIPTextModelWithProjection."""
 
 
 class Family(Protocol):
-    """SD1, SD2: whoever trains or draws asks this, and never which family it is."""
+    """SD1, SD2, SDXL: whoever trains or draws asks this, and never which family it is."""
 
     @property
     def facts(self) -> FamilyFacts:
@@ -54,14 +57,28 @@ class Family(Protocol):
     def ldm(self) -> LdmFacts:
         """Its names elsewhere."""
 
+    @property
+    def clip_skip(self) -> int | None:
+        """The one layer, as kohya and A1111 count, that its bases are trained on; None: any, by default 1."""
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether its UNet is told how a picture was cut."""
+
     def recognises(self, folder: Path) -> bool:
-        """Whether the diffusers folder is of it, by its configs. Raises ModelError for a damaged one."""
+        """Whether the diffusers folder is of it, whole or not. Raises ModelError for a damaged config."""
+
+    def why_not(self, folder: Path, *, name: str) -> str | None:
+        """Why the folder of base `name`, which is of it, cannot be used, in words; None if it can."""
 
     def load_text(self, parts: HasParts, *, dtype: torch.dtype) -> TextModels:
         """The tokenizers and text encoders."""
 
-    def unet_arguments(self, condition: Condition) -> dict[str, Any]:
-        """What the UNet is called with beside the latents and the timesteps."""
+    def unet_arguments(self, condition: Condition, sizes_B6: Tensor | None) -> dict[str, Any]:
+        """What the UNet is called with beside the latents and the timesteps.
+
+        The sizes are `Batch.sizes` as float32; None where the family does not read them.
+        """
 
     def pipeline(self) -> tuple[Any, dict[str, Any]]:
         """diffusers' class that draws, and what it is made with beside UNet, VAE and scheduler."""

@@ -1,4 +1,4 @@
-"""A base: a Stable Diffusion 1 or 2 checkpoint as a diffusers folder, its parts loaded when asked for.
+"""A base: a checkpoint of a known family as a diffusers folder, its parts loaded when asked for.
 
 What a base is follows from its configs alone, before any weight is read.
 diffusers fills weights that a file lacks with random numbers and only logs it; here that is an error.
@@ -27,8 +27,8 @@ from pfgtrain.base.configs import (
     scheduled_prediction,
 )
 from pfgtrain.base.families import Family
+from pfgtrain.base.known import family_of
 from pfgtrain.base.prompts import TextModels
-from pfgtrain.base.stable_diffusion import family_of
 from pfgtrain.base.weights import fingerprint, lay_over, or_model_error
 from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
 
@@ -45,11 +45,11 @@ class Base:
     folder: Path
     revision: str | None  # the hub's commit, a run's checkpoint; None for a folder or file
     family: Family
-    cross_attention_dim: int  # width of the context: 768 for SD1, 1024 for SD2
+    cross_attention_dim: int  # width of the context: 768 for SD1, 1024 for SD2, 2048 for SDXL
     latent_channels: int
     prediction_type: PredictionType
-    text_layers: int  # of the text encoder; its hidden layer of this number is the last
-    text_layer: int  # the hidden layer that is read: the last, or a run's
+    text_layers: int  # of the first text encoder; its hidden layer of this number is the last
+    text_layer: int  # the hidden layer of it that is read: the family's, or a run's
     overlays: tuple[Path, ...]  # folders of weights laid over the UNet's, in order: a base may be a run
     untrained: bool  # it carries the marker file UNTRAINED: weights from a fixed seed
     device: torch.device
@@ -69,7 +69,8 @@ class Base:
 
         `revision` is a hub's, or a run's checkpoint; `prediction_type` overrules what the scheduler's config
         says; `config` is a diffusers folder with what a single file lacks. Raises ModelNotFoundError if it is
-        not here, ModelError if a part is missing or it is no SD1 or SD2, RunError for a run without weights.
+        not here, ModelError if a part is missing or it is of no known family, RunError for a run without
+        weights.
         """
         if is_run(path := user_path(name)):
             run = path.absolute()
@@ -78,9 +79,9 @@ class Base:
         folder = resolved.folder
         family = family_of(folder, name=resolved.name)
         unet = read_config(folder, "unet")
-        text = read_config(folder, "text_encoder")
-        layers = int(text.get("num_hidden_layers", 12))  # class default
-        width = context_width(unet, text, where=folder)
+        texts = [read_config(folder, part) for part in family.facts.text_encoders]
+        layers = int(texts[0].get("num_hidden_layers", 12))  # class default
+        width = context_width(unet, texts, where=folder)
         channels = read_config(folder, "vae").get("latent_channels", 4)  # diffusers' default
         if unet.get("in_channels", 4) != channels:
             raise ModelError(
@@ -96,7 +97,7 @@ class Base:
             latent_channels=channels,
             prediction_type=prediction_type or scheduled_prediction(folder),
             text_layers=layers,
-            text_layer=layers,
+            text_layer=layers + 1 - (family.clip_skip or 1),
             overlays=(),
             untrained=(folder / "UNTRAINED").exists(),
             device=torch.device("cpu"),
@@ -173,17 +174,20 @@ class Base:
         """The tokenizers and text encoders, frozen; float32 by default, for they run once per prompt."""
         return self.family.load_text(self, dtype=dtype)
 
-    def load_text_encoder(self, *, dtype: torch.dtype = torch.float32) -> Any:
-        """The CLIPTextModel, in eval mode."""
-        from transformers import CLIPTextModel
+    def load_text_encoder(
+        self, part: str = "text_encoder", *, projects: bool = False, dtype: torch.dtype = torch.float32
+    ) -> Any:
+        """The CLIPTextModel of `part`, or the CLIPTextModelWithProjection, in eval mode."""
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        return self._load(CLIPTextModel.from_pretrained, self.folder / "text_encoder", dtype=dtype)
+        kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+        return self._load(kind.from_pretrained, self.folder / part, dtype=dtype)
 
-    def load_tokenizer(self) -> Any:
-        """The CLIPTokenizer."""
+    def load_tokenizer(self, part: str = "tokenizer") -> Any:
+        """The CLIPTokenizer of `part`."""
         from transformers import CLIPTokenizer
 
-        folder = self.folder / "tokenizer"
+        folder = self.folder / part
         return or_model_error(
             lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True), where=folder
         )
@@ -209,6 +213,13 @@ class Base:
         Of the weights that any fine-tune moves, for reading all 3.4 GB of a UNet would take seconds.
         """
         return fingerprint(self.folder, read_config(self.folder, "scheduler"), self.overlays)
+
+    @property
+    def says_v(self) -> bool:
+        """Whether it says itself that its UNet predicts v, and is not of a family whose files keep silent."""
+        ends_in_noise = bool(read_config(self.folder, "scheduler").get("rescale_betas_zero_snr"))
+        told = self.family.facts.one_prediction and scheduled_prediction(self.folder) == "v_prediction"
+        return ends_in_noise or told
 
     @property
     def scale(self) -> LatentScale:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,18 @@ from torch import Tensor
 from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.condition import Condition
 
-__all__ = ["ClipText", "HasText", "TextModels", "encode", "encode_prompts"]
+__all__ = [
+    "ClipText",
+    "EmptyPrompt",
+    "HasText",
+    "TextModels",
+    "empty_row",
+    "encode",
+    "encode_prompts",
+    "token_ids",
+]
+
+EmptyPrompt = Literal["encoded", "zeros"]
 
 
 class TextModels(Protocol):
@@ -87,13 +98,7 @@ def encode(
     `text_layer` is the hidden layer read, counted from 0, the embedded words; None and the number of layers
     are the last. What is longer than the encoder's positions is cut.
     """
-    inputs = tokenizer(
-        list(texts),
-        padding="max_length",
-        max_length=_positions(text_encoder),
-        truncation=True,
-        return_tensors="pt",
-    )
+    inputs = token_ids(texts, tokenizer=tokenizer, text_encoder=text_encoder)
     device, config = text_encoder.device, text_encoder.config
     mask = inputs.attention_mask.to(device) if getattr(config, "use_attention_mask", False) else None
     ids = inputs.input_ids.to(device)
@@ -101,6 +106,22 @@ def encode(
         return text_encoder(ids, attention_mask=mask)[0]
     layers = text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
     return text_encoder.final_layer_norm(layers[text_layer])
+
+
+def token_ids(texts: Sequence[str], *, tokenizer: Any, text_encoder: Any) -> Any:
+    """What `tokenizer` makes of `texts`: `input_ids` and `attention_mask` [n, T], cut and padded."""
+    return tokenizer(
+        list(texts),
+        padding="max_length",
+        max_length=_positions(text_encoder),
+        truncation=True,
+        return_tensors="pt",
+    )
+
+
+def empty_row(encoded: Condition, kind: EmptyPrompt) -> Condition:
+    """What an empty text gives on the unconditional side, of what it gives when it is `encoded`."""
+    return encoded.zeros() if kind == "zeros" else encoded
 
 
 def _positions(text_encoder: Any) -> int:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from pfgdata.errors import ModelError, RunError
 from pfgdata.hub import SD1, SD2, FamilyFacts
-from pfgtrain.base.configs import read_config, why_no_stable_diffusion
-from pfgtrain.base.families import Family, HasParts, LdmFacts
+from pfgtrain.base.configs import has_more_than_context, read_config, why_not_whole
+from pfgtrain.base.families import HasParts, LdmFacts
 from pfgtrain.base.prompts import ClipText, TextModels
 from pfgtrain.condition import Condition
 
-__all__ = ["FAMILIES", "StableDiffusion", "family_named", "family_of"]
+__all__ = ["STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "StableDiffusion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +29,27 @@ class StableDiffusion:
     facts: FamilyFacts
     ldm: LdmFacts
     linear_projection: bool
+    clip_skip: ClassVar[None] = None
+    reads_sizes: ClassVar[bool] = False
 
     def recognises(self, folder: Path) -> bool:
-        """Whether the folder has the parts of SD1 or SD2, only those, and this one's UNet."""
-        if why_no_stable_diffusion(folder, name=folder.name):
+        """Whether its UNet is told a context alone, and projects as this one's."""
+        if has_more_than_context(folder):
             return False
-        return bool(read_config(folder, "unet").get("use_linear_projection")) == self.linear_projection
+        whole = (folder / "unet" / "config.json").is_file()
+        unet = read_config(folder, "unet") if whole else {}
+        return bool(unet.get("use_linear_projection")) == self.linear_projection
+
+    def why_not(self, folder: Path, *, name: str) -> str | None:
+        """What it lacks, if anything."""
+        return why_not_whole(folder, self.facts, name=name)
 
     def load_text(self, parts: HasParts, *, dtype: torch.dtype) -> TextModels:
         """The tokenizer and the text encoder, frozen."""
         text_encoder = parts.load_text_encoder(dtype=dtype).requires_grad_(False)
         return ClipText(tokenizer=parts.load_tokenizer(), text_encoder=text_encoder)
 
-    def unet_arguments(self, condition: Condition) -> dict[str, Any]:
+    def unet_arguments(self, condition: Condition, sizes_B6: Tensor | None) -> dict[str, Any]:
         """The context alone."""
         return {"encoder_hidden_states": condition.context}
 
@@ -57,51 +65,33 @@ class StableDiffusion:
         return {"prompt_embeds": prompt.context, "negative_prompt_embeds": negative.context}
 
 
-FAMILIES: tuple[Family, ...] = (
-    StableDiffusion(
-        facts=SD1,
-        linear_projection=False,
-        ldm=LdmFacts(
-            text_layout="clip",
-            text_config={"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"},
-            architectures=dict.fromkeys(("epsilon", "v_prediction"), "stable-diffusion-v1"),
-            kohya_version="sd_v1",
-            is_v2=False,
-            has_clip_skip=True,
-        ),
-    ),
-    StableDiffusion(
-        facts=SD2,
-        linear_projection=True,
-        ldm=LdmFacts(
-            text_layout="openclip",
-            text_config={
-                "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
-                "params": {"freeze": True, "layer": "penultimate"},
-            },
-            architectures={
-                "epsilon": "stable-diffusion-v2-512",
-                "v_prediction": "stable-diffusion-v2-768-v",
-            },
-            kohya_version="sd_v2",
-            is_v2=True,
-            has_clip_skip=False,  # its sd_hijack_open_clip.py reads one fixed layer
-        ),
+STABLE_DIFFUSION_1 = StableDiffusion(
+    facts=SD1,
+    linear_projection=False,
+    ldm=LdmFacts(
+        text_layout="clip",
+        text_config={"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"},
+        architectures=dict.fromkeys(("epsilon", "v_prediction"), "stable-diffusion-v1"),
+        kohya_version="sd_v1",
+        is_v2=False,
+        has_clip_skip=True,
     ),
 )
-
-
-def family_of(folder: Path, *, name: str) -> Family:
-    """The family of the diffusers folder of base `name`. Raises ModelError if it is of none."""
-    for family in FAMILIES:
-        if family.recognises(folder):
-            return family
-    raise ModelError(why_no_stable_diffusion(folder, name=name) or f"{name}: of no family that is known")
-
-
-def family_named(name: str) -> Family:
-    """The family that run.json calls `name`. Raises RunError for one that is not known here."""
-    for family in FAMILIES:
-        if family.facts.name == name:
-            return family
-    raise RunError(f"a run on a base of family {name!r}, which this pfgtrain does not know; upgrade pfg")
+STABLE_DIFFUSION_2 = StableDiffusion(
+    facts=SD2,
+    linear_projection=True,
+    ldm=LdmFacts(
+        text_layout="openclip",
+        text_config={
+            "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
+            "params": {"freeze": True, "layer": "penultimate"},
+        },
+        architectures={
+            "epsilon": "stable-diffusion-v2-512",
+            "v_prediction": "stable-diffusion-v2-768-v",
+        },
+        kohya_version="sd_v2",
+        is_v2=True,
+        has_clip_skip=False,  # its sd_hijack_open_clip.py reads one fixed layer
+    ),
+)

@@ -22,6 +22,7 @@ __all__ = ["fingerprint", "lay_over", "or_model_error"]
 _TELLING = {  # weights that a fine-tune of the part moves, by the ends of their names
     "unet": ("conv_in.weight", "conv_out.weight", "attn1.to_q.weight", "attn2.to_k.weight"),
     "text_encoder": ("final_layer_norm.weight", "self_attn.q_proj.weight"),
+    "text_encoder_2": ("final_layer_norm.weight", "self_attn.q_proj.weight"),
 }
 
 

@@ -26,7 +26,7 @@ class RunRecord:
     base_name: str  # `demo`, an absolute folder or file, a run's folder, or a hub id
     base_revision: str | None  # the hub's commit, or a run's checkpoint
     base_fingerprint: str  # tells two bases of one name apart
-    base_family: str  # sd1, sd2
+    base_family: str  # sd1, sd2, sdxl
     latents_id: str
     vae_digest: str
     scaling_factor: Factor  # of the VAE: what stored latents are multiplied by
@@ -53,6 +53,7 @@ class RunRecord:
     created: str  # ISO, UTC
     use_ema: bool  # each checkpoint holds a moving average too
     shift_factor: Factor = 0.0  # what is taken off stored latents first
+    empty_prompt: Literal["encoded", "zeros"] = "encoded"  # what "" is on the unconditional side
     processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
 
     def __post_init__(self) -> None:

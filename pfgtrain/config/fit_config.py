@@ -96,6 +96,9 @@ class FitConfig:
     """Layer of the text encoder that is read, as kohya and A1111 count: 1 the last; default: the base's."""
     uncond: Literal["zeros", "eos"] = "zeros"
     """What stands for the tokens on the unconditional side: zeros, or copies of the last text position."""
+    empty_prompt: Literal["encoded", "zeros"] = "encoded"
+    """The empty text of the unconditional side: encoded, as in web UIs, or zeros, as diffusers has it for a
+    base with force_zeros_for_empty_prompt."""
     condition_dropout: float = 0.1
     """Share of rows, 0..1, trained on generate's unconditional row: an empty text and the pad."""
     pfg_dropout: float = 0.0

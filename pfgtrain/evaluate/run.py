@@ -229,6 +229,7 @@ def _about(model: PFGModel) -> dict[str, Any]:
         "tagger": {**identity.as_dict(), "name": without_folders(identity.name)},
         "prompt": model.prompt,
         "uncond": model.uncond,
+        "empty_prompt": model.empty_prompt,
         "resolution": model.resolution,
         **SAMPLER,
         **model.origin,

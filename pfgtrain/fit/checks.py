@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pfgdata.errors import IdentityError, RunError
+from pfgdata.errors import ConfigError, IdentityError, RunError
 from pfgdata.latents import probe_image
 from pfgdata.paths import is_text
 from pfgdata.records import NoProgress, Progress
@@ -20,7 +20,7 @@ from pfgtrain.checkpoint import CheckpointState, RunRecord, is_run
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 from pfgtrain.fit.data import FitData
 
-__all__ = ["require_run", "require_same_vae", "require_whole_steps"]
+__all__ = ["require_own_prediction", "require_run", "require_same_vae", "require_whole_steps"]
 
 _SAME = 0.005  # of the probe's deviation; bfloat16 weights move it by 0.003, 1 % of noise on each by 0.012
 
@@ -66,6 +66,16 @@ def require_same_vae(data: FitData, base: Base, *, progress: Progress | None = N
             f" base {base.name} needs {step}; {redo}"
         )
     return vae.digest
+
+
+def require_own_prediction(base: Base) -> None:
+    """Raise ConfigError where epsilon would be learnt by a UNet that is known to predict v."""
+    if base.prediction_type == "epsilon" and base.says_v:
+        told = base.folder / "scheduler" / "scheduler_config.json"
+        raise ConfigError(
+            f"base {base.name} predicts v, as {told} says by prediction_type or rescale_betas_zero_snr, and"
+            " would unlearn it as epsilon; set prediction_type = 'v_prediction' (--prediction-type)"
+        )
 
 
 def require_run(run_dir: Path, record: RunRecord, config: FitConfig, *, resume: bool) -> None:

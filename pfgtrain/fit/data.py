@@ -118,8 +118,11 @@ def base_of(
     )
 
 
-def sets_of(data: FitData, config: FitConfig, *, processes: int) -> Sets:
-    """The batches of a fit by that many processes. Raises RunError where there is nothing to train on."""
+def sets_of(data: FitData, config: FitConfig, *, processes: int, with_sizes: bool = False) -> Sets:
+    """The batches of a fit by that many processes, with how images were cut where that is read.
+
+    Raises RunError where there is nothing to train on.
+    """
     rows = join(data.selection, data.latent_set.index())
     held = held_out(
         data.snapshot,
@@ -132,7 +135,8 @@ def sets_of(data: FitData, config: FitConfig, *, processes: int) -> Sets:
     def part(numbers: npt.NDArray[np.int64]) -> tuple[Batches, Captions | None]:
         own = captions.take(numbers) if captions else None
         texts = _texts(own, config) if own else None
-        return _batches(data, rows.take(numbers), texts, config, processes), own
+        batches = _batches(data, rows.take(numbers), texts, config, processes)
+        return batches.with_sizes() if with_sizes else batches, own
 
     train, told = part(np.flatnonzero(~held))
     return Sets(

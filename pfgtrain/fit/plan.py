@@ -14,7 +14,7 @@ from pfgdata.store import installed_versions
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
-from pfgtrain.fit.checks import require_same_vae
+from pfgtrain.fit.checks import require_own_prediction, require_same_vae
 from pfgtrain.fit.data import FitData, Sets, sets_of
 from pfgtrain.fit.start import rehearse, with_tokens
 
@@ -61,6 +61,7 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     `rehearse` does.
     """
     require_same_vae(data, base)
+    require_own_prediction(base)
     text_layer_of(base, config)
     identity, feature_dim = data.store.identity, data.snapshot.feature_dim
     rehearse(base, with_tokens(config, base), tagger=identity.tagger, feature_dim=feature_dim)
@@ -99,6 +100,11 @@ def text_layer_of(base: Base, config: FitConfig) -> int:
             f"clip_skip = {config.clip_skip}: the text encoder of {base.name} has {base.text_layers} layers;"
             " 1 reads the last, 2 the one before it"
         )
+    if base.family.clip_skip not in (None, config.clip_skip):
+        raise ConfigError(
+            f"clip_skip = {config.clip_skip}: a base of {base.family.facts.title} is trained on what"
+            f" {base.family.clip_skip} reads, and web UIs read nothing else of it; leave it out"
+        )
     return base.text_layers + 1 - config.clip_skip
 
 
@@ -125,6 +131,7 @@ def record_of(
         captions_digest=sets.captions_digest,
         text_layer=base.text_layer,
         uncond=config.uncond,
+        empty_prompt=config.empty_prompt,
         num_tokens=config.num_tokens,
         adapter_kind=config.adapter_kind,
         cross_attention_dim=base.cross_attention_dim,

@@ -20,7 +20,7 @@ from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoint_of, keep_for
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.announce import announce, where_it_goes_on
-from pfgtrain.fit.checks import require_run, require_same_vae, require_whole_steps
+from pfgtrain.fit.checks import require_own_prediction, require_run, require_same_vae, require_whole_steps
 from pfgtrain.fit.data import FitData, Inputs, sets_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.loop import FitReport, Loop, Work
@@ -87,10 +87,12 @@ def _fit(
     accelerator, base, config = _settled(data, base, config, folder)
     inputs = Inputs.of(data, base)
     with memory_is_short(run_dir, config):
-        sets = sets_of(data, config, processes=accelerator.num_processes)
+        sized = base.family.reads_sizes
+        sets = sets_of(data, config, processes=accelerator.num_processes, with_sizes=sized)
         if not folder.resume:
             rehearse(base, config, tagger=inputs.tagger, feature_dim=inputs.feature_dim)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
+    require_own_prediction(base)
     digest = require_same_vae(data, base, progress=progress)
     record = record_of(data, base, config, plan, sets, vae_digest=digest)
     require_run(run_dir, record, config, resume=folder.resume)

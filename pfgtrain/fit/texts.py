@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pfgdata.records import Progress
-from pfgtrain.base import Base, TextModels, encode_prompts
+from pfgtrain.base import Base, TextModels, empty_row, encode_prompts
 from pfgtrain.condition import Condition
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.training_model import frozen_dtype
@@ -19,7 +19,8 @@ class TextSource:
     def __init__(self, base: Base, config: FitConfig, *, progress: Progress) -> None:
         prompts = [config.prompt, ""]
         texts = encode_prompts(base, prompts, text_layer=base.text_layer, progress=progress)
-        self.prompt, self.empty = texts.to(base.device).split()  # a row each
+        self.prompt, empty = texts.to(base.device).split()  # a row each
+        self.empty = empty_row(empty, config.empty_prompt)
         self._text_layer = base.text_layer
         self._models: TextModels | None = None
         if config.caption:

@@ -308,12 +308,12 @@ class Trainer:
             posed.timesteps_B,
             self.texts.of(batch.texts),
             self._on_device(batch.features),
-            chance.keep_text_B,
-            chance.keep_tokens_B,
+            self._on_device(batch.sizes) if batch.sizes is not None else None,
+            chance,
         )
         return posed.losses(prediction_BChw)
 
-    def _on_device(self, array: npt.NDArray[np.float16]) -> Tensor:
+    def _on_device(self, array: npt.NDArray[np.float16] | npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(self._accelerator.device).float()
 
     def _states(self) -> dict[str, Stateful]:

@@ -20,7 +20,7 @@ from pfgtrain.checkpoint import ADAPTER_FILE, LORA_FILE, UNET_FILE
 from pfgtrain.condition import Condition
 from pfgtrain.config import FitConfig
 from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
-from pfgtrain.objective import seed_of
+from pfgtrain.objective import Draw, seed_of
 from pfgtrain.optim import Part
 
 __all__ = ["TrainingModel", "build_training_model", "frozen_dtype", "what_learns"]
@@ -48,20 +48,23 @@ class TrainingModel(nn.Module):
         timesteps_B: Tensor,
         text: Condition,
         features_BF: Tensor,
-        keep_text_B: Tensor,
-        keep_tokens_B: Tensor,
+        sizes_B6: Tensor | None,
+        chance: Draw,
     ) -> Tensor:
-        """The UNet's answer [B, C, h, w]; what a row does not keep is as on generate's unconditional side."""
+        """The UNet's answer [B, C, h, w]; what a row does not keep is as on generate's unconditional side.
+
+        It keeps its sizes, for generate tells both sides the same.
+        """
         condition = conditional_rows(
             text,
             self.adapter(features_BF) if self.adapter else None,
             empty=self.empty,
-            keep_text_B=keep_text_B,
-            keep_tokens_B=keep_tokens_B,
+            keep_text_B=chance.keep_text_B,
+            keep_tokens_B=chance.keep_tokens_B,
             uncond=self.uncond,
         )
         dtype = self.unet.conv_in.weight.dtype
-        told = self.family.unet_arguments(condition.to(dtype=dtype))
+        told = self.family.unet_arguments(condition.to(dtype=dtype), sizes_B6)
         return self.unet(noisy_BChw.to(dtype), timesteps_B, **told).sample
 
 

@@ -143,6 +143,7 @@ def _settings(model: PFGModel, options: GenerateOptions, *, path: Path, image: R
         "guide_content_id": image.content_id.hex(),
         "prompt": model.prompt if options.prompt is None else options.prompt,
         "uncond": options.uncond or model.uncond,
+        "empty_prompt": model.empty_prompt,
         "width": width,
         "height": height,
         **SAMPLER,

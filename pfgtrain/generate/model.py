@@ -26,7 +26,15 @@ from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry, state_digest
 from pfgtrain.adapter import PFGAdapter, Uncond, load_adapter
-from pfgtrain.base import Base, encode_prompts, onnx_device, placement, require_same_base
+from pfgtrain.base import (
+    Base,
+    EmptyPrompt,
+    empty_row,
+    encode_prompts,
+    onnx_device,
+    placement,
+    require_same_base,
+)
 from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, weights_folder
 from pfgtrain.condition import Condition
 from pfgtrain.generate.pictures import GenerateOptions
@@ -49,6 +57,7 @@ class PFGModel:
     prompt: str
     text_layer: int  # hidden layer of the text encoder that is read
     uncond: Uncond
+    empty_prompt: EmptyPrompt
     resolution: int  # pixels, a side
     origin: dict[str, Any]  # of the weights, for the pictures' metadata; equal weights, equal origin
     _texts: dict[str, Condition] = field(default_factory=dict)  # text -> its one row
@@ -101,6 +110,8 @@ class PFGModel:
         progress = progress or NoProgress()
         prompt = self.prompt if options.prompt is None else options.prompt
         asked, negative = self.texts(prompt, options.negative_prompt, progress=progress)
+        if not options.negative_prompt:
+            negative = empty_row(negative, self.empty_prompt)
         scene = Scene(
             prompt=asked, negative=negative, uncond=options.uncond or self.uncond, size=self.size(options)
         )
@@ -148,6 +159,7 @@ def load_run(
             "prompt": record.prompt,
             "text_layer": record.text_layer,
             "uncond": record.uncond,
+            "empty_prompt": record.empty_prompt,
             "resolution": record.resolution,
         },
         progress=progress,
@@ -188,6 +200,7 @@ def load_adapter_on_base(
             "prompt": "",
             "text_layer": base.text_layer,
             "uncond": "zeros",
+            "empty_prompt": "encoded",
             "resolution": base_geometry(base.folder).resolution,
         },
         progress=progress,

@@ -164,17 +164,17 @@ def _add(part: str) -> Callable[[Path], None]:
     [
         (_remove("vae"), "lacks vae/config.json"),
         (_remove("tokenizer"), "lacks tokenizer/"),
-        (_add("text_encoder_2"), "two text encoders .SDXL."),
+        (_add("text_encoder_2"), "no complete SDXL folder, lacks text_encoder_2/"),
         (_add("transformer"), "SD3, Flux"),
-        (_edit("unet/config.json", addition_embed_type="text_time"), "SDXL"),
+        (_edit("unet/config.json", addition_embed_type="text_time"), "no complete SDXL folder"),
         (_edit("unet/config.json", in_channels=9), "inpainting"),
-        (_edit("unet/config.json", cross_attention_dim=768), "768 wide, the text encoder makes 16"),
+        (_edit("unet/config.json", cross_attention_dim=768), "768 wide, what encodes its texts makes 16"),
         (_edit("text_encoder/config.json", model_type="t5"), "of type t5"),
         (_edit("scheduler/scheduler_config.json", prediction_type="sample"), "predicts sample"),
         (lambda folder: (folder / "unet/config.json").write_text("{"), "no config that can be read"),
     ],
 )
-def test_a_folder_that_is_no_sd1_or_sd2_is_refused_in_one_line(
+def test_a_folder_that_is_no_base_is_refused_in_one_line(
     folder: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(folder)

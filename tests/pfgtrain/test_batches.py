@@ -180,13 +180,14 @@ def test_a_plan_of_600_000_images_drops_and_repeats_nothing() -> None:
 
 def test_a_batch_says_how_its_images_were_cut_where_that_is_asked_for(tmp_path: Path) -> None:
     batches = batches_of(tmp_path / "feats")
-    asked = batches.with_crops()
+    asked = batches.with_sizes()
     for index in range(batches.per_epoch):
         plain, told = batches.read(index, part=ALL), asked.read(index, part=slice(1, 3))
-        assert plain.crops is None
-        assert told.crops is not None
-        assert [tuple(row) for row in told.crops] == [
-            crop_of(number_of(feature)) for feature in told.features
-        ]
-        assert told.part(slice(0, 1)).crops is not None
+        assert plain.sizes is None
+        assert told.sizes is not None
+        bucket = tuple(8 * side for side in told.latents.shape[2:])  # height, width
+        for row, feature in zip(told.sizes, told.features, strict=True):
+            top, left, _, _, width, height = crop_of(number_of(feature))
+            assert tuple(row) == (height, width, top, left, *bucket)
+        assert told.part(slice(0, 1)).sizes is not None
         assert np.array_equal(plain.latents[1:3], told.latents)

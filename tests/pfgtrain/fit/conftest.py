@@ -10,6 +10,7 @@ from tests.pfgtrain.fit.small_fit import (
     make_data,
 )
 from tests.pfgtrain.tiny_base import build_tiny_base
+from tests.pfgtrain.tiny_sdxl import build_tiny_sdxl
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +22,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, base: Base) -> FitData:
     return make_data(tmp_path_factory.mktemp("store") / "feats", base)
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return Base.load(str(build_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "tiny")))
+
+
+@pytest.fixture(scope="module")
+def sdxl_data(tmp_path_factory: pytest.TempPathFactory, sdxl: Base) -> FitData:
+    return make_data(tmp_path_factory.mktemp("sdxl_store") / "feats", sdxl)

@@ -43,9 +43,16 @@ def make_data(
     spoilt: int | None = None,
 ) -> FitData:
     store = build_store(path, NUMBERS, shard_rows=shard_rows, tagger=tagger, feature_dim=feature_dim)
-    digest = Vae.load(str(base.folder)).digest
+    scaling_factor = base.scale.scaling
+    assert isinstance(scaling_factor, float)
     build_latents(
-        store, NUMBERS, vae_digest=digest, shard_rows=shard_rows, base_name=base.name, spoilt=spoilt
+        store,
+        NUMBERS,
+        vae_digest=Vae.load(str(base.folder)).digest,
+        shard_rows=shard_rows,
+        base_name=base.name,
+        scaling_factor=scaling_factor,
+        spoilt=spoilt,
     )
     return data_of(store)
 

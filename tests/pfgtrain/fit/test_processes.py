@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pfgdata.vaes import Vae
+from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
-from tests.pfgtrain.fit.small_fit import weights_of
-from tests.pfgtrain.small_store import build_latents, build_store
+from tests.pfgtrain.fit.small_fit import make_data, weights_of
 from tests.pfgtrain.tiny_base import build_tiny_base
+from tests.pfgtrain.tiny_sdxl import build_tiny_sdxl
 
-NUMBERS = list(range(30))
 CONFIG = """
 max_train_steps = 6
 num_tokens = 2
@@ -63,18 +62,29 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    base = build_tiny_base(tmp_path / "tiny")
-    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
-    digest = Vae.load(str(base)).digest
-    build_latents(store, NUMBERS, vae_digest=digest, shard_rows=9, base_name=str(base))
-    return Place(tmp_path, store.path)
+    return make_place(tmp_path, build_tiny_base(tmp_path / "tiny"))
+
+
+def make_place(folder: Path, base: Path) -> Place:
+    data = make_data(folder / "feats", Base.load(str(base)))
+    return Place(folder, data.path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_two_processes_log_the_losses_of_one_with_twice_the_batch(mode: str, place: Place) -> None:
+    _same_losses(MODES[mode], place)
+
+
+@pytest.mark.slow
+def test_two_processes_train_sdxl_as_one_does(tmp_path: Path) -> None:
+    place = make_place(tmp_path, build_tiny_sdxl(tmp_path / "tiny"))
+    _same_losses('caption = "tags"\nempty_prompt = "zeros"\n', place)
+
+
+def _same_losses(mode: str, place: Place) -> None:
     for name, batch_size, how in [("one", 8, list[str]()), ("two", 4, TWO)]:
-        done = place.fit(name, f"{CONFIG}{MODES[mode]}train_batch_size = {batch_size}\n", launcher=how)
+        done = place.fit(name, f"{CONFIG}{mode}train_batch_size = {batch_size}\n", launcher=how)
         assert done.returncode == 0, done.stderr
     one, both = (read_metrics(place.folder / name) for name in ("one", "two"))
     assert [line["step"] for line in both] == [1, 2, 3, 4, 5, 6]

@@ -20,7 +20,7 @@ from pfgdata.errors import ConfigError, IdentityError, RunError, StoreLockedErro
 from pfgdata.files import exclusive
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_state, save_checkpoint
-from pfgtrain.config import load_config
+from pfgtrain.config import FitConfig, load_config
 from pfgtrain.fit import FitData, fit, go_on, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import (
@@ -63,7 +63,18 @@ MODES: dict[str, dict[str, Any]] = {
 def test_a_fit_cut_twice_and_resumed_equals_the_uncut_one(
     mode: str, data: FitData, base: Base, tmp_path: Path
 ) -> None:
-    config = replace(SMALL, gradient_accumulation_steps=2, lr_scheduler="cosine", **MODES[mode])
+    _cut_twice(data, base, replace(SMALL, **MODES[mode]), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["unet", "adapter", "lora"])
+def test_a_fit_of_sdxl_cut_twice_and_resumed_equals_the_uncut_one(
+    mode: str, sdxl_data: FitData, sdxl: Base, tmp_path: Path
+) -> None:
+    _cut_twice(sdxl_data, sdxl, replace(SMALL, **MODES[mode]), tmp_path)
+
+
+def _cut_twice(data: FitData, base: Base, config: FitConfig, tmp_path: Path) -> None:
+    config = replace(config, gradient_accumulation_steps=2, lr_scheduler="cosine")
     fit(data, base, config, run_dir=tmp_path / "whole")
     fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(1))
     for steps in (3, 10):

@@ -204,7 +204,7 @@ class NeverLoaded(Base):
     def load_unet(self, **options: Any) -> Any:
         raise AssertionError("the UNet was loaded")
 
-    def load_text_encoder(self, **options: Any) -> Any:
+    def load_text_encoder(self, part: str = "text_encoder", **options: Any) -> Any:
         raise AssertionError("the text encoder was loaded")
 
 
