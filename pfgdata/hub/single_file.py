@@ -216,7 +216,7 @@ def _load(part: str, checkpoint: Checkpoint, configs: _Configs) -> Any:
 
     dtype = getattr(torch, checkpoint.dtype(part))
     try:
-        model = _loader(part)(dict(checkpoint.tensors), str(configs.folder), dtype)
+        model = _loader(part, checkpoint.family)(dict(checkpoint.tensors), str(configs.folder), dtype)
     except NotImplementedError as problem:  # torch, asked to move a weight that diffusers left on `meta`
         raise ModelError(f"{_misfit(part, checkpoint, configs)}: some tensors are not in it") from problem
     except (
@@ -253,14 +253,14 @@ def _save(part: str, model: Any, folder: Path) -> None:
     write_tensors(folder / f"{name}.safetensors", model.state_dict(), header={"format": "pt"})
 
 
-def _loader(part: str) -> Any:
+def _loader(part: str, family: FamilyFacts) -> Any:
     """What makes a model of tensors, the configs' folder and a dtype; absent weights stay on `meta`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}.get(part)
-    text = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
+    text = CLIPTextModelWithProjection if part in family.projects else CLIPTextModel
 
     def load(tensors: dict[str, Any], folder: str, dtype: Any) -> Any:
         options = {"config": folder, "subfolder": part, "torch_dtype": dtype, "local_files_only": True}

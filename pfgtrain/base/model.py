@@ -174,13 +174,11 @@ class Base:
         """The tokenizers and text encoders, frozen; float32 by default, for they run once per prompt."""
         return self.family.load_text(self, dtype=dtype)
 
-    def load_text_encoder(
-        self, part: str = "text_encoder", *, projects: bool = False, dtype: torch.dtype = torch.float32
-    ) -> Any:
+    def load_text_encoder(self, part: str = "text_encoder", *, dtype: torch.dtype = torch.float32) -> Any:
         """The CLIPTextModel of `part`, or the CLIPTextModelWithProjection, in eval mode."""
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+        kind = CLIPTextModelWithProjection if part in self.family.facts.projects else CLIPTextModel
         return self._load(kind.from_pretrained, self.folder / part, dtype=dtype)
 
     def load_tokenizer(self, part: str = "tokenizer") -> Any:

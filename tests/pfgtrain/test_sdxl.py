@@ -249,5 +249,5 @@ def test_a_run_is_evaluated_through_its_own_vae(run: Path, tmp_path: Path) -> No
 
 
 def _same(ours: Any, theirs: Any) -> bool:
-    """Whether two pictures are equal within 1 of 255: a last bit of float32 may round a pixel the other way."""
+    """Whether two pictures are equal within 1 of 255: a last bit may round a pixel the other way."""
     return bool(np.abs(np.asarray(ours).astype(int) - np.asarray(theirs).astype(int)).max() <= 1)

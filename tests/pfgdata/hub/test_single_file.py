@@ -76,13 +76,10 @@ def test_the_markers_of_an_sdxl_file_say_what_its_unet_predicts_and_how_its_nois
     markers: tuple[str, ...], tiny_xl: Path, tmp_path: Path
 ) -> None:
     tensors = ldm_tensors(tiny_xl) | {name: torch.zeros(0) for name in markers}
-    heard = Watched()
-    found = resolve(saved(tensors, tmp_path / "m.safetensors"), what="base", config=tiny_xl, progress=heard)
+    found = resolve(saved(tensors, tmp_path / "m.safetensors"), what="base", config=tiny_xl)
     config = scheduler_of(found)
     assert config["prediction_type"] == ("v_prediction" if "v_pred" in markers else "epsilon")
     assert config["rescale_betas_zero_snr"] is ("ztsnr" in markers)
-    silent = [line for line in heard.said if "does not say what its UNet predicts: epsilon" in line]
-    assert len(silent) == (not markers)
 
 
 def test_its_vae_and_its_sizes_are_those_of_the_folder(tiny: Path, tensors: Tensors, tmp_path: Path) -> None:
