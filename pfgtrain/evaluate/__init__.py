@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgtrain.evaluate.guides import Guide, guides_of_folder, guides_of_selection
+    from pfgtrain.evaluate.job import EvaluateJob
     from pfgtrain.evaluate.options import EvaluateOptions
     from pfgtrain.evaluate.report import (
         EvaluateReport,
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
         ViewerReport,
     )
     from pfgtrain.evaluate.run import evaluate, require_possible
+    from pfgtrain.evaluate.setup import EvaluateSetup, guides_of_job, judge_of_job, tuned
     from pfgtrain.evaluate.tables import Table, report_tables, verdict
     from pfgtrain.evaluate.training import TrainingImages, training_images
     from pfgtrain.evaluate.tuning import tune
 
 __all__ = [
+    "EvaluateJob",
     "EvaluateOptions",
     "EvaluateReport",
+    "EvaluateSetup",
     "Figure",
     "Guide",
     "Retrieval",
@@ -36,17 +40,22 @@ __all__ = [
     "ViewerReport",
     "evaluate",
     "guides_of_folder",
+    "guides_of_job",
     "guides_of_selection",
+    "judge_of_job",
     "report_tables",
     "require_possible",
     "training_images",
     "tune",
+    "tuned",
     "verdict",
 ]
 
 _LAZY = {
+    "EvaluateJob": "pfgtrain.evaluate.job",
     "EvaluateOptions": "pfgtrain.evaluate.options",
     "EvaluateReport": "pfgtrain.evaluate.report",
+    "EvaluateSetup": "pfgtrain.evaluate.setup",
     "Figure": "pfgtrain.evaluate.report",
     "Guide": "pfgtrain.evaluate.guides",
     "Retrieval": "pfgtrain.evaluate.report",
@@ -58,11 +67,14 @@ _LAZY = {
     "ViewerReport": "pfgtrain.evaluate.report",
     "evaluate": "pfgtrain.evaluate.run",
     "guides_of_folder": "pfgtrain.evaluate.guides",
+    "guides_of_job": "pfgtrain.evaluate.setup",
     "guides_of_selection": "pfgtrain.evaluate.guides",
+    "judge_of_job": "pfgtrain.evaluate.setup",
     "report_tables": "pfgtrain.evaluate.tables",
     "require_possible": "pfgtrain.evaluate.run",
     "training_images": "pfgtrain.evaluate.training",
     "tune": "pfgtrain.evaluate.tuning",
+    "tuned": "pfgtrain.evaluate.setup",
     "verdict": "pfgtrain.evaluate.tables",
 }
 

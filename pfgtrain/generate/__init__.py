@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgtrain.generate.asked import adapter_model, base_of_run, run_model, with_sampling
+    from pfgtrain.generate.asked import adapter_model, base_of_run, run_model
     from pfgtrain.generate.guides import generate
-    from pfgtrain.generate.job import ModelJob
+    from pfgtrain.generate.job import CheckpointJob, GenerateJob, ModelJob, PictureJob
     from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
+    from pfgtrain.generate.options import GenerateOptions, PictureFields
     from pfgtrain.generate.pictures import (
-        GenerateOptions,
         GenerateReport,
         Picture,
         cell_size,
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PUBLISHED_PREPROCESS",
+    "CheckpointJob",
+    "GenerateJob",
     "GenerateOptions",
     "GenerateReport",
     "ModelJob",
     "PFGModel",
     "PFGPipeline",
     "Picture",
+    "PictureFields",
+    "PictureJob",
     "Scene",
     "adapter_model",
     "base_of_run",
@@ -42,7 +46,6 @@ __all__ = [
     "pipeline_of",
     "run_model",
     "thumbnail",
-    "with_sampling",
     "without_folders",
     "write_png",
 ]
@@ -51,10 +54,13 @@ _LAZY = {
     "adapter_model": "pfgtrain.generate.asked",
     "base_of_run": "pfgtrain.generate.asked",
     "run_model": "pfgtrain.generate.asked",
-    "with_sampling": "pfgtrain.generate.asked",
+    "CheckpointJob": "pfgtrain.generate.job",
+    "GenerateJob": "pfgtrain.generate.job",
     "ModelJob": "pfgtrain.generate.job",
+    "PictureJob": "pfgtrain.generate.job",
     "PUBLISHED_PREPROCESS": "pfgtrain.generate.model",
-    "GenerateOptions": "pfgtrain.generate.pictures",
+    "GenerateOptions": "pfgtrain.generate.options",
+    "PictureFields": "pfgtrain.generate.options",
     "GenerateReport": "pfgtrain.generate.pictures",
     "PFGModel": "pfgtrain.generate.model",
     "PFGPipeline": "pfgtrain.generate.pipeline",

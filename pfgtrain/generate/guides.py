@@ -23,8 +23,8 @@ from pfgdata.errors import ConfigError
 from pfgdata.records import NoProgress, Progress, shown
 from pfgtrain.base import SAMPLER
 from pfgtrain.generate.model import PFGModel
+from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.generate.pictures import (
-    GenerateOptions,
     GenerateReport,
     Picture,
     cell_size,

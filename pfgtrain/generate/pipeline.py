@@ -23,7 +23,7 @@ from pfgdata.records import Progress
 from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
 from pfgtrain.base import Base, Family
 from pfgtrain.condition import Condition
-from pfgtrain.generate.pictures import GenerateOptions
+from pfgtrain.generate.options import GenerateOptions
 
 __all__ = ["PFGPipeline", "Scene", "paint", "pipeline_of"]
 
