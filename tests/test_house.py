@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import check_house
+from tests.house import TOO_LARGE, check_house
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ _LAZY = {"Store": "pfgdata.store.disk"}
 
 
 def test_the_house_stands() -> None:
-    problems = check_house(ROOT)
+    problems = check_house(ROOT, too_large=TOO_LARGE)
     assert not problems, "\n".join(problems)
 
 
@@ -54,6 +54,15 @@ def test_a_sound_house_has_no_problems(tmp_path: Path) -> None:
 def test_a_function_may_have_60_lines_and_six_parameters_beside_self(tmp_path: Path) -> None:
     text = "class Key:\n    def f(self, a, b, c, d, *e, **f):\n" + "        a = 1\n" * 59
     assert check_house(build(tmp_path, {RECORDS: text})) == []
+
+
+def test_a_function_that_may_be_too_large_must_be_so(tmp_path: Path) -> None:
+    text = "Key = 1\ndef f(a, b, c, d, e, f, g): ...\ndef h(): ...\n"
+    root = build(tmp_path, {RECORDS: text})
+    assert check_house(root, too_large=["pfgdata.records.f"]) == []
+    for name in ("pfgdata.records.h", "pfgdata.records.gone"):
+        problems = check_house(root, too_large=["pfgdata.records.f", name])
+        assert problems == [f"{name}: is not too large; take it out of the list"]
 
 
 def test_a_command_may_have_as_many_parameters_as_it_has_flags(tmp_path: Path) -> None:
