@@ -15,6 +15,7 @@ __all__ = ["FLOORS", "HEAVY", "TOO_LARGE", "check_house"]
 
 FLOORS: Mapping[str, int] = {
     "pfgdata.errors": 0,
+    "pfgdata.lazy": 0,
     "pfgdata.records": 1,
     "pfgdata.files": 1,
     "pfgdata.paths": 1,
@@ -125,7 +126,7 @@ class House:
         return house
 
     def arrows(self, module: Module) -> Iterator[Arrow]:
-        """Every import in the file, those of its _LAZY table included."""
+        """Every import in the file."""
         lazy_places = _not_at_import(module.tree)
         for node in ast.walk(module.tree):
             at_top = node not in lazy_places
@@ -140,8 +141,6 @@ class House:
                         yield Arrow(module, deeper, node.lineno, at_top=at_top)
                     else:
                         yield Arrow(module, base, node.lineno, alias.name, at_top)
-        for name, target in (lazy_table(module.tree) or {}).items():
-            yield Arrow(module, target, 1, name, at_top=False)
 
     def offers(self, module: str, name: str) -> bool:
         """Whether `name` stands in the __all__ of `module`."""
@@ -178,12 +177,6 @@ def public_names(tree: ast.Module) -> list[str] | None:
     """The literal __all__, if there is one."""
     value = _assigned(tree, "__all__")
     return None if value is None else list(ast.literal_eval(value))
-
-
-def lazy_table(tree: ast.Module) -> dict[str, str] | None:
-    """The literal _LAZY table, if there is one."""
-    value = _assigned(tree, "_LAZY")
-    return None if value is None else dict(ast.literal_eval(value))
 
 
 def _check_place(module: Module) -> Iterator[str]:
@@ -228,26 +221,24 @@ def _parameters(args: ast.arguments) -> int:
 
 
 def _check_door(house: House, module: Module) -> Iterator[str]:
-    """A room's __init__ has __all__, and its _LAZY agrees with it and with what mypy sees."""
+    """A room's __init__ has __all__, and what it imports for mypy alone it imports when asked."""
     if not module.is_folder or module.package == "pipelines" or module.unit.endswith(".cli"):
         return
-    public, lazy = public_names(module.tree), lazy_table(module.tree)
+    public, lazy = public_names(module.tree), _type_checking_imports(module.tree)
     if public is None:
         yield f"{module.name}: a door without __all__"
         return
     bound = _bound_names(module.tree)
-    for name in sorted(set(lazy or ()) - set(public)):
-        yield f"{module.name}: _LAZY offers {name}, __all__ does not"
+    for name in sorted(lazy - set(public)):
+        yield f"{module.name}: TYPE_CHECKING imports {name}, __all__ lacks it"
+    if lazy and "__getattr__" not in bound:
+        yield f"{module.name}: what TYPE_CHECKING imports is not there at run time; see pfgdata.lazy"
     for name in sorted(set(public) - bound):
         yield f"{module.name}: __all__ names {name}, which is not there"
     for name in sorted(
         set(public) & {n.rpartition(".")[2] for n in house.modules if _inside(n, module.name)}
     ):
         yield f"{module.name}: {name} at the door is hidden by the file of that name"
-    typed = _type_checking_imports(module.tree)
-    for name, target in (lazy or {}).items():
-        if typed.get(name) != target:
-            yield f"{module.name}: _LAZY has {name} in {target}, TYPE_CHECKING in {typed.get(name)}"
 
 
 def _check_arrow(house: House, arrow: Arrow) -> str | None:
@@ -320,9 +311,9 @@ def _is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def _type_checking_imports(tree: ast.Module) -> dict[str, str]:
+def _type_checking_imports(tree: ast.Module) -> set[str]:
     return {
-        alias.asname or alias.name: inner.module or ""
+        alias.asname or alias.name
         for node in ast.walk(tree)
         if _is_type_checking(node)
         for inner in ast.walk(node)

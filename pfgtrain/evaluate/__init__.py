@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.evaluate.guides import Guide, guides_of_folder, guides_of_selection
@@ -51,37 +52,5 @@ __all__ = [
     "verdict",
 ]
 
-_LAZY = {
-    "EvaluateJob": "pfgtrain.evaluate.job",
-    "EvaluateOptions": "pfgtrain.evaluate.options",
-    "EvaluateReport": "pfgtrain.evaluate.report",
-    "EvaluateSetup": "pfgtrain.evaluate.setup",
-    "Figure": "pfgtrain.evaluate.report",
-    "Guide": "pfgtrain.evaluate.guides",
-    "Retrieval": "pfgtrain.evaluate.report",
-    "RowReport": "pfgtrain.evaluate.report",
-    "Table": "pfgtrain.evaluate.tables",
-    "TrainingImages": "pfgtrain.evaluate.training",
-    "Trial": "pfgtrain.evaluate.report",
-    "Tuning": "pfgtrain.evaluate.report",
-    "ViewerReport": "pfgtrain.evaluate.report",
-    "evaluate": "pfgtrain.evaluate.run",
-    "guides_of_folder": "pfgtrain.evaluate.guides",
-    "guides_of_job": "pfgtrain.evaluate.setup",
-    "guides_of_selection": "pfgtrain.evaluate.guides",
-    "judge_of_job": "pfgtrain.evaluate.setup",
-    "report_tables": "pfgtrain.evaluate.tables",
-    "require_possible": "pfgtrain.evaluate.run",
-    "training_images": "pfgtrain.evaluate.training",
-    "tune": "pfgtrain.evaluate.tuning",
-    "tuned": "pfgtrain.evaluate.setup",
-    "verdict": "pfgtrain.evaluate.tables",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

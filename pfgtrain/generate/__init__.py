@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.generate.asked import adapter_model, base_of_run, run_model
@@ -50,38 +51,5 @@ __all__ = [
     "write_png",
 ]
 
-_LAZY = {
-    "adapter_model": "pfgtrain.generate.asked",
-    "base_of_run": "pfgtrain.generate.asked",
-    "run_model": "pfgtrain.generate.asked",
-    "CheckpointJob": "pfgtrain.generate.job",
-    "GenerateJob": "pfgtrain.generate.job",
-    "ModelJob": "pfgtrain.generate.job",
-    "PictureJob": "pfgtrain.generate.job",
-    "PUBLISHED_PREPROCESS": "pfgtrain.generate.model",
-    "GenerateOptions": "pfgtrain.generate.options",
-    "PictureFields": "pfgtrain.generate.options",
-    "GenerateReport": "pfgtrain.generate.pictures",
-    "PFGModel": "pfgtrain.generate.model",
-    "PFGPipeline": "pfgtrain.generate.pipeline",
-    "Picture": "pfgtrain.generate.pictures",
-    "Scene": "pfgtrain.generate.pipeline",
-    "cell_size": "pfgtrain.generate.pictures",
-    "contact_sheet": "pfgtrain.generate.pictures",
-    "generate": "pfgtrain.generate.guides",
-    "load_adapter_on_base": "pfgtrain.generate.model",
-    "load_run": "pfgtrain.generate.model",
-    "paint": "pfgtrain.generate.pipeline",
-    "pipeline_of": "pfgtrain.generate.pipeline",
-    "thumbnail": "pfgtrain.generate.pictures",
-    "without_folders": "pfgtrain.generate.pictures",
-    "write_png": "pfgtrain.generate.pictures",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)
