@@ -77,7 +77,7 @@ class Recipe:
         """The paths that this recipe means by a text or several."""
         return [self.path(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
-    def place(self, name: str) -> str:
+    def model(self, name: str) -> str:
         """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
         beside = self.path(name)
         return str(beside.absolute()) if name != DEMO and beside.exists() else name

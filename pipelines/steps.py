@@ -98,7 +98,7 @@ class _Run:
     def ingest(self, table: IngestTable) -> str:
         """Bring the images in."""
         path = self._out / "feats"
-        job = replace(table, tagger=table.tagger and self._recipe.place(table.tagger))
+        job = replace(table, tagger=table.tagger and self._recipe.model(table.tagger))
         tagger = tagger_for(open_or_none(path), job)
         if tagger.untrained:
             self._progress.say(f"tagger {tagger.identity.name} is untrained: tags and scores mean nothing")
@@ -138,9 +138,9 @@ class _Run:
 
     def latents(self, table: LatentJob) -> str:
         """Encode the selected images."""
-        configs = Path(self._place(table.base_config)) if table.base_config else None
+        configs = Path(self._model_name(table.base_config)) if table.base_config else None
         store = self._store
-        vae = Vae.load(self._place(table.base), config=configs, progress=self._progress)
+        vae = Vae.load(self._model_name(table.base), config=configs, progress=self._progress)
         geometry = base_geometry(vae.folder)
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
@@ -163,7 +163,7 @@ class _Run:
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
         names = (config.base, config.base_config, config.init)
-        named, configs, init = (name and self._place(name) for name in names)
+        named, configs, init = (name and self._model_name(name) for name in names)
         config = replace(config, base=named, base_config=configs, init=init)
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
@@ -244,16 +244,16 @@ class _Run:
     def _named(self, job: Job) -> Job:
         """`job` with its models as the recipe means their names, and its paths from where the recipe lies."""
         given = {one.name: getattr(job, one.name) for one in fields(job)}
-        changes: dict[str, Any] = {name: self._place(given[name]) for name in _MODELS if given.get(name)}
+        changes: dict[str, Any] = {name: self._model_name(given[name]) for name in _MODELS if given.get(name)}
         for name in _PATHS:
             if isinstance(path := given.get(name), str):
                 changes[name] = str(self._recipe.path(path))
         return replace(job, **changes)
 
-    def _place(self, name: str) -> str:
+    def _model_name(self, name: str) -> str:
         """A model by name: what stands under it in the folder of what is made, or as the recipe means it."""
         made = self._out / name
-        return str(made.absolute()) if name != DEMO and made.exists() else self._recipe.place(name)
+        return str(made.absolute()) if name != DEMO and made.exists() else self._recipe.model(name)
 
     @property
     def _store(self) -> Store:

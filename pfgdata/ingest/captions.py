@@ -126,8 +126,8 @@ class _Folder:
 
     def shown(self, name: bytes | None = None) -> str:
         """Where it, or a file in it, is now."""
-        place = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
-        return place if name is None else f"{place}{'!' if self._is_archive else '/'}{shown(name)}"
+        folder = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
+        return folder if name is None else f"{folder}{'!' if self._is_archive else '/'}{shown(name)}"
 
 
 def _folders(rows: pa.Table, segments: Sequence[Segment]) -> list[_Folder]:

@@ -264,11 +264,11 @@ def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
     """
     if not segment.covers(key):
         return False
-    place = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
-    if any(place.startswith(folder + b"/") for folder in counts.unreadable):
+    path = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
+    if any(path.startswith(folder + b"/") for folder in counts.unreadable):
         return False
-    above = [place[:at] for at, one in enumerate(place) if one == _SLASH] if counts.passed else []
-    return counts.passed.isdisjoint([place, *above])
+    above = [path[:at] for at, one in enumerate(path) if one == _SLASH] if counts.passed else []
+    return counts.passed.isdisjoint([path, *above])
 
 
 def _task(row: dict[str, Any]) -> Task:

@@ -220,11 +220,11 @@ def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
             for column in KEY_COLUMNS
         ]
         rows = list(zip(*(column.to_pylist() for column in keys), strict=True))
-        places = list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
+        positions = list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
         latest: dict[tuple[object, ...], tuple[str, int]] = {}
-        for key, place in zip(rows, places, strict=True):
-            older = min(latest[key], place) if key in latest else None
-            latest[key] = max(latest[key], place) if key in latest else place
+        for key, position in zip(rows, positions, strict=True):
+            older = min(latest[key], position) if key in latest else None
+            latest[key] = max(latest[key], position) if key in latest else position
             if older:
                 doubles.append(Shadow(older[0], name, older[1]))
     return tuple(doubles)

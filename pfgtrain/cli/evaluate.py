@@ -124,17 +124,17 @@ def evaluate(
     if dry_run:
         _show_plan(guides, options.images_per_guide)
         return
-    place = out or folder_for("evaluation", run)
+    out_dir = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
         model = run_model(folder, job, progress=progress)
         judge = judge_of_job(job, tagger=model.tagger.identity.name, progress=progress)
         notes += cut
         training = _training(store, record, model, notes, named=shards is not None)
         setup = EvaluateSetup(guides=guides, judge=judge, training=training, options=options, notes=notes)
-        require_possible(model, setup, out_dir=place)  # before an hour of tuning
+        require_possible(model, setup, out_dir=out_dir)  # before an hour of tuning
         setup = tuned(setup, model, job, run=folder, progress=progress)
-        report = run_evaluate(model, setup, out_dir=place, progress=progress)
-    _show(report, place, as_json=as_json)
+        report = run_evaluate(model, setup, out_dir=out_dir, progress=progress)
+    _show(report, out_dir, as_json=as_json)
 
 
 def _store(shards: Path | None, record: RunRecord, notes: list[str], *, needed: bool) -> Store | None:

@@ -117,8 +117,8 @@ def fit(
     from pfgtrain.fit import base_of, data_of, plan_fit
     from pfgtrain.fit import fit as run_fit
 
-    place = named or _recorded_store(run_dir, resume=resume) or Path("feats")
-    data = data_of(Store.open(place), asked)
+    path = named or _recorded_store(run_dir, resume=resume) or Path("feats")
+    data = data_of(Store.open(path), asked)
     begun = run_dir if resume else None
     if dry_run:
         loaded = base_of(data, asked, run_dir=begun)
@@ -130,7 +130,7 @@ def fit(
         loaded = base_of(data, asked, run_dir=begun, progress=progress)
         report = run_fit(data, loaded, asked, run_dir=run_dir, resume=resume, progress=progress, stop=stop)
     if first:
-        _show_fit(report, place, as_json=as_json)
+        _show_fit(report, path, as_json=as_json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 

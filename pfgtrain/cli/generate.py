@@ -80,10 +80,12 @@ def generate(
     from pfgtrain.generate import GenerateOptions, adapter_model, run_model
     from pfgtrain.generate import generate as run_generate
 
-    place = run_folder(run) if run else None
-    options = job.options(GenerateOptions, Sampling.read(place) if place else None)
+    run_dir = run_folder(run) if run else None
+    options = job.options(GenerateOptions, Sampling.read(run_dir) if run_dir else None)
     with ScreenProgress() as progress:
-        model = run_model(place, job, progress=progress) if place else adapter_model(job, progress=progress)
+        model = (
+            run_model(run_dir, job, progress=progress) if run_dir else adapter_model(job, progress=progress)
+        )
         folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)

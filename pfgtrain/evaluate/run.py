@@ -198,8 +198,8 @@ def require_possible(model: PFGModel, setup: EvaluateSetup, *, out_dir: Path | N
     _require_other(setup.judge, model.tagger)
     if out_dir is None:
         return
-    place = next(folder for folder in (out_dir, *out_dir.parents) if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    folder = next(path for path in (out_dir, *out_dir.parents) if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RunError(f"{out_dir}: cannot be written; choose another --out")
 
 

@@ -68,8 +68,10 @@ class Task(Protocol):
 def epoch_indices(step: int, *, batch_size: int, weights: npt.NDArray[np.int64], seed: int) -> Any:
     """Row numbers [batch_size] of a global step; an epoch shows row i `weights[i]` times, shuffled anew."""
     rows = np.repeat(np.arange(len(weights)), weights)
-    places = [divmod(position, len(rows)) for position in range(step * batch_size, (step + 1) * batch_size)]
-    return rows[[_order(seed, epoch, len(rows))[place] for epoch, place in places]]
+    positions = [
+        divmod(position, len(rows)) for position in range(step * batch_size, (step + 1) * batch_size)
+    ]
+    return rows[[_order(seed, epoch, len(rows))[at] for epoch, at in positions]]
 
 
 @lru_cache(maxsize=2)  # a batch touches at most two epochs of a corpus larger than it

@@ -132,9 +132,9 @@ def test_a_model_beside_a_recipe_is_found_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "models" / "mine").mkdir(parents=True)
     (tmp_path / "x.toml").write_text('[ingest]\nimages = "."\n')
     recipe = read_recipe(tmp_path / "x.toml")
-    assert recipe.place("models/mine") == str(tmp_path / "models" / "mine")
-    assert recipe.place("org/model") == "org/model"
-    assert read_recipe(find_recipe("demo")).place("demo") == "demo"  # though a folder of that name is there
+    assert recipe.model("models/mine") == str(tmp_path / "models" / "mine")
+    assert recipe.model("org/model") == "org/model"
+    assert read_recipe(find_recipe("demo")).model("demo") == "demo"  # though a folder of that name is there
 
 
 def test_a_path_in_a_recipe_begins_at_its_folder_or_a_home(
@@ -146,9 +146,9 @@ def test_a_path_in_a_recipe_begins_at_its_folder_or_a_home(
     recipe = read_recipe(tmp_path / "x.toml")
     assert recipe.paths(recipe.ingest.images) == [tmp_path / "home" / "images"]
     assert recipe.path("images") == tmp_path / "images"
-    assert recipe.place("~/model") == str(tmp_path / "home" / "model")
+    assert recipe.model("~/model") == str(tmp_path / "home" / "model")
     (tmp_path / "~" / "model").mkdir(parents=True)
-    assert recipe.place("~/model") == str(tmp_path / "~" / "model")
+    assert recipe.model("~/model") == str(tmp_path / "~" / "model")
     assert find_recipe("~/../x.toml") == tmp_path / "home" / ".." / "x.toml"
 
 
