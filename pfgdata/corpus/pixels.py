@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from pfgdata.corpus.pool import Timeout, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, read, read_file
-from pfgdata.corpus.watch import IMAGE_SECONDS, Watch, too_long
+from pfgdata.corpus.watch import Watch, too_long
 from pfgdata.errors import AccessError, ImageError
-from pfgdata.images import Limits, decode
+from pfgdata.images import IMAGE_SECONDS, Limits, decode
 from pfgdata.records import StoredImage, content_id
 
 __all__ = ["ReadImage", "read_image", "read_images"]

@@ -23,7 +23,7 @@ from pfgdata.derive.encoder import Encoder
 from pfgdata.derive.options import DeriveOptions
 from pfgdata.derive.plan import DerivePlan, plan_missing
 from pfgdata.errors import AccessError, ContentError, ImageError
-from pfgdata.records import Progress, Selection, StoredImage
+from pfgdata.records import Progress, Selection, StoredImage, during
 from pfgdata.store import (
     DERIVED_FAILURES_SCHEMA,
     DerivedSet,
@@ -92,12 +92,11 @@ class Derivation:
                 failed=plan.failed_before,
             )
             work = _Work(self, writer, report)
-            self.progress.start("encode", total=plan.to_do)
-            for group in plan.missing:
-                work.group(plan, group, stop)
-                if report.interrupted:
-                    break
-            self.progress.finish()
+            with during(self.progress, "encode", total=plan.to_do, brief=False):
+                for group in plan.missing:
+                    work.group(plan, group, stop)
+                    if report.interrupted:
+                        break
         report.seconds = time.monotonic() - start
         return report
 

@@ -21,7 +21,7 @@ from pfgdata.errors import AccessError, ContentError
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.known import KnownRows
 from pfgdata.ingest.report import IngestReport
-from pfgdata.records import Found, ImageKey, Progress, shown
+from pfgdata.records import Found, ImageKey, Progress, during, shown
 from pfgdata.store import Shadow, Snapshot
 
 __all__ = ["Plan", "Task", "lacks", "make_plan"]
@@ -117,14 +117,12 @@ def make_plan(
 
     Beside the plan, every row of the store is held by column while the walk goes on; see KnownRows.
     """
-    progress.start("walk", total=None)
-    with _small_pages():
+    with during(progress, "walk", total=None, brief=False), _small_pages():
         merge = _Merge(snapshot, options, report)
         for index, segment in enumerate(segments):
             if not _walk_segment(merge, index, segment, progress=progress, stop=stop):
                 report.interrupted, report.gone = True, 0
                 break
-    progress.finish()
     counts = merge.counts
     report.found, report.ignored = counts.found, counts.ignored
     report.links = counts.links

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, WalkCounts, WalkOptions, file_time, walk
 from pfgdata.errors import StoreError
-from pfgdata.records import NoProgress, Progress, shown
+from pfgdata.records import NoProgress, Progress, during, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, keys_of
 
 __all__ = ["PruneReport", "prune"]
@@ -105,13 +105,12 @@ def _look(store: Store, snapshot: Snapshot, roots: Collection[str] | None, progr
         raise StoreError(
             f"{unknown[0]} is no corpus root of this store; its roots: {', '.join(locations) or 'none'}"
         )
-    progress.start("prune", total=snapshot.num_images, unit="images")
-    for view in snapshot.shards:
-        images = snapshot.images(_COLUMNS, shards=[view.id])
-        _look_at("images", images, locations, roots, findings)
-        _look_at("failures", snapshot.failures(_COLUMNS, shards=[view.id]), locations, roots, findings)
-        progress.advance(len(images))
-    progress.finish()
+    with during(progress, "prune", total=snapshot.num_images, unit="images", brief=False):
+        for view in snapshot.shards:
+            images = snapshot.images(_COLUMNS, shards=[view.id])
+            _look_at("images", images, locations, roots, findings)
+            _look_at("failures", snapshot.failures(_COLUMNS, shards=[view.id]), locations, roots, findings)
+            progress.advance(len(images))
     for name, root in findings.roots.items():
         if _identity(root.location) != root.identity:
             raise StoreError(f"{name}: its disk came or went meanwhile; run the same again")

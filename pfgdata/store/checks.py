@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.files import Disk, explained, read_json
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.identity import read_identity, read_roots, usable
 from pfgdata.store.latent_sets import LatentSet
@@ -72,13 +72,12 @@ def verify(
             problems.append(Problem(latent_set / "latents.json", what, None))
         except OSError as problem:
             problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
-    progress.start("verify", total=len(shards), unit="shards")
-    for shard in shards:
-        found = list(_of_shard(disk, shard, deep=deep))
-        if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
-            problems += found
-        progress.advance()
-    progress.finish()
+    with during(progress, "verify", total=len(shards), unit="shards", brief=False):
+        for shard in shards:
+            found = list(_of_shard(disk, shard, deep=deep))
+            if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
+                problems += found
+            progress.advance()
     return problems
 
 

@@ -100,10 +100,9 @@ def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[st
     """The run's pictures of the guides, and those of the prompt alone."""
     pictures = (len(guides) + 1) * studio.options.images_per_guide
     total = pictures * studio.options.num_inference_steps
-    studio.progress.start("generate", total=total, unit="steps")
-    results = studio.results(real.features_KF, [guide.name for guide in guides])
-    no_pfg = studio.without_guide()
-    studio.progress.finish()
+    with during(studio.progress, "generate", total=total, unit="steps", brief=False):
+        results = studio.results(real.features_KF, [guide.name for guide in guides])
+        no_pfg = studio.without_guide()
     return results, no_pfg
 
 
