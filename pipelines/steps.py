@@ -90,8 +90,11 @@ class _Run:
     def __init__(
         self, recipe: Recipe, out: Path, images: Path | None, progress: Progress, stop: Stop
     ) -> None:
-        self._recipe, self._out, self._images = recipe, out, images
-        self._progress, self._stop = progress, stop
+        self._recipe = recipe
+        self._out = out
+        self._images = images
+        self._progress = progress
+        self._stop = stop
         self._run_dir = out / "runs" / recipe.name
         self._latents_id: str | None = None
 

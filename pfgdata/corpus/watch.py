@@ -28,7 +28,9 @@ class PixelRoom:
     """
 
     def __init__(self, pixels: int, *, small: int) -> None:
-        self._pixels, self._small, self._taken = pixels, small, 0
+        self._pixels = pixels
+        self._small = small
+        self._taken = 0
         self._changed = threading.Condition()
 
     @contextmanager

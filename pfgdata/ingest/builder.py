@@ -54,7 +54,9 @@ class ShardBuilder:
         self, identity: StoreIdentity, vocabulary: Vocabulary, *, rows_of: RowsOf, facts: Mapping[str, Any]
     ) -> None:
         """For a store of that identity; `facts` say who builds."""
-        self._width, self._rows_of, self._facts = identity.feature_dim, rows_of, facts
+        self._width = identity.feature_dim
+        self._rows_of = rows_of
+        self._facts = facts
         self._columns = RowColumns(vocabulary, floor=identity.score_floor)  # of the tagged images
         self._here: dict[bytes, int] = {}  # content_id -> its row in columns
         self._copies: list[Copied] = []

@@ -38,7 +38,8 @@ class KnownRows:
         """Read the `images` or `failures` of a snapshot, `columns` beside the key and stat; None has none."""
         rows = _read(snapshot, table, [*KEY_COLUMNS, "size", "mtime_ns", *columns]) if snapshot else None
         self._columns: dict[str, Any] = {}
-        self._sizes, self._times = np.empty(0, np.uint64), np.empty(0, np.int64)
+        self._sizes = np.empty(0, np.uint64)
+        self._times = np.empty(0, np.int64)
         self._roots: dict[str, tuple[int, int]] = {}  # root -> its rows, from, to
         self._at = self._end = 0
         if rows is not None and len(rows):

@@ -121,10 +121,12 @@ def make_plan(
         merge = _Merge(snapshot, options, report)
         for index, segment in enumerate(segments):
             if not _walk_segment(merge, index, segment, progress=progress, stop=stop):
-                report.interrupted, report.gone = True, 0
+                report.interrupted = True
+                report.gone = 0
                 break
     counts = merge.counts
-    report.found, report.ignored = counts.found, counts.ignored
+    report.found = counts.found
+    report.ignored = counts.ignored
     report.links = counts.links
     report.unreadable = [shown(folder) for folder in counts.unreadable]
     return merge.plan
@@ -161,13 +163,15 @@ class _Merge:
     """The walk and the rows on their way through each other; what must be read goes into `plan`."""
 
     def __init__(self, snapshot: Snapshot | None, options: IngestOptions, report: IngestReport) -> None:
-        self.plan, self.counts = Plan(), WalkCounts()
+        self.plan = Plan()
+        self.counts = WalkCounts()
         contents = ["content_id"] if options.rehash else []  # which an untouched row is planned for only then
         self._images = KnownRows(snapshot, "images", contents)
         self._failures = KnownRows(snapshot, "failures", ["kind", "reason"])
         self._content = self._failures.is_equal("kind", ContentError.kind)
         self._access = self._failures.is_equal("kind", AccessError.kind)
-        self._options, self._report = options, report
+        self._options = options
+        self._report = report
         self._segment: Segment
 
     def open(self, segment: Segment) -> None:

@@ -142,7 +142,8 @@ class _File:
     """What the system says of one file of a root: asked once, and an archive listed once if at all."""
 
     def __init__(self, location: bytes, path: bytes) -> None:
-        self.location, self.path = location, path
+        self.location = location
+        self.path = path
         self._mtime_ns: int | None = None
         self._gone = False
         try:

@@ -55,7 +55,9 @@ def verify(
     `disk` is by default this machine's. `deep` reads every byte. Raises NoStoreError when there is no store.
     Needs no lock: what an ingest commits meanwhile is looked at or not.
     """
-    path, progress, disk = usable(path), progress or NoProgress(), disk or Disk()
+    path = usable(path)
+    progress = progress or NoProgress()
+    disk = disk or Disk()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
     shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
     for latent_set in LatentSet.folders(path, disk=disk):

@@ -97,7 +97,8 @@ def gc(
     with `quarantine` the shards that repair set aside. A reader that holds an older snapshot than that will
     be told to ask again. Raises StoreLockedError while another process writes.
     """
-    progress, now = progress or NoProgress(), time.time() if now is None else now
+    progress = progress or NoProgress()
+    now = time.time() if now is None else now
     leftovers = _leftovers(store)
     if dry_run:
         return _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)

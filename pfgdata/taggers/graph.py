@@ -167,7 +167,8 @@ class _Reader:
     """Walks one graph from its outputs upwards."""
 
     def __init__(self, graph: Any, path: Path) -> None:
-        self._graph, self._path = graph, path
+        self._graph = graph
+        self._path = path
         self._maker = {output: node for node in graph.node for output in node.output}
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
 

@@ -35,7 +35,9 @@ def lanes_of(session: Any, device: Device, *, image: str, outputs: Sequence[str]
 
 class _HostLane:
     def __init__(self, session: Any, image: str, outputs: Sequence[str]) -> None:
-        self._session, self._image, self._outputs = session, image, list(outputs)
+        self._session = session
+        self._image = image
+        self._outputs = list(outputs)
 
     def run(self, images: Images) -> Result:
         scores, features = self._session.run(self._outputs, {self._image: images})
@@ -46,7 +48,9 @@ class BoundLane:
     """Keeps the images' buffer at its place as long as batches have one size."""
 
     def __init__(self, session: Any, device: Device, *, image: str, outputs: Sequence[str]) -> None:
-        self._session, self._image, self._outputs = session, image, list(outputs)
+        self._session = session
+        self._image = image
+        self._outputs = list(outputs)
         self._where = ("cpu" if device.kind == "cpu" else "cuda", device.index)
         self._binding = session.io_binding()
         self._buffer: Any = None

@@ -54,7 +54,9 @@ def generate(
 
     Raises AccessError or ContentError for a guide, before any picture, and RunError for a result with NaN.
     """
-    options, progress, started = options or GenerateOptions(), progress or NoProgress(), time.perf_counter()
+    options = options or GenerateOptions()
+    progress = progress or NoProgress()
+    started = time.perf_counter()
     guides = list(dict.fromkeys(guides))
     if not guides:
         raise ConfigError("no guide image given; name one or more image files")

@@ -122,7 +122,8 @@ def load_run(
     `base` and `tagger` stand in if the recorded ones have moved. Raises RunError if there is no complete
     checkpoint, IdentityError if tagger, base or VAE is another, ConfigError if the device is not here.
     """
-    (where, dtype), progress = placement(device), progress or NoProgress()
+    where, dtype = placement(device)
+    progress = progress or NoProgress()
     which = which or CheckpointJob()
     record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, which.checkpoint)
     weights = weights_folder(chosen, record, ema=not which.no_ema, progress=progress)
@@ -168,7 +169,8 @@ def load_adapter_on_base(
     The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise; `progress` is told
     what is assumed.
     """
-    (where, dtype), progress = placement(device), progress or NoProgress()
+    where, dtype = placement(device)
+    progress = progress or NoProgress()
     assumed = "" if tagger else " (assumed)"
     if tagger is None:
         with during_one(progress, "load", unit="taggers"):
