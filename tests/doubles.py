@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,7 @@ class FarDisk(Disk):
             shutil.copyfile(self._there(path), copy)
         return copy
 
+    @contextmanager
     def exclusive(
         self,
         path: Path,
@@ -135,8 +136,9 @@ class FarDisk(Disk):
         wait: bool = False,
         say: Callable[[str], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> AbstractContextManager[None]:
-        return super().exclusive(self._there(path), what=what, wait=wait, say=say, stop=stop)
+    ) -> Iterator[None]:
+        with super().exclusive(self._there(path), what=what, wait=wait, say=say, stop=stop):
+            yield
 
     def temporary(self, parent: Path) -> Path:
         return super().temporary(self._there(parent))

@@ -16,10 +16,9 @@ from pfgdata.corpus.pool import OrderedPool, Timeout, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, file_time, read
 from pfgdata.corpus.segments import Segment, WalkOptions
 from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_caption
-from pfgdata.corpus.watch import IMAGE_SECONDS, Watch, too_long
+from pfgdata.corpus.watch import Watch, too_long
 
 __all__ = [
-    "IMAGE_SECONDS",
     "MAX_BYTES",
     "Chunk",
     "Isolated",

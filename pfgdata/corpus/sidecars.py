@@ -62,7 +62,7 @@ class Sidecars:
         bases = (image, image.rpartition(b".")[0])
         texts = ((base, extension) for base in bases for extension in _TEXTS)
         wanted = (*texts, *((base, _JSON) for base in bases))
-        return next((self.names[place] for place in wanted if place in self.names), None)
+        return next((self.names[path] for path in wanted if path in self.names), None)
 
     @property
     def orphans(self) -> list[bytes]:

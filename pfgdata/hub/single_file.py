@@ -19,7 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, StoreError, refused_by_system
-from pfgdata.files import Disk, exclusive
+from pfgdata.files import Disk
 from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
 from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
@@ -86,7 +86,7 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     configs = given or _fetched(checkpoint, cache=cache)
     _check_width(checkpoint, configs)
     lock, what = place.with_suffix(".lock"), f"base {place}"
-    with _written(place), exclusive(lock, what=what, wait=True):
+    with _written(place), Disk().exclusive(lock, what=what, wait=True):
         if not _stands(place, given):  # another process may have made it while this one waited
             progress.say(f"unpacking {file} (once, into the cache: {place})")
             _make(place, checkpoint, configs, progress=progress)

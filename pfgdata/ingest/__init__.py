@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.ingest.captions import CaptionsReport, write_captions
@@ -29,26 +30,5 @@ __all__ = [
     "write_captions",
 ]
 
-_LAZY = {
-    "CaptionsReport": "pfgdata.ingest.captions",
-    "FailedImage": "pfgdata.ingest.report",
-    "IngestJob": "pfgdata.ingest.job",
-    "IngestOptions": "pfgdata.ingest.job",
-    "IngestReport": "pfgdata.ingest.report",
-    "PruneReport": "pfgdata.ingest.pruning",
-    "ingest": "pfgdata.ingest.run",
-    "open_or_create": "pfgdata.ingest.setup",
-    "open_or_none": "pfgdata.ingest.setup",
-    "plan_ingest": "pfgdata.ingest.run",
-    "prune": "pfgdata.ingest.pruning",
-    "tagger_for": "pfgdata.ingest.setup",
-    "write_captions": "pfgdata.ingest.captions",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

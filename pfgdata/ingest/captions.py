@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, list_sidecars, read_caption
 from pfgdata.errors import AccessError, ImageError, StoreError
-from pfgdata.records import ImageKey, NoProgress, Progress, shown
+from pfgdata.records import ImageKey, NoProgress, Progress, during, shown
 from pfgdata.store import KEY_COLUMNS, Store, StoreWriter, keys_of, stable_order
 
 __all__ = ["CAPTIONS", "CaptionsReport", "write_captions"]
@@ -63,11 +63,10 @@ def _write_captions(writer: StoreWriter, segments: Sequence[Segment], progress: 
     rows = rows.take(stable_order(rows))
     folders = _folders(rows, segments)
     texts: dict[int, str] = {}
-    progress.start(CAPTIONS, total=sum(len(folder.images) for folder in folders))
-    for folder in folders:
-        texts |= _read_folder(folder, before, report)
-        progress.advance(len(folder.images))
-    progress.finish()
+    with during(progress, CAPTIONS, total=sum(len(folder.images) for folder in folders), brief=False):
+        for folder in folders:
+            texts |= _read_folder(folder, before, report)
+            progress.advance(len(folder.images))
     report.captions = len(texts)
     report.without = sum(len(folder.images) for folder in folders) - len(texts)
     table = _table(rows, texts, before.elsewhere(segments))
@@ -126,8 +125,8 @@ class _Folder:
 
     def shown(self, name: bytes | None = None) -> str:
         """Where it, or a file in it, is now."""
-        place = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
-        return place if name is None else f"{place}{'!' if self._is_archive else '/'}{shown(name)}"
+        folder = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
+        return folder if name is None else f"{folder}{'!' if self._is_archive else '/'}{shown(name)}"
 
 
 def _folders(rows: pa.Table, segments: Sequence[Segment]) -> list[_Folder]:

@@ -44,7 +44,8 @@ class DamagedColumnError(StoreError):
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}; {_ADVICE}")
-        self.path, self.what = path, what
+        self.path = path
+        self.what = what
 
 
 def list_columns(disk: Disk, folder: Path) -> list[str]:

@@ -92,7 +92,8 @@ class Store:
     @classmethod
     def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
         """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
-        disk, path = disk or Disk(), usable(path)
+        disk = disk or Disk()
+        path = usable(path)
         identity = read_identity(disk, path)
         return cls(path, identity, read_vocabulary(disk, path, identity), disk)
 
@@ -104,7 +105,8 @@ class Store:
 
         store.json comes last: a creation cut short leaves no store, and the next one completes it.
         """
-        disk, path = disk or Disk(), usable(path)
+        disk = disk or Disk()
+        path = usable(path)
         _require_free(disk, path)
         with explained(path):
             disk.make_folder(path)
