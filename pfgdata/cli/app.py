@@ -21,6 +21,10 @@ from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
+from pfgdata.cli.select import EXAMPLE as SELECT_EXAMPLE
+from pfgdata.cli.select import LIST_EXAMPLE, select, selections
+from pfgdata.cli.tags import EXAMPLE as TAGS_EXAMPLE
+from pfgdata.cli.tags import tags
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
 from pfgdata.interrupts import INTERRUPTED
@@ -39,6 +43,9 @@ app = make_app(
 )
 app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
+app.command("select", epilog=SELECT_EXAMPLE)(select)
+app.command("selections", epilog=LIST_EXAMPLE)(selections)
+app.command("tags", epilog=TAGS_EXAMPLE)(tags)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold
+from pfgdata.cli.options import CharacterThreshold, Seconds, StoreOption, Threshold
 from pfgdata.paths import is_text, user_path
 from pfgdata.screen import on_terminal, print_json, print_line, show_facts, show_table
 
@@ -48,9 +48,6 @@ Columns = Annotated[
         show_default="a few in a table, else all",
         rich_help_panel=_OUTPUT,
     ),
-]
-Seconds = Annotated[
-    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
 ]
 JsonLines = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line.", rich_help_panel=_OUTPUT)

@@ -13,17 +13,38 @@ if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
+    from pfgdata.query.shares import TagShares, tag_shares
 
-__all__ = ["COLUMNS", "Limits", "Thresholds", "count", "locations", "run_query", "select", "unfinished"]
+__all__ = [
+    "COLUMNS",
+    "Limits",
+    "SaveOptions",
+    "TagShares",
+    "Thresholds",
+    "count",
+    "freeze_selection",
+    "locations",
+    "run_query",
+    "save_selection",
+    "select",
+    "tag_shares",
+    "unfinished",
+]
 
 _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
     "Limits": "pfgdata.query.limits",
+    "SaveOptions": "pfgdata.query.saving",
+    "TagShares": "pfgdata.query.shares",
     "Thresholds": "pfgdata.query.columns",
     "count": "pfgdata.query.answer",
+    "freeze_selection": "pfgdata.query.saving",
     "locations": "pfgdata.query.columns",
     "run_query": "pfgdata.query.answer",
+    "save_selection": "pfgdata.query.saving",
     "select": "pfgdata.query.answer",
+    "tag_shares": "pfgdata.query.shares",
     "unfinished": "pfgdata.query.limits",
 }
 

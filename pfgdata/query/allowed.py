@@ -16,6 +16,7 @@ __all__ = [
     "OPERATORS",
     "REFUSED",
     "SEARCHES",
+    "SELECTION",
     "TAG_FUNCTIONS",
     "TAG_LISTS",
     "TAKES_LIST",
@@ -52,6 +53,7 @@ REFUSED = {  # class -> what a person calls it
 }
 
 TAG_FUNCTIONS = frozenset({"has", "score"})  # ours, rewritten before DuckDB sees them
+SELECTION = "@"  # before the name of a saved selection; DuckDB parses it as an operator
 _ONE = {"contains", "list_contains", "list_has", "array_contains", "array_has"}
 _ANY = {"list_has_any", "array_has_any"}
 _ALL = {"list_has_all", "array_has_all"}
@@ -133,6 +135,7 @@ _SHORT = " ".join(
         _REGEXES,
         _DISTANCES,
         *TAG_FUNCTIONS,
+        SELECTION,
         *TAG_LISTS,
     )
 )

@@ -69,8 +69,9 @@ def select(
     def sql(rows: str) -> str:
         return f"SELECT content_id, file_index, file_row_number FROM ({rows}) {_ORDER}"
 
+    joined = JoinedColumns(snapshot)
     with _opened(snapshot, thresholds, limits) as sandbox:
-        table = _answer(sandbox, JoinedColumns(snapshot), expression, thresholds, sql)
+        table = _answer(sandbox, joined, expression, thresholds, sql)
         return Selection(
             content_ids=content_ids_of(table["content_id"]),
             shards=tuple(shard.id for shard in sandbox.shards),
@@ -78,6 +79,7 @@ def select(
             rows=table["file_row_number"].to_numpy().astype(np.int64),
             expression=expression,
             thresholds={"general": thresholds.general, "character": thresholds.character},
+            named={name: saved.meaning for name, saved in joined.selections.items()},
         )
 
 

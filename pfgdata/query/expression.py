@@ -16,6 +16,7 @@ from pfgdata.query.allowed import (
     MEMBERSHIP,
     OPERATORS,
     REFUSED,
+    SELECTION,
     TAG_FUNCTIONS,
     TAG_LISTS,
     TAKES_LIST,
@@ -24,6 +25,7 @@ from pfgdata.query.allowed import (
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
 from pfgdata.query.growth import check_growth, check_text
 from pfgdata.query.joined import JoinedColumns
+from pfgdata.query.named import selection_name, sql_of
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
 from pfgdata.records import nearest
@@ -53,18 +55,25 @@ def compile_expression(
     Raises QueryError, one line with the place, for anything that is not one condition of known names.
     """
     try:
-        statement = _admitted(sandbox, expression)
-        rewriter = _Rewriter(sandbox, joined, expression, thresholds)
-        check_growth(statement["node"]["where_clause"], rewriter.refusal, joined.read)
-        condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
+        statement = _rewritten(sandbox, joined, expression, thresholds, ())
         sandbox.join(joined.values)
-        _require_boolean(sandbox, condition)
-        if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
-            raise QueryError(_MORE)
-        statement["node"]["where_clause"] = condition
+        _require_boolean(sandbox, statement["node"]["where_clause"])
+        _require_one(sandbox, expression)
         return sandbox.write(_as_tree(statement))
     except RecursionError:
         raise QueryError("the expression is nested too deeply; put it more simply") from None
+
+
+def _rewritten(
+    sandbox: Sandbox, joined: JoinedColumns, expression: str, thresholds: Thresholds, within: tuple[str, ...]
+) -> Node:
+    """The statement of our frame around `expression` over RAW_COLUMNS; it stands in selections `within`."""
+    statement = _admitted(sandbox, expression)
+    rewriter = _Rewriter(sandbox, joined, expression, thresholds, within)
+    check_growth(statement["node"]["where_clause"], rewriter.refusal, joined.read)
+    condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
+    statement["node"]["where_clause"] = condition
+    return statement
 
 
 def _admitted(sandbox: Sandbox, expression: str) -> Node:
@@ -119,6 +128,11 @@ def _require_boolean(sandbox: Sandbox, condition: Node) -> None:
         )
 
 
+def _require_one(sandbox: Sandbox, expression: str) -> None:
+    if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
+        raise QueryError(_MORE)
+
+
 def _as_tree(statement: Node) -> Node:
     return {"error": False, "statements": [statement]}
 
@@ -132,7 +146,9 @@ class _Rewriter:
         joined: JoinedColumns,
         expression: str,
         thresholds: Thresholds,
+        within: tuple[str, ...],
     ) -> None:
+        self._within = within
         self._sandbox = sandbox
         self._joined = joined
         self._expression = expression
@@ -187,6 +203,8 @@ class _Rewriter:
         plain = not (node["schema"] or node["catalog"] or node["filter"] or node["distinct"])
         if name in TAG_FUNCTIONS and plain:
             return self._own(self._tag_sql(name, node, arguments))
+        if name == SELECTION and plain:
+            return self._selection(node, arguments)
         if name not in FUNCTIONS:
             near = nearest(name, sorted(known for known in FUNCTIONS | TAG_FUNCTIONS if known[0].isalpha()))
             hint = _did_you_mean(near, "for tags there are", ("has", "score"))
@@ -200,6 +218,26 @@ class _Rewriter:
                 if (sql := self._membership(name, column, arguments[1])) is not None:
                     return self._own(sql)
         return {**node, "arguments": self.rewrite(node["arguments"], scope)}
+
+    def _selection(self, node: Node, arguments: list[Node]) -> Any:
+        """The condition that `@NAME` stands for, true or false in each row, by the selection's thresholds."""
+        try:
+            name = selection_name(arguments, self._within)
+            saved = self._joined.selection(name)
+        except QueryError as problem:
+            raise self.refusal(node, str(problem)) from problem
+        if saved.frozen is not None:
+            return self._own(f'"@{name}"')
+        choice = self._own("CASE WHEN true THEN true ELSE false END")  # `not @NAME` is all the other rows
+        thresholds, within = Thresholds(**saved.thresholds), (*self._within, name)
+        try:
+            text = sql_of(saved)
+            inner = _rewritten(self._sandbox, self._joined, text, thresholds, within)
+            _require_one(self._sandbox, text)
+        except QueryError as problem:
+            raise QueryError(f"@{name}: {problem}") from problem
+        choice["case_checks"][0]["when_expr"] = inner["node"]["where_clause"]
+        return choice
 
     def _tag_sql(self, name: str, node: Node, arguments: list[Node]) -> str:
         text = _text(arguments[0]) if len(arguments) == 1 else None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         stable_order,
         stored_image,
     )
+    from pfgdata.store.selections import FrozenIds, SavedSelection, frozen_ids, frozen_rows, saved_selection
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
@@ -59,6 +60,7 @@ __all__ = [
     "DerivedInfo",
     "DerivedSet",
     "DerivedSetWriter",
+    "FrozenIds",
     "GcReport",
     "Joined",
     "LatentIdentity",
@@ -67,6 +69,7 @@ __all__ = [
     "LatentSet",
     "Problem",
     "RepairReport",
+    "SavedSelection",
     "Shadow",
     "ShardContents",
     "ShardMeta",
@@ -78,6 +81,8 @@ __all__ = [
     "compact",
     "content_ids_of",
     "failures_table",
+    "frozen_ids",
+    "frozen_rows",
     "gc",
     "images_table",
     "installed_versions",
@@ -93,6 +98,7 @@ __all__ = [
     "repair",
     "require_same_tagger",
     "rows_by_shard",
+    "saved_selection",
     "stable_order",
     "stored_image",
     "verify",
@@ -112,6 +118,7 @@ _LAZY = {
     "DerivedInfo": "pfgdata.store.derived_sets",
     "DerivedSet": "pfgdata.store.derived_sets",
     "DerivedSetWriter": "pfgdata.store.derived_sets",
+    "FrozenIds": "pfgdata.store.selections",
     "GcReport": "pfgdata.store.upkeep",
     "Joined": "pfgdata.store.snapshot",
     "LatentIdentity": "pfgdata.store.latent_sets",
@@ -120,6 +127,7 @@ _LAZY = {
     "LatentSet": "pfgdata.store.latent_sets",
     "Problem": "pfgdata.store.checks",
     "RepairReport": "pfgdata.store.checks",
+    "SavedSelection": "pfgdata.store.selections",
     "Shadow": "pfgdata.store.store",
     "ShardContents": "pfgdata.store.store",
     "ShardMeta": "pfgdata.store.shards",
@@ -131,6 +139,8 @@ _LAZY = {
     "compact": "pfgdata.store.upkeep",
     "content_ids_of": "pfgdata.store.snapshot",
     "failures_table": "pfgdata.store.rows",
+    "frozen_ids": "pfgdata.store.selections",
+    "frozen_rows": "pfgdata.store.selections",
     "gc": "pfgdata.store.upkeep",
     "images_table": "pfgdata.store.rows",
     "installed_versions": "pfgdata.store.shards",
@@ -146,6 +156,7 @@ _LAZY = {
     "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",
     "rows_by_shard": "pfgdata.store.matching",
+    "saved_selection": "pfgdata.store.selections",
     "stable_order": "pfgdata.store.rows",
     "stored_image": "pfgdata.store.rows",
     "verify": "pfgdata.store.checks",
