@@ -7,6 +7,9 @@ import sys
 import threading
 from typing import NoReturn
 
+from pfgdata.cli.columns import EXAMPLE as ATTACH_EXAMPLE
+from pfgdata.cli.columns import LEAVE_EXAMPLE, attach, columns, detach
+from pfgdata.cli.columns import LIST_EXAMPLE as COLUMNS_EXAMPLE
 from pfgdata.cli.compact import EXAMPLE as COMPACT_EXAMPLE
 from pfgdata.cli.compact import compact
 from pfgdata.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
@@ -45,6 +48,9 @@ app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
 app.command("select", epilog=SELECT_EXAMPLE)(select)
 app.command("selections", epilog=LIST_EXAMPLE)(selections)
+app.command("attach", epilog=ATTACH_EXAMPLE)(attach)
+app.command("columns", epilog=COLUMNS_EXAMPLE)(columns)
+app.command("detach", epilog=LEAVE_EXAMPLE)(detach)
 app.command("tags", epilog=TAGS_EXAMPLE)(tags)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)

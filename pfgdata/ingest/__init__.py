@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgdata.ingest.captions import CaptionsReport, write_captions
     from pfgdata.ingest.job import IngestJob, IngestOptions
+    from pfgdata.ingest.posts import SITES, PostsReport, attach_posts
     from pfgdata.ingest.pruning import PruneReport, prune
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
 
 __all__ = [
+    "SITES",
     "CaptionsReport",
     "FailedImage",
     "IngestJob",
     "IngestOptions",
     "IngestReport",
+    "PostsReport",
     "PruneReport",
+    "attach_posts",
     "ingest",
     "open_or_create",
     "open_or_none",
@@ -30,12 +34,15 @@ __all__ = [
 ]
 
 _LAZY = {
+    "SITES": "pfgdata.ingest.posts",
     "CaptionsReport": "pfgdata.ingest.captions",
     "FailedImage": "pfgdata.ingest.report",
     "IngestJob": "pfgdata.ingest.job",
     "IngestOptions": "pfgdata.ingest.job",
     "IngestReport": "pfgdata.ingest.report",
+    "PostsReport": "pfgdata.ingest.posts",
     "PruneReport": "pfgdata.ingest.pruning",
+    "attach_posts": "pfgdata.ingest.posts",
     "ingest": "pfgdata.ingest.run",
     "open_or_create": "pfgdata.ingest.setup",
     "open_or_none": "pfgdata.ingest.setup",

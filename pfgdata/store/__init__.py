@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         IMAGES_SCHEMA,
         LATENTS_SCHEMA,
     )
-    from pfgdata.store.matching import rows_by_shard
+    from pfgdata.store.matching import column_values, normal_table, rows_by_shard, unmatched_rows
     from pfgdata.store.rows import (
         IMAGE_COLUMNS,
         KEY_COLUMNS,
@@ -78,6 +78,7 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
+    "column_values",
     "compact",
     "content_ids_of",
     "failures_table",
@@ -93,6 +94,7 @@ __all__ = [
     "keys_of",
     "merge_shards",
     "moved_roots",
+    "normal_table",
     "raise_file_limit",
     "rate_of",
     "repair",
@@ -101,6 +103,7 @@ __all__ = [
     "saved_selection",
     "stable_order",
     "stored_image",
+    "unmatched_rows",
     "verify",
 ]
 
@@ -136,6 +139,7 @@ _LAZY = {
     "Store": "pfgdata.store.store",
     "StoreIdentity": "pfgdata.store.identity",
     "StoreWriter": "pfgdata.store.store",
+    "column_values": "pfgdata.store.matching",
     "compact": "pfgdata.store.upkeep",
     "content_ids_of": "pfgdata.store.snapshot",
     "failures_table": "pfgdata.store.rows",
@@ -152,6 +156,7 @@ _LAZY = {
     "merge_shards": "pfgdata.store.upkeep",
     "raise_file_limit": "pfgdata.store.shards",
     "moved_roots": "pfgdata.store.identity",
+    "normal_table": "pfgdata.store.matching",
     "rate_of": "pfgdata.store.upkeep",
     "repair": "pfgdata.store.checks",
     "require_same_tagger": "pfgdata.store.identity",
@@ -159,6 +164,7 @@ _LAZY = {
     "saved_selection": "pfgdata.store.selections",
     "stable_order": "pfgdata.store.rows",
     "stored_image": "pfgdata.store.rows",
+    "unmatched_rows": "pfgdata.store.matching",
     "verify": "pfgdata.store.checks",
 }
 

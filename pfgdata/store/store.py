@@ -202,8 +202,8 @@ class Store:
 
     def remove_column(self, name: str) -> None:
         """Delete the user's column `name`. Raises StoreError if unknown, StoreLockedError if locked."""
-        with self.writer(), explained(self.path):
-            remove_column(self.disk, self.path / "columns", name)
+        with self.writer() as writer:
+            writer.remove_column(name)
 
     def selections(self) -> list[str]:
         """The names of the saved selections, sorted."""
@@ -271,6 +271,11 @@ class StoreWriter:
         """Keep a user's column, as `Store.write_column` does."""
         with explained(self.store.path):
             write_column(self.store.disk, self.store.path / "columns", name, table, replace=replace)
+
+    def remove_column(self, name: str) -> None:
+        """Delete a user's column, as `Store.remove_column` does."""
+        with explained(self.store.path):
+            remove_column(self.store.disk, self.store.path / "columns", name)
 
     def commit(self, contents: ShardContents) -> ShardMeta:
         """Write one shard durably; when this returns, readers see all of it.
