@@ -24,6 +24,8 @@ from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
+from pfgdata.cli.sample import EXAMPLE as SAMPLE_EXAMPLE
+from pfgdata.cli.sample import sample
 from pfgdata.cli.select import EXAMPLE as SELECT_EXAMPLE
 from pfgdata.cli.select import LIST_EXAMPLE, select, selections
 from pfgdata.cli.tags import EXAMPLE as TAGS_EXAMPLE
@@ -52,6 +54,7 @@ app.command("attach", epilog=ATTACH_EXAMPLE)(attach)
 app.command("columns", epilog=COLUMNS_EXAMPLE)(columns)
 app.command("detach", epilog=LEAVE_EXAMPLE)(detach)
 app.command("tags", epilog=TAGS_EXAMPLE)(tags)
+app.command("sample", epilog=SAMPLE_EXAMPLE)(sample)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)
