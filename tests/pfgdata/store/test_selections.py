@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pfgdata.errors import StoreError
 from pfgdata.store import SavedSelection, Store, frozen_ids, verify
 from tests.conftest import new_store
+from tests.doubles import FailingDisk
 
 IDS = np.arange(48, dtype=np.uint8).reshape(3, 16)
 
@@ -80,3 +83,47 @@ def test_a_damaged_selection_can_be_removed(store: Store) -> None:
     (store.path / "selections" / "a.json").write_text("{")
     store.remove_selection("a")
     assert files(store) == []
+
+
+def test_wherever_a_save_ends_the_selection_is_the_old_or_the_new_one(store: Store) -> None:
+    old, new = SavedSelection(name="a", text="true"), SavedSelection(name="a", text="false")
+    store.write_selection(old, IDS)
+    untouched = store.path.with_name("untouched")
+    store.path.rename(untouched)
+    seen: list[tuple[str | None, int]] = []
+    done, steps = False, 0
+    while not done:
+        shutil.copytree(untouched, store.path)
+        try:
+            disk = FailingDisk(steps)
+            Store.open(store.path, disk=disk).write_selection(new, IDS[:1], replace=True)
+            done = True
+        except KeyboardInterrupt:
+            pass
+        assert verify(store.path, deep=True) == []
+        saved = store.read_selection("a")
+        seen.append((saved.text, len(frozen_ids(store.snapshot(), saved))))
+        store.write_selection(new, IDS[:2], replace=True)
+        assert files(store) == ["a.json", "a.parquet"]
+        shutil.rmtree(store.path)
+        steps += 1
+    first_new = seen.index(("false", 1))
+    assert 0 < first_new < len(seen) - 1
+    assert seen == [("true", 3)] * first_new + [("false", 1)] * (len(seen) - first_new)
+
+
+def test_wherever_a_column_is_being_deleted_it_is_there_or_gone(store: Store) -> None:
+    table = pa.table({"content_id": pa.array([b"x" * 16], pa.binary(16)), "value": [1]})
+    done, steps, seen = False, 0, []
+    while not done:
+        store.write_column("c", table, replace=True)
+        try:
+            Store.open(store.path, disk=FailingDisk(steps)).remove_column("c")
+            done = True
+        except KeyboardInterrupt:
+            pass
+        assert verify(store.path, deep=True) == []
+        seen.append(store.columns())
+        steps += 1
+    assert seen[0] == ["c"] and seen[-1] == []
+    assert list((store.path / "columns").iterdir()) == []
