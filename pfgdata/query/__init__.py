@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
+    from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.question import Question
     from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
     from pfgdata.query.shares import TagShares, tag_shares
 
 __all__ = [
     "COLUMNS",
     "Limits",
+    "QueryJob",
+    "Question",
     "SaveOptions",
     "TagShares",
     "Thresholds",
@@ -35,6 +39,8 @@ __all__ = [
 _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
     "Limits": "pfgdata.query.limits",
+    "QueryJob": "pfgdata.query.job",
+    "Question": "pfgdata.query.question",
     "SaveOptions": "pfgdata.query.saving",
     "TagShares": "pfgdata.query.shares",
     "Thresholds": "pfgdata.query.columns",

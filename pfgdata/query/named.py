@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pfgdata.errors import QueryError
+from pfgdata.query.frame import Typed
 from pfgdata.store import SavedSelection
 
 __all__ = ["selection_name", "sql_of"]
@@ -29,10 +30,10 @@ def selection_name(arguments: list[dict[str, Any]], within: tuple[str, ...]) -> 
     return name
 
 
-def sql_of(saved: SavedSelection) -> str:
+def sql_of(saved: SavedSelection) -> Typed:
     """The text of a live selection as an expression. Raises QueryError for a language not known here."""
     if saved.text is None:
-        return "true"
+        return Typed("true")
     if saved.language != "sql":
         raise QueryError(f"is written as {saved.language}, which this pfg does not read; upgrade pfg")
-    return saved.text
+    return Typed(saved.text)

@@ -38,7 +38,7 @@ def save_selection(
     options = options or SaveOptions()
     thresholds, limits, snapshot = Thresholds(**asked.thresholds), options.limits, store.snapshot()
     _require_free_name(store, asked.name, replace=options.replace)
-    text = sql_of(asked)
+    text = sql_of(asked).text
     if options.minus:
         count(snapshot, text, thresholds, limits=limits)  # one condition, before it is set in brackets
         without = " or ".join(f"@{name.removeprefix('@')}" for name in options.minus)

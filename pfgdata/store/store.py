@@ -45,7 +45,7 @@ from pfgdata.store.selections import (
     require_selection,
     write_selection,
 )
-from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
+from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.vocabulary import Vocabulary
 
@@ -284,10 +284,7 @@ class StoreWriter:
         """
         assert contents.images.num_rows == len(contents.features)
         with explained(self.store.path):
-            return write_shard(
-                self.store.disk,
-                self._folder,
-                new_shard_id(self.store.disk, self._folder),
+            draft = ShardDraft(
                 tables={
                     "images": contents.images,
                     "failures": contents.failures,
@@ -297,6 +294,7 @@ class StoreWriter:
                 replaces=contents.replaces,
                 writer=contents.writer,
             )
+            return write_shard(self.store.disk, self._folder, draft)
 
 
 def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:

@@ -13,7 +13,7 @@ from pfgdata.store import SavedSelection, Store
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.evaluate import training_images
-from pfgtrain.fit import data_of, fit
+from pfgtrain.fit import data_of, fit, go_on
 from tests.pfgtrain.fit.small_fit import SMALL, StopAfter, make_data
 
 USUAL = {"general": 0.35, "character": 0.85}
@@ -44,7 +44,7 @@ def test_a_run_records_what_its_selection_meant_and_resumes_by_it(
         "frozen": None,
     }
     assert record.selections["kept"]["frozen"] == data.selection.digest == record.selection_digest
-    fit(data_of(store, config), base, config, run_dir=run, stop=StopAfter(2), resume=True)
+    go_on(data_of(store, config), base, config, run_dir=run, stop=StopAfter(2))
     tagger = store.identity.tagger
     seen = training_images(store, record, tagger=tagger)
     assert seen is not None and not seen.changed
@@ -58,7 +58,7 @@ def test_a_run_records_what_its_selection_meant_and_resumes_by_it(
         rf"'@kept and width > 1' at 0.35/0.85\) \(@kept was frozen \({data.selection.digest[:8]}\), is frozen"
     )
     with pytest.raises(RunError, match=said) as caught:
-        fit(data_of(store, config), base, config, run_dir=run, resume=True)
+        go_on(data_of(store, config), base, config, run_dir=run)
     assert "\n" not in str(caught.value)
     seen = training_images(store, record, tagger=tagger)
     assert seen is not None and seen.changed
