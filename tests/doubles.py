@@ -1,4 +1,4 @@
-"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, a disk far away."""
+"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, disks far away and failing."""
 
 from __future__ import annotations
 
@@ -163,3 +163,27 @@ class FarDisk(Disk):
 
     def _there(self, path: Path) -> Path:
         return path if path.is_relative_to(self.place) else self.place / path.relative_to(path.anchor)
+
+
+class FailingDisk(Disk):
+    """The real disk until `left` of its steps are done; then each one fails, as where a process ends."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def sync(self, path: Path) -> None:
+        self._step()
+        super().sync(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step()
+        super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        super().unlink(path)
+
+    def _step(self) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1

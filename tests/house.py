@@ -30,6 +30,7 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.ingest": 4,
     "pfgdata.derive": 4,
     "pfgdata.latents": 5,  # and other encoders beside it: they use the pass of derive
+    "pfgdata.similarity": 4,
     "pfgdata.query": 4,
     "pfgdata.captions": 4,
     "pfgdata.exchange": 4,

@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
     from pfgdata.query.question import Question
+    from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
+    from pfgdata.query.shares import TagShares, tag_shares
 
 __all__ = [
     "COLUMNS",
     "Limits",
     "QueryJob",
     "Question",
+    "SaveOptions",
+    "TagShares",
     "Thresholds",
     "count",
+    "freeze_selection",
     "locations",
     "run_query",
+    "save_selection",
     "select",
+    "tag_shares",
     "unfinished",
 ]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         IMAGES_SCHEMA,
         LATENTS_SCHEMA,
     )
-    from pfgdata.store.matching import rows_by_shard
+    from pfgdata.store.matching import column_values, normal_table, rows_by_shard, unmatched_rows
     from pfgdata.store.rows import (
         IMAGE_COLUMNS,
         KEY_COLUMNS,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         stable_order,
         stored_image,
     )
+    from pfgdata.store.selections import FrozenIds, SavedSelection, frozen_ids, frozen_rows, saved_selection
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
@@ -60,6 +61,7 @@ __all__ = [
     "DerivedInfo",
     "DerivedSet",
     "DerivedSetWriter",
+    "FrozenIds",
     "GcReport",
     "Joined",
     "LatentIdentity",
@@ -68,6 +70,7 @@ __all__ = [
     "LatentSet",
     "Problem",
     "RepairReport",
+    "SavedSelection",
     "Shadow",
     "ShardContents",
     "ShardMeta",
@@ -76,9 +79,12 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
+    "column_values",
     "compact",
     "content_ids_of",
     "failures_table",
+    "frozen_ids",
+    "frozen_rows",
     "gc",
     "images_table",
     "installed_versions",
@@ -89,13 +95,16 @@ __all__ = [
     "keys_of",
     "merge_shards",
     "moved_roots",
+    "normal_table",
     "raise_file_limit",
     "rate_of",
     "repair",
     "require_same_tagger",
     "rows_by_shard",
+    "saved_selection",
     "stable_order",
     "stored_image",
+    "unmatched_rows",
     "verify",
 ]
 

@@ -22,6 +22,7 @@ from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.identity import read_identity, read_roots, usable
 from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.rows import KEY_COLUMNS
+from pfgdata.store.selections import check_selection, list_selections
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
@@ -59,6 +60,7 @@ def verify(
     progress = progress or NoProgress()
     disk = disk or Disk()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
+    problems += _of_selections(disk, path / "selections", deep=deep)
     shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
     for latent_set in LatentSet.folders(path, disk=disk):
         try:
@@ -148,6 +150,17 @@ def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
             yield Problem(folder / f"{name}.json", _reason(problem), None)
         except OSError as problem:
             yield Problem(Path(problem.filename), _unread(problem), None)
+
+
+def _of_selections(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
+    for name in list_selections(disk, folder):
+        path = folder / f"{name}.json"
+        try:
+            check_selection(disk, folder, name, deep=deep)
+        except StoreError as problem:
+            yield Problem(path, _reason(problem).removeprefix(f"{path}: "), None)
+        except OSError as problem:
+            yield Problem(path, _unread(problem), None)
 
 
 def _of_shard(disk: Disk, shard: Path, *, deep: bool) -> Iterator[Problem]:

@@ -74,11 +74,11 @@ def column_values(
     return column[VALUE].take(found.take(pa.array(positions)))
 
 
-def unmatched_rows(column: pa.Table, snapshot: Snapshot) -> int:
-    """How many rows of `column` are of no image that `snapshot` shows."""
+def unmatched_rows(column: pa.Table, snapshot: Snapshot) -> pa.Table:
+    """The rows of `column` that are of no image that `snapshot` shows."""
     by_content = "content_id" in column.column_names
     images = snapshot.images(["content_id"] if by_content else KEY_COLUMNS)
-    return int(pc.index_in(_keys(column, column), value_set=_keys(images, column)).null_count)
+    return column.filter(pc.is_null(pc.index_in(_keys(column, column), value_set=_keys(images, column))))
 
 
 def rows_by_shard(

@@ -145,6 +145,7 @@ def record_of(
         selection_count=plan.distinct,
         selection_expression=selection.expression,
         thresholds=selection.thresholds,
+        selections=selection.named,
         trained_digest=sets.train.rows.images.digest,
         trained_count=plan.images,
         held_out_count=plan.held_out,
