@@ -13,15 +13,34 @@ if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.opened import Answer, OpenStore, open
+    from pfgdata.query.session import Session
 
-__all__ = ["COLUMNS", "Limits", "Thresholds", "count", "locations", "run_query", "select", "unfinished"]
+__all__ = [
+    "COLUMNS",
+    "Answer",
+    "Limits",
+    "OpenStore",
+    "Session",
+    "Thresholds",
+    "count",
+    "locations",
+    "open",
+    "run_query",
+    "select",
+    "unfinished",
+]
 
 _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
+    "Answer": "pfgdata.query.opened",
     "Limits": "pfgdata.query.limits",
+    "OpenStore": "pfgdata.query.opened",
+    "Session": "pfgdata.query.session",
     "Thresholds": "pfgdata.query.columns",
     "count": "pfgdata.query.answer",
     "locations": "pfgdata.query.columns",
+    "open": "pfgdata.query.opened",
     "run_query": "pfgdata.query.answer",
     "select": "pfgdata.query.answer",
     "unfinished": "pfgdata.query.limits",

@@ -23,6 +23,7 @@ from pfgdata.query.allowed import (
 )
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
 from pfgdata.query.growth import check_growth, check_text
+from pfgdata.query.indexed import SCORE_PREFIX
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
@@ -57,7 +58,7 @@ def compile_expression(
         rewriter = _Rewriter(sandbox, joined, expression, thresholds)
         check_growth(statement["node"]["where_clause"], rewriter.refusal, joined.read)
         condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
-        sandbox.join(joined.values)
+        joined.join(sandbox)
         _require_boolean(sandbox, condition)
         if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
             raise QueryError(_MORE)
@@ -137,7 +138,7 @@ class _Rewriter:
         self._joined = joined
         self._expression = expression
         self._columns = definitions(thresholds, {})
-        self._tags = Tags(joined.snapshot.vocabulary, thresholds)
+        self._tags = Tags(joined.snapshot.vocabulary, thresholds, joined.tags)
 
     def rewrite(self, node: Any, scope: frozenset[str]) -> Any:
         """The tree over RAW_COLUMNS for a tree over COLUMNS. Raises QueryError for what is not allowed."""
@@ -229,7 +230,8 @@ class _Rewriter:
         if not parts or len(names) != len(parts):
             raise self.refusal(node, "a lambda takes names: lambda t: t = 'smile'")
         for name in names:
-            if name in COLUMNS or name in RAW_COLUMNS or name in self._joined.values:
+            taken = name in COLUMNS or name in RAW_COLUMNS or name in self._joined.values
+            if taken or name.startswith(SCORE_PREFIX):
                 raise self.refusal(node, f"a lambda cannot call its variable {name}, as a column is called")
         return {**node, "expr": self.rewrite(node["expr"], scope.union(names))}
 

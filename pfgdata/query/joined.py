@@ -7,16 +7,22 @@ from functools import cached_property
 import pyarrow as pa
 
 from pfgdata.query.columns import COLUMNS
+from pfgdata.query.indexed import IndexedTags
+from pfgdata.query.sandbox import Sandbox
 from pfgdata.store import Joined, Snapshot, joined_columns
 
 __all__ = ["JoinedColumns"]
 
 
 class JoinedColumns:
-    """The columns of `snapshot` beside COLUMNS; `values` holds those that the question has named so far."""
+    """The columns of `snapshot` beside COLUMNS; `values` holds those that the question has named so far.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    `tags` holds what the store's index says of the tags that it has named.
+    """
+
+    def __init__(self, snapshot: Snapshot, tags: IndexedTags) -> None:
         self.snapshot = snapshot
+        self.tags = tags
         self.values: dict[str, pa.ChunkedArray] = {}
 
     @cached_property
@@ -36,6 +42,11 @@ class JoinedColumns:
         if name not in self.values and name not in COLUMNS and name in self._there:
             self.values[name] = _askable(self._there[name].read(self.snapshot))
         return self.values.get(name)
+
+    def join(self, sandbox: Sandbox) -> None:
+        """Give the view of `sandbox` what the question has named so far."""
+        sandbox.join(self.values, self.tags.table())
+        sandbox.keep_bits(self.tags.bits)
 
 
 def _askable(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+    from pfgdata.store.tag_index import Postings, TagIndex, index_tags
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "LatentIndex",
     "LatentInfo",
     "LatentSet",
+    "Postings",
     "Problem",
     "RepairReport",
     "Shadow",
@@ -75,11 +77,13 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
+    "TagIndex",
     "compact",
     "content_ids_of",
     "failures_table",
     "gc",
     "images_table",
+    "index_tags",
     "installed_versions",
     "joined_columns",
     "key_bytes",
@@ -118,6 +122,7 @@ _LAZY = {
     "LatentIndex": "pfgdata.store.latent_sets",
     "LatentInfo": "pfgdata.store.latent_sets",
     "LatentSet": "pfgdata.store.latent_sets",
+    "Postings": "pfgdata.store.tag_index",
     "Problem": "pfgdata.store.checks",
     "RepairReport": "pfgdata.store.checks",
     "Shadow": "pfgdata.store.store",
@@ -128,11 +133,13 @@ _LAZY = {
     "Store": "pfgdata.store.store",
     "StoreIdentity": "pfgdata.store.identity",
     "StoreWriter": "pfgdata.store.store",
+    "TagIndex": "pfgdata.store.tag_index",
     "compact": "pfgdata.store.upkeep",
     "content_ids_of": "pfgdata.store.snapshot",
     "failures_table": "pfgdata.store.rows",
     "gc": "pfgdata.store.upkeep",
     "images_table": "pfgdata.store.rows",
+    "index_tags": "pfgdata.store.tag_index",
     "installed_versions": "pfgdata.store.shards",
     "key_bytes": "pfgdata.store.rows",
     "key_columns": "pfgdata.store.rows",

@@ -39,6 +39,7 @@ from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.rows import failures_table, images_table
 from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
+from pfgdata.store.tag_index import index_folder
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
@@ -126,6 +127,11 @@ class Store:
             disk.replace_file(path / "store.json", value)
         return cls(path, identity, vocabulary, disk)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where a writer of the store writes; those of derived sets have writers of their own."""
+        return (self.path, self.path / "shards", self.path / "columns", index_folder(self.path))
+
     def roots(self) -> dict[str, str]:
         """Corpus root -> the folder where it is now."""
         return read_roots(self.disk, self.path)
@@ -158,7 +164,7 @@ class Store:
         say = (progress or NoProgress()).say
         with self.disk.exclusive(self.path / "lock", what=what, wait=wait, say=say, stop=stop):
             with explained(self.path):
-                for folder in (self.path, self.path / "shards", self.path / "columns"):
+                for folder in self.folders:
                     self.disk.sweep(folder)
             yield StoreWriter(self)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+from pfgdata.store.tag_index import index_tags, stale_indexes
 
 __all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards", "rate_of"]
 
@@ -44,6 +45,7 @@ class CompactReport:
     rewritten: int  # shards that went into new ones; gc removes them
     rows: int  # images and failures that were copied
     dropped: int  # hidden ones that were left out
+    indexed: int = 0  # shards whose tags were turned round, for questions about single tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,8 @@ def compact(
 
     A shard of which more than a fifth is hidden is rewritten too; none is split. One new shard is in memory
     at a time (200 MB of features at 131,072 rows). What was merged stays on disk for readers that hold it,
-    until `gc`. Raises CorruptShardError where a shard is damaged, which a copy would hide; StoreLockedError
-    while another process writes.
+    until `gc`. Then the index of tags is made where it is missing or damaged. Raises CorruptShardError where
+    a shard is damaged, which a copy would hide; StoreLockedError while another process writes.
     """
     progress = progress or NoProgress()
     if dry_run:
@@ -80,7 +82,7 @@ def compact(
             meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
             progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
         progress.finish()
-    return report
+        return replace(report, indexed=index_tags(store.snapshot(), deep=True, progress=progress))
 
 
 def gc(
@@ -108,6 +110,7 @@ def gc(
         report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
         doomed = [store.path / "shards" / name for name in report.removed]
         doomed += _quarantined(store) if quarantine else []
+        doomed += stale_indexes(store.snapshot(without=report.removed))
         progress.start("gc", total=len(doomed), unit="shards")
         for folder in doomed:
             store.disk.remove_folder(folder)
@@ -273,7 +276,7 @@ def _hidden_by(snapshot: Snapshot, meta: ShardMeta) -> set[str]:
 
 
 def _leftovers(store: Store) -> set[Path]:
-    folders = [store.path, store.path / "shards", store.path / "columns"]
+    folders = [*store.folders]
     for latent_set in LatentSet.folders(store.path, disk=store.disk):
         folders += [latent_set, latent_set / "shards"]
     present = [folder for folder in folders if store.disk.is_folder(folder)]
