@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pfgdata.errors import CorruptShardError, QueryError, StoreError, refused_by_system
 from pfgdata.query.columns import RAW_COLUMNS, SOURCE, STARTS, quoted
-from pfgdata.query.limits import Limits, finished, started, too_much_memory
+from pfgdata.query.limits import Limits, answered, too_much_memory
 from pfgdata.store import ShardView, raise_file_limit
 
 __all__ = ["Sandbox", "first_line"]
@@ -89,9 +89,11 @@ class Sandbox:
             return work()
 
         self._given_up = False
-        self._running = started(afresh)
-        return finished(
-            self._running,
+        running: Future[T] = Future()
+        self._running = running
+        return answered(
+            running,
+            afresh,
             seconds=self._limits.seconds,
             memory=self._memory,
             interrupt=self._give_up,

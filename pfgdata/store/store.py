@@ -265,7 +265,8 @@ def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:
 
 
 def _require_free(disk: Disk, path: Path) -> None:
-    ours = {"lock", "shards", "vocabulary.parquet", "roots.json"}  # a creation cut short leaves these
+    # a creation cut short leaves these; cache/ may be left by a store that lost its store.json
+    ours = {"lock", "shards", "vocabulary.parquet", "roots.json", "cache"}
     if reason := in_the_way(path):
         raise StoreError(reason)
     names = disk.names(path) if disk.is_folder(path) else []

@@ -25,7 +25,7 @@ from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
-from pfgdata.store.tag_index import index_tags, stale_indexes
+from pfgdata.store.tag_index import index_tags, stale_indexes, unindexed
 
 __all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards", "rate_of"]
 
@@ -71,7 +71,7 @@ def compact(
     """
     progress = progress or NoProgress()
     if dry_run:
-        return _compacted(store.snapshot(), rows)
+        return _planned(store.snapshot(), rows)
     with store.writer() as writer, explained(store.path):
         snapshot = store.snapshot()
         report = _compacted(snapshot, rows)
@@ -180,6 +180,15 @@ def _compacted(snapshot: Snapshot, rows: int) -> CompactReport:
         rows=sum(map(_visible, rewritten)),
         dropped=sum(map(_hidden, rewritten)),
     )
+
+
+def _planned(snapshot: Snapshot, rows: int) -> CompactReport:
+    """What a compact would report: each new shard is indexed, and those that stay and have no sound index."""
+    groups = _worth_merging(snapshot, rows)
+    rewritten = {view.id for group in groups for view in group}
+    staying = [view for view in unindexed(snapshot, deep=True) if view.id not in rewritten]
+    full = [group for group in groups if any(view.num_rows > len(view.hidden) for view in group)]
+    return replace(_compacted(snapshot, rows), indexed=len(full) + len(staying))
 
 
 def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, what: str) -> ShardMeta:
