@@ -4,9 +4,9 @@ What `import pfgdata` offers, loaded when first asked for; a room's whole offer 
 `from pfgdata.store import Snapshot`. The function `ingest` stands at the door of `pfgdata.ingest` only: the
 room has the name already.
 
-    from pfgdata import Store, Thresholds, select
-    store = Store.open(Path("feats"))
-    rows = select(store.snapshot(), "has('smile')", Thresholds())
+    import pfgdata
+    with pfgdata.open("feats/") as store:
+        features = store.query("has('smile')").features()
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pfgdata.corpus import plan_segments
     from pfgdata.errors import PfgError
     from pfgdata.latents import LatentPass
-    from pfgdata.query import Thresholds, count, run_query, select
+    from pfgdata.query import Answer, OpenStore, Session, Thresholds, count, open, run_query, select
     from pfgdata.records import Progress, Selection
     from pfgdata.store import LatentSet, Snapshot, Store
     from pfgdata.taggers import OnnxTagger
@@ -27,18 +27,22 @@ if TYPE_CHECKING:
     from pfgdata.vocabulary import Vocabulary
 
 __all__ = [
+    "Answer",
     "LatentPass",
     "LatentSet",
     "OnnxTagger",
+    "OpenStore",
     "PfgError",
     "Progress",
     "Selection",
+    "Session",
     "Snapshot",
     "Store",
     "Thresholds",
     "Vae",
     "Vocabulary",
     "count",
+    "open",
     "plan_segments",
     "run_query",
     "select",

@@ -37,6 +37,8 @@ def compact(
         "shards": f"{report.shards_before:,} before, {report.shards_after:,} after",
         "rows": f"{report.rows:,} copied, {report.dropped:,} hidden ones left out",
     }
+    if report.indexed:
+        facts["tags"] = f"{report.indexed:,} shards indexed"
     if dry_run:
         facts["dry run"] = "nothing was written"
     elif report.rewritten:

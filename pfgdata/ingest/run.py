@@ -34,6 +34,7 @@ from pfgdata.store import (
     ShardContents,
     Store,
     StoreWriter,
+    index_tags,
     installed_versions,
     merge_shards,
     require_same_tagger,
@@ -95,7 +96,10 @@ def ingest(
             stages = Stages(plan, preparer, tagger, known, batch_size=batch_size, threads=threads)
             _work(stages, committer, begin, options=options, progress=progress, stop=stop)
         merge_shards(writer, committer.committed, rows=options.shard_rows)
-        report.shards = len(store.snapshot().shards)
+        snapshot = store.snapshot()
+        report.shards = len(snapshot.shards)
+        if not report.interrupted:
+            index_tags(snapshot, progress=progress)
     report.seconds = time.monotonic() - start
     return report
 

@@ -15,21 +15,27 @@ if TYPE_CHECKING:
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.opened import Answer, OpenStore, open
     from pfgdata.query.question import Question
     from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
+    from pfgdata.query.session import Session
     from pfgdata.query.shares import TagShares, tag_shares
 
 __all__ = [
     "COLUMNS",
+    "Answer",
     "Limits",
+    "OpenStore",
     "QueryJob",
     "Question",
     "SaveOptions",
+    "Session",
     "TagShares",
     "Thresholds",
     "count",
     "freeze_selection",
     "locations",
+    "open",
     "run_query",
     "save_selection",
     "select",

@@ -21,6 +21,7 @@ __all__ = [
     "COLUMNS",
     "RAW_COLUMNS",
     "SOURCE",
+    "STARTS",
     "VARIABLES",
     "Thresholds",
     "definitions",
@@ -30,6 +31,7 @@ __all__ = [
 
 SOURCE = "images"  # the view an expression is about
 VARIABLES = {"general": "general_names", "character": "character_names"}  # category -> DuckDB variable
+STARTS = "starts"  # the variable that says how many rows there are before each shard
 
 _SQL_TYPES = {  # Arrow, as DuckDB reads it from Parquet
     pa.uuid(): "UUID",

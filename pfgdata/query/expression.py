@@ -27,6 +27,7 @@ from pfgdata.query.allowed import (
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
 from pfgdata.query.frame import Node, Typed, admitted, closed
 from pfgdata.query.growth import check_growth
+from pfgdata.query.indexed import SCORE_PREFIX
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.named import selection_name, sql_of
 from pfgdata.query.sandbox import Sandbox
@@ -89,7 +90,7 @@ def _rewritten(
 ) -> Node:
     """The tree over RAW_COLUMNS of one over COLUMNS that is allowed and small."""
     rewritten = _Rewriter(sandbox, joined, typed, thresholds, ()).allowed(tree)
-    sandbox.join(joined.values)
+    joined.join(sandbox)
     return rewritten
 
 
@@ -124,7 +125,7 @@ class _Rewriter:
         self._joined = joined
         self._typed = typed
         self._columns = definitions(thresholds, {})
-        self._tags = Tags(joined.snapshot.vocabulary, thresholds)
+        self._tags = Tags(joined.snapshot.vocabulary, thresholds, joined.tags)
 
     def allowed(self, tree: Node) -> Node:
         """What `rewrite` makes of a whole tree that is small enough."""
@@ -261,7 +262,8 @@ class _Rewriter:
         if not parts or len(names) != len(parts):
             raise self.refusal(node, "a lambda takes names: lambda t: t = 'smile'")
         for name in names:
-            if name in COLUMNS or name in RAW_COLUMNS or name in self._joined.values:
+            taken = name in COLUMNS or name in RAW_COLUMNS or name in self._joined.values
+            if taken or name.startswith(SCORE_PREFIX):
                 raise self.refusal(node, f"a lambda cannot call its variable {name}, as a column is called")
         return {**node, "expr": self.rewrite(node["expr"], scope.union(names))}
 

@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS
+from pfgdata.query.indexed import IndexedTags
+from pfgdata.query.sandbox import Sandbox
 from pfgdata.store import (
     Joined,
     SavedSelection,
@@ -23,10 +25,14 @@ _MOST_NAMED = 200  # each brings its whole text: a dozen that name another twice
 
 
 class JoinedColumns:
-    """The columns of `snapshot` beside COLUMNS; `values` holds those that the question has named so far."""
+    """The columns of `snapshot` beside COLUMNS; `values` holds those that the question has named so far.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    `tags` holds what the store's index says of the tags that it has named.
+    """
+
+    def __init__(self, snapshot: Snapshot, tags: IndexedTags) -> None:
         self.snapshot = snapshot
+        self.tags = tags
         self.values: dict[str, pa.ChunkedArray] = {}
         self.selections: dict[str, SavedSelection] = {}  # those that the question has named so far
         self._named = 0
@@ -63,6 +69,11 @@ class JoinedColumns:
                 self.values[f"@{name}"] = frozen_rows(self.snapshot, saved)
             self.selections[name] = saved
         return self.selections[name]
+
+    def join(self, sandbox: Sandbox) -> None:
+        """Give the view of `sandbox` what the question has named so far."""
+        sandbox.join(self.values, self.tags.table())
+        sandbox.keep_bits(self.tags.bits)
 
 
 def _askable(values: pa.ChunkedArray) -> pa.ChunkedArray:

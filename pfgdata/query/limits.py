@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pfgdata.errors import QueryError
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "finished", "started", "too_much_memory", "unfinished"]
+__all__ = ["DEFAULT_LIMITS", "Limits", "answered", "too_much_memory", "unfinished"]
 
 T = TypeVar("T")
 _TICK = 0.02  # seconds between two looks at the memory; a thread fills some 20 MB meanwhile (measured)
@@ -45,21 +45,18 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-def started(work: Callable[[], T]) -> Future[T]:
-    """The future of `work()`, which runs in a thread of its own."""
-    running: Future[T] = Future()
-    threading.Thread(target=_settle, args=(running, work), name=_NAME).start()
-    return running
-
-
-def finished(running: Future[T], *, seconds: float, memory: int, interrupt: Callable[[], None]) -> T:
-    """What `running` answers; `interrupt` is called where it has to end early.
+def answered(
+    running: Future[T], work: Callable[[], T], *, seconds: float, memory: int, interrupt: Callable[[], None]
+) -> T:
+    """What `work()` answers in a thread of its own; `interrupt` is called where it has to end early.
 
     Raises QueryError after `seconds`, or when this process has grown by `memory` bytes; whatever else ends
-    the waiting, Ctrl-C too, interrupts. Work that does not heed it is left behind (see `unfinished`).
+    the waiting, Ctrl-C too, interrupts. Work that does not heed it is left behind (see `unfinished`): then
+    `running`, which is given because even a start can be interrupted, is not done.
     """
     start, before = time.monotonic(), _resident()
     try:
+        threading.Thread(target=_settle, args=(running, work), name=_NAME).start()
         while not wait([running], timeout=_TICK).done:
             if time.monotonic() - start > seconds:
                 raise QueryError(

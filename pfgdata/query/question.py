@@ -104,7 +104,7 @@ def compile_question(
         order = Typed(asked.order, "order")
         key, descending = compile_value(sandbox, joined, order, thresholds=thresholds)
     if asked.where is None:
-        sandbox.join(joined.values)
+        joined.join(sandbox)
         sql = f"SELECT * FROM {SOURCE}"
     else:
         typed = asked.where if isinstance(asked.where, Typed) else Typed(asked.where)

@@ -18,13 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from pfgdata.errors import CorruptShardError, QueryError, StoreError, refused_by_system
-from pfgdata.query.columns import RAW_COLUMNS, SOURCE, quoted
-from pfgdata.query.limits import Limits, finished, started, too_much_memory
+from pfgdata.query.columns import RAW_COLUMNS, SOURCE, STARTS, quoted
+from pfgdata.query.limits import Limits, answered, too_much_memory
 from pfgdata.store import ShardView, raise_file_limit
 
 __all__ = ["Sandbox", "first_line"]
 
 T = TypeVar("T")
+_PLACE = {"_file": "file_index", "_row": "file_row_number"}  # of a joined table -> of the view
+_PARSED = 64  # texts whose tree is kept: our own frames are asked for again and again, 1 ms each
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -38,7 +40,9 @@ class Sandbox:
         self._limits = limits
         self._running: Future[Any] | None = None
         self._given_up = False
-        self._joined: frozenset[str] = frozenset()
+        self._joined: list[str] = []
+        self._bits: set[str] = set()
+        self._parsed: dict[str, str] = {}
         raise_file_limit()  # DuckDB holds every file that it reads
         self._connection = duckdb.connect(":memory:")
         try:
@@ -47,6 +51,8 @@ class Sandbox:
             self._lock()
             for name, values in variables.items():
                 self._connection.execute(f"SET VARIABLE {name} = ?", [list(values)])
+            starts = np.cumsum([0, *(shard.num_rows for shard in self.shards)])
+            self._connection.execute(f"SET VARIABLE {STARTS} = ?", [starts.tolist()])
             self._connection.execute(f"CREATE TEMP VIEW {SOURCE} AS {self._source()}")
         except duckdb.Error as problem:
             self._connection.close()
@@ -58,54 +64,79 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Close the connection, of a query that was given up as soon as it ends."""
         if self._running is None:
             self._connection.close()
         else:
             self._running.add_done_callback(lambda _: self._connection.close())
 
+    @property
+    def busy(self) -> bool:
+        """Whether a query that was given up still runs here: ask another sandbox."""
+        return self._running is not None and not self._running.done()
+
     def run(self, work: Callable[[], T]) -> T:
-        """What `work()` answers by this sandbox, within its limits. Raises QueryError where they end it."""
-        self._running = started(work)
-        return finished(
-            self._running,
+        """What `work()` answers by this sandbox, within its limits. Raises QueryError where they end it.
+
+        What was joined to the view before is gone.
+        """
+
+        def afresh() -> T:
+            self._part()
+            return work()
+
+        self._given_up = False
+        running: Future[T] = Future()
+        self._running = running
+        return answered(
+            running,
+            afresh,
             seconds=self._limits.seconds,
             memory=self._memory,
             interrupt=self._give_up,
         )
 
-    def join(self, columns: Mapping[str, pa.ChunkedArray]) -> None:
-        """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows."""
-        if columns.keys() == self._joined:
+    def join(self, columns: Mapping[str, pa.ChunkedArray], scores: pa.Table | None = None) -> None:
+        """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows.
+
+        And those of `scores`, which says by `_file` and `_row` whose they are; other rows have null.
+        """
+        tables = [self._placed(columns)] if columns else []
+        tables += [] if scores is None else [scores]
+        names = [name for table in tables for name in table.column_names if name not in _PLACE]
+        if names == self._joined:
             return
-        visible = [np.delete(np.arange(shard.num_rows), shard.hidden) for shard in self.shards]
-        table = pa.table(  # no name of a column begins with _
-            {
-                "_file": np.repeat(np.arange(len(visible), dtype=np.uint64), [len(v) for v in visible]),
-                "_row": np.concatenate([np.empty(0, np.int64), *visible]),
-                **columns,
-            }
-        )
-        names = ", ".join(f'"{name}"' for name in columns)
-        same = "_file = file_index AND _row = file_row_number"
-        source = (
-            f"SELECT {', '.join(RAW_COLUMNS)}, {names} FROM ({self._source()}) LEFT JOIN joined ON {same}"
-        )
         try:
-            self._connection.register("joined_values", table)
-            self._connection.execute("CREATE OR REPLACE TEMP TABLE joined AS SELECT * FROM joined_values")
-            self._connection.unregister("joined_values")
-            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS {source}")
-            self._joined = frozenset(columns)
+            source = f"({self._source()})"
+            for number, table in enumerate(tables):
+                self._keep(f"joined_{number}", table)
+                same = " AND ".join(f"joined_{number}.{a} = {b}" for a, b in _PLACE.items())
+                source += f" LEFT JOIN joined_{number} ON {same}"
+            wanted = ", ".join([*RAW_COLUMNS, *(f'"{name}"' for name in names)])
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS SELECT {wanted} FROM {source}")
+            self._joined = names
         except duckdb.NotImplementedException as problem:
             kinds = ", ".join(f"{name} ({values.type})" for name, values in columns.items())
             raise QueryError(f"DuckDB has no type for a column of these: {kinds}") from problem
         except duckdb.Error as problem:
             raise self._explained(problem) from problem
 
+    def keep_bits(self, variables: Mapping[str, bytes]) -> None:
+        """Set variables of type BIT for this question."""
+        for name, bits in variables.items():
+            self._connection.execute(f"SET VARIABLE {name} = ?::BLOB::BIT", [bits])
+            self._bits.add(name)
+
     def parse(self, sql: str) -> dict[str, Any]:
         """The answer of `json_serialize_sql`: a tree, or an error with its byte position; runs nothing."""
-        answer: dict[str, Any] = json.loads(self._one("SELECT json_serialize_sql(?::VARCHAR)", sql))
+        if sql not in self._parsed:
+            while len(self._parsed) >= _PARSED:
+                self._parsed.pop(next(iter(self._parsed)))
+            self._parsed[sql] = self._one("SELECT json_serialize_sql(?::VARCHAR)", sql)
+        answer: dict[str, Any] = json.loads(self._parsed[sql])
         return answer
 
     def write(self, tree: Mapping[str, Any]) -> str:
@@ -131,6 +162,32 @@ class Sandbox:
         except duckdb.Error as problem:
             raise self._explained(problem) from problem
 
+    def _part(self) -> None:
+        """Take from the view what was joined to it for another question."""
+        if self._joined:
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS {self._source()}")
+            for number in range(2):
+                self._connection.execute(f"DROP TABLE IF EXISTS joined_{number}")
+            self._joined = []
+        while self._bits:
+            self._connection.execute(f"RESET VARIABLE {self._bits.pop()}")
+
+    def _placed(self, columns: Mapping[str, pa.ChunkedArray]) -> pa.Table:
+        visible = [np.delete(np.arange(shard.num_rows), shard.hidden) for shard in self.shards]
+        return pa.table(  # no name of a column begins with _
+            {
+                "_file": np.repeat(np.arange(len(visible), dtype=np.uint64), [len(v) for v in visible]),
+                "_row": np.concatenate([np.empty(0, np.int64), *visible]),
+                **columns,
+            }
+        )
+
+    def _keep(self, name: str, table: pa.Table) -> None:
+        """Make `table` a table of the connection."""
+        self._connection.register("given", table)
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given")
+        self._connection.unregister("given")
+
     def _give_up(self) -> None:
         self._given_up = True
         self._connection.interrupt()
@@ -154,6 +211,7 @@ class Sandbox:
         files = ", ".join(quoted(path) for path in sorted({*paths, *map(_no_glob, paths)}))
         for setting in (
             "arrow_lossless_conversion = true",  # a UUID stays one
+            "parquet_metadata_cache = true",  # of 73 shards, 10 ms a question
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
             f"allowed_paths = [{files}]",
@@ -172,9 +230,7 @@ class Sandbox:
         )
         self.hides = table.num_rows > 0
         if self.hides:
-            self._connection.register("hidden_rows", table)
-            self._connection.execute("CREATE TEMP TABLE hidden AS SELECT * FROM hidden_rows")
-            self._connection.unregister("hidden_rows")
+            self._keep("hidden", table)
 
     def _source(self) -> str:
         columns = ", ".join(RAW_COLUMNS)

@@ -6,6 +6,7 @@ The four ratings stand in their own column, and a rating has no threshold: it ho
 from __future__ import annotations
 
 from pfgdata.query.columns import Thresholds, quoted
+from pfgdata.query.indexed import IndexedTags
 from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
 
 __all__ = ["CATEGORY_COLUMNS", "Tags"]
@@ -21,8 +22,9 @@ CATEGORY_COLUMNS = {  # column whose values are tags -> the kinds of tags that c
 class Tags:
     """Names, numbers and SQL of one vocabulary under given thresholds."""
 
-    def __init__(self, vocabulary: Vocabulary, thresholds: Thresholds) -> None:
+    def __init__(self, vocabulary: Vocabulary, thresholds: Thresholds, indexed: IndexedTags) -> None:
         self._vocabulary = vocabulary
+        self._indexed = indexed
         self._thresholds = thresholds
         self._numbers = {name: number for number, name in enumerate(vocabulary.names)}
         self._rating_places = {int(number): place for place, number in enumerate(vocabulary.rating_ids)}
@@ -48,14 +50,19 @@ class Tags:
         """SQL for a tag's score, 0 below the store's floor."""
         if number in self._rating_places:
             return f"rating_scores[{self._rating_places[number] + 1}]"
-        return f"coalesce(tag_scores[list_position(tag_ids, {number})], 0::FLOAT)"
+        column = self._indexed.score(number)
+        return f"coalesce({column}, 0::FLOAT)" if column else self._listed(number)
 
     def has(self, number: int) -> str:
         """SQL for whether a tag counts: its score reaches the threshold of its kind."""
         kind = self.kind_of(number)
         if kind == "rating":
             return f"rating = {quoted(self.name(number))}"
-        return f"{self.score(number)} >= {self._thresholds.stored(kind)}::FLOAT"
+        threshold = self._thresholds.stored(kind)
+        return self._indexed.has(number, threshold) or f"{self._listed(number)} >= {threshold}::FLOAT"
+
+    def _listed(self, number: int) -> str:
+        return f"coalesce(tag_scores[list_position(tag_ids, {number})], 0::FLOAT)"
 
     def unknown(self, text: str, column: str | None) -> str:
         """Why `text` is no tag (of that column), with the nearest that are."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+    from pfgdata.store.tag_index import Postings, TagIndex, index_tags
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "LatentIndex",
     "LatentInfo",
     "LatentSet",
+    "Postings",
     "Problem",
     "RepairReport",
     "SavedSelection",
@@ -79,6 +81,7 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
+    "TagIndex",
     "column_values",
     "compact",
     "content_ids_of",
@@ -87,6 +90,7 @@ __all__ = [
     "frozen_rows",
     "gc",
     "images_table",
+    "index_tags",
     "installed_versions",
     "joined_columns",
     "key_bytes",

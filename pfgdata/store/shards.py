@@ -89,6 +89,7 @@ class ShardDraft:
     replaces: Iterable[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     writer: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None  # None: the next of its folder
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
@@ -108,8 +109,8 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
-    """Commit a shard into `folder` by one rename, under its next id; its meta as a reader sees it."""
-    shard_id = _new_shard_id(disk, folder)
+    """Commit a shard into `folder` by one rename; its meta as a reader sees it."""
+    shard_id = draft.id or _new_shard_id(disk, folder)
     tables = {stem: table for stem, table in draft.tables.items() if table.num_rows}
     arrays = {name: array for name, array in draft.arrays.items() if len(array)}
     fresh = disk.temporary(folder)

@@ -158,6 +158,10 @@ class Snapshot:
         """The visible failures as FAILURES_SCHEMA, and where they stand: `shard`, `row`."""
         return self._visible("failures", FAILURES_SCHEMA, columns, shards)
 
+    def stored(self, shard_id: str, columns: Sequence[str]) -> pa.Table:
+        """`columns` of every row of one shard's images.parquet, hidden ones too."""
+        return self._read(self._views[shard_id], "images", columns)
+
     def rows(self, shard_id: str, rows: npt.NDArray[np.int64]) -> pa.Table:
         """The given rows of one shard's images.parquet, in the order given."""
         return self._read(self._views[shard_id], "images", None).take(pa.array(rows))

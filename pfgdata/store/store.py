@@ -47,6 +47,7 @@ from pfgdata.store.selections import (
 )
 from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
+from pfgdata.store.tag_index import index_folder
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
@@ -136,6 +137,12 @@ class Store:
             disk.replace_file(path / "store.json", value)
         return cls(path, identity, vocabulary, disk)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where a writer of the store writes; those of derived sets have writers of their own."""
+        named = (self.path / name for name in ("shards", "columns", "selections"))
+        return (self.path, *named, index_folder(self.path))
+
     def roots(self) -> dict[str, str]:
         """Corpus root -> the folder where it is now."""
         return read_roots(self.disk, self.path)
@@ -168,8 +175,8 @@ class Store:
         say = (progress or NoProgress()).say
         with self.disk.exclusive(self.path / "lock", what=what, wait=wait, say=say, stop=stop):
             with explained(self.path):
-                for name in ("", "shards", "columns", "selections"):
-                    self.disk.sweep(self.path / name)
+                for folder in self.folders:
+                    self.disk.sweep(folder)
             yield StoreWriter(self)
 
     def move_root(self, old: str, new: str, *, wait: bool = False, progress: Progress | None = None) -> None:
@@ -310,7 +317,8 @@ def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:
 
 
 def _require_free(disk: Disk, path: Path) -> None:
-    ours = {"lock", "shards", "vocabulary.parquet", "roots.json"}  # a creation cut short leaves these
+    # a creation cut short leaves these; cache/ may be left by a store that lost its store.json
+    ours = {"lock", "shards", "vocabulary.parquet", "roots.json", "cache"}
     if reason := in_the_way(path):
         raise StoreError(reason)
     names = disk.names(path) if disk.is_folder(path) else []

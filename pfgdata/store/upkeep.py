@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+from pfgdata.store.tag_index import index_tags, stale_indexes, unindexed
 
 __all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards", "rate_of"]
 
@@ -44,6 +45,7 @@ class CompactReport:
     rewritten: int  # shards that went into new ones; gc removes them
     rows: int  # images and failures that were copied
     dropped: int  # hidden ones that were left out
+    indexed: int = 0  # shards whose tags were turned round, for questions about single tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +66,12 @@ def compact(
 
     A shard of which more than a fifth is hidden is rewritten too; none is split. One new shard is in memory
     at a time (200 MB of features at 131,072 rows). What was merged stays on disk for readers that hold it,
-    until `gc`. Raises CorruptShardError where a shard is damaged, which a copy would hide; StoreLockedError
-    while another process writes.
+    until `gc`. Then the index of tags is made where it is missing or damaged. Raises CorruptShardError where
+    a shard is damaged, which a copy would hide; StoreLockedError while another process writes.
     """
     progress = progress or NoProgress()
     if dry_run:
-        return _compacted(store.snapshot(), rows)
+        return _planned(store.snapshot(), rows)
     with store.writer() as writer, explained(store.path):
         snapshot = store.snapshot()
         report = _compacted(snapshot, rows)
@@ -79,7 +81,7 @@ def compact(
                     require_whole(store.disk, store.path / "shards" / view.id)
                 meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
                 progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
-    return report
+        return replace(report, indexed=index_tags(store.snapshot(), deep=True, progress=progress))
 
 
 def gc(
@@ -108,6 +110,7 @@ def gc(
         report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
         doomed = [store.path / "shards" / name for name in report.removed]
         doomed += _quarantined(store) if quarantine else []
+        doomed += stale_indexes(store.snapshot(without=report.removed))
         with during(progress, "gc", total=len(doomed), unit="shards", brief=False):
             for folder in doomed:
                 store.disk.remove_folder(folder)
@@ -176,6 +179,15 @@ def _compacted(snapshot: Snapshot, rows: int) -> CompactReport:
         rows=sum(map(_visible, rewritten)),
         dropped=sum(map(_hidden, rewritten)),
     )
+
+
+def _planned(snapshot: Snapshot, rows: int) -> CompactReport:
+    """What a compact would report: each new shard is indexed, and those that stay and have no sound index."""
+    groups = _worth_merging(snapshot, rows)
+    rewritten = {view.id for group in groups for view in group}
+    staying = [view for view in unindexed(snapshot, deep=True) if view.id not in rewritten]
+    full = [group for group in groups if any(view.num_rows > len(view.hidden) for view in group)]
+    return replace(_compacted(snapshot, rows), indexed=len(full) + len(staying))
 
 
 def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, what: str) -> ShardMeta:
@@ -272,7 +284,7 @@ def _hidden_by(snapshot: Snapshot, meta: ShardMeta) -> set[str]:
 
 
 def _leftovers(store: Store) -> set[Path]:
-    folders = [store.path, store.path / "shards", store.path / "columns"]
+    folders = [*store.folders]
     for latent_set in LatentSet.folders(store.path, disk=store.disk):
         folders += [latent_set, latent_set / "shards"]
     present = [folder for folder in folders if store.disk.is_folder(folder)]

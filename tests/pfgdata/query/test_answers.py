@@ -8,7 +8,7 @@ import pytest
 
 from pfgdata.query import COLUMNS, Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import ImageKey, content_id
-from pfgdata.store import Shadow, Store
+from pfgdata.store import Shadow, Store, index_tags
 from tests.pfgdata.query.rows import ROOT, VOCABULARY, add_shard, row, store_of
 
 MIKU = row("miku.png", {"hatsune_miku": 0.97, "smile": 0.6, "1girl": 0.99, ">_<": 0.4, "general": 0.8})
@@ -18,9 +18,12 @@ PLAIN = row("sub/plain's.webp", {"long_hair": 0.35, "it's": 0.9}, size=77)
 ALL = {name["path"]: name for name in (MIKU, FAINT, TWO, PLAIN)}
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return store_of(tmp_path_factory.mktemp("store"), [MIKU, TWO], [FAINT, PLAIN])
+@pytest.fixture(scope="module", params=["by the lists", "by the index"])
+def store(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Store:
+    store = store_of(tmp_path_factory.mktemp("store"), [MIKU, TWO], [FAINT, PLAIN])
+    if request.param == "by the index":
+        assert index_tags(store.snapshot()) == 2
+    return store
 
 
 def paths(store: Store, expression: str | None, thresholds: Thresholds | None = None) -> set[str]:
