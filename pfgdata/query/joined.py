@@ -21,7 +21,7 @@ from pfgdata.store import (
 
 __all__ = ["JoinedColumns"]
 
-_MOST_NAMED = 200  # each brings its whole text: a dozen that name another twice would be 4,096 of it
+_MOST_NAMED = 100  # each brings its whole text: a dozen that name another twice would be 4,096 of it
 
 
 class JoinedColumns:

@@ -8,7 +8,7 @@ Shapes: N images of a group, F feature width, C rows of a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,6 @@ _KEPT = (
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Blocks = Callable[[], Iterator[tuple[slice, Floats]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,9 @@ class SampleOptions:
     at_most: int
     spread: bool = False
     seed: int = 0
-    memory: int = 2**26  # bytes of features as float32; a group that has more is read again for each image
+    memory: int = (
+        2**28
+    )  # bytes of features as float32: a group of more than 87,381 is read again for each image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def balanced_sample(
 ) -> SampleReport:
     """At most `options.at_most` distinct images of each of `groups`, one value for each row of `selection`.
 
-    Rows whose group is None are left out. At most some three times `options.memory` is used.
+    Rows whose group is None are left out. At most some twice `options.memory` is used.
     """
     first = _first_rows(selection)
     members: dict[object, list[int]] = {}
@@ -98,41 +99,43 @@ def _drawn(snapshot: Snapshot, group: Selection, name: str, options: SampleOptio
     generator = np.random.default_rng(words)
     if not options.spread:
         return generator.choice(len(group), options.at_most, replace=False)
-    blocks, first = _blocks(snapshot, group, options.memory), int(generator.integers(len(group)))
-    return _farthest(blocks, len(group), count=options.at_most, first=first)
+    first = int(generator.integers(len(group)))
+    return _farthest(_Features(snapshot, group, options.memory), count=options.at_most, first=first)
 
 
-def _farthest(blocks: Blocks, size: int, *, count: int, first: int) -> Ints:
+def _farthest(group: _Features, *, count: int, first: int) -> Ints:
     """`first`, then each time the one whose nearest taken one is farthest by cosine; of equals the first."""
-    nearest_N, chosen = np.full(size, -np.inf, np.float32), [first]
-    latest_F = _row(blocks, first)
+    nearest_N, chosen = np.full(len(group), -np.inf, np.float32), [first]
     while len(chosen) < count:
-        for part, features_CF in blocks():
+        latest_F = group.read(slice(chosen[-1], chosen[-1] + 1))[0]
+        for part, features_CF in group.blocks():
             np.maximum(nearest_N[part], features_CF @ latest_F, out=nearest_N[part])
         nearest_N[chosen] = np.inf  # a taken one is not taken again
         chosen.append(int(nearest_N.argmin()))
-        latest_F = _row(blocks, chosen[-1])
     return np.asarray(chosen, np.int64)
 
 
-def _row(blocks: Blocks, row: int) -> Floats:
-    part, features_CF = next((p, f) for p, f in blocks() if p.start <= row < p.stop)
-    return features_CF[row - part.start].copy()
+class _Features:
+    """The unit features of a group, block by block; kept where all fit in `memory` bytes."""
 
+    def __init__(self, snapshot: Snapshot, group: Selection, memory: int) -> None:
+        self._snapshot, self._group = snapshot, group
+        self._block = max(1, memory // (4 * snapshot.feature_dim))
+        self._kept = self.read(slice(0, len(group))) if len(group) <= self._block else None
 
-def _blocks(snapshot: Snapshot, group: Selection, memory: int) -> Blocks:
-    """How to read the unit features of `group` block by block, [C, F]; once where they fit in `memory`."""
-    block = max(1, memory // (4 * snapshot.feature_dim))
+    def __len__(self) -> int:
+        return len(self._group)
 
-    def read() -> Iterator[tuple[slice, Floats]]:
-        for start in range(0, len(group), block):
-            part = slice(start, min(start + block, len(group)))
-            features = snapshot.features(group.take(np.arange(part.start, part.stop))).astype(np.float32)
-            length = np.linalg.norm(features, axis=1, keepdims=True)
-            features /= np.where(length > 0, length, 1)
-            yield part, features
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Each part of the group, and its features [C, F]."""
+        for start in range(0, len(self), self._block):
+            part = slice(start, min(start + self._block, len(self)))
+            yield part, self.read(part) if self._kept is None else self._kept
 
-    if len(group) > block:
-        return read
-    kept = list(read())
-    return lambda: iter(kept)
+    def read(self, part: slice) -> Floats:
+        """The features of a part, [C, F]."""
+        rows = self._group.take(np.arange(part.start, part.stop))
+        features_CF = self._snapshot.features(rows).astype(np.float32)
+        length_C1 = np.linalg.norm(features_CF, axis=1, keepdims=True)
+        features_CF /= np.where(length_C1 > 0, length_C1, 1)
+        return features_CF

@@ -116,10 +116,10 @@ def test_a_selection_that_cannot_be_asked_is_one_line(store: Store, expression: 
 
 
 def test_selections_that_double_each_other_end_before_they_fill_memory(store: Store) -> None:
-    for number in range(9):
+    for number in range(8):
         live(store, f"n{number + 1}", f"@n{number} or @n{number}" if number else "@smiling or @smiling")
-    with pytest.raises(QueryError, match="name each other over 200 times"):
-        count(store.snapshot(), "@n9", Thresholds())
+    with pytest.raises(QueryError, match="name each other over 100 times"):
+        count(store.snapshot(), "@n8", Thresholds())
 
 
 def test_damaged_ids_are_named_and_select_nothing(store: Store) -> None:
