@@ -52,8 +52,8 @@ class Checkpoint:
 
     @property
     def width(self) -> int:
-        """How wide the context is that its text encoder makes: 768 for SD1, 1024 for SD2."""
-        return int(self.tensors[self.family.tokens].shape[1])
+        """How wide the context is that its text encoders make: 768 for SD1, 1024 for SD2, 2048 for SDXL."""
+        return sum(int(self.tensors[name].shape[1]) for name in self.family.tokens)
 
     @property
     def prediction_type(self) -> str | None:
@@ -90,7 +90,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
     else:
         raise ModelError(f"{file}: neither .safetensors nor .ckpt; a base is a folder or one of those")
     tensors = {_modern(name): tensor for name, tensor in tensors.items()}
-    family = next((family for family in FAMILIES if family.tokens in tensors), None)
+    family = next((family for family in FAMILIES if tensors.keys() >= set(family.tokens)), None)
     if (reason := _refusal(tensors)) or family is None:
         reason = reason or "it has no text encoder"
         raise ModelError(f"{file}: {reason}; a base is an SD1 or SD2 checkpoint with all its parts")

@@ -25,7 +25,7 @@ class FamilyFacts:
     title: str  # for people, and in the made.json of an unpacked file
     width: int  # of the context, in the original model; a small base of the family has its own
     repository: str  # whose configs diffusers 0.42 takes for a single file
-    tokens: str  # the tensor of a single file that only this family has: its text encoder's table of tokens
+    tokens: tuple[str, ...]  # the tensors of a single file that tell it: its text encoders' tables of tokens
     one_prediction: bool  # False: it came in both kinds, and a file that is silent may be of either
     latent_channels: int = 4
     scaling_factor: float = 0.18215  # of its VAE: what readers of a single file take for granted
@@ -48,7 +48,7 @@ SD1 = FamilyFacts(
     title="SD1",
     width=768,
     repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    tokens="cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",  # CLIP's
+    tokens=("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",),  # CLIP's
     one_prediction=True,
 )
 SD2 = FamilyFacts(
@@ -56,7 +56,7 @@ SD2 = FamilyFacts(
     title="SD2",
     width=1024,
     repository="stabilityai/stable-diffusion-2-1",
-    tokens="cond_stage_model.model.token_embedding.weight",  # OpenCLIP's
+    tokens=("cond_stage_model.model.token_embedding.weight",),  # OpenCLIP's
     one_prediction=False,
 )
 SDXL = FamilyFacts(
@@ -64,10 +64,18 @@ SDXL = FamilyFacts(
     title="SDXL",
     width=2048,
     repository="stabilityai/stable-diffusion-xl-base-1.0",
-    tokens="conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+    tokens=(
+        "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",  # CLIP's
+        "conditioner.embedders.1.model.token_embedding.weight",  # OpenCLIP's; a refiner has it alone, as 0
+    ),
     one_prediction=True,
     scaling_factor=0.13025,
     models=("unet", "vae", "text_encoder", "text_encoder_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
+    prefixes={
+        **LDM_PREFIXES,
+        "text_encoder": ("conditioner.embedders.0.transformer.",),
+        "text_encoder_2": ("conditioner.embedders.1.model.",),
+    },
 )
 FAMILIES = (SD1, SD2)
