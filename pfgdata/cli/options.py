@@ -12,32 +12,22 @@ from pfgdata.paths import user_folder
 from pfgdata.screen import show_facts
 
 __all__ = [
-    "CharacterThreshold",
     "DryRun",
     "Json",
     "StoreArgument",
     "StoreOption",
-    "Threshold",
     "show_failures",
 ]
 
 _STORE = Path("feats")
 _STORE_HELP = "The store, a folder."
-_ROWS, _OUTPUT = "Which images", "Output"
+_OUTPUT = "Output"
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
 ]
 StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
-]
-Threshold = Annotated[
-    float,
-    typer.Option("--threshold", help="General tags count from this score on.", rich_help_panel=_ROWS),
-]
-CharacterThreshold = Annotated[
-    float,
-    typer.Option("--character-threshold", help="Characters count from this score on.", rich_help_panel=_ROWS),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "CLASSES",
+    "COMBINED",
+    "COUNTED",
     "EQUALITIES",
     "FUNCTIONS",
     "GROWTH",
@@ -51,7 +53,9 @@ REFUSED = {  # class -> what a person calls it
     "POSITIONAL_REFERENCE": "a # column number",
 }
 
-TAG_FUNCTIONS = frozenset({"has", "score"})  # ours, rewritten before DuckDB sees them
+COMBINED = {"any_of": "OR", "all_of": "AND"}  # function of tag names -> how they combine
+COUNTED = {"count_tags": "tags", "count_characters": "characters"}  # function -> the list that it counts
+TAG_FUNCTIONS = frozenset({"has", "score", *COMBINED, *COUNTED})  # ours, rewritten before DuckDB sees them
 _ONE = {"contains", "list_contains", "list_has", "array_contains", "array_has"}
 _ANY = {"list_has_any", "array_has_any"}
 _ALL = {"list_has_all", "array_has_all"}

@@ -129,7 +129,7 @@ def record_of(
         prompt=config.prompt,
         caption=config.caption,
         captions_digest=sets.captions_digest,
-        text_layer=text_layer_of(base, config),
+        text_layer=base.text_layer,
         uncond=config.uncond,
         empty_prompt=config.empty_prompt,
         num_tokens=config.num_tokens,
