@@ -87,7 +87,9 @@ class Vae:
     compute_dtype = "float32"  # in float16 SDXL's VAE overflows; one dtype keeps latent sets comparable
 
     def __init__(self, model: Any, *, found: Resolved) -> None:
-        self.name, self.revision, self.folder = found.name, found.revision, found.folder
+        self.name = found.name
+        self.revision = found.revision
+        self.folder = found.folder
         self.untrained = (found.folder / "UNTRAINED").exists()
         self.factor = _factor(model.config)
         self.latent_channels = int(model.config["latent_channels"])

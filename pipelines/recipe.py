@@ -18,12 +18,11 @@ from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
 from pfgdata.query import QueryJob
 from pfgtrain.config import FitConfig, read_recipe_tables, read_table
-from pfgtrain.evaluate import EvaluateOptions
-from pfgtrain.generate import GenerateOptions, ModelJob
+from pfgtrain.evaluate import EvaluateJob
+from pfgtrain.generate import GenerateJob
 
 __all__ = [
     "RECIPES",
-    "EvaluateTable",
     "GenerateTable",
     "IngestTable",
     "QueryTable",
@@ -50,15 +49,7 @@ class QueryTable(QueryJob):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateTable(EvaluateOptions, ModelJob):
-    """[evaluate]: a folder of guides that the run never saw, who else looks, how, at which model."""
-
-    guides: str
-    judge: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateTable(GenerateOptions, ModelJob):
+class GenerateTable(GenerateJob):
     """[generate]: the guide images, what to make of them by which model, and a run to show beside."""
 
     guides: list[str] = field(default_factory=list)
@@ -75,7 +66,7 @@ class Recipe:
     query: QueryTable | None
     latents: LatentJob | None
     fit: FitConfig | None
-    evaluate: EvaluateTable | None
+    evaluate: EvaluateJob | None
     generate: GenerateTable | None
 
     def path(self, text: str) -> Path:
@@ -86,7 +77,7 @@ class Recipe:
         """The paths that this recipe means by a text or several."""
         return [self.path(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
-    def place(self, name: str) -> str:
+    def model(self, name: str) -> str:
         """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
         beside = self.path(name)
         return str(beside.absolute()) if name != DEMO and beside.exists() else name
@@ -113,7 +104,7 @@ def read_recipe(path: Path) -> Recipe:
         "query": QueryTable,
         "latents": LatentJob,
         "fit": FitConfig,
-        "evaluate": EvaluateTable,
+        "evaluate": EvaluateJob,
         "generate": GenerateTable,
     }
     tables: dict[str, Any] = dict.fromkeys(known)

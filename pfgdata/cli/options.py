@@ -12,16 +12,20 @@ from pfgdata.paths import user_folder
 from pfgdata.screen import show_facts
 
 __all__ = [
+    "CharacterThreshold",
     "DryRun",
     "Json",
+    "Replace",
+    "Seconds",
     "StoreArgument",
     "StoreOption",
+    "Threshold",
     "show_failures",
 ]
 
 _STORE = Path("feats")
 _STORE_HELP = "The store, a folder."
-_OUTPUT = "Output"
+_ROWS, _OUTPUT = "Which images", "Output"
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
@@ -29,8 +33,20 @@ StoreOption = Annotated[
 StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
 ]
+Threshold = Annotated[
+    float,
+    typer.Option("--threshold", help="General tags count from this score on.", rich_help_panel=_ROWS),
+]
+CharacterThreshold = Annotated[
+    float,
+    typer.Option("--character-threshold", help="Characters count from this score on.", rich_help_panel=_ROWS),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Also where there is one of that name already.")]
+Seconds = Annotated[
+    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_OUTPUT)

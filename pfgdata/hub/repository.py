@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from pfgdata.hub.families import FAMILIES
@@ -22,6 +23,7 @@ _WEIGHTS = tuple(
     f"{model}/{'model' if model.startswith('text_encoder') else 'diffusion_pytorch_model'}"
     for model in _MODELS
 )
+_TEXT_WEIGHTS = re.compile(r"^(text_encoder\w*)/model$")
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _CONFIG = (
     "model_index.json",
@@ -116,8 +118,23 @@ class Repository:
 
 
 def held(folder: Path, pattern: str) -> bool:
-    """Whether the file is there, as named or in another form, whole; of wildcards nothing is known."""
-    return "*" in pattern or "?" in pattern or any(_whole(folder / form) for form in _forms(pattern))
+    """Whether the file is there, as named or in another form, whole; of wildcards nothing is known.
+
+    What is of a part that the model's index does not name is not asked for.
+    """
+    if "*" in pattern or "?" in pattern or any(_whole(folder / form) for form in _forms(pattern)):
+        return True
+    return _lacks_part(folder, pattern.partition("/")[0])
+
+
+def _lacks_part(folder: Path, part: str) -> bool:
+    """Whether the model in `folder` has no `part`, by its index: an SD1 has no second text encoder."""
+    if part not in (*_MODELS, *_TOKENIZERS):
+        return False
+    try:
+        return part not in json.loads((folder / "model_index.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _forms(weights: str) -> list[str]:
@@ -128,7 +145,7 @@ def _forms(weights: str) -> list[str]:
     if not weights.endswith(".safetensors"):
         return [weights]
     stem = weights.removesuffix(".safetensors")
-    older = f"{stem.replace('text_encoder/model', 'text_encoder/pytorch_model')}.bin"
+    older = _TEXT_WEIGHTS.sub(r"\1/pytorch_model", stem) + ".bin"
     return [weights, older, f"{weights}{_INDEX}", f"{older}{_INDEX}"]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.latents.encode import LatentPass, LatentReport, probe_image
@@ -17,18 +18,5 @@ __all__ = [
     "probe_image",
 ]
 
-_LAZY = {
-    "LatentJob": "pfgdata.latents.job",
-    "LatentOptions": "pfgdata.latents.job",
-    "LatentPass": "pfgdata.latents.encode",
-    "LatentReport": "pfgdata.latents.encode",
-    "probe_image": "pfgdata.latents.encode",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

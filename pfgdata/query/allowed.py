@@ -18,6 +18,7 @@ __all__ = [
     "OPERATORS",
     "REFUSED",
     "SEARCHES",
+    "SELECTION",
     "TAG_FUNCTIONS",
     "TAG_LISTS",
     "TAKES_LIST",
@@ -53,6 +54,7 @@ REFUSED = {  # class -> what a person calls it
     "POSITIONAL_REFERENCE": "a # column number",
 }
 
+SELECTION = "@"  # before the name of a saved selection; DuckDB parses it as an operator
 COMBINED = {"any_of": "OR", "all_of": "AND"}  # function of tag names -> how they combine
 COUNTED = {"count_tags": "tags", "count_characters": "characters"}  # function -> the list that it counts
 TAG_FUNCTIONS = frozenset({"has", "score", *COMBINED, *COUNTED})  # ours, rewritten before DuckDB sees them
@@ -137,6 +139,7 @@ _SHORT = " ".join(
         _REGEXES,
         _DISTANCES,
         *TAG_FUNCTIONS,
+        SELECTION,
         *TAG_LISTS,
     )
 )

@@ -64,8 +64,9 @@ def select(
     def sql(rows: Rows) -> str:
         return f"SELECT content_id, file_index, file_row_number FROM ({rows.keyed}) {rows.order}"
 
+    joined = JoinedColumns(snapshot)
     with _opened(snapshot, thresholds, limits) as sandbox:
-        table = _answer(sandbox, JoinedColumns(snapshot), question, thresholds, sql)
+        table = _answer(sandbox, joined, question, thresholds, sql)
         return Selection(
             content_ids=content_ids_of(table["content_id"]),
             shards=tuple(shard.id for shard in sandbox.shards),
@@ -73,6 +74,7 @@ def select(
             rows=table["file_row_number"].to_numpy().astype(np.int64),
             expression=question.words if isinstance(question, Question) else question,
             thresholds={"general": thresholds.general, "character": thresholds.character},
+            named={name: saved.meaning for name, saved in joined.selections.items()},
         )
 
 

@@ -18,6 +18,7 @@ from pfgdata.query.allowed import (
     MEMBERSHIP,
     OPERATORS,
     REFUSED,
+    SELECTION,
     TAG_FUNCTIONS,
     TAG_LISTS,
     TAKES_LIST,
@@ -27,6 +28,7 @@ from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, defi
 from pfgdata.query.frame import Node, Typed, admitted, closed
 from pfgdata.query.growth import check_growth
 from pfgdata.query.joined import JoinedColumns
+from pfgdata.query.named import selection_name, sql_of
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
 from pfgdata.records import nearest
@@ -86,9 +88,7 @@ def _rewritten(
     sandbox: Sandbox, joined: JoinedColumns, typed: Typed, thresholds: Thresholds, tree: Node
 ) -> Node:
     """The tree over RAW_COLUMNS of one over COLUMNS that is allowed and small."""
-    rewriter = _Rewriter(sandbox, joined, typed, thresholds)
-    check_growth(tree, rewriter.refusal, joined.read)
-    rewritten: Node = rewriter.rewrite(tree, frozenset())
+    rewritten = _Rewriter(sandbox, joined, typed, thresholds, ()).allowed(tree)
     sandbox.join(joined.values)
     return rewritten
 
@@ -117,12 +117,20 @@ class _Rewriter:
         joined: JoinedColumns,
         typed: Typed,
         thresholds: Thresholds,
+        within: tuple[str, ...],
     ) -> None:
+        self._within = within  # the selections that the expression stands in
         self._sandbox = sandbox
         self._joined = joined
         self._typed = typed
         self._columns = definitions(thresholds, {})
         self._tags = Tags(joined.snapshot.vocabulary, thresholds)
+
+    def allowed(self, tree: Node) -> Node:
+        """What `rewrite` makes of a whole tree that is small enough."""
+        check_growth(tree, self.refusal, self._joined.read)
+        rewritten: Node = self.rewrite(tree, frozenset())
+        return rewritten
 
     def rewrite(self, node: Any, scope: frozenset[str]) -> Any:
         """The tree over RAW_COLUMNS for a tree over COLUMNS. Raises QueryError for what is not allowed."""
@@ -172,6 +180,8 @@ class _Rewriter:
         plain = not (node["schema"] or node["catalog"] or node["filter"] or node["distinct"])
         if name in TAG_FUNCTIONS and plain:
             return self._own(self._tag_sql(name, node, arguments))
+        if name == SELECTION and plain:
+            return self._selection(node, arguments)
         if name not in FUNCTIONS:
             near = nearest(name, sorted(known for known in FUNCTIONS | TAG_FUNCTIONS if known[0].isalpha()))
             hint = _did_you_mean(near, "for tags there are", ("has", "any_of", "all_of", "score"))
@@ -185,6 +195,27 @@ class _Rewriter:
                 if (sql := self._membership(name, column, arguments[1])) is not None:
                     return self._own(sql)
         return {**node, "arguments": self.rewrite(node["arguments"], scope)}
+
+    def _selection(self, node: Node, arguments: list[Node]) -> Any:
+        """The condition that `@NAME` stands for, true or false in each row, by the selection's thresholds."""
+        try:
+            name = selection_name(arguments, self._within)
+            saved = self._joined.selection(name)
+        except QueryError as problem:
+            raise self.refusal(node, str(problem)) from problem
+        if saved.frozen is not None:
+            return self._own(f'"@{name}"')
+        choice = self._own("CASE WHEN true THEN true ELSE false END")  # `not @NAME` is all the other rows
+        thresholds, within = Thresholds(**saved.thresholds), (*self._within, name)
+        try:
+            typed = sql_of(saved)
+            tree = admitted(self._sandbox, typed)["node"]["where_clause"]
+            inner = _Rewriter(self._sandbox, self._joined, typed, thresholds, within).allowed(tree)
+            closed(self._sandbox, typed)
+        except QueryError as problem:
+            raise QueryError(f"@{name}: {problem}") from problem
+        choice["case_checks"][0]["when_expr"] = inner
+        return choice
 
     def _tag_sql(self, name: str, node: Node, arguments: list[Node]) -> str:
         """SQL of has(), score(), any_of(), all_of(), count_tags() or count_characters()."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pfgdata.errors import QueryError
-from pfgdata.query.allowed import COMBINED, COUNTED, GROWTH, MEMBERSHIP, SEARCHES
+from pfgdata.query.allowed import COMBINED, COUNTED, GROWTH, MEMBERSHIP, SEARCHES, SELECTION
 
 __all__ = ["check_growth", "check_text"]
 
@@ -185,6 +185,8 @@ class _Meter:
         if kind == "COLUMN_REF":
             return self._column(node, scope)
         name = str(node.get("function_name", node["type"])).lower()
+        if name == SELECTION:  # its text is measured on its own
+            return _Size()
         inner = [child for child in _children(node) if child["class"] == "LAMBDA"]
         parts = [self.size(child, scope, times=times) for child in _children(node) if child not in inner]
         if name in COUNTED:  # it makes the list whose items it counts

@@ -117,15 +117,15 @@ def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
         for stem, table in tables.items():
             pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
             disk.reach("table written")
-        placed = {name: _write_array(fresh, name, array) for name, array in arrays.items()}
-        if placed:
+        records = {name: _write_array(fresh, name, array) for name, array in arrays.items()}
+        if records:
             disk.reach("array written")
-        _require_written(fresh, tables, placed, arrays)
+        _require_written(fresh, tables, records, arrays)
         meta = {
             "format": FORMAT,
             "id": shard_id,
             "tables": {stem: table.num_rows for stem, table in tables.items()},
-            "arrays": placed,
+            "arrays": records,
             "files": {path.name: _seal(path) for path in sorted(fresh.iterdir())},
             "replaces": sorted(draft.replaces),
             "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -156,7 +156,7 @@ def read_meta(disk: Disk, shard: Path) -> ShardMeta:
     return ShardMeta(
         id=value["id"],
         tables=value["tables"],
-        arrays={name: _array(place) for name, place in value["arrays"].items()},
+        arrays={name: _array(record) for name, record in value["arrays"].items()},
         files=value["files"],
         replaces=tuple(value["replaces"]),
         created=value["created"],
@@ -269,9 +269,9 @@ def _new_shard_id(disk: Disk, folder: Path) -> str:
     return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
 
 
-def _array(place: Mapping[str, Any]) -> Array:
+def _array(record: Mapping[str, Any]) -> Array:
     return Array(
-        file=place["file"], dtype=place["dtype"], shape=tuple(place["shape"]), offset=place["offset"]
+        file=record["file"], dtype=record["dtype"], shape=tuple(record["shape"]), offset=record["offset"]
     )
 
 
@@ -284,20 +284,20 @@ def _write_array(folder: Path, name: str, array: npt.NDArray[np.generic]) -> dic
 def _require_written(
     folder: Path,
     tables: Mapping[str, pa.Table],
-    placed: Mapping[str, dict[str, Any]],
+    records: Mapping[str, dict[str, Any]],
     arrays: Mapping[str, npt.NDArray[np.generic]],
 ) -> None:
     """Reopen what was written and compare, so that a bad disk or library is seen before the commit."""
     for stem, table in tables.items():
         if pq.read_metadata(folder / f"{stem}.parquet").num_rows != table.num_rows:
             raise CorruptShardError(f"{folder / stem}.parquet: not what was written; check the disk")
-    for name, place in placed.items():
-        shape = tuple(place["shape"])
-        back = np.memmap(folder / place["file"], place["dtype"], "r", place["offset"], shape)
+    for name, record in records.items():
+        shape = tuple(record["shape"])
+        back = np.memmap(folder / record["file"], record["dtype"], "r", record["offset"], shape)
         for start in range(0, len(back), _COMPARED):  # bytes, because NaN is not NaN
             block = slice(start, start + _COMPARED)
             if back[block].tobytes() != arrays[name][block].tobytes():
-                raise CorruptShardError(f"{folder / place['file']}: not what was written; check the disk")
+                raise CorruptShardError(f"{folder / record['file']}: not what was written; check the disk")
 
 
 def _seal(path: Path) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from pfgdata.records import TaggerIdentity
 from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
 from pfgdata.taggers.catalog import Precision, repository
 from pfgdata.taggers.devices import (
-    Place,
+    Device,
+    devices_of,
     is_out_of_memory,
     one_line,
     open_session,
-    places,
     session_errors,
     unused_gpu,
 )
@@ -58,7 +58,7 @@ class OnnxTagger:
         identity: TaggerIdentity,
         vocabulary: Vocabulary,
         graph: TaggerGraph,
-        sessions: Sequence[tuple[Place, Any]],
+        sessions: Sequence[tuple[Device, Any]],
         untrained: bool,
         unused_gpu: str | None,
     ) -> None:
@@ -68,13 +68,13 @@ class OnnxTagger:
         self.untrained = untrained
         self.unused_gpu = unused_gpu
         self.precision: Precision = "float16" if graph.half else "float32"
-        self.devices = tuple(str(place) for place, _ in sessions)
+        self.devices = tuple(str(device) for device, _ in sessions)
         self.provider: str = sessions[0][1].get_providers()[0]
         self._image = graph.image
         self._limit = BatchLimit(graph.image.batch_size, fixed=graph.image.batch_size is not None)
         outputs = [graph.scores, graph.feature]
         ways = [
-            lanes_of(session, place, image=graph.image.name, outputs=outputs) for place, session in sessions
+            lanes_of(session, device, image=graph.image.name, outputs=outputs) for device, session in sessions
         ]
         self.parallel = sum(map(len, ways))
         self._lane_of_each = [way[0] for way in ways]
@@ -137,7 +137,7 @@ class OnnxTagger:
             )
         vocabulary = Vocabulary.read(found.folder / "selected_tags.csv")
         machine = look()
-        homes = places(device, machine)
+        homes = devices_of(device, machine)
         graph = read_graph(path, num_tags=len(vocabulary), precision=precision)
         sessions = _sessions(graph, homes, threads=threads, path=path)
         identity = TaggerIdentity(
@@ -230,12 +230,12 @@ def _found(name: str, *, what: str, revision: str | None = None) -> Resolved:
 
 
 def _sessions(
-    graph: TaggerGraph, homes: Sequence[Place], *, threads: int | None, path: Path
-) -> list[tuple[Place, Any]]:
+    graph: TaggerGraph, homes: Sequence[Device], *, threads: int | None, path: Path
+) -> list[tuple[Device, Any]]:
     try:
         return [
-            (place, open_session(graph.model, place=place, threads=threads, half=graph.half))
-            for place in homes
+            (device, open_session(graph.model, device=device, threads=threads, half=graph.half))
+            for device in homes
         ]
     except session_errors() as problem:
         raise _unusable(path, problem) from problem

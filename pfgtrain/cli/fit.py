@@ -117,8 +117,8 @@ def fit(
     from pfgtrain.fit import base_of, data_of, go_on, plan_fit
     from pfgtrain.fit import fit as begin
 
-    place = named or _recorded_store(run_dir, resume=resume) or Path("feats")
-    data = data_of(Store.open(place), asked)
+    path = named or _recorded_store(run_dir, resume=resume) or Path("feats")
+    data = data_of(Store.open(path), asked)
     begun = run_dir if resume else None
     if dry_run:
         loaded = base_of(data, asked, run_dir=begun)
@@ -131,7 +131,7 @@ def fit(
         train = go_on if resume else begin
         report = train(data, loaded, asked, run_dir=run_dir, progress=progress, stop=stop)
     if first:
-        _show_fit(report, place, as_json=as_json)
+        _show_fit(report, path, as_json=as_json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 

@@ -79,8 +79,6 @@ def data_of(store: Store, config: FitConfig) -> FitData:
     Raises QueryError for the expression, RunError where there are no latents, ConfigError where it is not
     clear which set is meant.
     """
-    if config.where and config.where.startswith("@"):
-        raise ConfigError(f"where = {config.where!r}: selections have no names yet; write the expression")
     snapshot = store.snapshot()
     thresholds = Thresholds(general=config.threshold, character=config.character_threshold)
     return FitData(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from pfgdata.errors import ConfigError
 from pfgdata.files import Disk
 from pfgdata.paths import user_path
 from pfgdata.records import NoProgress, Progress, during_one
@@ -28,6 +29,7 @@ from pfgtrain.fit.plan import plan_of, record_of, text_layer_of
 from pfgtrain.fit.shards import ShardCheck, comparisons
 from pfgtrain.fit.start import rehearse, standardization_of, standing_of, with_tokens
 from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
+from pfgtrain.optim import require_optimizer
 
 __all__ = ["fit", "go_on"]
 
@@ -83,7 +85,9 @@ def _fit(
     progress: Progress,
     stop: Callable[[], bool],
 ) -> FitReport:
-    run_dir, disk, begun = folder.path, Disk(), time.monotonic()
+    begun = time.monotonic()
+    run_dir = folder.path
+    disk = Disk()
     accelerator, base, config = _settled(data, base, config, folder)
     inputs = Inputs.of(data, base)
     with memory_is_short(run_dir, config):
@@ -139,7 +143,13 @@ def _settled(
     init = str(user_path(config.init).absolute()) if config.init else None
     config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
     config = with_tokens(config, base, resumed=RunRecord.read(folder.path) if folder.resume else None)
+    require_optimizer(config)
     accelerator = make_accelerator(config)
+    if config.fused_backward_pass and accelerator.num_processes > 1:
+        raise ConfigError(
+            f"fused_backward_pass = true works in one process, here are {accelerator.num_processes}; leave it"
+            " out, or train in one"
+        )
     base = replace(
         base,
         device=accelerator.device,

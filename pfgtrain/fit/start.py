@@ -59,11 +59,14 @@ def standing_of(run_dir: Path, *, progress: Progress) -> Standing | None:
 
 def standardization_of(batches: Batches) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the features trained on, float32 [F] each; what never varies is divided by 1."""
-    count, total, squares = 0, 0.0, 0.0
+    count = 0
+    total = squares = np.zeros(())
     for first in range(0, len(batches.rows), _ROWS_AT_ONCE):
         rows = np.arange(first, min(first + _ROWS_AT_ONCE, len(batches.rows)))
         part = batches.features(rows).astype(np.float64)
-        count, total, squares = count + len(part), total + part.sum(0), squares + np.square(part).sum(0)
+        count += len(part)
+        total = total + part.sum(0)
+        squares = squares + np.square(part).sum(0)
     mean = np.asarray(total / count)
     std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
     std[std <= 1e-3 * std.max()] = 1.0
@@ -79,7 +82,8 @@ def with_tokens(config: FitConfig, base: Base, *, resumed: RunRecord | None = No
         return config
     if resumed is not None:
         return replace(config, num_tokens=resumed.num_tokens)
-    path, count = user_path(config.init or ""), 0
+    path = user_path(config.init or "")
+    count = 0
     if config.init and is_run(path):
         count = RunRecord.read(path).num_tokens
     elif config.init:
@@ -92,7 +96,9 @@ def rehearse(base: Base, config: FitConfig, *, tagger: TaggerIdentity, feature_d
 
     Configs, the headers of files and the adapter's own file say enough: 1 s where loading takes a minute.
     """
-    config = replace(config, mixed_precision="no")  # may still be auto, and no dtype matters here
+    config = replace(
+        config, mixed_precision="no", full_bf16=False
+    )  # may still be auto, and no dtype matters here
     spread = (torch.zeros(feature_dim), torch.ones(feature_dim)) if config.standardize_features else None
     adapter, parts = what_learns(
         base.unet_outline(), base, config, feature_dim=feature_dim, standardization=spread

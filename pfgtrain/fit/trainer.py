@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 from torch import Tensor
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from pfgdata.errors import ConfigError
 from pfgdata.records import NoProgress, Progress
@@ -44,7 +44,7 @@ from pfgtrain.objective import (
     draw,
     latents_of,
 )
-from pfgtrain.optim import make_lr_scheduler, make_optimizer, step_if_finite
+from pfgtrain.optim import gradient_norm, make_lr_scheduler, make_stepper
 
 __all__ = ["Outcome", "Trainer", "make_accelerator", "with_precision"]
 
@@ -53,7 +53,8 @@ def with_precision(config: FitConfig) -> FitConfig:
     """`config` with `mixed_precision` decided for this machine. Raises ConfigError for fp16 without a GPU."""
     gpu = torch.cuda.is_available()
     if config.mixed_precision == "auto":
-        return replace(config, mixed_precision="bf16" if gpu and torch.cuda.is_bf16_supported() else "no")
+        bf16 = config.full_bf16 or (gpu and torch.cuda.is_bf16_supported())
+        return replace(config, mixed_precision="bf16" if bf16 else "no")
     if config.mixed_precision == "fp16" and not gpu:
         raise ConfigError('mixed_precision = "fp16" needs a GPU; on the CPU take "no"')
     return config
@@ -64,7 +65,8 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     AcceleratorState._reset_state()  # else a second fit in one process could not have another precision
     plugin = GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False)
     return Accelerator(
-        mixed_precision=config.mixed_precision,
+        # what is bf16 throughout needs no autocast, which would make its norms float32
+        mixed_precision="no" if config.full_bf16 else config.mixed_precision,
         gradient_accumulation_plugin=plugin,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
         cpu=not torch.accelerator.is_available(),  # else processes on a CPU would not know of each other
@@ -129,7 +131,11 @@ class Trainer:
             require_finite(self._model.named_parameters(), of=f"init {config.init}")
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
         self._ema = self._moving_average(standing) if config.use_ema else None
-        optimizer = make_optimizer(self._parts, config)
+        self._steps_done = standing.state.step if standing else 0
+        self._stepper = make_stepper(self._parts, config)
+        if config.fused_backward_pass:
+            self._stepper.step_in_backward()
+        optimizer = self._stepper.optimizer
         # the scheduler is not prepared: accelerate's wrapper would step it once for every process
         self._scheduler = make_lr_scheduler(optimizer, config, total_steps=total_steps)
         self._wrapped, self._optimizer = accelerator.prepare(self._model, optimizer)
@@ -138,13 +144,10 @@ class Trainer:
 
     def _moving_average(self, standing: Standing | None) -> MovingAverage:
         """That of the weights as they are, or the one of the checkpoint of `standing`."""
-        average = MovingAverage(
-            self._parameters, self._config, steps_done=standing.state.step if standing else 0
-        )
+        average = MovingAverage(self._parts, self._config, steps_done=standing.state.step if standing else 0)
         if standing is not None:
-            with average.in_place():
-                for part in self._parts:
-                    part.read(standing.weights / EMA_FOLDER)
+            for part in average.parts:
+                part.read(standing.weights / EMA_FOLDER)
         return average
 
     @property
@@ -176,7 +179,9 @@ class Trainer:
     def step(self, batches: Sequence[Batch]) -> Outcome:
         """One optimizer step over global `batches`; without a finite gradient, weights and moments stay."""
         weight = sum(batch.weight for batch in batches)
-        loss, rows = torch.zeros((), device=self._accelerator.device), []
+        loss = torch.zeros((), device=self._accelerator.device)
+        rows = list[Tensor]()
+        self._stepper.begin(step=self._steps_done)
         for batch in batches:
             last = batch is batches[-1]
             with nullcontext() if last else self._accelerator.no_sync(self._wrapped):
@@ -188,13 +193,10 @@ class Trainer:
                 self._accelerator.backward(share * self._accelerator.num_processes)
             loss += share.detach()
             rows.append(losses_B.detach())
-        norm = self._clip()
-        if self._accelerator.scaler is None:
-            step_if_finite(self._optimizer.optimizer, norm)
-        else:  # fp16: its scaler does the same
-            self._optimizer.step()
+        norm = self._move()
+        self._steps_done += 1
         self._scheduler.step()
-        self._optimizer.zero_grad()
+        self._stepper.zero_grad()
         if self._ema is not None:
             self._ema.step()
         numbers = np.concatenate([batch.rows for batch in batches])
@@ -266,22 +268,27 @@ class Trainer:
             part.write(folder)
         if self._ema is not None:
             (folder / EMA_FOLDER).mkdir()
-            with self._ema.in_place():
-                for part in self._parts:
-                    part.write(folder / EMA_FOLDER)
+            for part in self._ema.parts:
+                part.write(folder / EMA_FOLDER)
         save_training_state(folder, self._states())
 
     def load_states(self, folder: Path) -> None:
         """Put the optimizer and its companions back to the checkpoint `folder`; its weights are already."""
         load_training_state(folder, self._states())
 
-    def _clip(self) -> Tensor:
-        """The norm of the gradient before it is clipped, if it is, on the device."""
-        if self._config.max_grad_norm:
-            norm = self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
-            return cast("Tensor", norm)
+    def _move(self) -> Tensor:
+        """Move the weights; the norm of the gradient before it is clipped, if it is, on the device."""
+        if self._config.fused_backward_pass:  # done already
+            return self._stepper.taken_norm()
         self._accelerator.unscale_gradients()
-        return get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        norm = gradient_norm(self._parameters)
+        if self._config.max_grad_norm:
+            clip_grads_with_norm_(self._parameters, self._config.max_grad_norm, norm)
+        if self._accelerator.scaler is None:
+            self._stepper.step(norm)
+        else:  # fp16: its scaler does the same
+            self._optimizer.step()
+        return norm
 
     @property
     def _rows_in_all(self) -> int:

@@ -67,6 +67,8 @@ def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> No
     files += ["model_index.json", "scheduler/scheduler_config.json", *(f"{stem}.bin" for stem in weights)]
     files += [f"tokenizer/{name}" for name in TOKENIZER]
     snapshot = cached(tmp_path, "org/old-base", *files)
+    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    (snapshot / "model_index.json").write_text(json.dumps({part: ["library", "Class"] for part in parts}))
     assert all(held(snapshot, pattern) for pattern in PATTERNS["base"])
     assert resolve("org/old-base", what="base", cache=tmp_path).folder == snapshot
 
@@ -98,6 +100,14 @@ def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path)
         (snapshot / file).rename(tmp_path / "away")
         assert [pattern for pattern in PATTERNS["base"] if not held(snapshot, pattern)] == [file]
         (tmp_path / "away").rename(snapshot / file)
+
+
+def test_a_part_that_the_models_index_does_not_name_is_not_asked_for(tmp_path: Path) -> None:
+    second = [pattern for pattern in PATTERNS["base"] if pattern.partition("/")[0].endswith("_2")]
+    assert len(second) > len(TOKENIZER) and not any(held(tmp_path, p) for p in second if "*" not in p)
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    assert all(held(tmp_path, pattern) for pattern in second)
+    assert not held(tmp_path, "unet/config.json")
 
 
 @pytest.mark.parametrize("what", ["tagger", "base", "judge"])
@@ -134,7 +144,7 @@ def test_of_a_base_on_the_hub_one_form_of_each_weight_is_fetched(tmp_path: Path)
     shards = [f"diffusion_pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
     index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
     wanted = {
-        "model_index.json": b"{}",
+        "model_index.json": b'{"unet": ["d", "U"], "vae": ["d", "A"], "text_encoder": ["t", "C"]}',
         "unet/diffusion_pytorch_model.bin.index.json": index,
         **{f"unet/{name}": b"weights" for name in shards},
         "vae/diffusion_pytorch_model.bin": b"weights",

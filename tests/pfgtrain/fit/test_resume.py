@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pfgdata.errors import ConfigError, IdentityError, RunError, StoreLockedError
-from pfgdata.files import exclusive
+from pfgdata.files import Disk
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_state, save_checkpoint
 from pfgtrain.config import FitConfig, load_config
@@ -205,7 +205,7 @@ def test_a_run_whose_last_step_was_short_is_not_made_longer(
 def test_two_fits_in_one_folder_are_refused(data: FitData, base: Base, tmp_path: Path) -> None:
     fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
     with (
-        exclusive(tmp_path / "run" / "lock", what="the test"),
+        Disk().exclusive(tmp_path / "run" / "lock", what="the test"),
         pytest.raises(StoreLockedError, match=r"run .*/run is being written by process \d+"),
     ):
         go_on(data, base, SMALL, run_dir=tmp_path / "run")
