@@ -97,8 +97,7 @@ class FitConfig:
     uncond: Literal["zeros", "eos"] = "zeros"
     """What stands for the tokens on the unconditional side: zeros, or copies of the last text position."""
     empty_prompt: Literal["encoded", "zeros"] = "encoded"
-    """The empty text of the unconditional side: encoded, as in web UIs, or zeros, as diffusers has it for a
-    base with force_zeros_for_empty_prompt."""
+    """The empty text of the unconditional side: encoded, as in web UIs, or zeros, as diffusers draws SDXL."""
     condition_dropout: float = 0.1
     """Share of rows, 0..1, trained on generate's unconditional row: an empty text and the pad."""
     pfg_dropout: float = 0.0
