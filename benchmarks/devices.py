@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pfgdata.errors import PfgError
 from pfgdata.hub import resolve
 from pfgdata.taggers import OnnxTagger, Precision, choose_batch_size, diagnose
-from pfgdata.taggers.devices import Place, open_session, places
+from pfgdata.taggers.devices import Device, devices_of, open_session
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -56,10 +56,10 @@ def rate(call: Callable[[], object], images: int, *, threads: int, seconds: floa
         return total / (time.perf_counter() - start)
 
 
-def plain(folder: Path, place: Place) -> Callable[[Images], tuple[Floats, ...]]:
+def plain(folder: Path, device: Device) -> Callable[[Images], tuple[Floats, ...]]:
     """The model file as it is, with plain `session.run`: floats made by numpy, four times the bytes."""
     model = (folder / "model.onnx").read_bytes()
-    session = open_session(model, place=place, threads=None, half=False)
+    session = open_session(model, device=device, threads=None, half=False)
     (image,) = session.get_inputs()
     dtype = np.float16 if "16" in image.type else np.float32
     outputs = [output.name for output in session.get_outputs()]
@@ -112,7 +112,7 @@ def main() -> None:
     chosen = parser.parse_args()
     for finding in diagnose().findings:
         print(f"{finding.what:14} {finding}")
-    (first, *others) = places(chosen.device)
+    (first, *others) = devices_of(chosen.device)
     folder = resolve(chosen.folder, what="tagger").folder
     batches = [int(size) for size in chosen.batches.split(",") if size]
     batches = batches or ([1, 4, 8] if first.kind == "cpu" else [16, 32, 64, 128, 256])
@@ -120,7 +120,7 @@ def main() -> None:
     measure(chosen.folder, folder, chosen.device, first, batches, chosen.seconds)
 
 
-def measure(name: str, folder: Path, device: str, first: Place, batches: list[int], seconds: float) -> None:
+def measure(name: str, folder: Path, device: str, first: Device, batches: list[int], seconds: float) -> None:
     """The tables of one tagger."""
     on_cpu = OnnxTagger.load(name, device="cpu")
     images = pictures(max(*batches, 8), on_cpu.image_size)

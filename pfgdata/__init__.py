@@ -11,16 +11,14 @@ room has the name already.
 
 from __future__ import annotations
 
-import importlib
+from pfgdata.lazy import lazy_imports
 
 TYPE_CHECKING = False  # as typing has it, whose import takes as long as all else before Ctrl-C is ours
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from pfgdata.corpus import plan_segments
     from pfgdata.errors import PfgError
-    from pfgdata.latents import encode_latents
+    from pfgdata.latents import LatentPass
     from pfgdata.query import Thresholds, count, run_query, select
     from pfgdata.records import Progress, Selection
     from pfgdata.store import LatentSet, Snapshot, Store
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from pfgdata.vocabulary import Vocabulary
 
 __all__ = [
+    "LatentPass",
     "LatentSet",
     "OnnxTagger",
     "PfgError",
@@ -40,34 +39,10 @@ __all__ = [
     "Vae",
     "Vocabulary",
     "count",
-    "encode_latents",
     "plan_segments",
     "run_query",
     "select",
 ]
 
-_LAZY = {
-    "LatentSet": "pfgdata.store",
-    "OnnxTagger": "pfgdata.taggers",
-    "PfgError": "pfgdata.errors",
-    "Progress": "pfgdata.records",
-    "Selection": "pfgdata.records",
-    "Snapshot": "pfgdata.store",
-    "Store": "pfgdata.store",
-    "Thresholds": "pfgdata.query",
-    "Vae": "pfgdata.vaes",
-    "Vocabulary": "pfgdata.vocabulary",
-    "count": "pfgdata.query",
-    "encode_latents": "pfgdata.latents",
-    "plan_segments": "pfgdata.corpus",
-    "run_query": "pfgdata.query",
-    "select": "pfgdata.query",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the api when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

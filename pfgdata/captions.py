@@ -161,7 +161,7 @@ def shuffled(caption: str, *, keep_tokens: int, separator: str, seed: int) -> st
     parts = [part for part in parts if part]
     kept, free = parts[:keep_tokens], parts[keep_tokens:]
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(free))
-    return f"{mark} ".join([*kept, *(free[place] for place in order)])
+    return f"{mark} ".join([*kept, *(free[at] for at in order)])
 
 
 def _kept(
@@ -179,7 +179,7 @@ def _kept(
 
 
 def _spread(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The places `starts[i]` to `starts[i] + counts[i]` for each i, one after another."""
+    """The positions `starts[i]` to `starts[i] + counts[i]` for each i, one after another."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - before, counts) + np.arange(counts.sum())
 

@@ -144,6 +144,7 @@ class Selection:
     rows: npt.NDArray[np.int64]
     expression: str | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
+    named: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each @NAME in it meant
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -167,6 +168,7 @@ class Selection:
             rows=self.rows[index],
             expression=self.expression,
             thresholds=self.thresholds,
+            named=self.named,
         )
 
 

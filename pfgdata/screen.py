@@ -300,7 +300,7 @@ def _help_hint(error: typer.TyperException) -> str:
 
 def _json_escape(letter: str) -> str:
     units = letter.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _console(stream: IO[str]) -> Console:

@@ -36,11 +36,6 @@ __all__ = [
     "weights_options",
 ]
 
-_FETCHED = (  # of a base on the hub: its VAE, and the config that base_geometry reads
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-    "unet/config.json",
-)
 _SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
 
 Floats = npt.NDArray[np.float32]
@@ -92,7 +87,9 @@ class Vae:
     compute_dtype = "float32"  # in float16 SDXL's VAE overflows; one dtype keeps latent sets comparable
 
     def __init__(self, model: Any, *, found: Resolved) -> None:
-        self.name, self.revision, self.folder = found.name, found.revision, found.folder
+        self.name = found.name
+        self.revision = found.revision
+        self.folder = found.folder
         self.untrained = (found.folder / "UNTRAINED").exists()
         self.factor = _factor(model.config)
         self.latent_channels = int(model.config["latent_channels"])
@@ -117,7 +114,7 @@ class Vae:
         if isinstance(base, Resolved):
             found = base
         else:
-            found = resolve(base, what="base", patterns=_FETCHED, config=config, progress=progress)
+            found = resolve(base, what="vae", config=config, progress=progress)
         inside = found.folder / "vae"
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")

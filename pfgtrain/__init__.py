@@ -12,13 +12,11 @@ stand in the modules of their names:
 
 from __future__ import annotations
 
-import importlib
+from pfgdata.lazy import lazy_imports
 
 TYPE_CHECKING = False  # as typing has it, whose import takes as long as all else before Ctrl-C is ours
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from pfgtrain.adapter import PFGLinear
     from pfgtrain.base import Base
     from pfgtrain.checkpoint import RunRecord
@@ -55,31 +53,5 @@ __all__ = [
     "plan_fit",
 ]
 
-_LAZY = {
-    "Base": "pfgtrain.base",
-    "EvaluateOptions": "pfgtrain.evaluate",
-    "EvaluateReport": "pfgtrain.evaluate",
-    "FitConfig": "pfgtrain.config",
-    "FitData": "pfgtrain.fit",
-    "FitPlan": "pfgtrain.fit",
-    "FitReport": "pfgtrain.fit",
-    "GenerateOptions": "pfgtrain.generate",
-    "GenerateReport": "pfgtrain.generate",
-    "Guide": "pfgtrain.evaluate",
-    "PFGLinear": "pfgtrain.adapter",
-    "PFGModel": "pfgtrain.generate",
-    "PFGPipeline": "pfgtrain.generate",
-    "RunRecord": "pfgtrain.checkpoint",
-    "data_of": "pfgtrain.fit",
-    "load_adapter_on_base": "pfgtrain.generate",
-    "load_run": "pfgtrain.generate",
-    "plan_fit": "pfgtrain.fit",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the api when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

@@ -37,10 +37,10 @@ def recipe(
     from pipelines.steps import run_steps
 
     read = read_recipe(find_recipe(name))
-    place = out or Path(f"{read.name}-out")
+    folder = out or Path(f"{read.name}-out")
     rows = []
     with ScreenProgress() as progress, stop_on_interrupt() as stop:
-        for step in run_steps(read, place, images=images, progress=progress, stop=stop):
+        for step in run_steps(read, folder, images=images, progress=progress, stop=stop):
             rows.append((step.name, step.result, f"{step.seconds:.1f} s"))
     show_table(("step", "result", "took"), rows)
     if stop():

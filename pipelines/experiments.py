@@ -21,7 +21,7 @@ from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgtrain.config import FitConfig
-from pfgtrain.evaluate import EvaluateOptions, EvaluateReport, evaluate, guides_of_folder
+from pfgtrain.evaluate import EvaluateOptions, EvaluateReport, EvaluateSetup, evaluate, guides_of_folder
 from pfgtrain.fit import base_of, data_of, fit
 from pfgtrain.generate import load_run
 from pipelines.recipe import find_recipe, read_recipe
@@ -55,7 +55,7 @@ def main() -> None:
     made.add_argument("--out", type=Path, default=Path("experiments-out"))
     options = made.parse_args()
     recipe = read_recipe(find_recipe("demo"))
-    assert recipe.fit is not None and recipe.evaluate is not None
+    assert recipe.fit and recipe.evaluate and recipe.evaluate.guides
     store = Store.open(options.demo / "feats")
     guides = recipe.folder / recipe.evaluate.guides
     plain = EvaluateOptions(images_per_guide=2, guidance_scale=3.0, num_inference_steps=12)
@@ -79,8 +79,9 @@ def variant(
     for name, setting in settings.items():
         kept = run / f"figures{name.replace(' ', '-')}.json"
         if not kept.exists():
-            judge = OnnxTagger.load(DEMO, what="judge")
-            report = evaluate(load_run(run), guides_of_folder(guides), judge=judge, options=setting)
+            judge = OnnxTagger.load_judge(DEMO)
+            setup = EvaluateSetup(guides=guides_of_folder(guides), judge=judge, options=setting)
+            report = evaluate(load_run(run), setup)
             kept.write_text(json.dumps(figures(report)))
         yield {"sampling": name, **json.loads(kept.read_text())}
 

@@ -16,13 +16,13 @@ from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestJob
 from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
+from pfgdata.query import QueryJob
 from pfgtrain.config import FitConfig, read_recipe_tables, read_table
-from pfgtrain.evaluate import EvaluateOptions
-from pfgtrain.generate import GenerateOptions, ModelJob
+from pfgtrain.evaluate import EvaluateJob
+from pfgtrain.generate import GenerateJob
 
 __all__ = [
     "RECIPES",
-    "EvaluateTable",
     "GenerateTable",
     "IngestTable",
     "QueryTable",
@@ -42,25 +42,14 @@ class IngestTable(IngestJob):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryTable:
-    """[query]: what to select; `expression` is also shown on its own, with its first `limit` images."""
+class QueryTable(QueryJob):
+    """[query]: a question, answered on screen by how many images it finds and its first `limit`."""
 
-    expression: str
-    threshold: float = 0.35
-    character_threshold: float = 0.85
-    limit: int = 5
+    limit: int | None = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateTable(EvaluateOptions, ModelJob):
-    """[evaluate]: a folder of guides that the run never saw, who else looks, how, at which model."""
-
-    guides: str
-    judge: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateTable(GenerateOptions, ModelJob):
+class GenerateTable(GenerateJob):
     """[generate]: the guide images, what to make of them by which model, and a run to show beside."""
 
     guides: list[str] = field(default_factory=list)
@@ -77,7 +66,7 @@ class Recipe:
     query: QueryTable | None
     latents: LatentJob | None
     fit: FitConfig | None
-    evaluate: EvaluateTable | None
+    evaluate: EvaluateJob | None
     generate: GenerateTable | None
 
     def path(self, text: str) -> Path:
@@ -88,7 +77,7 @@ class Recipe:
         """The paths that this recipe means by a text or several."""
         return [self.path(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
-    def place(self, name: str) -> str:
+    def model(self, name: str) -> str:
         """A model's name as this recipe means it: a folder or file beside it, else the name itself."""
         beside = self.path(name)
         return str(beside.absolute()) if name != DEMO and beside.exists() else name
@@ -115,7 +104,7 @@ def read_recipe(path: Path) -> Recipe:
         "query": QueryTable,
         "latents": LatentJob,
         "fit": FitConfig,
-        "evaluate": EvaluateTable,
+        "evaluate": EvaluateJob,
         "generate": GenerateTable,
     }
     tables: dict[str, Any] = dict.fromkeys(known)

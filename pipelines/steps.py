@@ -7,31 +7,51 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pfgdata.corpus import plan_segments
 from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
-from pfgdata.latents import LatentJob, encode_latents
+from pfgdata.latents import LatentJob, LatentPass
 from pfgdata.query import Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
-from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae, base_geometry
-from pfgtrain.base import onnx_device
-from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
+from pfgtrain.checkpoint import RunRecord, Sampling, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
-from pfgtrain.evaluate import EvaluateOptions, evaluate, guides_of_folder, training_images
-from pfgtrain.fit import base_of, data_of, fit
-from pfgtrain.generate import GenerateOptions, ModelJob, PFGModel, generate, load_run, run_model
+from pfgtrain.evaluate import (
+    EvaluateJob,
+    EvaluateOptions,
+    EvaluateSetup,
+    evaluate,
+    guides_of_job,
+    judge_of_job,
+    training_images,
+    tuned,
+)
+from pfgtrain.fit import base_of, data_of, fit, go_on
+from pfgtrain.generate import (
+    GenerateJob,
+    GenerateOptions,
+    PFGModel,
+    PictureJob,
+    adapter_model,
+    generate,
+    load_run,
+    run_model,
+)
 from pipelines.fidelity import retrieval_lines, top1_words
-from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTable, Recipe
+from pipelines.recipe import GenerateTable, IngestTable, QueryTable, Recipe
 
 __all__ = ["Step", "run_steps"]
 
 Stop = Callable[[], bool]
-_TAGS = 8  # of an image shown on screen
+Job = TypeVar("Job", bound=PictureJob)
+_MODELS = ("base", "base_config", "tagger", "judge", "adapter")  # of a job
+_PATHS = ("guides", "tune")
+_SHOWN = ("file", "character", "tags")  # columns of an image on screen
+_TAGS = 8  # of a list there
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +90,18 @@ class _Run:
     def __init__(
         self, recipe: Recipe, out: Path, images: Path | None, progress: Progress, stop: Stop
     ) -> None:
-        self._recipe, self._out, self._images = recipe, out, images
-        self._progress, self._stop = progress, stop
+        self._recipe = recipe
+        self._out = out
+        self._images = images
+        self._progress = progress
+        self._stop = stop
         self._run_dir = out / "runs" / recipe.name
         self._latents_id: str | None = None
 
     def ingest(self, table: IngestTable) -> str:
         """Bring the images in."""
         path = self._out / "feats"
-        job = replace(table, tagger=table.tagger and self._recipe.place(table.tagger))
+        job = replace(table, tagger=table.tagger and self._recipe.model(table.tagger))
         tagger = tagger_for(open_or_none(path), job)
         if tagger.untrained:
             self._progress.say(f"tagger {tagger.identity.name} is untrained: tags and scores mean nothing")
@@ -102,38 +125,38 @@ class _Run:
         store, thresholds = self._store, self._thresholds(table)
         snapshot = store.snapshot()
         found = count(snapshot, table.expression, thresholds)
-        columns = ["file", "rating", "character", "tags"]
+        columns = table.names(_SHOWN)
         shown = run_query(
             snapshot,
             table.expression,
             thresholds=thresholds,
             columns=columns,
             roots=locations(store.roots(), start=Path.cwd()),
-            limits=Limits(rows=table.limit),
+            limits=Limits(rows=table.limit, seconds=table.seconds),
         )
         for row in shown.to_pylist():
-            self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
+            first, *others = (_words(row[name]) for name in columns)
+            self._progress.say(f"  {': '.join([first, *([', '.join(others)] if others else [])])}")
         return f"{found:,} of {snapshot.num_images:,} images match: {table.expression}"
 
     def latents(self, table: LatentJob) -> str:
         """Encode the selected images."""
-        configs = Path(self._place(table.base_config)) if table.base_config else None
+        configs = Path(self._model_name(table.base_config)) if table.base_config else None
         store = self._store
-        vae = Vae.load(self._place(table.base), config=configs, progress=self._progress)
+        vae = Vae.load(self._model_name(table.base), config=configs, progress=self._progress)
         geometry = base_geometry(vae.folder)
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
         snapshot = store.snapshot()
-        report = encode_latents(
-            store,
-            vae,
-            snapshot,
-            select(snapshot, table.where, self._thresholds(table)),
+        work = LatentPass(
+            store=store,
+            vae=vae,
             policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
             options=table,
             progress=self._progress,
-            stop=self._stop,
         )
+        selection = select(snapshot, table.where, self._thresholds(table))
+        report = work.run(snapshot, selection, stop=self._stop)
         self._latents_id = report.id
         return (
             f"{report.distinct:,} images = {report.encoded:,} encoded + {report.present:,} present + "
@@ -143,17 +166,17 @@ class _Run:
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
         names = (config.base, config.base_config, config.init)
-        named, configs, init = (name and self._place(name) for name in names)
+        named, configs, init = (name and self._model_name(name) for name in names)
         config = replace(config, base=named, base_config=configs, init=init)
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
-        report = fit(
+        train = go_on if (self._run_dir / "run.json").is_file() else fit
+        report = train(
             data,
             base_of(data, config, run_dir=self._run_dir, progress=self._progress),
             config,
             run_dir=self._run_dir,
-            resume=(self._run_dir / "run.json").is_file(),
             progress=self._progress,
             stop=self._stop,
         )
@@ -165,28 +188,34 @@ class _Run:
             return losses
         return f"{losses}, {report.validation_loss:.3f} on {report.plan.held_out} images held out"
 
-    def evaluate(self, table: EvaluateTable) -> str:
+    def evaluate(self, table: EvaluateJob) -> str:
         """Measure guide fidelity, before the fit too where the run kept a checkpoint of its start."""
-        guides = guides_of_folder(self._recipe.path(table.guides))
-        judge = self._judge(table)
-        options = _options(EvaluateOptions, table)
-        places = {"fit": find_checkpoint(self._run_dir, table.checkpoint)}
+        job = self._named(table)
+        record, store = RunRecord.read(self._run_dir), self._store
+        guides, notes = guides_of_job(job, record, store=store)
+        setup = EvaluateSetup(
+            guides=guides,
+            judge=judge_of_job(job, tagger=record.tagger.name, progress=self._progress),
+            training=training_images(store, record, tagger=store.identity.tagger),
+            options=job.options(EvaluateOptions, Sampling.read(self._run_dir)),
+            notes=notes,
+        )
+        if job.tune:
+            of_run = run_model(self._run_dir, job, progress=self._progress)
+            setup = tuned(setup, of_run, job, run=self._run_dir, progress=self._progress)
+            del of_run  # two models may not fit on the device
+        looked_at = {"fit": find_checkpoint(self._run_dir, job.checkpoint)}
         start = checkpoints(self._run_dir)[0]
         if read_state(start).step == 0:
-            places = {"start": start, **places}
-        record = RunRecord.read(self._run_dir)
-        training = training_images(self._store, record, tagger=self._store.identity.tagger)
+            looked_at = {"start": start, **looked_at}
         reports = {
             name: evaluate(
-                self._model(self._run_dir, replace(table, checkpoint=checkpoint.name)),
-                guides,
-                judge=judge,
-                training=training,
-                options=options,
+                run_model(self._run_dir, replace(job, checkpoint=checkpoint.name), progress=self._progress),
+                setup,
                 out_dir=self._out / "evaluation" / name,
                 progress=self._progress,
             )
-            for name, checkpoint in places.items()
+            for name, checkpoint in looked_at.items()
         }
         for line in retrieval_lines(reports):
             self._progress.say(line)
@@ -195,40 +224,39 @@ class _Run:
 
     def generate(self, table: GenerateTable) -> str:
         """Make pictures of the guides, and with a run to show beside its too."""
+        job, progress = self._named(table), self._progress
         guides = [self._recipe.path(guide) for guide in table.guides]
-        runs = {"pictures": self._run_dir}
+        options = job.options(GenerateOptions, None if job.adapter else Sampling.read(self._run_dir))
+        models: dict[str, Callable[[], PFGModel]] = {"pictures": partial(self._model, job)}
         if table.beside:
-            runs[f"pictures-{table.beside}"] = resolve(table.beside, what="run").folder
+            beside = resolve(table.beside, what="run").folder
+            models[f"pictures-{table.beside}"] = partial(load_run, beside, progress=progress)
         reports = [
-            generate(
-                self._model(run, table) if run == self._run_dir else load_run(run, progress=self._progress),
-                guides,
-                self._out / folder,
-                options=_options(GenerateOptions, table),
-                progress=self._progress,
-            )
-            for folder, run in runs.items()
+            generate(load(), guides, self._out / folder, options=options, progress=progress)
+            for folder, load in models.items()
         ]
         made = sum(len(report.pictures) for report in reports)
         sheets = " and ".join(str(report.contact_sheet) for report in reports)
         return f"{made} pictures of {len(guides)} guides; sheet: {sheets}"
 
-    def _model(self, run: Path, asked: ModelJob) -> PFGModel:
-        """The model of a run that a table asks for, of bases and taggers as the recipe means their names."""
-        names = {"base": asked.base, "base_config": asked.base_config, "tagger": asked.tagger}
-        placed = {key: name and self._place(name) for key, name in names.items()}
-        return run_model(run, replace(_options(ModelJob, asked), **placed), progress=self._progress)
+    def _model(self, job: GenerateJob) -> PFGModel:
+        if job.adapter:
+            return adapter_model(job, progress=self._progress)
+        return run_model(self._run_dir, job, progress=self._progress)
 
-    def _judge(self, table: EvaluateTable) -> OnnxTagger | None:
-        if table.judge is None:
-            return None
-        name, device = self._recipe.place(table.judge), onnx_device(table.device)
-        return OnnxTagger.load(name, what="judge", device=device)
+    def _named(self, job: Job) -> Job:
+        """`job` with its models as the recipe means their names, and its paths from where the recipe lies."""
+        given = {one.name: getattr(job, one.name) for one in fields(job)}
+        changes: dict[str, Any] = {name: self._model_name(given[name]) for name in _MODELS if given.get(name)}
+        for name in _PATHS:
+            if isinstance(path := given.get(name), str):
+                changes[name] = str(self._recipe.path(path))
+        return replace(job, **changes)
 
-    def _place(self, name: str) -> str:
+    def _model_name(self, name: str) -> str:
         """A model by name: what stands under it in the folder of what is made, or as the recipe means it."""
         made = self._out / name
-        return str(made.absolute()) if name != DEMO and made.exists() else self._recipe.place(name)
+        return str(made.absolute()) if name != DEMO and made.exists() else self._recipe.model(name)
 
     @property
     def _store(self) -> Store:
@@ -238,6 +266,6 @@ class _Run:
         return Thresholds(general=table.threshold, character=table.character_threshold)
 
 
-def _options(kind: type[Any], table: Any) -> Any:
-    """The options of a library function out of the recipe's table that extends them."""
-    return kind(**{one.name: getattr(table, one.name) for one in fields(kind)})
+def _words(value: Any) -> str:
+    """A value of an image's row on screen."""
+    return f"{' '.join(map(str, value[:_TAGS]))} ..." if isinstance(value, list) else str(value)

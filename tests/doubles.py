@@ -1,11 +1,11 @@
-"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, a disk far away."""
+"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, disks far away and failing."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,7 @@ class FarDisk(Disk):
             shutil.copyfile(self._there(path), copy)
         return copy
 
+    @contextmanager
     def exclusive(
         self,
         path: Path,
@@ -135,8 +136,9 @@ class FarDisk(Disk):
         wait: bool = False,
         say: Callable[[str], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> AbstractContextManager[None]:
-        return super().exclusive(self._there(path), what=what, wait=wait, say=say, stop=stop)
+    ) -> Iterator[None]:
+        with super().exclusive(self._there(path), what=what, wait=wait, say=say, stop=stop):
+            yield
 
     def temporary(self, parent: Path) -> Path:
         return super().temporary(self._there(parent))
@@ -161,3 +163,27 @@ class FarDisk(Disk):
 
     def _there(self, path: Path) -> Path:
         return path if path.is_relative_to(self.place) else self.place / path.relative_to(path.anchor)
+
+
+class FailingDisk(Disk):
+    """The real disk until `left` of its steps are done; then each one fails, as where a process ends."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def sync(self, path: Path) -> None:
+        self._step()
+        super().sync(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step()
+        super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        super().unlink(path)
+
+    def _step(self) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1

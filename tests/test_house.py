@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +38,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pfgdata.store.disk import Store
 __all__ = ["Store"]
-_LAZY = {"Store": "pfgdata.store.disk"}
+if not TYPE_CHECKING:
+    __getattr__ = lazy_imports(__name__)
 """
 
 
@@ -117,8 +119,9 @@ def test_a_command_may_have_as_many_parameters_as_it_has_flags(tmp_path: Path) -
         ({"pipelines/demo.py": "def f():\n    def g(a, b, c, d, e, f, g): ...\n"}, "f.g: 7 parameters"),
         ({DOOR: "from pfgdata.store.disk import Store\n"}, "without __all__"),
         ({DOOR: '__all__ = ["Store", "Gone"]\nfrom pfgdata.store.disk import Store\n'}, "names Gone"),
-        ({DOOR: LAZY.replace('__all__ = ["Store"]', "__all__ = []")}, "_LAZY offers Store"),
-        ({DOOR: LAZY.replace('"pfgdata.store.disk"}', '"pfgdata.records"}')}, "_LAZY has Store"),
+        ({DOOR: LAZY.replace('__all__ = ["Store"]', "__all__ = []")}, "imports Store, __all__ lacks it"),
+        ({DOOR: LAZY.replace("__getattr__", "get")}, "is not there at run time"),
+        ({DOOR: LAZY.replace("store.disk", "stor.disk")}, "not there"),
         ({DOOR: LAZY.replace("Store", "disk")}, "hidden by the file"),
     ],
 )
@@ -127,13 +130,14 @@ def test_the_checker_sees(tmp_path: Path, changes: dict[str, str], expected: str
     assert any(expected in problem for problem in problems), problems
 
 
-def test_every_lazy_name_of_a_door_can_be_imported() -> None:
-    import importlib
-
-    for door in sorted((ROOT / "pfgdata").rglob("__init__.py")):
-        module = importlib.import_module(".".join(door.parent.relative_to(ROOT).parts))
-        for name in getattr(module, "_LAZY", {}):
-            assert getattr(module, name) is not None, f"{module.__name__}.{name}"
+def test_every_name_of_a_door_can_be_imported_and_no_other() -> None:
+    for package in ("pfgdata", "pfgtrain"):
+        for door in sorted((ROOT / package).rglob("__init__.py")):
+            module = importlib.import_module(".".join(door.parent.relative_to(ROOT).parts))
+            for name in module.__all__:
+                assert getattr(module, name) is not None, f"{module.__name__}.{name}"
+            with pytest.raises(AttributeError, match=f"'{module.__name__}' has no attribute 'nothing'"):
+                _ = module.nothing
 
 
 def build(root: Path, changes: Mapping[str, str]) -> Path:

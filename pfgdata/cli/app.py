@@ -7,6 +7,9 @@ import sys
 import threading
 from typing import NoReturn
 
+from pfgdata.cli.columns import EXAMPLE as ATTACH_EXAMPLE
+from pfgdata.cli.columns import LEAVE_EXAMPLE, attach, columns, detach
+from pfgdata.cli.columns import LIST_EXAMPLE as COLUMNS_EXAMPLE
 from pfgdata.cli.compact import EXAMPLE as COMPACT_EXAMPLE
 from pfgdata.cli.compact import compact
 from pfgdata.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
@@ -21,6 +24,12 @@ from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
+from pfgdata.cli.sample import EXAMPLE as SAMPLE_EXAMPLE
+from pfgdata.cli.sample import sample
+from pfgdata.cli.select import EXAMPLE as SELECT_EXAMPLE
+from pfgdata.cli.select import LIST_EXAMPLE, select, selections
+from pfgdata.cli.tags import EXAMPLE as TAGS_EXAMPLE
+from pfgdata.cli.tags import tags
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
 from pfgdata.interrupts import INTERRUPTED
@@ -39,6 +48,13 @@ app = make_app(
 )
 app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
+app.command("select", epilog=SELECT_EXAMPLE)(select)
+app.command("selections", epilog=LIST_EXAMPLE)(selections)
+app.command("attach", epilog=ATTACH_EXAMPLE)(attach)
+app.command("columns", epilog=COLUMNS_EXAMPLE)(columns)
+app.command("detach", epilog=LEAVE_EXAMPLE)(detach)
+app.command("tags", epilog=TAGS_EXAMPLE)(tags)
+app.command("sample", epilog=SAMPLE_EXAMPLE)(sample)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

@@ -130,14 +130,14 @@ def ingest(
 
 
 def _move(pair: str) -> tuple[str, str]:
-    """OLD=NEW, the new place as a real path. Raises ConfigError where there is no such folder."""
+    """OLD=NEW, the new location as a real path. Raises ConfigError where there is no such folder."""
     old, equals, new = pair.partition("=")
     if not equals or not new:
         raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
-    place = user_path(new).resolve()
-    if not place.is_dir():
-        raise ConfigError(f"--root {pair}: there is no folder {place}")
-    return str(user_path(old)), str(place)
+    location = user_path(new).resolve()
+    if not location.is_dir():
+        raise ConfigError(f"--root {pair}: there is no folder {location}")
+    return str(user_path(old)), str(location)
 
 
 def _show(

@@ -15,6 +15,8 @@ __all__ = [
     "CharacterThreshold",
     "DryRun",
     "Json",
+    "Replace",
+    "Seconds",
     "StoreArgument",
     "StoreOption",
     "Threshold",
@@ -41,6 +43,10 @@ CharacterThreshold = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Also where there is one of that name already.")]
+Seconds = Annotated[
+    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_OUTPUT)

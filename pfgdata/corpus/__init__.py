@@ -15,11 +15,17 @@ from pfgdata.corpus.pixels import ReadImage, read_image, read_images
 from pfgdata.corpus.pool import OrderedPool, Timeout, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, file_time, read
 from pfgdata.corpus.segments import Segment, WalkOptions
-from pfgdata.corpus.sidecars import Sidecars, caption_text, list_sidecars, read_caption
-from pfgdata.corpus.watch import IMAGE_SECONDS, Watch, too_long
+from pfgdata.corpus.sidecars import (
+    Sidecars,
+    caption_text,
+    list_sidecars,
+    read_caption,
+    read_json_beside,
+    tags_of_post,
+)
+from pfgdata.corpus.watch import Watch, too_long
 
 __all__ = [
-    "IMAGE_SECONDS",
     "MAX_BYTES",
     "Chunk",
     "Isolated",
@@ -43,6 +49,8 @@ __all__ = [
     "read_caption",
     "read_image",
     "read_images",
+    "read_json_beside",
+    "tags_of_post",
     "too_long",
     "walk",
     "walk_chunks",

@@ -113,7 +113,8 @@ class IndexCache:
         """Hold at most so many `members` in so many `archives`."""
         self._indexes: OrderedDict[tuple[object, ...], Index] = OrderedDict()
         self._lock = threading.Lock()
-        self._members, self._archives = members, archives
+        self._members = members
+        self._archives = archives
 
     def get(self, version: tuple[object, ...], build: Callable[[], Index]) -> Index:
         """The index of `version`, built if it is not here."""

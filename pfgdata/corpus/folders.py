@@ -114,7 +114,9 @@ class _Walker:
     def __init__(self, segment: Segment, counts: WalkCounts, rows: int) -> None:
         options = segment.options
         self.chunk = Chunk()
-        self._segment, self._counts, self._rows = segment, counts, rows
+        self._segment = segment
+        self._counts = counts
+        self._rows = rows
         self._base = os.fsencode(segment.location).rstrip(b"/") + b"/"
         self._inside = os.path.realpath(self._base).rstrip(b"/") + b"/"
         self._follow, self._archives = options.follow_links, options.archives
@@ -204,7 +206,8 @@ class _Walker:
 
     def take(self) -> Chunk:
         """The chunk, and a new one begun."""
-        chunk, self.chunk = self.chunk, Chunk()
+        chunk = self.chunk
+        self.chunk = Chunk()
         self._counts.found += len(chunk)
         return chunk
 

@@ -44,20 +44,22 @@ def plan_segments(
     where an input cannot be walked or named.
     """
     named = [_look_at(path) for path in inputs]
-    places = {os.path.realpath(place): root for root, place in sorted(roots.items())}
-    fresh = {home for one in named for home in _homes(one, places)}
-    places.update({home: _new_root(home, roots) for home in _outermost(fresh)})
+    locations = {os.path.realpath(location): root for root, location in sorted(roots.items())}
+    fresh = {home for one in named for home in _homes(one, locations)}
+    locations.update({home: _new_root(home, roots) for home in _outermost(fresh)})
     starts: dict[str, set[bytes]] = defaultdict(set)
     for one in named:
         if one.is_folder:
-            _add_folder(one.home, places, starts)
+            _add_folder(one.home, locations, starts)
         for folder, names in one.files.items():
-            place = _place_of(folder, places)
-            assert place is not None
-            below = _relative(folder, place)
+            location = _location_of(folder, locations)
+            assert location is not None
+            below = _relative(folder, location)
             prefix = below + b"/" if below else b""
-            starts[place].update(prefix + name for name in names)
-    segments = [_segment(place, found, places, options or WalkOptions()) for place, found in starts.items()]
+            starts[location].update(prefix + name for name in names)
+    segments = [
+        _segment(location, found, locations, options or WalkOptions()) for location, found in starts.items()
+    ]
     return sorted(segments, key=lambda segment: segment.root.encode())
 
 
@@ -111,10 +113,10 @@ def _add_listed(one: _Named, paths: Iterable[bytes]) -> None:
         one.files.pop("/", None)  # a folder named in a list must not make / a root, which would hold all
 
 
-def _homes(one: _Named, places: Mapping[str, str]) -> set[str]:
+def _homes(one: _Named, locations: Mapping[str, str]) -> set[str]:
     """The new roots that an input needs: none where a known one is above."""
     folders = [one.home] if one.is_folder else list(one.files)
-    rootless = [folder for folder in folders if _place_of(folder, places) is None]
+    rootless = [folder for folder in folders if _location_of(folder, locations) is None]
     homes = {one.home} if any(_is_within(folder, one.home) for folder in rootless) else set()
     apart: dict[str, list[str]] = defaultdict(list)  # by first name: / as a root would hold everything
     for folder in rootless:
@@ -143,19 +145,21 @@ def _new_root(start: str, roots: Mapping[str, str]) -> str:
     return start
 
 
-def _add_folder(folder: str, places: Mapping[str, str], starts: dict[str, set[bytes]]) -> None:
+def _add_folder(folder: str, locations: Mapping[str, str], starts: dict[str, set[bytes]]) -> None:
     """The start of a folder in its root, and those of the roots below it; one not mounted is left out."""
-    own = _place_of(folder, places)
+    own = _location_of(folder, locations)
     assert own is not None
     below = _relative(folder, own)
     starts[own].add(below + b"/" if below else b"")
-    for place in places:
-        if place != folder and _is_within(place, folder) and Path(place).is_dir():
-            starts[place].add(b"")
+    for location in locations:
+        if location != folder and _is_within(location, folder) and Path(location).is_dir():
+            starts[location].add(b"")
 
 
-def _segment(place: str, starts: Iterable[bytes], places: Mapping[str, str], options: WalkOptions) -> Segment:
-    """The segment of the root at `place`, without the roots inside it."""
+def _segment(
+    location: str, starts: Iterable[bytes], locations: Mapping[str, str], options: WalkOptions
+) -> Segment:
+    """The segment of the root at `location`, without the roots inside it."""
     disjoint: list[bytes] = []
     named = set()
     folder: bytes | None = None  # the latest start that is one
@@ -166,20 +170,20 @@ def _segment(place: str, starts: Iterable[bytes], places: Mapping[str, str], opt
             continue
         disjoint.append(start)
         folder = start if not start or start.endswith(b"/") else folder
-    inside = (other for other in places if other != place and _is_within(other, place))
+    inside = (other for other in locations if other != location and _is_within(other, location))
     return Segment(
-        root=places[place],
-        location=Path(place),
+        root=locations[location],
+        location=Path(location),
         starts=tuple(disjoint),
-        exclude=frozenset(_relative(other, place) for other in inside),
+        exclude=frozenset(_relative(other, location) for other in inside),
         named=frozenset(named),
         options=options,
     )
 
 
-def _place_of(folder: str, places: Mapping[str, str]) -> str | None:
-    """The longest place that holds `folder`."""
-    return max((place for place in places if _is_within(folder, place)), key=len, default=None)
+def _location_of(folder: str, locations: Mapping[str, str]) -> str | None:
+    """The longest location that holds `folder`."""
+    return max((location for location in locations if _is_within(folder, location)), key=len, default=None)
 
 
 def _is_within(path: str, folder: str) -> bool:

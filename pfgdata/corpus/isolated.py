@@ -29,7 +29,8 @@ class Isolated(Generic[T, R]):
     START_SECONDS = 60.0  # for the interpreter and the imports of the function, on a busy machine
 
     def __init__(self, function: Callable[[T], R], *, seconds: float) -> None:
-        self._function, self._seconds = function, seconds
+        self._function = function
+        self._seconds = seconds
         self._own = threading.local()
         self._all: list[_Child] = []
         self._lock = threading.Lock()

@@ -29,7 +29,8 @@ class Patterns:
 
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         """Raises ConfigError for a pattern that says nothing, or that would be read otherwise by git."""
-        self._include, self._exclude = _compiled(include), _compiled(exclude)
+        self._include = _compiled(include)
+        self._exclude = _compiled(exclude)
 
     def __bool__(self) -> bool:
         return bool(self._include or self._exclude)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from pfgdata.corpus.pool import Timeout, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, read, read_file
-from pfgdata.corpus.watch import IMAGE_SECONDS, Watch, too_long
+from pfgdata.corpus.watch import Watch, too_long
 from pfgdata.errors import AccessError, ImageError
-from pfgdata.images import Limits, decode
+from pfgdata.images import IMAGE_SECONDS, Limits, decode
 from pfgdata.records import StoredImage, content_id
 
 __all__ = ["ReadImage", "read_image", "read_images"]
@@ -94,9 +94,9 @@ def _stored_bytes(image: StoredImage, roots: Mapping[str, str]) -> tuple[str, by
     """The first of its files that has its bytes, and those; of none, the last one's error."""
     failure = AccessError("no file")
     for key in image.keys:
-        place = Path(roots.get(key.root, key.root))
+        location = Path(roots.get(key.root, key.root))
         try:
-            data = read(place, key, max_bytes=max(MAX_BYTES, image.size), follow_links=True).data
+            data = read(location, key, max_bytes=max(MAX_BYTES, image.size), follow_links=True).data
             if content_id(data) == image.content_id:
                 return str(key), data
             failure = AccessError("changed since its ingest; ingest it again")

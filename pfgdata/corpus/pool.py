@@ -89,8 +89,11 @@ class OrderedPool(Generic[T, R]):
         timeout: Timeout[T, R] | None = None,
     ) -> None:
         self.abandoned = 0
-        self._items, self._work, self._timeout = iter(items), work, timeout
-        self._ahead, self._exhausted = ahead, False
+        self._items = iter(items)
+        self._work = work
+        self._timeout = timeout
+        self._ahead = ahead
+        self._exhausted = False
         self._queue: SimpleQueue[_Slot[T, R] | None] = SimpleQueue()
         self._pending: deque[_Slot[T, R]] = deque()
         self._lock = threading.Lock()  # who owns a slot, and whether new ones may begin
@@ -177,7 +180,8 @@ class OrderedPool(Generic[T, R]):
             with self._lock:
                 slot.dropped = self._cancelled
                 if not slot.dropped:
-                    worker.waited, worker.slot = 0.0, slot
+                    worker.waited = 0.0
+                    worker.slot = slot
             if not slot.dropped and not self._work_on(worker, slot):
                 return
             slot.ready.release()

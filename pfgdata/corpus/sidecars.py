@@ -21,7 +21,15 @@ from pfgdata.corpus.reader import member_names, read
 from pfgdata.errors import AccessError, ContentError
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_SIDECAR_BYTES", "Sidecars", "caption_text", "list_sidecars", "read_caption"]
+__all__ = [
+    "MAX_SIDECAR_BYTES",
+    "Sidecars",
+    "caption_text",
+    "list_sidecars",
+    "read_caption",
+    "read_json_beside",
+    "tags_of_post",
+]
 
 MAX_SIDECAR_BYTES = 65_536  # 10,000 words; what is longer is no caption
 
@@ -62,7 +70,12 @@ class Sidecars:
         bases = (image, image.rpartition(b".")[0])
         texts = ((base, extension) for base in bases for extension in _TEXTS)
         wanted = (*texts, *((base, _JSON) for base in bases))
-        return next((self.names[place] for place in wanted if place in self.names), None)
+        return next((self.names[path] for path in wanted if path in self.names), None)
+
+    def json_of(self, image: bytes) -> bytes | None:
+        """The name of the JSON file beside the image called `image` (x.jpg.json before x.json), or None."""
+        bases = (image, image.rpartition(b".")[0])
+        return next((self.names[base, _JSON] for base in bases if (base, _JSON) in self.names), None)
 
     @property
     def orphans(self) -> list[bytes]:
@@ -107,6 +120,27 @@ def read_caption(location: Path, key: ImageKey, *, follow_links: bool = False) -
     name = key.path if key.member is None else key.member
     data = read(location, key, max_bytes=MAX_SIDECAR_BYTES, follow_links=follow_links).data
     return caption_text(data, is_json=name.lower().endswith(_JSON))
+
+
+def read_json_beside(location: Path, key: ImageKey, *, follow_links: bool = False) -> Any:
+    """The value of the JSON sidecar `key`. Raises AccessError, or ContentError where it is no JSON."""
+    data = read(location, key, max_bytes=MAX_SIDECAR_BYTES, follow_links=follow_links).data
+    return _json_in(_decoded(data))
+
+
+def tags_of_post(value: dict[str, Any], *groups: str) -> list[str] | None:
+    """The tags of a downloader's JSON object, once each and who before what; only of `groups`, if given.
+
+    None where it has none, or does not say which are of the groups.
+    """
+    for prefix in ("tag_string_", "tags_"):  # Danbooru; gallery-dl for several boorus
+        found = {group: value[prefix + group] for group in _GROUPS if prefix + group in value}
+        if found:
+            return _once(_grouped(found, groups or _GROUPS))
+    tags = value.get("tag_string", value.get("tags"))
+    if isinstance(tags, dict):  # e621 has groups in `tags`
+        return _once(_grouped(tags, groups or _GROUPS))
+    return None if tags is None or groups else _once(_tags(tags))
 
 
 def caption_text(data: bytes, *, is_json: bool) -> str:
@@ -175,8 +209,12 @@ def _kinds(lines: list[str]) -> Iterator[tuple[bool, str]]:
 
 
 def _joined(tags: Iterable[str]) -> str:
+    return ", ".join(_once(tags))
+
+
+def _once(tags: Iterable[str]) -> list[str]:
     plain = (_plain_brackets(" ".join(tag.split())) for tag in tags)
-    return ", ".join(dict.fromkeys(tag for tag in plain if tag))
+    return list(dict.fromkeys(tag for tag in plain if tag))
 
 
 def _plain_brackets(text: str) -> str:
@@ -191,14 +229,17 @@ def _plain_brackets(text: str) -> str:
 
 
 def _of_json(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise ContentError(f"broken JSON: {problem}") from None
-    caption = _caption_in(value)
+    caption = _caption_in(_json_in(text))
     if caption is None:
         raise ContentError("JSON without tags and caption")
     return _without_marks(caption).encode(errors="ignore").decode()  # half a surrogate pair is no text
+
+
+def _json_in(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise ContentError(f"broken JSON: {problem}") from None
 
 
 def _caption_in(value: Any) -> str | None:
@@ -227,20 +268,14 @@ def _is_artists(caption: str, value: dict[str, Any]) -> bool:
 
 
 def _tags_in(value: dict[str, Any]) -> str | None:
-    """The tags of a JSON object, who before what where it has them by group; None where it has none."""
-    for prefix in ("tag_string_", "tags_"):  # Danbooru; gallery-dl for several boorus
-        groups = {group: value[prefix + group] for group in _GROUPS if prefix + group in value}
-        if groups:
-            return _joined(_grouped(groups))
-    tags = value.get("tag_string", value.get("tags"))
-    if tags is None:
-        return None
-    return _joined(_grouped(tags) if isinstance(tags, dict) else _tags(tags))  # e621 has groups in `tags`
+    """The tags of a JSON object as a caption; None where it has none."""
+    tags = tags_of_post(value)
+    return None if tags is None else ", ".join(tags)
 
 
-def _grouped(groups: dict[str, Any]) -> list[str]:
-    """The tags of all groups, who before what; not those of the file (`meta`: highres, commentary)."""
-    return [tag for group in _GROUPS for tag in _tags(groups.get(group))]
+def _grouped(tags: dict[str, Any], groups: Iterable[str]) -> list[str]:
+    """The tags of `groups`; not those of the file (`meta`: highres, commentary)."""
+    return [tag for group in groups for tag in _tags(tags.get(group))]
 
 
 def _tags(value: Any) -> list[str]:

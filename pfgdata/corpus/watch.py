@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 from pfgdata.errors import AccessError
-from pfgdata.images import Limits, pixel_count
+from pfgdata.images import IMAGE_SECONDS, Limits, pixel_count
 
-__all__ = ["IMAGE_SECONDS", "PixelRoom", "Stage", "Watch", "too_long"]
+__all__ = ["PixelRoom", "Stage", "Watch", "too_long"]
 
-IMAGE_SECONDS = 60.0  # one image may take to be read and decoded before it fails
 _ROOM, _SMALL = 400_000_000, 25_000_000  # pixels of large images at once: 4 GB at worst; 25 is a large photo
 
 Stage = Literal["reading", "decoding"]
@@ -29,7 +28,9 @@ class PixelRoom:
     """
 
     def __init__(self, pixels: int, *, small: int) -> None:
-        self._pixels, self._small, self._taken = pixels, small, 0
+        self._pixels = pixels
+        self._small = small
+        self._taken = 0
         self._changed = threading.Condition()
 
     @contextmanager

@@ -5,8 +5,9 @@ The encoder is the caller's: a VAE today, feature extractors tomorrow.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.derive.encoder import Encoder
@@ -24,20 +25,5 @@ __all__ = [
     "require_work",
 ]
 
-_LAZY = {
-    "Derivation": "pfgdata.derive.run",
-    "DeriveOptions": "pfgdata.derive.options",
-    "DerivePlan": "pfgdata.derive.plan",
-    "DeriveReport": "pfgdata.derive.run",
-    "Encoder": "pfgdata.derive.encoder",
-    "plan_missing": "pfgdata.derive.plan",
-    "require_work": "pfgdata.derive.plan",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

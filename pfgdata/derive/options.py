@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pfgdata.images import IMAGE_SECONDS
+
 __all__ = ["DeriveOptions"]
 
 
@@ -19,5 +21,5 @@ class DeriveOptions:
     """A shard closes at so many bytes of arrays."""
     shard_seconds: float = 300.0
     """A shard closes at this age."""
-    image_seconds: float = 60.0
+    image_seconds: float = IMAGE_SECONDS
     """A decoder that takes longer is given up."""

@@ -56,8 +56,8 @@ class DerivePlan:
     def _chunk(self, contents: npt.NDArray[np.int64]) -> Iterator[StoredImage]:
         counts = self.starts[contents + 1] - self.starts[contents]
         ends = np.cumsum(counts)
-        places = np.repeat(self.starts[contents] - (ends - counts), counts) + np.arange(ends[-1])
-        rows = self.table.take(pa.array(places)).to_pylist()
+        positions = np.repeat(self.starts[contents] - (ends - counts), counts) + np.arange(ends[-1])
+        rows = self.table.take(pa.array(positions)).to_pylist()
         for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
             yield stored_image(*rows[end - count : end])
 
@@ -68,7 +68,7 @@ def require_work(store: Store, selection: Selection) -> None:
         asked = f" by {selection.expression!r}" if selection.expression else ": the store is empty"
         raise QueryError(f"{store.path}: no image is selected{asked}; try it with pfgdata query")
     roots = store.roots()
-    gone = [root for root, place in roots.items() if not Path(place).is_dir()]
+    gone = [root for root, location in roots.items() if not Path(location).is_dir()]
     if gone and len(gone) == len(roots):
         raise StoreError(
             f"corpus root {gone[0]} is not at {roots[gone[0]]}; if it moved: "

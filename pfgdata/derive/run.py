@@ -23,7 +23,7 @@ from pfgdata.derive.encoder import Encoder
 from pfgdata.derive.options import DeriveOptions
 from pfgdata.derive.plan import DerivePlan, plan_missing
 from pfgdata.errors import AccessError, ContentError, ImageError
-from pfgdata.records import Progress, Selection, StoredImage
+from pfgdata.records import Progress, Selection, StoredImage, during
 from pfgdata.store import (
     DERIVED_FAILURES_SCHEMA,
     DerivedSet,
@@ -92,12 +92,11 @@ class Derivation:
                 failed=plan.failed_before,
             )
             work = _Work(self, writer, report)
-            self.progress.start("encode", total=plan.to_do)
-            for group in plan.missing:
-                work.group(plan, group, stop)
-                if report.interrupted:
-                    break
-            self.progress.finish()
+            with during(self.progress, "encode", total=plan.to_do, brief=False):
+                for group in plan.missing:
+                    work.group(plan, group, stop)
+                    if report.interrupted:
+                        break
         report.seconds = time.monotonic() - start
         return report
 
@@ -141,9 +140,13 @@ class _Work:
     """A pass under way: fills shards of one group after another."""
 
     def __init__(self, derivation: Derivation, writer: DerivedSetWriter, report: DeriveReport) -> None:
-        self._set, self._encoder = derivation.derived, derivation.encoder
-        self._roots, self._options = derivation.roots, derivation.options
-        self._progress, self._writer, self._report = derivation.progress, writer, report
+        self._set = derivation.derived
+        self._encoder = derivation.encoder
+        self._roots = derivation.roots
+        self._options = derivation.options
+        self._progress = derivation.progress
+        self._writer = writer
+        self._report = report
         self._known = _access_failures(self._set)
         self._writer_facts = self._encoder.writer
         self._open = _OpenShard()
@@ -222,7 +225,8 @@ class _Work:
 
     def _commit(self, group: int) -> None:
         """Write what is open, if it is anything new, and count it."""
-        shard, self._open = self._open, _OpenShard()
+        shard = self._open
+        self._open = _OpenShard()
         if shard.rows or shard.failures:
             self._writer.commit(
                 np.stack(shard.arrays) if shard.arrays else np.empty((0, 1), np.float16),

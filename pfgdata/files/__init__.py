@@ -6,7 +6,6 @@ Whatever writes a file that others read does it through a `Disk`, which is passe
 from __future__ import annotations
 
 from pfgdata.files.disk import CRASH_POINTS, TEMPORARY, CrashPoint, Disk
-from pfgdata.files.lock import exclusive
 from pfgdata.files.os_errors import explained
 from pfgdata.files.sealed import canonical_json, read_json
 
@@ -16,7 +15,6 @@ __all__ = [
     "CrashPoint",
     "Disk",
     "canonical_json",
-    "exclusive",
     "explained",
     "read_json",
 ]

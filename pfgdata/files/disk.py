@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from pfgdata.files.lock import exclusive
+from pfgdata.files.lock import acquire, marked
+from pfgdata.files.os_errors import explained
 
 __all__ = ["CRASH_POINTS", "TEMPORARY", "CrashPoint", "Disk"]
 
@@ -77,6 +78,7 @@ class Disk:
         """
         return path
 
+    @contextmanager
     def exclusive(
         self,
         path: Path,
@@ -85,9 +87,21 @@ class Disk:
         wait: bool = False,
         say: Callable[[str], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> AbstractContextManager[None]:
-        """Hold the lock file `path`, as `exclusive` does."""
-        return exclusive(path, what=what, wait=wait, say=say, stop=stop)
+    ) -> Iterator[None]:
+        """Hold the lock file `path` for the duration; `what` names the thing in the message.
+
+        Raises StoreLockedError when another process holds it, unless `wait`: then `say` is told once for
+        whom, and once `stop` is true KeyboardInterrupt is raised, as nothing has begun that could be ended
+        well. Raises StoreError where the file system has no locks.
+        """
+        with explained(path.parent):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            acquire(descriptor, what=what, wait=wait, say=say, stop=stop)
+            with marked(descriptor):
+                yield
+        finally:
+            os.close(descriptor)
 
     def reach(self, point: CrashPoint) -> None:
         """Called behind each step, named by what has just happened; nothing happens on the real disk."""

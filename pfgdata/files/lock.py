@@ -14,44 +14,24 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pfgdata.errors import StoreError, StoreLockedError
-from pfgdata.files.os_errors import explained
 
-__all__ = ["exclusive", "no_locks"]
+__all__ = ["acquire", "marked", "no_locks"]
 
 _ASK_AGAIN = 0.2  # seconds between two tries of one who waits: nobody notices, and it costs nothing
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # NFS without lockd, some FUSE
 
 
 @contextmanager
-def exclusive(
-    path: Path,
-    *,
-    what: str,
-    wait: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[None]:
-    """Hold the lock file `path` for the duration; `what` names the thing in the message.
-
-    Raises StoreLockedError when another process holds it, unless `wait`: then `say` is told once for whom,
-    and once `stop` is true KeyboardInterrupt is raised, as nothing has begun that could be ended well. Raises
-    StoreError where the file system has no locks.
-    """
-    with explained(path.parent):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _acquire(descriptor, what=what, wait=wait, say=say, stop=stop)
-        with contextlib.suppress(OSError):  # a full disk must not keep gc from freeing it
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
-        yield
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
+def marked(descriptor: int) -> Iterator[None]:
+    """Write into the lock file who holds it, for the message, and empty it in the end."""
+    with contextlib.suppress(OSError):  # a full disk must not keep gc from freeing it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+    yield
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
 
 
 def no_locks(problem: OSError, *, what: str) -> StoreError:
@@ -62,9 +42,10 @@ def no_locks(problem: OSError, *, what: str) -> StoreError:
     )
 
 
-def _acquire(
+def acquire(
     descriptor: int, *, what: str, wait: bool, say: Callable[[str], None], stop: Callable[[], bool]
 ) -> None:
+    """Lock the open file, as `Disk.exclusive` says."""
     said = False
     while True:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pfgdata.hub.checkpoints import single_file_width
-from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts
+from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
 from pfgdata.hub.tensors import write_tensors
@@ -16,6 +16,7 @@ __all__ = [
     "SDXL",
     "FamilyFacts",
     "Resolved",
+    "family_titles",
     "resolve",
     "single_file_width",
     "weights_sha256",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pfgdata.errors import ModelError, refused_by_system
-from pfgdata.hub.families import FAMILIES, LDM_PREFIXES, FamilyFacts
+from pfgdata.hub.families import FAMILIES, LDM_PREFIXES, FamilyFacts, family_titles
 from pfgdata.hub.pickles import pickled_tensors
 from pfgdata.paths import user_path
 
@@ -27,7 +27,15 @@ _UNET = LDM_PREFIXES["unet"][0]
 _OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
 _OTHERS = (  # a name that only such a file has, and what it is
     (r"^(lora|lycoris)_|[._](lora|hada|lokr|oft)_", "a LoRA; name the checkpoint it was made for"),
-    (r"^conditioner\.embedders\.", "an SDXL checkpoint, which comes later"),
+    (
+        r"^conditioner\.embedders\.0\.model\.",
+        "an SDXL refiner, which only finishes pictures; name a base model",
+    ),
+    (r"(^|\.)clip_txt(_pooled)?_mapper\.", "Stable Cascade"),
+    (
+        r"(^|\.)(x_embedder\.proj\.1|llm_adapter|blocks\.\d+\.adaln_modulation_\w+)\.",
+        "Cosmos (Anima and the like)",
+    ),
     (
         r"(^|\.)(joint|double|single|double_stream)_(blocks|layers)\.",
         "a transformer (SD3, Flux and the like)",
@@ -43,7 +51,7 @@ _KEPT = ("float16", "bfloat16", "float32")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The tensors of an SD1 or SD2 checkpoint with all three parts, by their LDM names."""
+    """The tensors of a checkpoint with all parts of its family, by their LDM names."""
 
     file: Path
     tensors: Mapping[str, torch.Tensor]
@@ -81,7 +89,7 @@ class Checkpoint:
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
-    """Open the .safetensors or .ckpt `file`. Raises ModelError if it is damaged or no SD1 or SD2."""
+    """Open the .safetensors or .ckpt `file`. Raises ModelError if it is damaged or of no family."""
     kind = file.suffix.lower()
     if kind == ".safetensors":
         tensors, metadata = _open_safetensors(file)
@@ -90,10 +98,10 @@ def read_checkpoint(file: Path) -> Checkpoint:
     else:
         raise ModelError(f"{file}: neither .safetensors nor .ckpt; a base is a folder or one of those")
     tensors = {_modern(name): tensor for name, tensor in tensors.items()}
-    family = next((family for family in FAMILIES if tensors.keys() >= set(family.tokens)), None)
-    if (reason := _refusal(tensors)) or family is None:
+    family = next((family for family in FAMILIES if family.tokens[0] in tensors), None)
+    if (reason := _refusal(tensors, family)) or family is None:
         reason = reason or "it has no text encoder"
-        raise ModelError(f"{file}: {reason}; a base is an SD1 or SD2 checkpoint with all its parts")
+        raise ModelError(f"{file}: {reason}; a base is an {family_titles()} checkpoint with all its parts")
     return Checkpoint(file=file, tensors=tensors, family=family, metadata=metadata)
 
 
@@ -131,8 +139,8 @@ def _open_pickle(file: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{file}: {refused_by_system(problem) or damage}") from problem
 
 
-def _refusal(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Why these are not the tensors of an SD1 or SD2 UNet and VAE; None if they are."""
+def _refusal(tensors: Mapping[str, torch.Tensor], family: FamilyFacts | None) -> str | None:
+    """Why these are not a UNet and a VAE, and what `family` has beside them; None if they are."""
     for pattern, kind in _OTHERS:
         if any(re.search(pattern, name) for name in tensors):
             return kind
@@ -146,10 +154,14 @@ def _refusal(tensors: Mapping[str, torch.Tensor]) -> str | None:
     channels = int(first.shape[1])
     if channels not in {family.latent_channels for family in FAMILIES}:
         return f"its UNet takes {channels} channels ({_CHANNELS.get(channels, 'not a text-to-image model')})"
-    if any(name.startswith(f"{_UNET}label_emb.") for name in tensors):
-        return "its UNet takes labels (an upscaler, unCLIP, or SDXL)"
+    labels = any(name.startswith(f"{_UNET}label_emb.") for name in tensors)
+    if family and family.labels != labels:
+        odd = "takes labels (an upscaler or unCLIP)" if labels else "takes none of the labels of its family"
+        return f"its UNet {odd}"
     if not any(name.startswith(LDM_PREFIXES["vae"]) for name in tensors):
         return "it has no VAE"
+    if family and (lacking := [name for name in family.tokens if name not in tensors]):
+        return f"one of its text encoders is not in it ({lacking[0]})"
     return None
 
 

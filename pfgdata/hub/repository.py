@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from pfgdata.hub.families import FAMILIES
@@ -22,6 +23,7 @@ _WEIGHTS = tuple(
     f"{model}/{'model' if model.startswith('text_encoder') else 'diffusion_pytorch_model'}"
     for model in _MODELS
 )
+_TEXT_WEIGHTS = re.compile(r"^(text_encoder\w*)/model$")
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _CONFIG = (
     "model_index.json",
@@ -36,6 +38,7 @@ PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-fil
     "judge": _TAGGER,
     "config": _CONFIG,  # of a base whose weights are in a single file
     "base": (*_CONFIG, *(f"{weights}.safetensors" for weights in _WEIGHTS)),
+    "vae": ("vae/config.json", "vae/diffusion_pytorch_model.safetensors", "unet/config.json"),  # its geometry
     "run": ("run.json", "checkpoints/*"),  # as `pfgtrain export --as run` writes it
 }
 
@@ -47,8 +50,10 @@ class NotFetched(Exception):  # never reaches a user: who asked says what to do
 class Repository:
     """One repository on the hub, at one revision (branch, tag, commit; main by default)."""
 
-    def __init__(self, name: str, *, revision: str | None, cache: Path | None, offline: bool) -> None:
-        self._name, self._revision, self._cache, self._offline = name, revision, cache, offline
+    def __init__(self, name: str, *, revision: str | None, cache: Path | None) -> None:
+        self._name = name
+        self._revision = revision
+        self._cache = cache
 
     def fetch(self, patterns: tuple[str, ...]) -> Path:
         """The snapshot folder, named by its commit, with what there is of `patterns`. Raises NotFetched.
@@ -68,11 +73,11 @@ class Repository:
         from huggingface_hub import errors as hub
 
         cached = self._cached(patterns)
-        if cached and (self._offline or all(held(cached, pattern) for pattern in patterns)):
+        if cached and all(held(cached, pattern) for pattern in patterns):
             return cached
         try:
             self._knock()
-            return self._snapshot(patterns, offline=self._offline)
+            return self._snapshot(patterns, offline=False)
         except hub.RepositoryNotFoundError:
             reason = "the hub has no such model, or it is private or gated"
         except hub.RevisionNotFoundError:
@@ -88,8 +93,7 @@ class Repository:
         from huggingface_hub import HfApi
         from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
 
-        if not self._offline:
-            HfApi().model_info(self._name, revision=self._revision, timeout=HF_HUB_ETAG_TIMEOUT)
+        HfApi().model_info(self._name, revision=self._revision, timeout=HF_HUB_ETAG_TIMEOUT)
 
     def _cached(self, patterns: tuple[str, ...]) -> Path | None:
         from huggingface_hub.errors import LocalEntryNotFoundError
@@ -114,8 +118,23 @@ class Repository:
 
 
 def held(folder: Path, pattern: str) -> bool:
-    """Whether the file is there, as named or in another form, whole; of wildcards nothing is known."""
-    return "*" in pattern or "?" in pattern or any(_whole(folder / form) for form in _forms(pattern))
+    """Whether the file is there, as named or in another form, whole; of wildcards nothing is known.
+
+    What is of a part that the model's index does not name is not asked for.
+    """
+    if "*" in pattern or "?" in pattern or any(_whole(folder / form) for form in _forms(pattern)):
+        return True
+    return _lacks_part(folder, pattern.partition("/")[0])
+
+
+def _lacks_part(folder: Path, part: str) -> bool:
+    """Whether the model in `folder` has no `part`, by its index: an SD1 has no second text encoder."""
+    if part not in (*_MODELS, *_TOKENIZERS):
+        return False
+    try:
+        return part not in json.loads((folder / "model_index.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _forms(weights: str) -> list[str]:
@@ -126,7 +145,7 @@ def _forms(weights: str) -> list[str]:
     if not weights.endswith(".safetensors"):
         return [weights]
     stem = weights.removesuffix(".safetensors")
-    older = f"{stem.replace('text_encoder/model', 'text_encoder/pytorch_model')}.bin"
+    older = _TEXT_WEIGHTS.sub(r"\1/pytorch_model", stem) + ".bin"
     return [weights, older, f"{weights}{_INDEX}", f"{older}{_INDEX}"]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, StoreError, refused_by_system
-from pfgdata.files import Disk, exclusive
+from pfgdata.files import Disk
 from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
 from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
@@ -71,13 +71,11 @@ class _Configs:
         return {*family.configs, *(str(path.relative_to(self.folder)) for path in found)}
 
 
-def unpacked(
-    file: Path, *, config: Path | None, cache: Path | None, offline: bool, progress: Progress
-) -> Path:
+def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: Progress) -> Path:
     """The diffusers folder of the checkpoint `file`, made if it is not there or was made by other configs.
 
     `config` None takes any that is there, else fetches the family's configs by Hugging Face's `cache`.
-    Raises ModelError if it is no SD1 or SD2 checkpoint, ModelNotFoundError if its configs are not to be had.
+    Raises ModelError if it is a checkpoint of no family, ModelNotFoundError if its configs are not to be had.
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
     with during_one(progress, "hash", unit="files"):
@@ -85,10 +83,10 @@ def unpacked(
     if _stands(place, given):
         return place
     checkpoint = read_checkpoint(file)
-    configs = given or _fetched(checkpoint, cache=cache, offline=offline)
+    configs = given or _fetched(checkpoint, cache=cache)
     _check_width(checkpoint, configs)
     lock, what = place.with_suffix(".lock"), f"base {place}"
-    with _written(place), exclusive(lock, what=what, wait=True):
+    with _written(place), Disk().exclusive(lock, what=what, wait=True):
         if not _stands(place, given):  # another process may have made it while this one waited
             progress.say(f"unpacking {file} (once, into the cache: {place})")
             _make(place, checkpoint, configs, progress=progress)
@@ -122,10 +120,10 @@ def _stands(place: Path, configs: _Configs | None) -> bool:
     return bool(made["format"] == _FORMAT and same)
 
 
-def _fetched(checkpoint: Checkpoint, *, cache: Path | None, offline: bool) -> _Configs:
+def _fetched(checkpoint: Checkpoint, *, cache: Path | None) -> _Configs:
     name = checkpoint.family.repository
     try:
-        folder = Repository(name, revision=None, cache=cache, offline=offline).fetch(PATTERNS["config"])
+        folder = Repository(name, revision=None, cache=cache).fetch(PATTERNS["config"])
     except NotFetched as reason:
         raise ModelNotFoundError(
             f"{checkpoint.file}: looks like {checkpoint.family.title}, but a single file has no configs, and"
@@ -137,7 +135,8 @@ def _fetched(checkpoint: Checkpoint, *, cache: Path | None, offline: bool) -> _C
 
 def _check_width(checkpoint: Checkpoint, configs: _Configs) -> None:
     configs.files(checkpoint.family)
-    width = _read(configs.folder / "text_encoder" / "config.json").get("hidden_size")
+    texts = [_read(configs.folder / part / "config.json") for part in checkpoint.family.text_encoders]
+    width = sum(int(text.get("hidden_size", 0)) for text in texts)
     if width != checkpoint.width:
         raise ModelError(
             f"{checkpoint.file}: looks like {checkpoint.family.title}, its context is"
@@ -217,7 +216,7 @@ def _load(part: str, checkpoint: Checkpoint, configs: _Configs) -> Any:
 
     dtype = getattr(torch, checkpoint.dtype(part))
     try:
-        model = _loader(part)(dict(checkpoint.tensors), str(configs.folder), dtype)
+        model = _loader(part, checkpoint.family)(dict(checkpoint.tensors), str(configs.folder), dtype)
     except NotImplementedError as problem:  # torch, asked to move a weight that diffusers left on `meta`
         raise ModelError(f"{_misfit(part, checkpoint, configs)}: some tensors are not in it") from problem
     except (
@@ -244,28 +243,30 @@ def _load(part: str, checkpoint: Checkpoint, configs: _Configs) -> Any:
 def _save(part: str, model: Any, folder: Path) -> None:
     """Write what the model's own `save_pretrained` would."""
     folder.mkdir()
-    if part == "text_encoder":
+    is_text = part.startswith("text_encoder")
+    if is_text:
         model.config.architectures = [type(model).__name__]
         model.config.to_json_file(folder / "config.json")
     else:
         model.save_config(folder)
-    name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    name = "model" if is_text else "diffusion_pytorch_model"
     write_tensors(folder / f"{name}.safetensors", model.state_dict(), header={"format": "pt"})
 
 
-def _loader(part: str) -> Any:
+def _loader(part: str, family: FamilyFacts) -> Any:
     """What makes a model of tensors, the configs' folder and a dtype; absent weights stay on `meta`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-    from transformers import CLIPTextModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}.get(part)
+    text = CLIPTextModelWithProjection if part in family.projects else CLIPTextModel
 
     def load(tensors: dict[str, Any], folder: str, dtype: Any) -> Any:
         options = {"config": folder, "subfolder": part, "torch_dtype": dtype, "local_files_only": True}
         if kind is not None:
             return kind.from_single_file(tensors, low_cpu_mem_usage=True, **options)
-        return create_diffusers_clip_model_from_ldm(CLIPTextModel, tensors, **options)
+        return create_diffusers_clip_model_from_ldm(text, tensors, **options)
 
     return load
 

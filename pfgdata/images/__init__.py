@@ -6,8 +6,9 @@ the door: once imported, the file would stand in its place.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.images.buckets import (
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     )
     from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode, pixel_count
     from pfgdata.images.hashes import perceptual_hash
-    from pfgdata.images.limits import Limits
+    from pfgdata.images.limits import IMAGE_SECONDS, Limits
     from pfgdata.images.squares import PREPROCESSINGS, on_white, picture_in, square
     from pfgdata.images.threads import one_opencv_thread
 
 __all__ = [
     "DECODE_VERSION",
+    "IMAGE_SECONDS",
     "PIXEL_RECIPE",
     "PREPROCESSINGS",
     "BucketPolicy",
@@ -44,30 +46,5 @@ __all__ = [
     "square",
 ]
 
-_LAZY = {
-    "DECODE_VERSION": "pfgdata.images.decoding",
-    "Limits": "pfgdata.images.limits",
-    "PIXEL_RECIPE": "pfgdata.images.buckets",
-    "PREPROCESSINGS": "pfgdata.images.squares",
-    "BucketPolicy": "pfgdata.images.buckets",
-    "CropBox": "pfgdata.images.buckets",
-    "Pixels": "pfgdata.images.decoding",
-    "bucket_sizes": "pfgdata.images.buckets",
-    "crop_to_bucket": "pfgdata.images.buckets",
-    "decode": "pfgdata.images.decoding",
-    "nearest_buckets": "pfgdata.images.buckets",
-    "on_white": "pfgdata.images.squares",
-    "one_opencv_thread": "pfgdata.images.threads",
-    "perceptual_hash": "pfgdata.images.hashes",
-    "picture_in": "pfgdata.images.squares",
-    "pixel_count": "pfgdata.images.decoding",
-    "square": "pfgdata.images.squares",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

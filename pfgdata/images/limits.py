@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from pfgdata.errors import ContentError
 
-__all__ = ["Limits"]
+__all__ = ["IMAGE_SECONDS", "Limits"]
+
+IMAGE_SECONDS = 60.0  # one image may take to be read and decoded before it fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

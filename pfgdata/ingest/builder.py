@@ -54,11 +54,13 @@ class ShardBuilder:
         self, identity: StoreIdentity, vocabulary: Vocabulary, *, rows_of: RowsOf, facts: Mapping[str, Any]
     ) -> None:
         """For a store of that identity; `facts` say who builds."""
-        self._width, self._rows_of, self._facts = identity.feature_dim, rows_of, facts
+        self._width = identity.feature_dim
+        self._rows_of = rows_of
+        self._facts = facts
         self._columns = RowColumns(vocabulary, floor=identity.score_floor)  # of the tagged images
         self._here: dict[bytes, int] = {}  # content_id -> its row in columns
         self._copies: list[Copied] = []
-        self._order: list[int] = []  # a row of columns, or -1 - a place in copies
+        self._order: list[int] = []  # a row of columns, or -1 - a position in copies
         self._failures: list[dict[str, Any]] = []
         self._shadows: list[Shadow] = []
         self._counts = IngestReport()
@@ -122,18 +124,18 @@ class ShardBuilder:
             sources = pa.concat_tables([images, rows]).unify_dictionaries().combine_chunks()
             source_features = np.concatenate([features, row_features])
         numbers = iter(range(len(images), len(sources)))
-        places = np.array([self._here[one] if one in self._here else next(numbers) for one in contents])
+        positions = np.array([self._here[one] if one in self._here else next(numbers) for one in contents])
         own = stat_columns([c.task.found.key for c in self._copies], [c.stat for c in self._copies])
-        copies = sources.take(pa.array(places))
+        copies = sources.take(pa.array(positions))
         for name, values in own.items():
             copies = copies.set_column(copies.column_names.index(name), copies.schema.field(name), values)
         order = np.array(self._order, np.int64)
         order = np.where(order < 0, len(images) - 1 - order, order)
         both = pa.concat_tables([images, copies]).unify_dictionaries().combine_chunks()
-        return both.take(pa.array(order)), np.concatenate([features, source_features[places]])[order]
+        return both.take(pa.array(order)), np.concatenate([features, source_features[positions]])[order]
 
-    def _hide(self, *places: Shadow | None) -> None:
-        self._shadows += [place for place in places if place is not None]
+    def _hide(self, *shadows: Shadow | None) -> None:
+        self._shadows += [shadow for shadow in shadows if shadow is not None]
 
     def _add_failed(self, outcome: Failed) -> None:
         found = outcome.task.found

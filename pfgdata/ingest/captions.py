@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, list_sidecars, read_caption
 from pfgdata.errors import AccessError, ImageError, StoreError
-from pfgdata.records import ImageKey, NoProgress, Progress, shown
+from pfgdata.ingest.beside import Folder, folders_under, segment_of
+from pfgdata.records import ImageKey, NoProgress, Progress, during
 from pfgdata.store import KEY_COLUMNS, Store, StoreWriter, keys_of, stable_order
 
 __all__ = ["CAPTIONS", "CaptionsReport", "write_captions"]
@@ -61,13 +62,12 @@ def _write_captions(writer: StoreWriter, segments: Sequence[Segment], progress: 
     before = _Before(store)
     rows = store.snapshot().images(KEY_COLUMNS).select(list(KEY_COLUMNS))
     rows = rows.take(stable_order(rows))
-    folders = _folders(rows, segments)
+    folders = folders_under(rows, segments)
     texts: dict[int, str] = {}
-    progress.start(CAPTIONS, total=sum(len(folder.images) for folder in folders))
-    for folder in folders:
-        texts |= _read_folder(folder, before, report)
-        progress.advance(len(folder.images))
-    progress.finish()
+    with during(progress, CAPTIONS, total=sum(len(folder.images) for folder in folders), brief=False):
+        for folder in folders:
+            texts |= _read_folder(folder, before, report)
+            progress.advance(len(folder.images))
     report.captions = len(texts)
     report.without = sum(len(folder.images) for folder in folders) - len(texts)
     table = _table(rows, texts, before.elsewhere(segments))
@@ -95,57 +95,18 @@ class _Before:
     def _texts(self) -> dict[ImageKey, str]:
         return dict(zip(keys_of(self.table), self.table[_VALUE].to_pylist(), strict=True))
 
-    def of(self, folder: _Folder, images: Sequence[tuple[int, bytes]]) -> dict[int, str]:
+    def of(self, folder: Folder, images: Sequence[tuple[int, bytes]]) -> dict[int, str]:
         """What the images of a folder had, by their number."""
         texts = {number: self._texts.get(folder.key(name)) for number, name in images}
         return {number: text for number, text in texts.items() if text is not None}
 
     def elsewhere(self, segments: Sequence[Segment]) -> pa.Table:
         """The captions of images that `segments` do not cover."""
-        apart = (_segment_of(key, segments) is None for key in keys_of(self.table))
+        apart = (segment_of(key, segments) is None for key in keys_of(self.table))
         return self.table.filter(pa.array(apart, pa.bool_()))
 
 
-@dataclass(slots=True, kw_only=True)
-class _Folder:
-    """The store's images in one folder or archive: their names, and their numbers in the stable order."""
-
-    segment: Segment
-    path: bytes  # of a folder "" or ending in /, else of an archive
-    images: list[tuple[int, bytes]] = field(default_factory=list)
-
-    @property
-    def _is_archive(self) -> bool:
-        return bool(self.path) and not self.path.endswith(b"/")
-
-    def key(self, name: bytes) -> ImageKey:
-        """The key of a file in it."""
-        if self._is_archive:
-            return ImageKey(root=self.segment.root, path=self.path, member=name)
-        return ImageKey(root=self.segment.root, path=self.path + name)
-
-    def shown(self, name: bytes | None = None) -> str:
-        """Where it, or a file in it, is now."""
-        place = f"{self.segment.location}/{shown(self.path)}".rstrip("/")
-        return place if name is None else f"{place}{'!' if self._is_archive else '/'}{shown(name)}"
-
-
-def _folders(rows: pa.Table, segments: Sequence[Segment]) -> list[_Folder]:
-    """The folders and archives that hold the images of `rows` under `segments`."""
-    folders: dict[tuple[str, bytes], _Folder] = {}
-    for number, key in enumerate(keys_of(rows)):
-        segment = _segment_of(key, segments)
-        if segment is None:
-            continue
-        at = key.path.rfind(b"/") + 1
-        path, name = (key.path[:at], key.path[at:]) if key.member is None else (key.path, key.member)
-        if (key.root, path) not in folders:
-            folders[key.root, path] = _Folder(segment=segment, path=path)
-        folders[key.root, path].images.append((number, name))
-    return list(folders.values())
-
-
-def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> dict[int, str]:
+def _read_folder(folder: Folder, before: _Before, report: CaptionsReport) -> dict[int, str]:
     """The captions of a folder's images by their number; each file is read once, whoever share it."""
     location, follow_links = folder.segment.location, folder.segment.options.follow_links
     try:
@@ -172,11 +133,6 @@ def _read_folder(folder: _Folder, before: _Before, report: CaptionsReport) -> di
             if isinstance(problem, AccessError):
                 texts |= before.of(folder, images)
     return texts
-
-
-def _segment_of(key: ImageKey, segments: Sequence[Segment]) -> Segment | None:
-    """The segment that the image belongs to."""
-    return next((segment for segment in segments if segment.covers(key)), None)
 
 
 def _table(rows: pa.Table, texts: dict[int, str], elsewhere: pa.Table) -> pa.Table:

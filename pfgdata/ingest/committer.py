@@ -25,7 +25,9 @@ class Committer:
     """
 
     def __init__(self, writer: StoreWriter, known: KnownContents, report: IngestReport) -> None:
-        self._writer, self.known, self.report = writer, known, report
+        self._writer = writer
+        self.known = known
+        self.report = report
         self.committed: list[str] = []
         self.busy: defaultdict[str, float] = defaultdict(float)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pfg-commit")
@@ -48,7 +50,8 @@ class Committer:
         """Wait for the commit under way and bring the report up to date; raises what stopped it."""
         if self._under_way is None:
             return
-        under_way, self._under_way = self._under_way, None
+        under_way = self._under_way
+        self._under_way = None
         built = under_way.result()
         self.report.add(built.counts)
         for stage, seconds in built.seconds.items():

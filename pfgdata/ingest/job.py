@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pfgdata.errors import ConfigError
+from pfgdata.images import IMAGE_SECONDS
 
 if TYPE_CHECKING:
     from pfgdata.corpus import WalkOptions
@@ -34,7 +35,7 @@ class IngestOptions:
     """Pixels."""
     max_aspect: float = 20.0
     """Longer to shorter side."""
-    image_seconds: float = 60.0
+    image_seconds: float = IMAGE_SECONDS
     """A decoder that takes longer is given up."""
     decode: Literal["exact", "fast"] = "exact"
     """exact, or fast: large JPEGs at no less than the tagger's size."""

@@ -25,7 +25,7 @@ __all__ = ["KnownRows"]
 _WINDOW = 8192  # rows turned into Python objects at a time
 _FEW_STARTS = 1000  # so many are looked up one by one: 20 us each among 600,000 rows
 
-_Place = tuple[bytes, tuple[bytes, ...]]  # path, and () or (member,): sorts as the stable order does
+_SortKey = tuple[bytes, tuple[bytes, ...]]  # path, and () or (member,): sorts as the stable order does
 
 
 class KnownRows:
@@ -38,7 +38,8 @@ class KnownRows:
         """Read the `images` or `failures` of a snapshot, `columns` beside the key and stat; None has none."""
         rows = _read(snapshot, table, [*KEY_COLUMNS, "size", "mtime_ns", *columns]) if snapshot else None
         self._columns: dict[str, Any] = {}
-        self._sizes, self._times = np.empty(0, np.uint64), np.empty(0, np.int64)
+        self._sizes = np.empty(0, np.uint64)
+        self._times = np.empty(0, np.int64)
         self._roots: dict[str, tuple[int, int]] = {}  # root -> its rows, from, to
         self._at = self._end = 0
         if rows is not None and len(rows):
@@ -91,36 +92,36 @@ class KnownRows:
         """The row of each entry of the next chunk of the walk; rows not asked for are handed to `passed`."""
         count = len(chunk)
         out = np.full(count, -1)
-        if self._at == self._end or self._place(self._at) > (chunk.paths[-1], chunk.insides[-1]):
+        if self._at == self._end or self._sort_key(self._at) > (chunk.paths[-1], chunk.insides[-1]):
             return out
         if self._at + count <= self._end and not chunk.has_members and self._are_files(count):
             paths = _whole(self._columns["path"].slice(self._at, count))
             if paths.equals(pa.array(chunk.paths, pa.binary())):
                 self._at += count
                 return np.arange(self._at - count, self._at)
-        places = list(zip(chunk.paths, chunk.insides, strict=True))
-        upper = bisect.bisect_right(range(self._end), places[-1], lo=self._at, key=self._place)
-        wanted = {place: at for at, place in enumerate(places)}
-        for row, place in self._pass_to(upper):
-            at = wanted.get(place)
+        keys = list(zip(chunk.paths, chunk.insides, strict=True))
+        upper = bisect.bisect_right(range(self._end), keys[-1], lo=self._at, key=self._sort_key)
+        wanted = {key: at for at, key in enumerate(keys)}
+        for row, key in self._pass_to(upper):
+            at = wanted.get(key)
             if at is None:
-                passed(row, self._key(place))
+                passed(row, self._key(key))
             else:
                 out[at] = row
         return out
 
     def close(self, passed: Callable[[int, ImageKey], None]) -> None:
         """Hand what is left of the segment to `passed`."""
-        for row, place in self._pass_to(self._end):
-            passed(row, self._key(place))
+        for row, key in self._pass_to(self._end):
+            passed(row, self._key(key))
 
-    def _pass_to(self, upper: int) -> Iterator[tuple[int, _Place]]:
-        """Rows from here to `upper` with their places, but for those outside the segment's starts."""
+    def _pass_to(self, upper: int) -> Iterator[tuple[int, _SortKey]]:
+        """Rows from here to `upper` with their keys, but for those outside the segment's starts."""
         for first, last in self._ranges:
             begin, end = max(first, self._at), min(last, upper)
             for start in range(begin, end, _WINDOW):
                 stop = min(start + _WINDOW, end)
-                yield from enumerate(self._places(start, stop), start)
+                yield from enumerate(self._sort_keys(start, stop), start)
         self._at = upper
 
     def _ranges_of(self, segment: Segment) -> list[tuple[int, int]]:
@@ -133,25 +134,25 @@ class KnownRows:
         """The first row of the root whose path is not before `path`; None is after all."""
         if path is None:
             return self._end
-        target: _Place = (path, ())
-        return bisect.bisect_left(range(self._end), target, lo=self._at, key=self._place)
+        target: _SortKey = (path, ())
+        return bisect.bisect_left(range(self._end), target, lo=self._at, key=self._sort_key)
 
     def _are_files(self, count: int) -> bool:
         """Whether the next `count` rows are no members of archives."""
         return self._columns["member"].slice(self._at, count).null_count == count
 
-    def _place(self, row: int) -> _Place:
+    def _sort_key(self, row: int) -> _SortKey:
         inside = self._columns["member"][row].as_py()
         return self._columns["path"][row].as_py(), () if inside is None else (inside,)
 
-    def _places(self, start: int, stop: int) -> Iterable[_Place]:
+    def _sort_keys(self, start: int, stop: int) -> Iterable[_SortKey]:
         paths = _values(self._columns["path"].slice(start, stop - start))
         members = _values(self._columns["member"].slice(start, stop - start))
         inside = (() if member is None else (member,) for member in members)
         return zip(paths, inside, strict=True)
 
-    def _key(self, place: _Place) -> ImageKey:
-        path, inside = place
+    def _key(self, key: _SortKey) -> ImageKey:
+        path, inside = key
         return ImageKey(root=self._segment.root, path=path, member=inside[0] if inside else None)
 
 

@@ -105,7 +105,7 @@ class _Index(NamedTuple):
 
     halves: npt.NDArray[np.uint64]
     ids: npt.NDArray[np.void]
-    shard: npt.NDArray[np.int32]  # a place in KnownContents' list of shards
+    shard: npt.NDArray[np.int32]  # a position in KnownContents' list of shards
     row: npt.NDArray[np.int32]
 
 
@@ -124,7 +124,7 @@ class KnownContents:
         self._compared: set[str] = set()  # shards that rows were copied from
 
     def __contains__(self, content: bytes) -> bool:
-        return content in self._under_way or self.place(content) is not None
+        return content in self._under_way or self.position(content) is not None
 
     def add(self, content: bytes) -> bool:
         """Note that `content` gets a row, to be committed; False where it was known."""
@@ -136,8 +136,8 @@ class KnownContents:
     def commit(self, shard: str, rows: Mapping[bytes, int]) -> None:
         """Note the row of each content that `shard` brought."""
         contents = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, CONTENT_ID_BYTES)
-        places = np.fromiter(rows.values(), np.int32, len(rows))
-        fresh = _index(contents, np.full(len(rows), len(self._shards), np.int32), places)
+        positions = np.fromiter(rows.values(), np.int32, len(rows))
+        fresh = _index(contents, np.full(len(rows), len(self._shards), np.int32), positions)
         self._shards.append(shard)
         old, at = self._index, np.searchsorted(self._index.halves, fresh.halves)
         self._index = _Index(
@@ -148,7 +148,7 @@ class KnownContents:
         )
         self._under_way.difference_update(rows)  # last: who asks meanwhile finds each in one or the other
 
-    def place(self, content: bytes) -> tuple[str, int] | None:
+    def position(self, content: bytes) -> tuple[str, int] | None:
         """(shard, row) of a committed row of that content; None where there is none."""
         index = self._index
         half = np.frombuffer(content, np.uint64, 1)[0]
@@ -166,15 +166,15 @@ class KnownContents:
 
         Raises CorruptShardError where a shard that holds one is not as written.
         """
-        wanted: dict[str, list[tuple[int, int]]] = {}  # shard -> (place in contents, row)
+        wanted: dict[str, list[tuple[int, int]]] = {}  # shard -> (position in contents, row)
         for at, content in enumerate(contents):
-            place = self.place(content)
-            assert place is not None
-            wanted.setdefault(place[0], []).append((at, place[1]))
+            position = self.position(content)
+            assert position is not None
+            wanted.setdefault(position[0], []).append((at, position[1]))
         for shard in wanted.keys() - self._compared:  # a copy of a damaged row would look whole
             snapshot.require_undamaged(shard)
             self._compared.add(shard)
-        columns = {shard: np.array(places, np.int64).T for shard, places in wanted.items()}
+        columns = {shard: np.array(positions, np.int64).T for shard, positions in wanted.items()}
         order = np.argsort(np.concatenate([at for at, _ in columns.values()]))
         tables = [snapshot.rows(shard, rows) for shard, (_, rows) in columns.items()]
         features = [snapshot.feature_map(shard)[rows] for shard, (_, rows) in columns.items()]

@@ -21,7 +21,7 @@ from pfgdata.errors import AccessError, ContentError
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.known import KnownRows
 from pfgdata.ingest.report import IngestReport
-from pfgdata.records import Found, ImageKey, Progress, shown
+from pfgdata.records import Found, ImageKey, Progress, during, shown
 from pfgdata.store import Shadow, Snapshot
 
 __all__ = ["Plan", "Task", "lacks", "make_plan"]
@@ -117,16 +117,16 @@ def make_plan(
 
     Beside the plan, every row of the store is held by column while the walk goes on; see KnownRows.
     """
-    progress.start("walk", total=None)
-    with _small_pages():
+    with during(progress, "walk", total=None, brief=False), _small_pages():
         merge = _Merge(snapshot, options, report)
         for index, segment in enumerate(segments):
             if not _walk_segment(merge, index, segment, progress=progress, stop=stop):
-                report.interrupted, report.gone = True, 0
+                report.interrupted = True
+                report.gone = 0
                 break
-    progress.finish()
     counts = merge.counts
-    report.found, report.ignored = counts.found, counts.ignored
+    report.found = counts.found
+    report.ignored = counts.ignored
     report.links = counts.links
     report.unreadable = [shown(folder) for folder in counts.unreadable]
     return merge.plan
@@ -163,13 +163,15 @@ class _Merge:
     """The walk and the rows on their way through each other; what must be read goes into `plan`."""
 
     def __init__(self, snapshot: Snapshot | None, options: IngestOptions, report: IngestReport) -> None:
-        self.plan, self.counts = Plan(), WalkCounts()
+        self.plan = Plan()
+        self.counts = WalkCounts()
         contents = ["content_id"] if options.rehash else []  # which an untouched row is planned for only then
         self._images = KnownRows(snapshot, "images", contents)
         self._failures = KnownRows(snapshot, "failures", ["kind", "reason"])
         self._content = self._failures.is_equal("kind", ContentError.kind)
         self._access = self._failures.is_equal("kind", AccessError.kind)
-        self._options, self._report = options, report
+        self._options = options
+        self._report = report
         self._segment: Segment
 
     def open(self, segment: Segment) -> None:
@@ -264,11 +266,11 @@ def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
     """
     if not segment.covers(key):
         return False
-    place = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
-    if any(place.startswith(folder + b"/") for folder in counts.unreadable):
+    path = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
+    if any(path.startswith(folder + b"/") for folder in counts.unreadable):
         return False
-    above = [place[:at] for at, one in enumerate(place) if one == _SLASH] if counts.passed else []
-    return counts.passed.isdisjoint([place, *above])
+    above = [path[:at] for at, one in enumerate(path) if one == _SLASH] if counts.passed else []
+    return counts.passed.isdisjoint([path, *above])
 
 
 def _task(row: dict[str, Any]) -> Task:

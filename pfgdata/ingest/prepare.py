@@ -111,7 +111,10 @@ class Preparer:
         pixels: Callable[[bytes], Square],
         options: IngestOptions,
     ) -> None:
-        self._segments, self._known, self._pixels, self._options = segments, known, pixels, options
+        self._segments = segments
+        self._known = known
+        self._pixels = pixels
+        self._options = options
         self._isolated = Isolated(pixels, seconds=options.image_seconds)
         self._watch = Watch(seconds=options.image_seconds)
         self.stuck: Callable[[], int] = lambda: 0  # threads left behind so far

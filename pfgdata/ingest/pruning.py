@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment, WalkCounts, WalkOptions, file_time, walk
 from pfgdata.errors import StoreError
-from pfgdata.records import NoProgress, Progress, shown
+from pfgdata.records import NoProgress, Progress, during, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, keys_of
 
 __all__ = ["PruneReport", "prune"]
@@ -40,8 +40,8 @@ class PruneReport:
 class _Root:
     """One corpus root as this prune finds it."""
 
-    place: bytes
-    identity: tuple[int, int] | None  # device and inode of the place, None where there is none
+    location: bytes
+    identity: tuple[int, int] | None  # device and inode of the location, None where there is none
     trouble: str | None  # why its rows may only seem to be gone
     rows: int = 0
     gone: int = 0
@@ -68,7 +68,7 @@ def prune(
 
     A file is gone where the system says that there is none; one that cannot be looked at stays. Members go
     with their archive, and where it has changed since and lists whole without them. Raises StoreError, unless
-    `yes`, where the place of a root is missing, no folder, not to be listed or empty, or where over a fifth
+    `yes`, where the folder of a root is missing, no folder, not to be listed or empty, or where over a fifth
     of a root's rows would go; StoreLockedError while another process writes.
     """
     progress = progress or NoProgress()
@@ -99,27 +99,26 @@ def _report(findings: _Findings, refused: tuple[str, ...] = ()) -> PruneReport:
 
 def _look(store: Store, snapshot: Snapshot, roots: Collection[str] | None, progress: Progress) -> _Findings:
     """Ask the system for each file of the store's rows, one shard of them in memory at a time."""
-    places, findings = store.roots(), _Findings()
-    unknown = sorted(set(roots or ()) - set(places))
+    locations, findings = store.roots(), _Findings()
+    unknown = sorted(set(roots or ()) - set(locations))
     if unknown:
         raise StoreError(
-            f"{unknown[0]} is no corpus root of this store; its roots: {', '.join(places) or 'none'}"
+            f"{unknown[0]} is no corpus root of this store; its roots: {', '.join(locations) or 'none'}"
         )
-    progress.start("prune", total=snapshot.num_images, unit="images")
-    for view in snapshot.shards:
-        images = snapshot.images(_COLUMNS, shards=[view.id])
-        _look_at("images", images, places, roots, findings)
-        _look_at("failures", snapshot.failures(_COLUMNS, shards=[view.id]), places, roots, findings)
-        progress.advance(len(images))
-    progress.finish()
+    with during(progress, "prune", total=snapshot.num_images, unit="images", brief=False):
+        for view in snapshot.shards:
+            images = snapshot.images(_COLUMNS, shards=[view.id])
+            _look_at("images", images, locations, roots, findings)
+            _look_at("failures", snapshot.failures(_COLUMNS, shards=[view.id]), locations, roots, findings)
+            progress.advance(len(images))
     for name, root in findings.roots.items():
-        if _identity(root.place) != root.identity:
+        if _identity(root.location) != root.identity:
             raise StoreError(f"{name}: its disk came or went meanwhile; run the same again")
     return findings
 
 
 def _look_at(
-    name: str, table: pa.Table, places: dict[str, str], roots: Collection[str] | None, findings: _Findings
+    name: str, table: pa.Table, locations: dict[str, str], roots: Collection[str] | None, findings: _Findings
 ) -> None:
     places_of_rows = (table[column].to_pylist() for column in ("shard", "row", "mtime_ns"))
     file: _File | None = None
@@ -128,26 +127,27 @@ def _look_at(
             continue
         root = findings.roots.get(key.root)
         if root is None:  # a root that roots.json lacks is where its name says
-            root = findings.roots[key.root] = _root(places.get(key.root, key.root))
-        if file is None or (file.place, file.path) != (root.place, key.path):
-            file = _File(root.place, key.path)  # the members of an archive stand together
+            root = findings.roots[key.root] = _root(locations.get(key.root, key.root))
+        if file is None or (file.location, file.path) != (root.location, key.path):
+            file = _File(root.location, key.path)  # the members of an archive stand together
         root.rows += 1
         if file.lacks(key.member, mtime_ns):
             root.gone += 1
             findings.shadows.append(Shadow(shard, name, row))
             inside = f"!{shown(key.member)}" if key.member is not None else ""
-            findings.files[shown(root.place + b"/" + key.path) + inside] = None
+            findings.files[shown(root.location + b"/" + key.path) + inside] = None
 
 
 class _File:
     """What the system says of one file of a root: asked once, and an archive listed once if at all."""
 
-    def __init__(self, place: bytes, path: bytes) -> None:
-        self.place, self.path = place, path
+    def __init__(self, location: bytes, path: bytes) -> None:
+        self.location = location
+        self.path = path
         self._mtime_ns: int | None = None
         self._gone = False
         try:
-            self._mtime_ns = file_time(os.lstat(place + b"/" + path))
+            self._mtime_ns = file_time(os.lstat(location + b"/" + path))
         except (FileNotFoundError, NotADirectoryError):
             self._gone = True
         except OSError:  # which says nothing of whether it is there
@@ -162,7 +162,7 @@ class _File:
     @cached_property
     def _members(self) -> set[bytes] | None:
         """The images of the archive, None where they cannot all be told."""
-        location, counts = Path(os.fsdecode(self.place)), WalkCounts()
+        location, counts = Path(os.fsdecode(self.location)), WalkCounts()
         options = WalkOptions(follow_links=True)
         archive = Segment(root="", location=location, starts=(self.path,), options=options)
         members = {found.key.member for found in walk(archive, counts=counts)}
@@ -171,21 +171,21 @@ class _File:
         return {member for member in members if member is not None}
 
 
-def _root(place: str) -> _Root:
-    path = os.fsencode(place)
+def _root(location: str) -> _Root:
+    path = os.fsencode(location)
     identity, trouble = _identity(path), None
     try:
         with os.scandir(path) as entries:
             if next(entries, None) is None:
-                trouble = f"{place} is empty"
+                trouble = f"{location} is empty"
     except OSError as problem:
-        trouble = f"{place}: {(problem.strerror or 'cannot be listed').lower()}"
+        trouble = f"{location}: {(problem.strerror or 'cannot be listed').lower()}"
     return _Root(path, identity, trouble)
 
 
-def _identity(place: bytes) -> tuple[int, int] | None:
+def _identity(location: bytes) -> tuple[int, int] | None:
     try:
-        state = os.stat(place)  # noqa: PTH116  (bytes, which pathlib does not take)
+        state = os.stat(location)  # noqa: PTH116  (bytes, which pathlib does not take)
     except OSError:
         return None
     return state.st_dev, state.st_ino

@@ -31,10 +31,10 @@ class RowColumns:
         self._names = pa.array(vocabulary.names, pa.string())
         self._ratings = vocabulary.rating_ids
         tags = np.concatenate([vocabulary.general_ids, vocabulary.character_ids])
-        self._places = np.full(
+        self._ranks = np.full(
             len(vocabulary), -1, np.int64
         )  # of each column among tags; ties keep their order
-        self._places[tags] = np.arange(len(tags))
+        self._ranks[tags] = np.arange(len(tags))
         self._first_character = len(vocabulary.general_ids)
         self._floor = np.float32(floor)
         self._keys: list[ImageKey] = []
@@ -64,13 +64,13 @@ class RowColumns:
         """The tags over the floor, by row and from the best down, and the best character of each row."""
         over = np.flatnonzero(scores_NV >= self._floor)  # a fifth of the time of nonzero in two dimensions
         rows, tags = np.divmod(over, scores_NV.shape[1])
-        places = self._places[tags]
-        kept = places >= 0
-        rows_K, tags_K, places_K = rows[kept], tags[kept], places[kept]
+        ranks = self._ranks[tags]
+        kept = ranks >= 0
+        rows_K, tags_K, ranks_K = rows[kept], tags[kept], ranks[kept]
         scores_K = scores_NV[rows_K, tags_K]
-        order = np.lexsort((places_K, -scores_K, rows_K))
-        rows_K, tags_K, places_K, scores_K = rows_K[order], tags_K[order], places_K[order], scores_K[order]
-        characters = np.flatnonzero(places_K >= self._first_character)
+        order = np.lexsort((ranks_K, -scores_K, rows_K))
+        rows_K, tags_K, ranks_K, scores_K = rows_K[order], tags_K[order], ranks_K[order], scores_K[order]
+        characters = np.flatnonzero(ranks_K >= self._first_character)
         having, first = np.unique(rows_K[characters], return_index=True)
         best = np.full(len(scores_NV), -1, np.int64)
         score = np.zeros(len(scores_NV), np.float16)

@@ -70,7 +70,8 @@ def ingest(
     StoreLockedError when another process writes (where it waits for that one, KeyboardInterrupt on a stop);
     PfgError, with what was done before committed, when the machine has run out of open files or memory.
     """
-    options, progress = options or IngestOptions(), progress or NoProgress()
+    options = options or IngestOptions()
+    progress = progress or NoProgress()
     _require_same(store, tagger)
     batch_size = options.batch_size or choose_batch_size(tagger)
     options = replace(options, batch_size=batch_size)
@@ -201,7 +202,8 @@ def _work(
     progress.finish()
     wall = time.monotonic() - start
     report.stages = stage_times(committer.busy, wall=wall, threads=stages.threads, parallel=stages.parallel)
-    report.bottleneck, report.abandoned = bottleneck(report.stages), stages.abandoned
+    report.bottleneck = bottleneck(report.stages)
+    report.abandoned = stages.abandoned
     if stages.error is not None:
         raise stages.error
 

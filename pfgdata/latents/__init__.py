@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from pfgdata.latents.encode import LatentReport, encode_latents, plan_latents, probe_image
-    from pfgdata.latents.encoder import latent_identity
+    from pfgdata.latents.encode import LatentPass, LatentReport, probe_image
     from pfgdata.latents.job import LatentJob, LatentOptions
 
 __all__ = [
     "LatentJob",
     "LatentOptions",
+    "LatentPass",
     "LatentReport",
-    "encode_latents",
-    "latent_identity",
-    "plan_latents",
     "probe_image",
 ]
 
-_LAZY = {
-    "LatentJob": "pfgdata.latents.job",
-    "LatentOptions": "pfgdata.latents.job",
-    "LatentReport": "pfgdata.latents.encode",
-    "encode_latents": "pfgdata.latents.encode",
-    "latent_identity": "pfgdata.latents.encoder",
-    "plan_latents": "pfgdata.latents.encode",
-    "probe_image": "pfgdata.latents.encode",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

@@ -6,31 +6,36 @@ allowed, rewritten over the columns on disk, and only the result is run.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
+    from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.question import Question
+    from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
+    from pfgdata.query.shares import TagShares, tag_shares
 
-__all__ = ["COLUMNS", "Limits", "Thresholds", "count", "locations", "run_query", "select", "unfinished"]
-
-_LAZY = {
-    "COLUMNS": "pfgdata.query.columns",
-    "Limits": "pfgdata.query.limits",
-    "Thresholds": "pfgdata.query.columns",
-    "count": "pfgdata.query.answer",
-    "locations": "pfgdata.query.columns",
-    "run_query": "pfgdata.query.answer",
-    "select": "pfgdata.query.answer",
-    "unfinished": "pfgdata.query.limits",
-}
+__all__ = [
+    "COLUMNS",
+    "Limits",
+    "QueryJob",
+    "Question",
+    "SaveOptions",
+    "TagShares",
+    "Thresholds",
+    "count",
+    "freeze_selection",
+    "locations",
+    "run_query",
+    "save_selection",
+    "select",
+    "tag_shares",
+    "unfinished",
+]
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

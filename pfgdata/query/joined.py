@@ -6,10 +6,20 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS
-from pfgdata.store import Joined, Snapshot, joined_columns
+from pfgdata.store import (
+    Joined,
+    SavedSelection,
+    Snapshot,
+    frozen_rows,
+    joined_columns,
+    saved_selection,
+)
 
 __all__ = ["JoinedColumns"]
+
+_MOST_NAMED = 200  # each brings its whole text: a dozen that name another twice would be 4,096 of it
 
 
 class JoinedColumns:
@@ -18,6 +28,8 @@ class JoinedColumns:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.values: dict[str, pa.ChunkedArray] = {}
+        self.selections: dict[str, SavedSelection] = {}  # those that the question has named so far
+        self._named = 0
 
     @cached_property
     def _there(self) -> dict[str, Joined]:
@@ -36,6 +48,21 @@ class JoinedColumns:
         if name not in self.values and name not in COLUMNS and name in self._there:
             self.values[name] = _askable(self._there[name].read(self.snapshot))
         return self.values.get(name)
+
+    def selection(self, name: str) -> SavedSelection:
+        """What `@name` means; of a frozen one, `values` holds under that name whether a row is of it.
+
+        Raises QueryError where there is none, StoreError where it is damaged.
+        """
+        self._named += 1
+        if self._named > _MOST_NAMED:
+            raise QueryError(f"selections name each other over {_MOST_NAMED} times here; freeze one of them")
+        if name not in self.selections:
+            saved = saved_selection(self.snapshot, name)
+            if saved.frozen is not None:
+                self.values[f"@{name}"] = frozen_rows(self.snapshot, saved)
+            self.selections[name] = saved
+        return self.selections[name]
 
 
 def _askable(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -6,8 +6,9 @@ through a `pfgdata.files.Disk`, which is passed in.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         IMAGES_SCHEMA,
         LATENTS_SCHEMA,
     )
-    from pfgdata.store.matching import rows_by_shard
+    from pfgdata.store.matching import column_values, normal_table, rows_by_shard, unmatched_rows
     from pfgdata.store.rows import (
         IMAGE_COLUMNS,
         KEY_COLUMNS,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         stable_order,
         stored_image,
     )
+    from pfgdata.store.selections import FrozenIds, SavedSelection, frozen_ids, frozen_rows, saved_selection
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
@@ -59,6 +61,7 @@ __all__ = [
     "DerivedInfo",
     "DerivedSet",
     "DerivedSetWriter",
+    "FrozenIds",
     "GcReport",
     "Joined",
     "LatentIdentity",
@@ -67,6 +70,7 @@ __all__ = [
     "LatentSet",
     "Problem",
     "RepairReport",
+    "SavedSelection",
     "Shadow",
     "ShardContents",
     "ShardMeta",
@@ -75,9 +79,12 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
+    "column_values",
     "compact",
     "content_ids_of",
     "failures_table",
+    "frozen_ids",
+    "frozen_rows",
     "gc",
     "images_table",
     "installed_versions",
@@ -88,73 +95,18 @@ __all__ = [
     "keys_of",
     "merge_shards",
     "moved_roots",
+    "normal_table",
     "raise_file_limit",
     "rate_of",
     "repair",
     "require_same_tagger",
     "rows_by_shard",
+    "saved_selection",
     "stable_order",
     "stored_image",
+    "unmatched_rows",
     "verify",
 ]
 
-_LAZY = {
-    "FAILURES_SCHEMA": "pfgdata.store.layout",
-    "IMAGES_SCHEMA": "pfgdata.store.layout",
-    "IMAGE_COLUMNS": "pfgdata.store.rows",
-    "KEY_COLUMNS": "pfgdata.store.rows",
-    "LATENTS_SCHEMA": "pfgdata.store.layout",
-    "DERIVED_FAILURES_SCHEMA": "pfgdata.store.layout",
-    "SCORE_FLOOR": "pfgdata.store.identity",
-    "CompactReport": "pfgdata.store.upkeep",
-    "DerivedIdentity": "pfgdata.store.derived_sets",
-    "DerivedIndex": "pfgdata.store.derived_sets",
-    "DerivedInfo": "pfgdata.store.derived_sets",
-    "DerivedSet": "pfgdata.store.derived_sets",
-    "DerivedSetWriter": "pfgdata.store.derived_sets",
-    "GcReport": "pfgdata.store.upkeep",
-    "Joined": "pfgdata.store.snapshot",
-    "LatentIdentity": "pfgdata.store.latent_sets",
-    "LatentIndex": "pfgdata.store.latent_sets",
-    "LatentInfo": "pfgdata.store.latent_sets",
-    "LatentSet": "pfgdata.store.latent_sets",
-    "Problem": "pfgdata.store.checks",
-    "RepairReport": "pfgdata.store.checks",
-    "Shadow": "pfgdata.store.store",
-    "ShardContents": "pfgdata.store.store",
-    "ShardMeta": "pfgdata.store.shards",
-    "ShardView": "pfgdata.store.snapshot",
-    "Snapshot": "pfgdata.store.snapshot",
-    "Store": "pfgdata.store.store",
-    "StoreIdentity": "pfgdata.store.identity",
-    "StoreWriter": "pfgdata.store.store",
-    "compact": "pfgdata.store.upkeep",
-    "content_ids_of": "pfgdata.store.snapshot",
-    "failures_table": "pfgdata.store.rows",
-    "gc": "pfgdata.store.upkeep",
-    "images_table": "pfgdata.store.rows",
-    "installed_versions": "pfgdata.store.shards",
-    "key_bytes": "pfgdata.store.rows",
-    "key_columns": "pfgdata.store.rows",
-    "key_of": "pfgdata.store.rows",
-    "joined_columns": "pfgdata.store.columns",
-    "keys_of": "pfgdata.store.rows",
-    "merge_shards": "pfgdata.store.upkeep",
-    "raise_file_limit": "pfgdata.store.shards",
-    "moved_roots": "pfgdata.store.identity",
-    "rate_of": "pfgdata.store.upkeep",
-    "repair": "pfgdata.store.checks",
-    "require_same_tagger": "pfgdata.store.identity",
-    "rows_by_shard": "pfgdata.store.matching",
-    "stable_order": "pfgdata.store.rows",
-    "stored_image": "pfgdata.store.rows",
-    "verify": "pfgdata.store.checks",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

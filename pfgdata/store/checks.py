@@ -17,11 +17,12 @@ from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.files import Disk, explained, read_json
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.columns import DamagedColumnError, check_column, stems
 from pfgdata.store.identity import read_identity, read_roots, usable
 from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.rows import KEY_COLUMNS
+from pfgdata.store.selections import check_selection, list_selections
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
@@ -55,8 +56,11 @@ def verify(
     `disk` is by default this machine's. `deep` reads every byte. Raises NoStoreError when there is no store.
     Needs no lock: what an ingest commits meanwhile is looked at or not.
     """
-    path, progress, disk = usable(path), progress or NoProgress(), disk or Disk()
+    path = usable(path)
+    progress = progress or NoProgress()
+    disk = disk or Disk()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
+    problems += _of_selections(disk, path / "selections", deep=deep)
     shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
     for latent_set in LatentSet.folders(path, disk=disk):
         try:
@@ -72,13 +76,12 @@ def verify(
             problems.append(Problem(latent_set / "latents.json", what, None))
         except OSError as problem:
             problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
-    progress.start("verify", total=len(shards), unit="shards")
-    for shard in shards:
-        found = list(_of_shard(disk, shard, deep=deep))
-        if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
-            problems += found
-        progress.advance()
-    progress.finish()
+    with during(progress, "verify", total=len(shards), unit="shards", brief=False):
+        for shard in shards:
+            found = list(_of_shard(disk, shard, deep=deep))
+            if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
+                problems += found
+            progress.advance()
     return problems
 
 
@@ -147,6 +150,17 @@ def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
             yield Problem(folder / f"{name}.json", _reason(problem), None)
         except OSError as problem:
             yield Problem(Path(problem.filename), _unread(problem), None)
+
+
+def _of_selections(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
+    for name in list_selections(disk, folder):
+        path = folder / f"{name}.json"
+        try:
+            check_selection(disk, folder, name, deep=deep)
+        except StoreError as problem:
+            yield Problem(path, _reason(problem).removeprefix(f"{path}: "), None)
+        except OSError as problem:
+            yield Problem(path, _unread(problem), None)
 
 
 def _of_shard(disk: Disk, shard: Path, *, deep: bool) -> Iterator[Problem]:
@@ -220,11 +234,11 @@ def _older_doubles(snapshot: Snapshot) -> tuple[Shadow, ...]:
             for column in KEY_COLUMNS
         ]
         rows = list(zip(*(column.to_pylist() for column in keys), strict=True))
-        places = list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
+        positions = list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
         latest: dict[tuple[object, ...], tuple[str, int]] = {}
-        for key, place in zip(rows, places, strict=True):
-            older = min(latest[key], place) if key in latest else None
-            latest[key] = max(latest[key], place) if key in latest else place
+        for key, position in zip(rows, positions, strict=True):
+            older = min(latest[key], position) if key in latest else None
+            latest[key] = max(latest[key], position) if key in latest else position
             if older:
                 doubles.append(Shadow(older[0], name, older[1]))
     return tuple(doubles)

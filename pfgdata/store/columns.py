@@ -30,6 +30,7 @@ __all__ = [
     "joined_columns",
     "list_columns",
     "read_column",
+    "remove_column",
     "stems",
     "write_column",
 ]
@@ -44,7 +45,8 @@ class DamagedColumnError(StoreError):
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}; {_ADVICE}")
-        self.path, self.what = path, what
+        self.path = path
+        self.what = what
 
 
 def list_columns(disk: Disk, folder: Path) -> list[str]:
@@ -75,6 +77,20 @@ def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replac
     disk.replace_file(record, _record([fresh]))
 
 
+def remove_column(disk: Disk, folder: Path, name: str) -> None:
+    """Delete the column `name`, damaged or not; only for a holder of the store's lock.
+
+    Raises StoreError with the nearest names where there is none.
+    """
+    if not COLUMN_NAME.fullmatch(name) or name not in stems(disk, folder):
+        raise _unknown(disk, folder, name)
+    record, path = _files(folder, name)
+    disk.replace_file(record, _record([*_states_now(disk, record, path), None]))  # readers find it or nothing
+    for file in (path, record):
+        if disk.is_file(file):
+            disk.unlink(file)
+
+
 def read_column(disk: Disk, folder: Path, name: str) -> pa.Table:
     """The table of the column `name`: its key columns, then `value`.
 
@@ -83,12 +99,7 @@ def read_column(disk: Disk, folder: Path, name: str) -> pa.Table:
     """
     data = check_column(disk, folder, name, deep=True) if COLUMN_NAME.fullmatch(name) else None
     if data is None:
-        known = list_columns(disk, folder)
-        near = nearest(name, known)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise StoreError(
-            f"{folder.parent}: no column {name!r}; {hint}its columns: {', '.join(known) or 'none'}"
-        )
+        raise _unknown(disk, folder, name)
     return table_in(data)
 
 
@@ -123,6 +134,13 @@ def check_column(disk: Disk, folder: Path, name: str, *, deep: bool) -> bytes | 
             return data
         if _bytes(disk, record) == before:
             raise DamagedColumnError(*((record, "is missing") if before is None else (path, wrong)))
+
+
+def _unknown(disk: Disk, folder: Path, name: str) -> StoreError:
+    known = list_columns(disk, folder)
+    near = nearest(name, known)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return StoreError(f"{folder.parent}: no column {name!r}; {hint}its columns: {', '.join(known) or 'none'}")
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:

@@ -48,7 +48,9 @@ class _Sink:
 
     def __init__(self, descriptor: int) -> None:
         self.problem: BaseException | None = None
-        self._descriptor, self._at, self._size = descriptor, 0, 0
+        self._descriptor = descriptor
+        self._at = 0
+        self._size = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]

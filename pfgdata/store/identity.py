@@ -155,10 +155,10 @@ def moved_roots(roots: Mapping[str, str], old: str, new: str) -> dict[str, str]:
     if not is_text(new):
         raise StoreError(f"{new!r} is not a UTF-8 path; rename the folder to use it")
     before, moved = roots[old], dict(roots)
-    for root, place in roots.items():
-        if place == before or place.startswith(f"{before}/"):
-            moved[root] = new + place[len(before) :]
-    twice = [root for root, place in moved.items() if place == moved[old] and root != old]
+    for root, location in roots.items():
+        if location == before or location.startswith(f"{before}/"):
+            moved[root] = new + location[len(before) :]
+    twice = [root for root, location in moved.items() if location == moved[old] and root != old]
     if twice:
         raise StoreError(f"{new} is on record as the place of root {twice[0]}; a place holds one root")
     return moved

@@ -70,15 +70,15 @@ def column_values(
     if "root" not in column.column_names:
         keys_only = column.drop_columns([VALUE])
         _require_one_root(keys_only.take(pc.unique(found.drop_null())), snapshot, where=where)
-    places = np.argsort(np.concatenate([np.empty(0, np.int64), *order]))
-    return column[VALUE].take(found.take(pa.array(places)))
+    positions = np.argsort(np.concatenate([np.empty(0, np.int64), *order]))
+    return column[VALUE].take(found.take(pa.array(positions)))
 
 
-def unmatched_rows(column: pa.Table, snapshot: Snapshot) -> int:
-    """How many rows of `column` are of no image that `snapshot` shows."""
+def unmatched_rows(column: pa.Table, snapshot: Snapshot) -> pa.Table:
+    """The rows of `column` that are of no image that `snapshot` shows."""
     by_content = "content_id" in column.column_names
     images = snapshot.images(["content_id"] if by_content else KEY_COLUMNS)
-    return int(pc.index_in(_keys(column, column), value_set=_keys(images, column)).null_count)
+    return column.filter(pc.is_null(pc.index_in(_keys(column, column), value_set=_keys(images, column))))
 
 
 def rows_by_shard(
@@ -93,8 +93,8 @@ def rows_by_shard(
         mine = np.flatnonzero(selection.shard_index == index)
         if len(mine):
             table = snapshot.images(columns, shards=[shard])
-            places = np.searchsorted(table["row"].to_numpy(), selection.rows[mine])
-            yield mine, table.select(list(columns)).take(pa.array(places))
+            positions = np.searchsorted(table["row"].to_numpy(), selection.rows[mine])
+            yield mine, table.select(list(columns)).take(pa.array(positions))
 
 
 def _path_columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
@@ -162,12 +162,12 @@ def _require_one_root(used: pa.Table, snapshot: Snapshot, *, where: str) -> None
     roots = pc.cast(images["root"], pa.string()).combine_chunks().dictionary_encode()
     if len(roots.dictionary) < 2:
         return
-    place = pc.index_in(_keys(images, used), value_set=_keys(used, used))
-    pairs = pa.table({"place": place, "root": roots.cast(pa.string())}).filter(place.is_valid())
-    counts = pairs.group_by("place").aggregate([("root", "min"), ("root", "max")])
+    position = pc.index_in(_keys(images, used), value_set=_keys(used, used))
+    pairs = pa.table({"position": position, "root": roots.cast(pa.string())}).filter(position.is_valid())
+    counts = pairs.group_by("position").aggregate([("root", "min"), ("root", "max")])
     two = counts.filter(pc.not_equal(counts["root_min"], counts["root_max"])).slice(0, 1).to_pylist()
     if two:
-        path = used["path"][two[0]["place"]].as_py()
+        path = used["path"][two[0]["position"]].as_py()
         raise StoreError(
             f"{where}: {path} lies under {two[0]['root_min']} and {two[0]['root_max']}; "
             f"write the column with a column root"

@@ -21,7 +21,7 @@ from pfgdata.errors import StoreError
 from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
-from pfgdata.store.columns import list_columns, read_column, write_column
+from pfgdata.store.columns import list_columns, read_column, remove_column, write_column
 from pfgdata.store.identity import (
     StoreIdentity,
     identity_bytes,
@@ -37,7 +37,15 @@ from pfgdata.store.latent_sets import LatentIdentity, LatentInfo, LatentSet
 from pfgdata.store.layout import SHADOWS_SCHEMA
 from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.rows import failures_table, images_table
-from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
+from pfgdata.store.selections import (
+    SavedSelection,
+    list_selections,
+    read_selection,
+    remove_selection,
+    require_selection,
+    write_selection,
+)
+from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.vocabulary import Vocabulary
 
@@ -92,7 +100,8 @@ class Store:
     @classmethod
     def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
         """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
-        disk, path = disk or Disk(), usable(path)
+        disk = disk or Disk()
+        path = usable(path)
         identity = read_identity(disk, path)
         return cls(path, identity, read_vocabulary(disk, path, identity), disk)
 
@@ -104,7 +113,8 @@ class Store:
 
         store.json comes last: a creation cut short leaves no store, and the next one completes it.
         """
-        disk, path = disk or Disk(), usable(path)
+        disk = disk or Disk()
+        path = usable(path)
         _require_free(disk, path)
         with explained(path):
             disk.make_folder(path)
@@ -158,8 +168,8 @@ class Store:
         say = (progress or NoProgress()).say
         with self.disk.exclusive(self.path / "lock", what=what, wait=wait, say=say, stop=stop):
             with explained(self.path):
-                for folder in (self.path, self.path / "shards", self.path / "columns"):
-                    self.disk.sweep(folder)
+                for name in ("", "shards", "columns", "selections"):
+                    self.disk.sweep(self.path / name)
             yield StoreWriter(self)
 
     def move_root(self, old: str, new: str, *, wait: bool = False, progress: Progress | None = None) -> None:
@@ -192,6 +202,44 @@ class Store:
         with self.writer() as writer:
             writer.write_column(name, table, replace=replace)
 
+    def remove_column(self, name: str) -> None:
+        """Delete the user's column `name`. Raises StoreError if unknown, StoreLockedError if locked."""
+        with self.writer() as writer:
+            writer.remove_column(name)
+
+    def selections(self) -> list[str]:
+        """The names of the saved selections, sorted."""
+        return list_selections(self.disk, self.path / "selections")
+
+    def read_selection(self, name: str) -> SavedSelection:
+        """The saved selection `name`. Raises StoreError if unknown or damaged."""
+        return read_selection(self.disk, self.path / "selections", name)
+
+    def write_selection(
+        self,
+        selection: SavedSelection,
+        content_ids: npt.NDArray[np.uint8] | None = None,
+        *,
+        replace: bool = False,
+    ) -> SavedSelection:
+        """Save `selection` as `@name`, frozen to `content_ids` (uint8 [N, 16]) if given; as it is then.
+
+        Raises StoreError for a name that cannot be one, an existing selection unless `replace`,
+        StoreLockedError while another process writes.
+        """
+        folder = self.path / "selections"
+        with self.writer(), explained(self.path):
+            return write_selection(self.disk, folder, selection, content_ids, replace=replace)
+
+    def require_selection(self, name: str, *, replace: bool = False) -> None:
+        """Raise StoreError where `write_selection` would for the name."""
+        require_selection(self.disk, self.path / "selections", name, replace=replace)
+
+    def remove_selection(self, name: str) -> None:
+        """Delete a saved selection. Raises StoreError where there is none, or another is made of it."""
+        with self.writer(), explained(self.path):
+            remove_selection(self.disk, self.path / "selections", name)
+
     def read_column(self, name: str) -> pa.Table:
         """The user's column `name`: its key and `value`. Raises StoreError if unknown or damaged."""
         return read_column(self.disk, self.path / "columns", name)
@@ -204,8 +252,8 @@ class Store:
         where = f"{self.path}: column {name}"
         return column_values(self.read_column(name), snapshot, selection, where=where)
 
-    def unmatched_rows(self, name: str, snapshot: Snapshot) -> int:
-        """How many rows of the column `name` are of no image that `snapshot` shows."""
+    def unmatched_rows(self, name: str, snapshot: Snapshot) -> pa.Table:
+        """The rows of the column `name` that are of no image that `snapshot` shows."""
         return unmatched_rows(self.read_column(name), snapshot)
 
 
@@ -226,6 +274,11 @@ class StoreWriter:
         with explained(self.store.path):
             write_column(self.store.disk, self.store.path / "columns", name, table, replace=replace)
 
+    def remove_column(self, name: str) -> None:
+        """Delete a user's column, as `Store.remove_column` does."""
+        with explained(self.store.path):
+            remove_column(self.store.disk, self.store.path / "columns", name)
+
     def commit(self, contents: ShardContents) -> ShardMeta:
         """Write one shard durably; when this returns, readers see all of it.
 
@@ -233,10 +286,7 @@ class StoreWriter:
         """
         assert contents.images.num_rows == len(contents.features)
         with explained(self.store.path):
-            return write_shard(
-                self.store.disk,
-                self._folder,
-                new_shard_id(self.store.disk, self._folder),
+            draft = ShardDraft(
                 tables={
                     "images": contents.images,
                     "failures": contents.failures,
@@ -246,6 +296,7 @@ class StoreWriter:
                 replaces=contents.replaces,
                 writer=contents.writer,
             )
+            return write_shard(self.store.disk, self._folder, draft)
 
 
 def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:

@@ -18,7 +18,7 @@ import numpy as np
 
 from pfgdata.errors import StoreLockedError
 from pfgdata.files import TEMPORARY, Disk, explained
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.checks import require_whole
 from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.rows import stable_order
@@ -73,13 +73,12 @@ def compact(
     with store.writer() as writer, explained(store.path):
         snapshot = store.snapshot()
         report = _compacted(snapshot, rows)
-        progress.start("compact", total=report.rows, unit="rows")
-        for group in _worth_merging(snapshot, rows):
-            for view in group:
-                require_whole(store.disk, store.path / "shards" / view.id)
-            meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
-            progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
-        progress.finish()
+        with during(progress, "compact", total=report.rows, unit="rows", brief=False):
+            for group in _worth_merging(snapshot, rows):
+                for view in group:
+                    require_whole(store.disk, store.path / "shards" / view.id)
+                meta = _merge(writer, snapshot, [view.id for view in group], what="compact")
+                progress.advance(meta.tables.get("images", 0) + meta.tables.get("failures", 0))
     return report
 
 
@@ -98,7 +97,8 @@ def gc(
     with `quarantine` the shards that repair set aside. A reader that holds an older snapshot than that will
     be told to ask again. Raises StoreLockedError while another process writes.
     """
-    progress, now = progress or NoProgress(), time.time() if now is None else now
+    progress = progress or NoProgress()
+    now = time.time() if now is None else now
     leftovers = _leftovers(store)
     if dry_run:
         return _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)
@@ -108,11 +108,10 @@ def gc(
         report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
         doomed = [store.path / "shards" / name for name in report.removed]
         doomed += _quarantined(store) if quarantine else []
-        progress.start("gc", total=len(doomed), unit="shards")
-        for folder in doomed:
-            store.disk.remove_folder(folder)
-            progress.advance()
-        progress.finish()
+        with during(progress, "gc", total=len(doomed), unit="shards", brief=False):
+            for folder in doomed:
+                store.disk.remove_folder(folder)
+                progress.advance()
     return report
 
 

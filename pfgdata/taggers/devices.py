@@ -16,7 +16,15 @@ from typing import Any
 from pfgdata.errors import ConfigError, ModelError
 from pfgdata.taggers.machine import CPU, CUDA, NAMES, PROVIDERS, TENSORRT, Machine, look, why_not
 
-__all__ = ["Place", "is_out_of_memory", "one_line", "open_session", "places", "session_errors", "unused_gpu"]
+__all__ = [
+    "Device",
+    "devices_of",
+    "is_out_of_memory",
+    "one_line",
+    "open_session",
+    "session_errors",
+    "unused_gpu",
+]
 
 _DEVICE = re.compile(r"(auto|cpu|cuda|tensorrt)(?::(\d+(?:,\d+)*))?")
 # As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS.
@@ -35,7 +43,7 @@ _TOO_NEW = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Device:
     """One CPU or GPU as a session's home."""
 
     kind: str  # cpu | cuda | tensorrt
@@ -45,7 +53,7 @@ class Place:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
 
-def places(device: str, machine: Machine | None = None) -> list[Place]:
+def devices_of(device: str, machine: Machine | None = None) -> list[Device]:
     """Where the sessions of `device` go: auto, cpu, cuda or tensorrt (every GPU), cuda:1, cuda:0,2.
 
     auto is every GPU that onnxruntime can use, else the CPU. Raises ConfigError for another name, ModelError
@@ -61,12 +69,12 @@ def places(device: str, machine: Machine | None = None) -> list[Place]:
     if reason := why_not(machine, kind):
         raise ModelError(str(reason) if kind == "cpu" else f"no {NAMES[kind]} for onnxruntime here: {reason}")
     if kind == "cpu":
-        return [Place("cpu")]
+        return [Device("cpu")]
     here = [gpu.index for gpu in machine.gpus]
     if absent := sorted(set(chosen) - set(here)):
         known = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in machine.gpus)
         raise ModelError(f"there is no GPU {', '.join(map(str, absent))} here; the driver shows {known}")
-    return [Place(kind, index) for index in dict.fromkeys(chosen or here)]
+    return [Device(kind, index) for index in dict.fromkeys(chosen or here)]
 
 
 def unused_gpu(machine: Machine) -> str | None:
@@ -75,8 +83,8 @@ def unused_gpu(machine: Machine) -> str | None:
     return str(reason) if reason else None
 
 
-def open_session(model: bytes, *, place: Place, threads: int | None, half: bool) -> Any:
-    """An InferenceSession of a serialised model at `place`.
+def open_session(model: bytes, *, device: Device, threads: int | None, half: bool) -> Any:
+    """An InferenceSession of a serialised model at `device`.
 
     `threads` is how many one operator may use; None leaves it to onnxruntime (all cores). `half` lets
     TensorRT compute in float16. Raises ModelError if a GPU session cannot be made.
@@ -87,36 +95,36 @@ def open_session(model: bytes, *, place: Place, threads: int | None, half: bool)
     options.log_severity_level = 4  # fatal: an error is raised too, and running out of memory is handled
     if threads is not None:
         options.intra_op_num_threads = threads
-    wanted = _providers(place, half)
-    if place.kind == "cpu":
+    wanted = _providers(device, half)
+    if device.kind == "cpu":
         return ort.InferenceSession(model, options, providers=wanted)
     options.intra_op_num_threads = 1  # a pool of all cores would spin beside the threads that decode
     try:
         session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
     except session_errors() as problem:
         raise ModelError(
-            f"{place} cannot run this model ({one_line(problem)}); see pfgdata doctor, or use --device cpu"
+            f"{device} cannot run this model ({one_line(problem)}); see pfgdata doctor, or use --device cpu"
         ) from problem
-    if session.get_providers()[0] != PROVIDERS[place.kind]:
-        raise ModelError(f"onnxruntime could not start {place} and took the CPU; see pfgdata doctor")
+    if session.get_providers()[0] != PROVIDERS[device.kind]:
+        raise ModelError(f"onnxruntime could not start {device} and took the CPU; see pfgdata doctor")
     return session
 
 
-def _providers(place: Place, half: bool) -> Sequence[Any]:
-    if place.kind == "cpu":
+def _providers(device: Device, half: bool) -> Sequence[Any]:
+    if device.kind == "cpu":
         return [CPU]
-    device = {"device_id": str(place.index)}
+    options = {"device_id": str(device.index)}
     # HEURISTIC: the default tries every algorithm of cuDNN anew for each batch size, for seconds.
     # kSameAsRequested: the default doubles its arena, and so runs out of memory at half of it.
     cuda = {
-        **device,
+        **options,
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
     }
-    if place.kind == "cuda":
+    if device.kind == "cuda":
         return [(CUDA, cuda), CPU]
     engines = {
-        **device,
+        **options,
         "trt_fp16_enable": str(half),
         "trt_engine_cache_enable": "True",  # an engine takes minutes to build
         "trt_engine_cache_path": str(_engine_folder()),

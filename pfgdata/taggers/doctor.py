@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pfgdata.errors import ModelError
-from pfgdata.taggers.devices import Place, one_line, open_session, session_errors
+from pfgdata.taggers.devices import Device, one_line, open_session, session_errors
 from pfgdata.taggers.machine import NAMES, PROVIDERS, Machine, look, why_not
 
 __all__ = ["DoctorReport", "Finding", "diagnose", "findings_of"]
@@ -64,14 +64,14 @@ class DoctorReport:
 def diagnose() -> DoctorReport:
     """Look at this machine and run a small model on each device of it."""
     machine = look()
-    tried = {str(place): _try(place) for place in _homes(machine)}
+    tried = {str(device): _try(device) for device in _homes(machine)}
     findings = [*_software(), *findings_of(machine, tried), *_decoders(), *_resources()]
-    usable = tuple(place for place, problem in tried.items() if problem is None)
+    usable = tuple(device for device, problem in tried.items() if problem is None)
     return DoctorReport(findings=tuple(findings), usable=usable)
 
 
 def findings_of(machine: Machine, tried: dict[str, str | None]) -> list[Finding]:
-    """What follows from the facts, and from what running a model on each place gave (None: it ran)."""
+    """What follows from the facts, and from what running a model on each device gave (None: it ran)."""
     findings = [_onnxruntime(machine), _driver(machine)]
     findings += [
         Finding(
@@ -81,10 +81,10 @@ def findings_of(machine: Machine, tried: dict[str, str | None]) -> list[Finding]
         for gpu in machine.gpus
     ]
     findings += _hindrances(machine)
-    for place, problem in tried.items():
+    for device, problem in tried.items():
         bad = problem is not None
         todo = "compare the versions above; another onnxruntime may fit this driver" if bad else ""
-        findings.append(Finding(what=place, found=problem or "runs a small model", todo=todo, bad=bad))
+        findings.append(Finding(what=device, found=problem or "runs a small model", todo=todo, bad=bad))
     return findings
 
 
@@ -126,23 +126,23 @@ def _driver(machine: Machine) -> Finding:
     return Finding(what="NVIDIA driver", found=machine.driver_problem or "shows no GPU")
 
 
-def _homes(machine: Machine) -> list[Place]:
-    """Every place whose session should start."""
+def _homes(machine: Machine) -> list[Device]:
+    """Every device whose session should start."""
     if why_not(machine, "cpu"):
         return []
-    homes = [Place("cpu")]
+    homes = [Device("cpu")]
     for kind in ("cuda", "tensorrt"):
         if why_not(machine, kind) is None:
-            homes += [Place(kind, gpu.index) for gpu in machine.gpus]
+            homes += [Device(kind, gpu.index) for gpu in machine.gpus]
     return homes
 
 
-def _try(place: Place) -> str | None:
+def _try(device: Device) -> str | None:
     """Run a convolution (it needs cuDNN) and a product (cuBLAS); None if the numbers are right."""
     side = 8
     image = np.ones((1, 3, side, side), np.float32)
     try:
-        session = open_session(_small_model(side), place=place, threads=1, half=False)
+        session = open_session(_small_model(side), device=device, threads=1, half=False)
         (found,) = session.run(None, {"image": image})
     except ModelError as problem:
         return f"fails: {problem}"
@@ -150,7 +150,7 @@ def _try(place: Place) -> str | None:
         return f"fails: {one_line(problem)}"
     if not np.allclose(found, 3 * side**2):
         return f"gives wrong numbers: {found.ravel()[0]:.6g}, not {3 * side**2}"
-    assert session.get_providers()[0] == PROVIDERS[place.kind]
+    assert session.get_providers()[0] == PROVIDERS[device.kind]
     return None
 
 

@@ -145,16 +145,16 @@ def _take_in_external(model: Any, path: Path) -> tuple[Path, ...]:
         if tensor.data_location != tensor.EXTERNAL:
             continue
         entry = {item.key: item.value for item in tensor.external_data}
-        place = Path(entry["location"])
-        if place.is_absolute() or ".." in place.parts or not (path.parent / place).is_file():
-            raise GraphError(f"{path} needs {place} beside it, with its weights; fetch that file too")
-        files.add(path.parent / place)
-        with (path.parent / place).open("rb") as file:
+        location = Path(entry["location"])
+        if location.is_absolute() or ".." in location.parts or not (path.parent / location).is_file():
+            raise GraphError(f"{path} needs {location} beside it, with its weights; fetch that file too")
+        files.add(path.parent / location)
+        with (path.parent / location).open("rb") as file:
             file.seek(int(entry.get("offset", 0)))
             length = int(entry.get("length", -1))
             tensor.raw_data = file.read(length)
         if len(tensor.raw_data) < length:
-            raise GraphError(f"{path.parent / place} is cut short; fetch it again")
+            raise GraphError(f"{path.parent / location} is cut short; fetch it again")
         size += len(tensor.raw_data)
         if size > _LARGEST:
             raise GraphError(f"{path}: with its weights it is over 2 GiB, which is not supported")
@@ -167,7 +167,8 @@ class _Reader:
     """Walks one graph from its outputs upwards."""
 
     def __init__(self, graph: Any, path: Path) -> None:
-        self._graph, self._path = graph, path
+        self._graph = graph
+        self._path = path
         self._maker = {output: node for node in graph.node for output in node.output}
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
 

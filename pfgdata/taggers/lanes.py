@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pfgdata.taggers.batches import Images, Result
-from pfgdata.taggers.devices import Place
+from pfgdata.taggers.devices import Device
 
 __all__ = ["BoundLane", "Lane", "lanes_of"]
 
@@ -26,16 +26,18 @@ class Lane(Protocol):
         """Scores and features, in the graph's own dtype, of contiguous uint8 images."""
 
 
-def lanes_of(session: Any, place: Place, *, image: str, outputs: Sequence[str]) -> list[Lane]:
-    """The lanes of a session at `place`: one of a CPU, which has nothing to overlap; two of a GPU."""
-    if place.kind == "cpu":
+def lanes_of(session: Any, device: Device, *, image: str, outputs: Sequence[str]) -> list[Lane]:
+    """The lanes of a session at `device`: one of a CPU, which has nothing to overlap; two of a GPU."""
+    if device.kind == "cpu":
         return [_HostLane(session, image, outputs)]
-    return [BoundLane(session, place, image=image, outputs=outputs) for _ in range(_LANES_OF_A_GPU)]
+    return [BoundLane(session, device, image=image, outputs=outputs) for _ in range(_LANES_OF_A_GPU)]
 
 
 class _HostLane:
     def __init__(self, session: Any, image: str, outputs: Sequence[str]) -> None:
-        self._session, self._image, self._outputs = session, image, list(outputs)
+        self._session = session
+        self._image = image
+        self._outputs = list(outputs)
 
     def run(self, images: Images) -> Result:
         scores, features = self._session.run(self._outputs, {self._image: images})
@@ -45,9 +47,11 @@ class _HostLane:
 class BoundLane:
     """Keeps the images' buffer at its place as long as batches have one size."""
 
-    def __init__(self, session: Any, place: Place, *, image: str, outputs: Sequence[str]) -> None:
-        self._session, self._image, self._outputs = session, image, list(outputs)
-        self._where = ("cpu" if place.kind == "cpu" else "cuda", place.index)
+    def __init__(self, session: Any, device: Device, *, image: str, outputs: Sequence[str]) -> None:
+        self._session = session
+        self._image = image
+        self._outputs = list(outputs)
+        self._where = ("cpu" if device.kind == "cpu" else "cuda", device.index)
         self._binding = session.io_binding()
         self._buffer: Any = None
         self._shape: tuple[int, ...] | None = None

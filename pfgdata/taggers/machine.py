@@ -210,7 +210,8 @@ class _Driver:
         try:
             self._cuda: ctypes.CDLL | None = ctypes.CDLL("libcuda.so.1")
         except OSError:
-            self._cuda, self.problem = None, "libcuda.so.1 cannot be loaded"
+            self._cuda = None
+            self.problem = "libcuda.so.1 cannot be loaded"
             return
         if code := self._cuda.cuInit(0):
             text = ctypes.c_char_p()

@@ -111,8 +111,8 @@ def _mend_casts(graph: Any) -> None:
                 exact[name] = source
     kept = [node for node in graph.node if node.output[0] not in exact]
     for node in kept:
-        for place, name in enumerate(node.input):
-            node.input[place] = exact.get(name, name)
+        for at, name in enumerate(node.input):
+            node.input[at] = exact.get(name, name)
     used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
     nodes = []
     for node in kept:

@@ -18,7 +18,6 @@ __all__ = [
     "noise_schedule",
     "read_config",
     "scheduled_prediction",
-    "text_encoders",
     "why_not_whole",
 ]
 
@@ -37,11 +36,6 @@ NOISE = (  # what of a scheduler's config the noise of training follows from
 )
 
 
-def text_encoders(facts: FamilyFacts) -> tuple[str, ...]:
-    """The folders of the family's text encoders, the first first."""
-    return tuple(part for part in facts.models if part.startswith("text_encoder"))
-
-
 def has_more_than_context(folder: Path) -> bool:
     """Whether the UNet in `folder` is told more of a text than a context, as SDXL's are."""
     if (folder / "text_encoder_2").is_dir():
@@ -58,7 +52,7 @@ def why_not_whole(folder: Path, facts: FamilyFacts, *, name: str) -> str | None:
             f"{folder}: no complete {facts.title} folder, lacks {', '.join(missing)};"
             " copy the parts from where the model is from"
         )
-    for part in text_encoders(facts):
+    for part in facts.text_encoders:
         kind = read_config(folder, part).get("model_type", "clip_text_model")
         if kind not in ("clip", "clip_text_model"):
             return f"{name}: its {part} is of type {kind}; {facts.title} has clip_text_model"

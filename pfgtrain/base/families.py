@@ -26,12 +26,16 @@ __all__ = ["Family", "HasParts", "LdmFacts"]
 class LdmFacts:
     """How programs beside diffusers name and read a model of the family."""
 
-    text_layout: Literal["clip", "openclip"]  # whose names its text encoder's weights have in one file
-    text_config: Mapping[str, Any]  # `cond_stage_config` of a .yaml beside it
+    text_layouts: tuple[Literal["clip", "openclip"], ...]  # whose names its text encoders have in one file
+    text_config: Mapping[str, Any] | None  # `cond_stage_config` of a .yaml; None: nobody asks for one
+    channels: tuple[int, ...]  # of the blocks of its UNet, the only ones that web UIs know
     architectures: Mapping[PredictionType, str]  # in Stability's ModelSpec
     kohya_version: str  # `ss_base_model_version` of a LoRA
     is_v2: bool  # its `ss_v2`: A1111 takes a LoRA for SD2 only where it is true
     has_clip_skip: bool  # whether A1111 can read another layer of its text encoder
+    markers: bool = False  # whether readers know v-prediction and zero SNR by tensors `v_pred`, `ztsnr`
+    lora_layers: Literal["diffusers", "ldm"] = "diffusers"  # whose names kohya's LoRAs give them
+    pfg_webui: bool = True  # whether A1111's extension can use an adapter
 
 
 class HasParts(Protocol):
@@ -40,9 +44,7 @@ class HasParts(Protocol):
     def load_tokenizer(self, part: str = "tokenizer") -> Any:
         """The CLIPTokenizer of that part."""
 
-    def load_text_encoder(
-        self, part: str = "text_encoder", *, projects: bool = False, dtype: torch.dtype = torch.float32
-    ) -> Any:
+    def load_text_encoder(self, part: str = "text_encoder", *, dtype: torch.dtype = torch.float32) -> Any:
         """The CLIPTextModel of that part, or, where it projects, the CLIPTextModelWithProjection."""
 
 
@@ -82,6 +84,9 @@ class Family(Protocol):
 
     def pipeline(self) -> tuple[Any, dict[str, Any]]:
         """diffusers' class that draws, and what it is made with beside UNet, VAE and scheduler."""
+
+    def pipeline_config(self, *, zeros: bool) -> dict[str, Any]:
+        """What a model_index.json says beside the parts; `zeros`: the empty text is zeros, not encoded."""
 
     def pipeline_arguments(self, prompt: Condition, negative: Condition) -> dict[str, Any]:
         """What that class is called with for these, a row each for each picture."""

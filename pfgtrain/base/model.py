@@ -25,7 +25,6 @@ from pfgtrain.base.configs import (
     noise_schedule,
     read_config,
     scheduled_prediction,
-    text_encoders,
 )
 from pfgtrain.base.families import Family
 from pfgtrain.base.known import family_of
@@ -80,7 +79,7 @@ class Base:
         folder = resolved.folder
         family = family_of(folder, name=resolved.name)
         unet = read_config(folder, "unet")
-        texts = [read_config(folder, part) for part in text_encoders(family.facts)]
+        texts = [read_config(folder, part) for part in family.facts.text_encoders]
         layers = int(texts[0].get("num_hidden_layers", 12))  # class default
         width = context_width(unet, texts, where=folder)
         channels = read_config(folder, "vae").get("latent_channels", 4)  # diffusers' default
@@ -175,13 +174,11 @@ class Base:
         """The tokenizers and text encoders, frozen; float32 by default, for they run once per prompt."""
         return self.family.load_text(self, dtype=dtype)
 
-    def load_text_encoder(
-        self, part: str = "text_encoder", *, projects: bool = False, dtype: torch.dtype = torch.float32
-    ) -> Any:
+    def load_text_encoder(self, part: str = "text_encoder", *, dtype: torch.dtype = torch.float32) -> Any:
         """The CLIPTextModel of `part`, or the CLIPTextModelWithProjection, in eval mode."""
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+        kind = CLIPTextModelWithProjection if part in self.family.facts.projects else CLIPTextModel
         return self._load(kind.from_pretrained, self.folder / part, dtype=dtype)
 
     def load_tokenizer(self, part: str = "tokenizer") -> Any:

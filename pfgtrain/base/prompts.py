@@ -56,7 +56,8 @@ def encode_prompts(
 
     Each text is encoded by itself, so that a run's prompt is the same, bit for bit, in fit and in generate.
     """
-    progress, rows = progress or NoProgress(), []
+    progress = progress or NoProgress()
+    rows = []
     with during(progress, "prompts", total=len(texts), unit="texts"):
         models = base.load_text()
         for text in texts:

@@ -74,12 +74,16 @@ class Sdxl:
     facts: FamilyFacts = SDXL
     ldm: LdmFacts = field(
         default_factory=lambda: LdmFacts(
-            text_layout="clip",
-            text_config={},  # web UIs take an SDXL file without a .yaml
+            text_layouts=("clip", "openclip"),
+            text_config=None,  # web UIs take an SDXL file without a .yaml
+            channels=(320, 640, 1280),
             architectures=dict.fromkeys(("epsilon", "v_prediction"), "stable-diffusion-xl-v1-base"),
             kohya_version="sdxl_base_v1-0",
             is_v2=False,
             has_clip_skip=False,
+            markers=True,
+            lora_layers="ldm",
+            pfg_webui=False,
         )
     )
     clip_skip: ClassVar[int] = 2
@@ -111,9 +115,7 @@ class Sdxl:
         first, second = (
             ClipText(
                 tokenizer=parts.load_tokenizer(f"tokenizer{end}"),
-                text_encoder=parts.load_text_encoder(
-                    f"text_encoder{end}", projects=bool(end), dtype=dtype
-                ).requires_grad_(False),
+                text_encoder=parts.load_text_encoder(f"text_encoder{end}", dtype=dtype).requires_grad_(False),
             )
             for end in ("", "_2")
         )
@@ -135,6 +137,10 @@ class Sdxl:
 
         left_out = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
         return StableDiffusionXLPipeline, {**dict.fromkeys(left_out), "add_watermarker": False}
+
+    def pipeline_config(self, *, zeros: bool) -> dict[str, Any]:
+        """What diffusers takes for the empty text where none is given."""
+        return {"force_zeros_for_empty_prompt": zeros}
 
     def pipeline_arguments(self, prompt: Condition, negative: Condition) -> dict[str, Any]:
         """Both contexts and both pooled texts; so it makes no unconditional row of its own."""

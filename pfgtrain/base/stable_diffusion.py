@@ -60,16 +60,22 @@ class StableDiffusion:
         left_out = ("text_encoder", "tokenizer", "safety_checker", "feature_extractor")
         return StableDiffusionPipeline, {**dict.fromkeys(left_out), "requires_safety_checker": False}
 
+    def pipeline_config(self, *, zeros: bool) -> dict[str, Any]:
+        """That a checker is not missed; its pipeline knows no zeros."""
+        return {"requires_safety_checker": False}
+
     def pipeline_arguments(self, prompt: Condition, negative: Condition) -> dict[str, Any]:
         """Both contexts."""
         return {"prompt_embeds": prompt.context, "negative_prompt_embeds": negative.context}
 
 
+_CHANNELS = (320, 640, 1280, 1280)
 STABLE_DIFFUSION_1 = StableDiffusion(
     facts=SD1,
     linear_projection=False,
     ldm=LdmFacts(
-        text_layout="clip",
+        text_layouts=("clip",),
+        channels=_CHANNELS,
         text_config={"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"},
         architectures=dict.fromkeys(("epsilon", "v_prediction"), "stable-diffusion-v1"),
         kohya_version="sd_v1",
@@ -81,7 +87,8 @@ STABLE_DIFFUSION_2 = StableDiffusion(
     facts=SD2,
     linear_projection=True,
     ldm=LdmFacts(
-        text_layout="openclip",
+        text_layouts=("openclip",),
+        channels=_CHANNELS,
         text_config={
             "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
             "params": {"freeze": True, "layer": "penultimate"},

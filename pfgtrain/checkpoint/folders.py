@@ -203,7 +203,8 @@ def require_undamaged(
     checkpoint: Path, files: Sequence[str] | None = None, *, progress: Progress | None = None
 ) -> None:
     """Raise RunError unless `files` of a checkpoint (all that it was saved with) are as they were saved."""
-    known, progress = _read(checkpoint).get("files", {}), progress or NoProgress()
+    known = _read(checkpoint).get("files", {})
+    progress = progress or NoProgress()
     names = list(known) if files is None else files
     with during(progress, "hash", total=len(names), unit="files"):
         for name in names:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pfgdata.errors import RunError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
@@ -52,6 +53,7 @@ class RunRecord:
     versions: dict[str, str | None]  # None: not installed, as pfg run from a checkout
     created: str  # ISO, UTC
     use_ema: bool  # each checkpoint holds a moving average too
+    selections: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each @NAME selected by meant
     shift_factor: Factor = 0.0  # what is taken off stored latents first
     empty_prompt: Literal["encoded", "zeros"] = "encoded"  # what "" is on the unconditional side
     processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
@@ -98,9 +100,25 @@ class RunRecord:
             side["tagger"] = record.tagger.decisive
         return [name for name in mine if name not in _FOR_PEOPLE and mine[name] != theirs[name]]
 
+    def selections_since(self, other: RunRecord) -> list[str]:
+        """How the selections that both were selected by differ from those of `other`: a text for each."""
+        names = [name for name in self.selections if name in other.selections]
+        pairs = [(name, other.selections[name], self.selections[name]) for name in names]
+        return [f"@{name} was {_told(old)}, is {_told(new)}" for name, old, new in pairs if old != new]
+
+
+def _told(meaning: Mapping[str, Any]) -> str:
+    if meaning["frozen"] is not None:
+        return f"frozen ({meaning['frozen'][:8]})"
+    at = [f"{meaning['thresholds'][kind]:g}" for kind in ("general", "character")]
+    return f"{meaning['text']!r} at {'/'.join(at)}"
+
 
 _FOR_PEOPLE = frozenset(
-    {"store", "versions", "created", "selection_expression", "thresholds", "base_name", "base_revision"}
+    {
+        *("store", "versions", "created", "base_name", "base_revision"),
+        *("selection_expression", "thresholds", "selections"),
+    }
 )  # the base is held on to by its VAE, family, width and prediction type; it may have moved
 
 

@@ -16,14 +16,13 @@ from pfgtrain.cli.options import (
     MODEL_FIELDS,
     MODEL_METAVARS,
     PICTURE,
-    ImagesPerGuide,
+    PICTURE_FLAGS,
     Json,
-    PfgScale,
     folder_for,
     option,
     run_folder,
 )
-from pfgtrain.generate import ModelJob
+from pfgtrain.generate import GenerateJob
 
 if TYPE_CHECKING:
     from pfgtrain.generate import GenerateReport
@@ -36,9 +35,15 @@ EXAMPLE = (
 )
 
 
-@from_fields(ModelJob, {MODEL: MODEL_FIELDS}, more=MODEL_METAVARS)
+_PANELS = {
+    PICTURE: "images_per_guide guidance_scale pfg_scale no_pfg prompt negative_prompt uncond "
+    "num_inference_steps seed batch_size",
+    MODEL: f"adapter {MODEL_FIELDS}",
+}
+
+
+@from_fields(GenerateJob, _PANELS, flags=PICTURE_FLAGS, more=MODEL_METAVARS)
 def generate(
-    context: typer.Context,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -51,63 +56,36 @@ def generate(
         Path | None,
         typer.Option(parser=user_folder, help="Folder.", show_default="pictures/ in RUN, or here"),
     ] = None,
-    images_per_guide: ImagesPerGuide = 4,
-    guidance_scale: Annotated[
-        float | None,
-        option(PICTURE, "--guidance", help="1 or less: none.", show_default="the run's, or 7.5"),
-    ] = None,
-    pfg_scale: PfgScale = None,
-    no_pfg: Annotated[bool, option(PICTURE, "--no-pfg", help="Leave the tokens out, on both sides.")] = False,
-    prompt: Annotated[str | None, option(PICTURE, help="Text.", show_default="the run's")] = None,
-    negative_prompt: Annotated[str, option(PICTURE, "--negative", help="What to lead away from.")] = "",
-    uncond: Annotated[
-        str | None, option(PICTURE, help="The pad: zeros or eos.", show_default="the run's")
-    ] = None,
-    num_inference_steps: Annotated[int, option(PICTURE, "--steps", help="Of the sampler.")] = 25,
-    seed: Annotated[int, option(PICTURE, help="Of the first picture of each guide.")] = 0,
+    *,
     size: Annotated[
         str | None, option(PICTURE, metavar="WxH|N", help="Pixels.", show_default="the run's")
     ] = None,
-    batch_size: Annotated[int, option(PICTURE, help="Pictures at once.")] = 4,
-    adapter: Annotated[
-        Path | None,
-        option(
-            MODEL,
-            parser=user_path,
-            help="Published weights, .pt or .safetensors.",
-            show_default="the run's",
-        ),
-    ] = None,
-    *,
     as_json: Json = False,
-    **model_words: Any,
+    **words: Any,
 ) -> None:
     """Make pictures of what guide images show, and a contact sheet with the guides on the left.
 
     Prints the paths of the pictures, then the sheet's. The tagger of an --adapter is not on record: it is
     taken to be wd-v1-4-vit-tagger-v2 with the squares of pfg-webui, unless --tagger names another.
     """
-    run, guides = (None, paths) if adapter else (paths[0], paths[1:])
+    width, height = _size(size)
+    if words["adapter"] and not words["base"]:
+        raise typer.BadParameter("--adapter needs --base, the model it was trained on")
+    job = GenerateJob(**words, width=width, height=height)
+    run, guides = (None, paths) if job.adapter else (paths[0], paths[1:])
     if not guides:
         raise typer.BadParameter("name a run and guide images, or --adapter, --base and guide images")
-    asked = ModelJob(**model_words)
-    if adapter and not asked.base:
-        raise typer.BadParameter("--adapter needs --base, the model it was trained on")
 
-    from pfgtrain.generate import GenerateOptions, adapter_model, run_model, with_sampling
+    from pfgtrain.checkpoint import Sampling
+    from pfgtrain.generate import GenerateOptions, adapter_model, run_model
     from pfgtrain.generate import generate as run_generate
 
-    width, height = _size(size)
-    names = {field.name for field in dataclasses.fields(GenerateOptions)}
-    given = {name: value for name, value in context.params.items() if name in names}
-    place = run_folder(run) if run else None
-    options = GenerateOptions(**with_sampling(given, place), width=width, height=height)
+    run_dir = run_folder(run) if run else None
+    options = job.options(GenerateOptions, Sampling.read(run_dir) if run_dir else None)
     with ScreenProgress() as progress:
-        if place:
-            model = run_model(place, asked, progress=progress)
-        else:
-            assert adapter is not None
-            model = adapter_model(adapter, asked, progress=progress)
+        model = (
+            run_model(run_dir, job, progress=progress) if run_dir else adapter_model(job, progress=progress)
+        )
         folder = out or folder_for("pictures", run)
         report = run_generate(model, guides, folder, options=options, progress=progress)
     _show_pictures(report, as_json=as_json)

@@ -15,10 +15,9 @@ __all__ = [
     "MODEL_FIELDS",
     "MODEL_METAVARS",
     "PICTURE",
+    "PICTURE_FLAGS",
     "DryRun",
-    "ImagesPerGuide",
     "Json",
-    "PfgScale",
     "ShardsAlias",
     "folder_for",
     "one_store",
@@ -41,13 +40,14 @@ ShardsAlias = Annotated[
     Path | None, typer.Option("--shards", parser=user_folder, help="The same as --store.", show_default=False)
 ]
 
-ImagesPerGuide = Annotated[int, option(PICTURE, "-n", help="Pictures a guide.")]
-PfgScale = Annotated[
-    float | None,
-    option(PICTURE, "--pfg-scale", help="Multiplies the tokens.", show_default="the run's, or 1"),
-]
 MODEL_FIELDS = "checkpoint no_ema base base_config prediction_type tagger device"  # of a ModelJob
 MODEL_METAVARS = {"base_config": {"metavar": "DIR"}}
+PICTURE_FLAGS = {  # of a PictureJob
+    "images_per_guide": "-n",
+    "guidance_scale": "--guidance",
+    "negative_prompt": "--negative",
+    "num_inference_steps": "--steps",
+}
 
 
 def one_store(context: typer.Context, store: Path | None, shards: Path | None) -> Path | None:

@@ -14,14 +14,16 @@ from pfgtrain.config.files import (
     read_recipe_tables,
 )
 from pfgtrain.config.fit_config import LR_SCHEDULERS, FitConfig
-from pfgtrain.config.optimizers import AdamW
+from pfgtrain.config.optimizers import Adafactor, AdamW, AdamW8bit
 from pfgtrain.config.tables import read_table, require_text, toml_of
 
 __all__ = [
     "CONFIG_FILE",
     "LR_SCHEDULERS",
     "RECIPE_TABLES",
+    "Adafactor",
     "AdamW",
+    "AdamW8bit",
     "FitConfig",
     "load_config",
     "read_fit_table",

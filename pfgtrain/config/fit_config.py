@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from pfgdata.errors import ConfigError
-from pfgtrain.config.optimizers import TABLES, AdamW
+from pfgtrain.config.optimizers import TABLES, Adafactor, AdamW, AdamW8bit
 from pfgtrain.config.tables import read_table, require_text, toml_of
 
 __all__ = ["LR_SCHEDULERS", "FitConfig"]
@@ -125,10 +125,14 @@ class FitConfig:
     """Restarts of `cosine_with_restarts`."""
     lr_power: float = 1.0
     """Exponent of `polynomial`."""
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
     """What moves the weights; its own keys stand in the table of its name."""
     adamw: AdamW = field(default_factory=AdamW)
     """AdamW's own keys: the table `[fit.adamw]` of a recipe, `[adamw]` of a file of such keys alone."""
+    adamw8bit: AdamW8bit = field(default_factory=AdamW8bit)
+    """The own keys of AdamW with moments of 8 bits, by bitsandbytes."""
+    adafactor: Adafactor = field(default_factory=Adafactor)
+    """Adafactor's own keys: a factored second moment, almost no memory."""
     max_grad_norm: float = 1.0
     """Gradients of one optimizer step are scaled down to this norm; 0: never."""
     max_skipped_steps: int = 20
@@ -145,6 +149,12 @@ class FitConfig:
     """Exponent of `use_ema_warmup`; 3/4 reaches 0.999 in 10,000 steps, 2/3 in 31,600."""
     offload_ema: bool = False
     """Keep the average in main memory: less of the GPU's, slower steps."""
+    full_bf16: bool = False
+    """Hold the UNet that learns in bf16, 2 bytes a number, each step rounded up or down by chance."""
+    fused_backward_pass: bool = False
+    """Move each parameter in the backward pass and free its gradient at once: no memory for gradients."""
+    cache_captions: bool = False
+    """Encode each caption once, before the first step, into main memory as float16."""
 
     train_batch_size: int = 4
     """Images per process and forward pass; all of one bucket."""
@@ -194,6 +204,7 @@ class FitConfig:
             value = getattr(self, name)
             _require(value is None or (math.isfinite(value) and value >= 0), self, name, "0 or more")
         self._check_what_learns()
+        self._check_memory()
         self._check_learning_rates()
 
     @classmethod
@@ -241,6 +252,23 @@ class FitConfig:
             for name in ("shuffle_caption", "keep_tokens"):
                 _require(not getattr(self, name), self, name, "of use without a caption; name one by caption")
         _require(bool(self.target_modules), self, "target_modules", "a list of names")
+
+    def _check_memory(self) -> None:
+        """Refuse what does not go together, or saves nothing."""
+        for name, possible, wanted in (
+            ("full_bf16", self.train == "unet", 'of use without train = "unet": all else stays float32'),
+            (
+                "full_bf16",
+                self.mixed_precision in ("auto", "bf16"),
+                'possible without mixed_precision = "bf16"',
+            ),
+            ("fused_backward_pass", self.gradient_accumulation_steps == 1, "possible with accumulation"),
+            ("fused_backward_pass", not self.max_grad_norm, "possible with max_grad_norm; set that to 0"),
+            ("fused_backward_pass", self.mixed_precision != "fp16", 'possible with mixed_precision = "fp16"'),
+            ("cache_captions", bool(self.caption), "of use without a caption; name one by caption"),
+            ("cache_captions", not self.shuffle_caption, "possible with shuffle_caption: they never recur"),
+        ):
+            _require(possible or not getattr(self, name), self, name, wanted)
 
     def _check_learning_rates(self) -> None:
         _require(

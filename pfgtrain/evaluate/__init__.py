@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.evaluate.guides import Guide, guides_of_folder, guides_of_selection
+    from pfgtrain.evaluate.job import EvaluateJob
     from pfgtrain.evaluate.options import EvaluateOptions
     from pfgtrain.evaluate.report import (
         EvaluateReport,
@@ -18,13 +20,16 @@ if TYPE_CHECKING:
         ViewerReport,
     )
     from pfgtrain.evaluate.run import evaluate, require_possible
+    from pfgtrain.evaluate.setup import EvaluateSetup, guides_of_job, judge_of_job, tuned
     from pfgtrain.evaluate.tables import Table, report_tables, verdict
     from pfgtrain.evaluate.training import TrainingImages, training_images
     from pfgtrain.evaluate.tuning import tune
 
 __all__ = [
+    "EvaluateJob",
     "EvaluateOptions",
     "EvaluateReport",
+    "EvaluateSetup",
     "Figure",
     "Guide",
     "Retrieval",
@@ -36,40 +41,16 @@ __all__ = [
     "ViewerReport",
     "evaluate",
     "guides_of_folder",
+    "guides_of_job",
     "guides_of_selection",
+    "judge_of_job",
     "report_tables",
     "require_possible",
     "training_images",
     "tune",
+    "tuned",
     "verdict",
 ]
 
-_LAZY = {
-    "EvaluateOptions": "pfgtrain.evaluate.options",
-    "EvaluateReport": "pfgtrain.evaluate.report",
-    "Figure": "pfgtrain.evaluate.report",
-    "Guide": "pfgtrain.evaluate.guides",
-    "Retrieval": "pfgtrain.evaluate.report",
-    "RowReport": "pfgtrain.evaluate.report",
-    "Table": "pfgtrain.evaluate.tables",
-    "TrainingImages": "pfgtrain.evaluate.training",
-    "Trial": "pfgtrain.evaluate.report",
-    "Tuning": "pfgtrain.evaluate.report",
-    "ViewerReport": "pfgtrain.evaluate.report",
-    "evaluate": "pfgtrain.evaluate.run",
-    "guides_of_folder": "pfgtrain.evaluate.guides",
-    "guides_of_selection": "pfgtrain.evaluate.guides",
-    "report_tables": "pfgtrain.evaluate.tables",
-    "require_possible": "pfgtrain.evaluate.run",
-    "training_images": "pfgtrain.evaluate.training",
-    "tune": "pfgtrain.evaluate.tuning",
-    "verdict": "pfgtrain.evaluate.tables",
-}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

@@ -65,7 +65,7 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
                 scaled=ratio(cosine_K[name] - low_K, high_K - low_K, drawn_RK),
                 attributes=_attributes(row, truth, drawn_RK),
                 retrieval={
-                    place: _retrieval(row, gallery, count, drawn_RK) for place, gallery in galleries.items()
+                    kind: _retrieval(row, gallery, count, drawn_RK) for kind, gallery in galleries.items()
                 },
                 cosines=[float(value) if np.isfinite(value) else None for value in cosine_K[name]],
             )
@@ -140,9 +140,9 @@ def _galleries(seen: Seen, styles_K: Ints) -> dict[str, Gallery]:
             name: [np.arange(len(pool.owners_M))],
             name + IN_STYLE: [np.flatnonzero(style_G == one) for one in np.unique(style_G[style_G >= 0])],
         }
-        for place, searches in parts.items():
+        for kind, searches in parts.items():
             if large := [part for part in searches if len(part) > 1]:
-                galleries[place] = Gallery(pool=pool, parts=large)
+                galleries[kind] = Gallery(pool=pool, parts=large)
     return galleries
 
 

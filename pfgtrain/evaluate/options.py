@@ -1,27 +1,35 @@
-"""What an evaluation is asked to do, and the options of `generate` that follow from it."""
+"""What an evaluation is asked to do, and the options of `generate` that follow from it. Nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pfgdata.errors import ConfigError
-from pfgtrain.generate import GenerateOptions
+from pfgtrain.generate import GenerateOptions, PictureFields
 
-__all__ = ["EvaluateOptions"]
+__all__ = ["EvaluateFields", "EvaluateOptions"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFields(PictureFields):
+    """What an evaluation is asked beside how strongly to follow guide and prompt."""
+
+    num_inference_steps: int = 20
+    seed: int = 0  # also of the resamples and the shuffle
+    """Of the first picture of each guide and row."""
+    batch_size: int = 16
+    threshold: float = 0.35  # the WD14 taggers' customary one
+    """A tag counts from this score on."""
+    resamples: int = 2000
+    """Of the guides, for the intervals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluateFields):
     """What to make of each guide, and how to count. Raises ConfigError for a value that cannot be."""
 
-    images_per_guide: int = 4
     guidance_scale: float = 3.0
     pfg_scale: float = 1.0
-    num_inference_steps: int = 20
-    seed: int = 0  # of picture 0 of each guide and row; also of the resamples and the shuffle
-    batch_size: int = 16  # pictures at once
-    threshold: float = 0.35  # a tag counts from this score on: the WD14 taggers' customary one
-    resamples: int = 2000  # of the guides, for the intervals
 
     def __post_init__(self) -> None:
         self.pictures()  # raises for what generate cannot do
@@ -32,11 +40,5 @@ class EvaluateOptions:
 
     def pictures(self) -> GenerateOptions:
         """The options of the pictures themselves."""
-        return GenerateOptions(
-            images_per_guide=self.images_per_guide,
-            guidance_scale=self.guidance_scale,
-            pfg_scale=self.pfg_scale,
-            num_inference_steps=self.num_inference_steps,
-            seed=self.seed,
-            batch_size=self.batch_size,
-        )
+        names = {one.name for one in fields(self)} & {one.name for one in fields(GenerateOptions)}
+        return GenerateOptions(**{name: getattr(self, name) for name in names})

@@ -26,7 +26,8 @@ from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.measures import ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.page import page
-from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, Tuning, report_json
+from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, report_json
+from pfgtrain.evaluate.setup import EvaluateSetup
 from pfgtrain.evaluate.studio import Real, Studio
 from pfgtrain.evaluate.training import TrainingImages
 from pfgtrain.evaluate.tuning import require_guides, seen_by
@@ -40,29 +41,27 @@ REPORT_FILE, PAGE_FILE = "report.json", "index.html"
 
 def evaluate(
     model: PFGModel,
-    guides: Sequence[Guide],
+    setup: EvaluateSetup,
     *,
-    judge: Tagger | None = None,
-    training: TrainingImages | None = None,
-    options: EvaluateOptions | None = None,
-    tuning: Tuning | None = None,
-    notes: Sequence[str] = (),
     out_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> EvaluateReport:
     """Paint, look and measure; with `out_dir` write report.json, index.html and pictures/ there, whole.
 
-    `notes` are lines of the caller's that belong to the report. Nothing is written without `out_dir`.
-    Raises ConfigError where nothing can be told (one guide, no tokens, the run's tagger as its own judge),
-    AccessError or ContentError for a guide, before anything is painted.
+    Nothing is written without `out_dir`. Raises ConfigError where nothing can be told (one guide, no tokens,
+    the run's tagger as its own judge), AccessError or ContentError for a guide, before anything is painted.
     """
-    options, progress, started = options or EvaluateOptions(), progress or NoProgress(), time.perf_counter()
-    require_possible(model, guides, judge=judge, out_dir=out_dir)
+    started = time.perf_counter()
+    progress = progress or NoProgress()
+    guides, options = setup.guides, setup.options
+    require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
     ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
-    about, taggers = _about(model), {TAGGER: model.tagger, **({JUDGE: judge} if judge else {})}
+    about, taggers = _about(model), {TAGGER: model.tagger, JUDGE: setup.judge}
     viewers = [
-        Viewer(role=role, tagger=tagger, threshold=options.threshold) for role, tagger in taggers.items()
+        Viewer(role=role, tagger=tagger, threshold=options.threshold)
+        for role, tagger in taggers.items()
+        if tagger
     ]
     studio = Studio(
         model=model,
@@ -73,11 +72,11 @@ def evaluate(
     )
     real = studio.real(guides)
     results, no_pfg = _paint(studio, real, guides)
-    copies, nearest, more = _trained(studio, real, results[TAGGER], training, guides)
+    copies, nearest, more = _trained(studio, real, results[TAGGER], setup.training, guides)
     report = EvaluateReport(
         model=about,
         options=options,
-        guides=_guide_reports(studio, guides, ids, training=training, out_dir=out_dir),
+        guides=_guide_reports(studio, setup, ids, out_dir=out_dir),
         viewers={
             viewer.role: measure(
                 viewer,
@@ -88,9 +87,9 @@ def evaluate(
             for viewer in viewers
         },
         nearest_training=nearest,
-        tuning=tuning,
+        tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
-        notes=[*notes, *_untrained(model), *_twins(ids), *more],
+        notes=[*setup.notes, *_untrained(model), *_twins(ids), *more],
         seconds=round(time.perf_counter() - started, 3),
     )
     if out_dir:
@@ -102,10 +101,9 @@ def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[st
     """The run's pictures of the guides, and those of the prompt alone."""
     pictures = (len(guides) + 1) * studio.options.images_per_guide
     total = pictures * studio.options.num_inference_steps
-    studio.progress.start("generate", total=total, unit="steps")
-    results = studio.results(real.features_KF, [guide.name for guide in guides])
-    no_pfg = studio.without_guide()
-    studio.progress.finish()
+    with during(studio.progress, "generate", total=total, unit="steps", brief=False):
+        results = studio.results(real.features_KF, [guide.name for guide in guides])
+        no_pfg = studio.without_guide()
     return results, no_pfg
 
 
@@ -160,12 +158,7 @@ def _trained(
 
 
 def _guide_reports(
-    studio: Studio,
-    guides: Sequence[Guide],
-    ids: Sequence[bytes],
-    *,
-    training: TrainingImages | None,
-    out_dir: Path | None,
+    studio: Studio, setup: EvaluateSetup, ids: Sequence[bytes], *, out_dir: Path | None
 ) -> list[GuideReport]:
     return [
         GuideReport(
@@ -173,12 +166,12 @@ def _guide_reports(
             character=guide.character,
             style=guide.style,
             content_id=image.hex(),
-            in_selection=training.holds(image) if training else None,
+            in_selection=setup.training.holds(image) if setup.training else None,
             pictures={
                 kind: _relative(paths, out_dir) for (owner, kind), paths in studio.files.items() if owner == k
             },
         )
-        for k, (guide, image) in enumerate(zip(guides, ids, strict=True))
+        for k, (guide, image) in enumerate(zip(setup.guides, ids, strict=True))
     ]
 
 
@@ -199,16 +192,14 @@ def _twins(ids: Sequence[bytes]) -> list[str]:
     return [f"{same} guides are the same image as another: each is a miss of the other"] if same else []
 
 
-def require_possible(
-    model: PFGModel, guides: Sequence[Guide], *, judge: Tagger | None, out_dir: Path | None
-) -> None:
+def require_possible(model: PFGModel, setup: EvaluateSetup, *, out_dir: Path | None) -> None:
     """Raise what `evaluate` would of these before it reads a guide; RunError: `out_dir` cannot be written."""
-    require_guides(model, guides)
-    _require_other(judge, model.tagger)
+    require_guides(model, setup.guides)
+    _require_other(setup.judge, model.tagger)
     if out_dir is None:
         return
-    place = next(folder for folder in (out_dir, *out_dir.parents) if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    folder = next(path for path in (out_dir, *out_dir.parents) if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RunError(f"{out_dir}: cannot be written; choose another --out")
 
 

@@ -82,9 +82,8 @@ class Studio:
                     yield self._seen(pixels, number, guide.name, kind)
                     self.progress.advance()
 
-        self.progress.start("guides", total=len(owners))
-        views = self._look(through_vae(), owners)
-        self.progress.finish()
+        with during(self.progress, "guides", total=len(owners), brief=False):
+            views = self._look(through_vae(), owners)
         joined = {viewer.role: _joined([one[viewer.role] for one in raw]) for viewer in self.viewers}
         return Real(raw=joined, views=views, view_M=np.array(view_M, np.int64))
 

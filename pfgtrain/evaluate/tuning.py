@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pfgdata.errors import ConfigError
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, during
 from pfgtrain.evaluate.figures import measure
 from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.options import EvaluateOptions
@@ -46,15 +46,14 @@ def tune(
     names = [guide.name for guide in guides]
     trials = []
     pictures = len(grid) * len(guides) * options.images_per_guide
-    progress.start("tune", total=pictures * options.num_inference_steps, unit="steps")
-    for guidance, scale in grid:
-        studio.options = replace(options, guidance_scale=guidance, pfg_scale=scale)
-        results = studio.results(real.features_KF, names)
-        seen = seen_by(TAGGER, real, results=results)
-        row = measure(viewer, seen, guides, options=options).rows["pfg"]
-        top1 = row.retrieval["guide"].top1
-        trials.append(Trial(guidance_scale=guidance, pfg_scale=scale, scaled=row.scaled, top1=top1))
-    progress.finish()
+    with during(progress, "tune", total=pictures * options.num_inference_steps, unit="steps", brief=False):
+        for guidance, scale in grid:
+            studio.options = replace(options, guidance_scale=guidance, pfg_scale=scale)
+            results = studio.results(real.features_KF, names)
+            seen = seen_by(TAGGER, real, results=results)
+            row = measure(viewer, seen, guides, options=options).rows["pfg"]
+            top1 = row.retrieval["guide"].top1
+            trials.append(Trial(guidance_scale=guidance, pfg_scale=scale, scaled=row.scaled, top1=top1))
     values = [trial.scaled.value if trial.scaled else -np.inf for trial in trials]
     return Tuning(guides=names, trials=trials, best=int(np.argmax(values)))
 

@@ -85,8 +85,11 @@ def _use(plan: ExportPlan) -> list[str]:
         "lora": f"{without_folders(record.base_name)} with the LoRA trained with it",
         "adapter": without_folders(record.base_name),
     }[record.train]
+    a1111 = f"copy {file} into the models folder of the extension pfg-webui; {count} tokens; on {model}"
+    if not plan.family.ldm.pfg_webui:
+        a1111 = f"loads the checkpoint only; pfg-webui cannot use an adapter for {plan.family.facts.title}"
     web_uis = [
-        f"A1111: copy {file} into the models folder of the extension pfg-webui; {count} tokens; on {model}",
+        f"A1111: {a1111}",
         f"ComfyUI: copy {file} into the models folder of pfg-ComfyUI; on {model}",
     ]
     tagger = "" if plan.for_web_uis else f" --tagger {without_folders(record.tagger.name)}"

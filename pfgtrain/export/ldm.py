@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from diffusers.loaders.single_file_utils import (
     DIFFUSERS_TO_LDM_MAPPING,
-    LDM_CLIP_PREFIX_TO_REMOVE,
     LDM_UNET_KEY,
     LDM_VAE_KEYS,
     convert_ldm_clip_checkpoint,
@@ -26,14 +25,13 @@ from torch import Tensor
 
 from pfgdata.errors import ModelError
 
-__all__ = ["text_encoder_to_ldm", "unet_to_ldm", "vae_to_ldm"]
+__all__ = ["text_encoder_to_ldm", "unet_layer_to_ldm", "unet_to_ldm", "vae_to_ldm"]
 
 State = Mapping[str, Tensor]
 
 _VAE_PREFIX = LDM_VAE_KEYS[0]
-_CLIP_PREFIX = f"{LDM_CLIP_PREFIX_TO_REMOVE[0]}text_model."
-_OPEN_CLIP_PREFIX = "cond_stage_model.model."
 
+_PROJECTION = "text_projection.weight"  # OpenCLIP keeps it the other way round
 _UNET_RESNET = {  # the reader has these inside a function
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -54,17 +52,14 @@ def unet_to_ldm(state: State, *, config: Mapping[str, Any]) -> dict[str, Tensor]
 
     Raises ModelError naming a weight that LDM's UNet has no place for.
     """
-    rows = config["layers_per_block"]
-    if not isinstance(rows, int):
-        raise ModelError(f"the UNet has {rows} layers in its blocks, an LDM checkpoint one number for all")
-    table = DIFFUSERS_TO_LDM_MAPPING["unet"]["layers"]
-    attends = {key.rsplit(".attentions.", 1)[0] for key in state if ".attentions." in key}
-    mapped = {
-        LDM_UNET_KEY + (table.get(key) or _unet_key(key, rows=rows, attends=attends)): tensor
-        for key, tensor in state.items()
-    }
+    mapped = {LDM_UNET_KEY + _unet_key(key, config): tensor for key, tensor in state.items()}
     _require_read_back(state, convert_ldm_unet_checkpoint(dict(mapped), config), what="UNet")
     return mapped
+
+
+def unet_layer_to_ldm(layer: str, *, config: Mapping[str, Any]) -> str:
+    """LDM's name of a layer of the UNet."""
+    return _unet_key(f"{layer}.weight", config).removesuffix(".weight")
 
 
 def vae_to_ldm(state: State, *, config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -85,8 +80,10 @@ def vae_to_ldm(state: State, *, config: Mapping[str, Any]) -> dict[str, Tensor]:
     return mapped
 
 
-def text_encoder_to_ldm(state: State, *, layout: Literal["clip", "openclip"]) -> dict[str, Tensor]:
-    """A CLIPTextModel's `state` under `cond_stage_model.`, in CLIP's names or in OpenCLIP's.
+def text_encoder_to_ldm(
+    state: State, *, layout: Literal["clip", "openclip"], prefix: str
+) -> dict[str, Tensor]:
+    """A CLIPTextModel's `state`, or that of one with a projection, in CLIP's names or in OpenCLIP's.
 
     OpenCLIP's 24th layer is left out, as in SD2's own diffusers folder: readers take the 23rd's output.
     Raises ModelError naming a weight that has no place.
@@ -94,18 +91,24 @@ def text_encoder_to_ldm(state: State, *, layout: Literal["clip", "openclip"]) ->
     bare = {key.removeprefix("text_model."): tensor for key, tensor in state.items()}
     bare.pop("embeddings.position_ids", None)  # a buffer of older transformers: arange, made anew by readers
     if layout == "clip":
-        mapped = {_CLIP_PREFIX + key: tensor for key, tensor in bare.items()}
+        mapped = {f"{prefix}text_model.{key}": tensor for key, tensor in bare.items()}
         back = convert_ldm_clip_checkpoint(dict(mapped))
     else:
-        mapped = dict(_open_clip(bare))
-        back = convert_open_clip_checkpoint(_Width(bare), dict(mapped), prefix=_OPEN_CLIP_PREFIX)
+        mapped = {prefix + key: tensor for key, tensor in _open_clip(bare)}
+        back = convert_open_clip_checkpoint(_Width(bare), dict(mapped), prefix=prefix)
     read = {key.removeprefix("text_model."): tensor for key, tensor in back.items()}
     _require_read_back(bare, read, what="text encoder")
     return mapped
 
 
-def _unet_key(key: str, *, rows: int, attends: set[str]) -> str:
-    """LDM's name of a key inside a block: LDM counts one list through all blocks of a side."""
+def _unet_key(key: str, config: Mapping[str, Any]) -> str:
+    """LDM's name of a key of the UNet: LDM counts one list through all blocks of a side."""
+    tables = DIFFUSERS_TO_LDM_MAPPING["unet"]
+    if named := {**tables["layers"], **tables["addition_embed_type"]}.get(key):
+        return str(named)
+    rows = config["layers_per_block"]
+    if not isinstance(rows, int):
+        raise ModelError(f"the UNet has {rows} layers in its blocks, an LDM checkpoint one number for all")
     found = _PLACE.fullmatch(key)
     if not found or found["half"]:
         return key
@@ -118,7 +121,7 @@ def _unet_key(key: str, *, rows: int, attends: set[str]) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{first + rows + 1}.0.op.{rest.removeprefix('conv.')}"
     if kind == "upsamplers":
-        place = 2 if f"up_blocks.{found['block']}" in attends else 1
+        place = 2 if "CrossAttn" in config["up_block_types"][int(found["block"])] else 1
         return f"output_blocks.{first + rows}.{place}.{rest}"
     place = int(kind == "attentions")
     if found["side"] == "down":
@@ -150,12 +153,12 @@ def _open_clip(bare: State) -> Iterator[tuple[str, Tensor]]:
     layers = {old.removeprefix("text_model."): new for old, new in tables["layers"].items()}
     for key, tensor in bare.items():
         if key in layers:
-            yield _OPEN_CLIP_PREFIX + layers[key], tensor
+            yield layers[key], tensor.T.contiguous() if key == _PROJECTION else tensor
             continue
         ldm_key = "text_model." + key
         for theirs, ldm in tables["transformer"].items():
             ldm_key = ldm_key.replace(theirs, ldm)
-        ldm_key = f"{_OPEN_CLIP_PREFIX}transformer.{ldm_key}"
+        ldm_key = f"transformer.{ldm_key}"
         if ".q_proj." in key:
             merged = torch.cat([bare[key.replace(".q_proj.", f".{name}_proj.")] for name in "qkv"])
             yield ldm_key.replace(".q_proj.", ".in_proj_"), merged

@@ -7,12 +7,15 @@ the header alone, and a reader that skips the header takes alpha to be r.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from torch import Tensor
 
 from pfgtrain.base import LdmFacts
+from pfgtrain.export.ldm import unet_layer_to_ldm
 from pfgtrain.lora import LoraFile
 
 __all__ = ["diffusers_lora", "kohya_lora"]
@@ -28,16 +31,24 @@ def diffusers_lora(lora: LoraFile) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def kohya_lora(
-    lora: LoraFile, *, name: str, ldm: LdmFacts, architecture: str
+    lora: LoraFile, *, name: str, ldm: LdmFacts, architecture: str, unet_config: Mapping[str, Any] | None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of `lora_unet_*` keys, an alpha for each layer, and the header that web UIs show.
 
-    `architecture` is the base's in Stability's ModelSpec.
+    `architecture` is the base's in Stability's ModelSpec; `unet_config` is asked for where the family's
+    LoRAs have LDM's names of layers.
     """
-    state = {f"{_layer(module)}.alpha": torch.tensor(lora.lora_alpha) for module in lora.modules}
+
+    def layer(module: str) -> str:
+        if ldm.lora_layers == "ldm":
+            assert unet_config is not None
+            module = unet_layer_to_ldm(module, config=unet_config)
+        return f"lora_unet_{module.replace('.', '_')}"
+
+    state = {f"{layer(module)}.alpha": torch.tensor(lora.lora_alpha) for module in lora.modules}
     for key, tensor in lora.state.items():
         module, part, leaf = key.rsplit(".", 2)
-        state[f"{_layer(module)}.{_KOHYA[part]}.{leaf}"] = tensor
+        state[f"{layer(module)}.{_KOHYA[part]}.{leaf}"] = tensor
     header = {
         "format": "pt",
         "modelspec.architecture": f"{architecture}/lora",
@@ -49,8 +60,3 @@ def kohya_lora(
         "ss_v2": str(ldm.is_v2),
     }
     return state, header
-
-
-def _layer(module: str) -> str:
-    """A layer of the UNet by kohya's name."""
-    return f"lora_unet_{module.replace('.', '_')}"

@@ -30,16 +30,6 @@ __all__ = ["Model", "limits", "write_checkpoint", "write_diffusers", "write_unet
 
 State = dict[str, Tensor]
 
-_CLASSES = {  # of the parts, as plain diffusers imports them
-    "vae": ["diffusers", "AutoencoderKL"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "safety_checker": [None, None],
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-}
-_SD_CHANNELS = [320, 640, 1280, 1280]  # of the UNet of SD1 and SD2, the only ones that web UIs know
 _MARKER = "UNTRAINED"  # in the folder of a base whose weights are from a fixed seed
 
 
@@ -68,22 +58,27 @@ def limits(model: Model, plan: ExportPlan) -> Iterator[str]:
     """What a reader of the files cannot know of this model, or must be told, a line each."""
     record, scheduler = plan.record, model.base.scheduler_config
     layers = model.base.text_layers
+    family = model.base.family
     skip = layers + 1 - record.text_layer
-    if skip > 1 and "diffusers" in plan.formats:
+    unusual = skip != (family.clip_skip or 1)
+    if unusual and "diffusers" in plan.formats:
         yield (
             f"{plan.name}-diffusers: its text encoder ends after layer {record.text_layer} of {layers},"
             " where the run read it"
         )
     if not set(plan.formats) & {"checkpoint", "unet"}:
         return
-    if model.unet_config["block_out_channels"] != _SD_CHANNELS:
+    if tuple(model.unet_config["block_out_channels"]) != family.ldm.channels:
         yield "web UIs know no UNet of this size; diffusers reads it by from_single_file(..., config=BASE)"
-    if skip > 1:
-        family = model.base.family
+    if unusual:
         advice = f"A1111 cannot for {family.facts.title}"
         if family.ldm.has_clip_skip:
             advice = f"set Clip skip to {skip} in web UIs"
         yield f"texts were read at layer {record.text_layer} of {layers}: {advice}"
+    if family.ldm.markers:
+        if marked := " and ".join(_markers(plan, scheduler)):
+            yield f"the file says what its UNet predicts by {marked}; ComfyUI and Forge read that"
+        return
     if record.prediction_type == "v_prediction":
         if "checkpoint" in plan.formats:
             yield "v-prediction: keep the .yaml beside the checkpoint, A1111 reads it"
@@ -93,24 +88,26 @@ def limits(model: Model, plan: ExportPlan) -> Iterator[str]:
 
 
 def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
-    """Write UNet, VAE and text encoder as one file, and the .yaml beside it where one is needed."""
-    base = model.base
-    vae, text_encoder = base.load_vae(digest=plan.record.vae_digest), base.load_text_encoder()
+    """Write UNet, VAE and text encoders as one file, and the .yaml beside it where one is needed."""
+    base, facts, ldm = model.base, plan.family.facts, plan.family.ldm
+    vae = base.load_vae(digest=plan.record.vae_digest)
     state = {
         **model.ldm_unet(),
         **vae_to_ldm(_cast(vae, model.dtype, what="VAE"), config=vae.config),
-        **text_encoder_to_ldm(
-            _cast(text_encoder, model.dtype, what="text encoder"), layout=base.family.ldm.text_layout
-        ),
+        **_markers(plan, base.scheduler_config),
     }
+    for part, layout in zip(facts.text_encoders, ldm.text_layouts, strict=True):
+        text = _cast(base.load_text_encoder(part), model.dtype, what=part)
+        state |= text_encoder_to_ldm(text, layout=layout, prefix=facts.prefixes[part][0])
     file, *more = plan.names_of("checkpoint")
     write_tensors(folder / file, state, header=_header(plan))
     for name in more:
+        assert ldm.text_config is not None, "asked by needs_yaml"
         config = ldm_config(
             unet=model.unet_config,
             vae=vae.config,
             scheduler=base.scheduler_config,
-            text_encoder=base.family.ldm.text_config,
+            text_encoder=ldm.text_config,
             prediction_type=plan.record.prediction_type,
             scaling_factor=plan.record.scaling_factor,
         )
@@ -120,35 +117,63 @@ def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
 def write_unet(folder: Path, plan: ExportPlan, model: Model) -> None:
     """Write the UNet alone in LDM keys, under the prefix that ComfyUI takes off and diffusers asks for."""
     (name,) = plan.names_of("unet")
-    write_tensors(folder / name, model.ldm_unet(), header=_header(plan))
+    state = {**model.ldm_unet(), **_markers(plan, model.base.scheduler_config)}
+    write_tensors(folder / name, state, header=_header(plan))
 
 
 def write_diffusers(folder: Path, plan: ExportPlan, model: Model) -> None:
     """Write all parts as a folder for plain diffusers, which is a base for pfgtrain too; `adapter/` beside.
 
-    The index does not name the adapter: a class that diffusers cannot import would stop it from loading. A
-    text encoder is cut behind the layer that the run read.
+    The index does not name the adapter: a class that diffusers cannot import would stop it from loading. Text
+    encoders are cut so that its pipeline reads the layer that the run read.
     """
     (name,) = plan.names_of("diffusers")
-    base, top = model.base, folder / name
+    base, top, facts = model.base, folder / name, plan.family.facts
     top.mkdir()
-    vae, text_encoder = base.load_vae(digest=plan.record.vae_digest), base.load_text_encoder()
+    vae = base.load_vae(digest=plan.record.vae_digest)
     _write_part(top / "unet", model.unet, model.unet_config)
     _write_part(top / "vae", vae.state_dict(), _portable(vae.config))
-    _write_text_encoder(top / "text_encoder", text_encoder, layers=plan.record.text_layer)
-    _copy_tokenizer(base.folder / "tokenizer", top / "tokenizer")
+    cut = base.text_layers + 1 - plan.record.text_layer - (plan.family.clip_skip or 1)
+    for part in facts.text_encoders:
+        _write_text_encoder(top / part, base.load_text_encoder(part), cut=cut)
+    for part in facts.tokenizers:
+        _copy_tokenizer(base.folder / part, top / part)
     (top / "scheduler").mkdir()
     scheduler = _portable(base.scheduler_config)
     write_json(top / "scheduler" / "scheduler_config.json", scheduler)
-    classes = {**_CLASSES, "scheduler": ["diffusers", scheduler["_class_name"]]}
-    index = {"_class_name": "StableDiffusionPipeline", **classes, "requires_safety_checker": False}
-    write_json(top / "model_index.json", index)
+    write_json(top / "model_index.json", _index(plan, scheduler))
     if base.untrained:
         (top / _MARKER).write_text((base.folder / _MARKER).read_text())
     if plan.record.num_tokens:
         (top / "adapter").mkdir()
         shutil.copyfile(plan.weights / ADAPTER_FILE, top / "adapter" / ADAPTER_FILE)
         write_json(top / "adapter" / "config.json", adapter_facts(plan))
+
+
+def _index(plan: ExportPlan, scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """The model_index.json: which class each part is of, as plain diffusers imports it."""
+    facts, (pipeline, _) = plan.family.facts, plan.family.pipeline()
+    text = {
+        part: f"CLIPTextModel{'WithProjection' * (part in facts.projects)}" for part in facts.text_encoders
+    }
+    classes = {
+        "vae": ["diffusers", "AutoencoderKL"],
+        **{part: ["transformers", kind] for part, kind in text.items()},
+        **{part: ["transformers", "CLIPTokenizer"] for part in facts.tokenizers},
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+    }
+    left_out = {part: [None, None] for part in pipeline._optional_components if part not in classes}
+    config = plan.family.pipeline_config(zeros=plan.record.empty_prompt == "zeros")
+    return {"_class_name": pipeline.__name__, **classes, **left_out, **config}
+
+
+def _markers(plan: ExportPlan, scheduler: Mapping[str, Any]) -> State:
+    """The empty tensors by which a file of the family says what else it could not say."""
+    if not plan.family.ldm.markers or plan.record.prediction_type != "v_prediction":
+        return {}
+    ends_in_noise = bool(scheduler.get("rescale_betas_zero_snr"))
+    return {name: torch.zeros(0) for name in ("v_pred", *["ztsnr"] * ends_in_noise)}
 
 
 def _header(plan: ExportPlan) -> dict[str, str]:
@@ -175,15 +200,20 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def _write_text_encoder(folder: Path, text_encoder: Any, *, layers: int) -> None:
-    """Write the first `layers` layers, with the `text_model.` that transformers before 5.6 asks for."""
+def _write_text_encoder(folder: Path, text_encoder: Any, *, cut: int) -> None:
+    """Write all but the last `cut` layers, with the `text_model.` that transformers before 5.6 asks for."""
     folder.mkdir()
-    behind = tuple(f"encoder.layers.{n}." for n in range(layers, text_encoder.config.num_hidden_layers))
+    layers = text_encoder.config.num_hidden_layers - cut
+    behind = tuple(f"encoder.layers.{n}." for n in range(layers, layers + cut))
     bare = {key.removeprefix("text_model."): tensor for key, tensor in text_encoder.state_dict().items()}
-    state = {f"text_model.{key}": tensor for key, tensor in bare.items() if not key.startswith(behind)}
+    state = {
+        key if key.startswith("text_projection.") else f"text_model.{key}": tensor
+        for key, tensor in bare.items()
+        if not key.startswith(behind)
+    }
     write_tensors(folder / "model.safetensors", state, header={"format": "pt"})
     config = {**_portable(text_encoder.config.to_dict()), "num_hidden_layers": layers, "dtype": "float32"}
-    write_json(folder / "config.json", {**config, "architectures": ["CLIPTextModel"]})
+    write_json(folder / "config.json", {**config, "architectures": [type(text_encoder).__name__]})
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,9 @@ class ExportPlan:
 
     @property
     def needs_yaml(self) -> bool:
-        """Whether a checkpoint means something that its file alone does not say."""
+        """Whether a checkpoint means something that its file alone does not say, and a .yaml can."""
+        if self.family.ldm.text_config is None:
+            return False
         usual = self.family.facts.scaling_factor
         return self.record.prediction_type == "v_prediction" or self.record.scaling_factor != usual
 
@@ -163,6 +165,14 @@ def _require_possible(kind: Format, record: RunRecord, run_dir: Path) -> None:
             f"{run_dir}: its VAE's latents are shifted or scaled by channel, which no reader of a single file"
             " is told; --as diffusers can say it"
         )
+    family = family_named(record.base_family)
+    if kind == "checkpoint" and family.ldm.text_config is None:
+        usual = family.facts.scaling_factor
+        if record.scaling_factor != usual:
+            raise ConfigError(
+                f"{run_dir}: its VAE's latents are scaled by {record.scaling_factor}, readers of a single"
+                f" {family.facts.title} file take {usual} for granted; --as diffusers can say it"
+            )
     if kind == "lora" and record.train != "lora":
         raise ConfigError(f'{run_dir}: trained no LoRA (train = "{record.train}"); leave out --as lora')
 
@@ -171,7 +181,7 @@ def _notes(plan: ExportPlan) -> Iterator[str]:
     record, tagger = plan.record, plan.record.tagger
     if "adapter" not in plan.formats:
         return
-    if record.num_tokens > WEB_UI_TOKENS:
+    if record.num_tokens > WEB_UI_TOKENS and plan.family.ldm.pfg_webui:
         yield (f"{record.num_tokens} tokens: the slider of pfg-webui ends at {WEB_UI_TOKENS}")
     if not plan.for_web_uis:
         yield (

@@ -65,7 +65,8 @@ def export(
     """
     options, progress = options or ExportOptions(), progress or NoProgress()
     plan = plan_export(run_dir, options, progress=progress)
-    if base is None and set(plan.formats) & set(_OF_MODELS):
+    needs = {*_OF_MODELS, *(["lora"] if plan.family.ldm.lora_layers == "ldm" else [])}
+    if base is None and set(plan.formats) & needs:
         known = plan.record
         base = Base.load(known.base_name, revision=known.base_revision, progress=progress)
     if base is not None:
@@ -94,7 +95,7 @@ def _write(
         if kind == "adapter":
             write_adapter(folder, plan)
         elif kind == "lora":
-            _write_loras(folder, plan)
+            _write_loras(folder, plan, base)
         elif kind == "run":
             write_run(folder, plan, dtype=dtype)
         else:
@@ -108,11 +109,18 @@ def _write(
     return notes
 
 
-def _write_loras(folder: Path, plan: ExportPlan) -> None:
+def _write_loras(folder: Path, plan: ExportPlan, base: Base | None) -> None:
     """Write the LoRA in kohya's names and in diffusers'."""
+    unet_config = base.unet_outline().config if base else None
     lora = read_lora(plan.weights / LORA_FILE)
     kohya, diffusers = (folder / name for name in plan.names_of("lora"))
-    state, header = kohya_lora(lora, name=plan.name, ldm=plan.family.ldm, architecture=plan.architecture)
+    state, header = kohya_lora(
+        lora,
+        name=plan.name,
+        ldm=plan.family.ldm,
+        architecture=plan.architecture,
+        unet_config=unet_config,
+    )
     write_tensors(kohya, state, header=header)
     state, header = diffusers_lora(lora)
     write_tensors(diffusers, state, header=header)

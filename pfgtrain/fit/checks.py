@@ -93,8 +93,9 @@ def require_run(run_dir: Path, record: RunRecord, config: FitConfig, *, resume: 
     require_same_tagger(saved.tagger, record.tagger, where=f"run {run_dir}")
     differs = record.differs_from(saved) or config.changed_from(load_config(run_dir / CONFIG_FILE, {}))
     if differs:
+        changed = "".join(f" ({one})" for one in record.selections_since(saved))
         raise RunError(
-            f"{run_dir}: cannot go on with another {', '.join(differs)}; resume as it was begun"
+            f"{run_dir}: cannot go on with another {', '.join(differs)}{changed}; resume as it was begun"
             f" ({run_dir / CONFIG_FILE}), or start a new run by --out"
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pfgdata.errors import ModelError, RunError
-from pfgdata.files import Disk, exclusive
+from pfgdata.files import Disk
 from pfgtrain.checkpoint import is_run, newest_is
 from pfgtrain.config import FitConfig
 
@@ -73,7 +73,7 @@ def own_folder(run_dir: Path, *, disk: Disk) -> Iterator[None]:
     """
     is_new = not run_dir.exists()
     disk.make_folder(run_dir)
-    with exclusive(run_dir / "lock", what=f"run {run_dir}"):
+    with disk.exclusive(run_dir / "lock", what=f"run {run_dir}"):
         try:
             yield
         finally:

@@ -17,6 +17,7 @@ from pfgtrain.config import FitConfig
 from pfgtrain.fit.checks import require_own_prediction, require_same_vae
 from pfgtrain.fit.data import FitData, Sets, sets_of
 from pfgtrain.fit.start import rehearse, with_tokens
+from pfgtrain.optim import require_optimizer
 
 __all__ = ["FitPlan", "plan_fit", "plan_of", "record_of", "text_layer_of"]
 
@@ -63,6 +64,7 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     require_same_vae(data, base)
     require_own_prediction(base)
     text_layer_of(base, config)
+    require_optimizer(config)
     identity, feature_dim = data.store.identity, data.snapshot.feature_dim
     rehearse(base, with_tokens(config, base), tagger=identity.tagger, feature_dim=feature_dim)
     return plan_of(data, sets_of(data, config, processes=processes), config, processes=processes)
@@ -129,7 +131,7 @@ def record_of(
         prompt=config.prompt,
         caption=config.caption,
         captions_digest=sets.captions_digest,
-        text_layer=text_layer_of(base, config),
+        text_layer=base.text_layer,
         uncond=config.uncond,
         empty_prompt=config.empty_prompt,
         num_tokens=config.num_tokens,
@@ -143,6 +145,7 @@ def record_of(
         selection_count=plan.distinct,
         selection_expression=selection.expression,
         thresholds=selection.thresholds,
+        selections=selection.named,
         trained_digest=sets.train.rows.images.digest,
         trained_count=plan.images,
         held_out_count=plan.held_out,

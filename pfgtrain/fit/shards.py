@@ -37,7 +37,8 @@ class ShardCheck:
     """Runs `comparisons` one after another in a thread of its own, while it is entered."""
 
     def __init__(self, comparisons: list[Callable[[], None]], progress: Progress) -> None:
-        self._progress, self._count = progress, len(comparisons)
+        self._progress = progress
+        self._count = len(comparisons)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
         self._left: deque[Future[None]] = deque(map(self._pool.submit, comparisons))
         if self._left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +18,55 @@ from pfgdata.store import require_same_tagger
 from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches
-from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
+from pfgtrain.checkpoint import (
+    CheckpointState,
+    RunRecord,
+    checkpoints,
+    find_checkpoint,
+    is_run,
+    read_state,
+    require_undamaged,
+    weights_folder,
+)
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.training_model import what_learns
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 
-__all__ = ["rehearse", "standardization_of", "take_init", "with_tokens"]
+__all__ = ["Standing", "rehearse", "standardization_of", "standing_of", "take_init", "with_tokens"]
 
 _ROWS_AT_ONCE = 8192
 _TOKENS = 5  # the article's, and those of most adapters that are published
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a run that goes on stands: the checkpoint with its weights, and the step they are of."""
+
+    weights: Path
+    state: CheckpointState
+
+
+def standing_of(run_dir: Path, *, progress: Progress) -> Standing | None:
+    """The newest checkpoint of a run, all of it read and as it was saved; None where it has none yet."""
+    found = checkpoints(run_dir)
+    if not found:
+        return None
+    standing = Standing(weights=found[-1], state=read_state(found[-1]))
+    require_undamaged(standing.weights, progress=progress)
+    return standing
+
+
 def standardization_of(batches: Batches) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the features trained on, float32 [F] each; what never varies is divided by 1."""
-    count, total, squares = 0, 0.0, 0.0
+    count = 0
+    total = squares = np.zeros(())
     for first in range(0, len(batches.rows), _ROWS_AT_ONCE):
         rows = np.arange(first, min(first + _ROWS_AT_ONCE, len(batches.rows)))
         part = batches.features(rows).astype(np.float64)
-        count, total, squares = count + len(part), total + part.sum(0), squares + np.square(part).sum(0)
+        count += len(part)
+        total = total + part.sum(0)
+        squares = squares + np.square(part).sum(0)
     mean = np.asarray(total / count)
     std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
     std[std <= 1e-3 * std.max()] = 1.0
@@ -52,7 +82,8 @@ def with_tokens(config: FitConfig, base: Base, *, resumed: RunRecord | None = No
         return config
     if resumed is not None:
         return replace(config, num_tokens=resumed.num_tokens)
-    path, count = user_path(config.init or ""), 0
+    path = user_path(config.init or "")
+    count = 0
     if config.init and is_run(path):
         count = RunRecord.read(path).num_tokens
     elif config.init:
@@ -65,7 +96,9 @@ def rehearse(base: Base, config: FitConfig, *, tagger: TaggerIdentity, feature_d
 
     Configs, the headers of files and the adapter's own file say enough: 1 s where loading takes a minute.
     """
-    config = replace(config, mixed_precision="no")  # may still be auto, and no dtype matters here
+    config = replace(
+        config, mixed_precision="no", full_bf16=False
+    )  # may still be auto, and no dtype matters here
     spread = (torch.zeros(feature_dim), torch.ones(feature_dim)) if config.standardize_features else None
     adapter, parts = what_learns(
         base.unet_outline(), base, config, feature_dim=feature_dim, standardization=spread

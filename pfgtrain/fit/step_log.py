@@ -100,7 +100,8 @@ class StepLog:
         ids = [self._batches.rows.images.content_ids[row].tobytes().hex() for row in rows]
         named = ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
         why = f"the loss of {named}" if ids else "its gradient, though no loss,"
-        self._progress.say(f"step {step} was skipped: {why} is not finite")
+        much = " in part" if self._config.fused_backward_pass else ""
+        self._progress.say(f"step {step} was skipped{much}: {why} is not finite")
         return {"skipped": True, "content_ids": ids}
 
 

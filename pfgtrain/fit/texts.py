@@ -16,12 +16,12 @@ __all__ = ["TextSource"]
 class TextSource:
     """Conditions of texts on the base's device; the text models stay, frozen, only for captions."""
 
-    def __init__(self, base: Base, config: FitConfig, *, text_layer: int, progress: Progress) -> None:
+    def __init__(self, base: Base, config: FitConfig, *, progress: Progress) -> None:
         prompts = [config.prompt, ""]
-        texts = encode_prompts(base, prompts, text_layer=text_layer, progress=progress).to(base.device)
-        self.prompt, empty = texts.split()  # a row each
+        texts = encode_prompts(base, prompts, text_layer=base.text_layer, progress=progress)
+        self.prompt, empty = texts.to(base.device).split()  # a row each
         self.empty = empty_row(empty, config.empty_prompt)
-        self._text_layer = text_layer
+        self._text_layer = base.text_layer
         self._models: TextModels | None = None
         if config.caption:
             self._models = base.load_text(dtype=frozen_dtype(config))

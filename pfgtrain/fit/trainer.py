@@ -19,12 +19,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 from torch import Tensor
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from pfgdata.errors import ConfigError
-from pfgdata.records import NoProgress, Progress, TaggerIdentity
-from pfgdata.store import LatentSet
-from pfgtrain.base import Base
+from pfgdata.records import NoProgress, Progress
 from pfgtrain.batches import Batch
 from pfgtrain.checkpoint import (
     EMA_FOLDER,
@@ -33,9 +31,10 @@ from pfgtrain.checkpoint import (
     save_training_state,
 )
 from pfgtrain.config import FitConfig
+from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.ema import MovingAverage
 from pfgtrain.fit.guards import require_finite
-from pfgtrain.fit.start import take_init
+from pfgtrain.fit.start import Standing, take_init
 from pfgtrain.fit.texts import TextSource
 from pfgtrain.fit.training_model import TrainingModel, build_training_model
 from pfgtrain.objective import (
@@ -45,7 +44,7 @@ from pfgtrain.objective import (
     draw,
     latents_of,
 )
-from pfgtrain.optim import make_lr_scheduler, make_optimizer, step_if_finite
+from pfgtrain.optim import gradient_norm, make_lr_scheduler, make_stepper
 
 __all__ = ["Outcome", "Trainer", "make_accelerator", "with_precision"]
 
@@ -54,7 +53,8 @@ def with_precision(config: FitConfig) -> FitConfig:
     """`config` with `mixed_precision` decided for this machine. Raises ConfigError for fp16 without a GPU."""
     gpu = torch.cuda.is_available()
     if config.mixed_precision == "auto":
-        return replace(config, mixed_precision="bf16" if gpu and torch.cuda.is_bf16_supported() else "no")
+        bf16 = config.full_bf16 or (gpu and torch.cuda.is_bf16_supported())
+        return replace(config, mixed_precision="bf16" if bf16 else "no")
     if config.mixed_precision == "fp16" and not gpu:
         raise ConfigError('mixed_precision = "fp16" needs a GPU; on the CPU take "no"')
     return config
@@ -65,7 +65,8 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     AcceleratorState._reset_state()  # else a second fit in one process could not have another precision
     plugin = GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False)
     return Accelerator(
-        mixed_precision=config.mixed_precision,
+        # what is bf16 throughout needs no autocast, which would make its norms float32
+        mixed_precision="no" if config.full_bf16 else config.mixed_precision,
         gradient_accumulation_plugin=plugin,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
         cpu=not torch.accelerator.is_available(),  # else processes on a CPU would not know of each other
@@ -77,9 +78,7 @@ class Outcome:
     """What came of a step, on the device: nobody has waited for it yet."""
 
     loss: Tensor  # [], this process's share
-    norm: (
-        Tensor  # [], of the gradient of all processes before it was clipped; not finite: the step was skipped
-    )
+    norm: Tensor  # [], of all processes' gradient before it was clipped; not finite: the step was skipped
     row_losses: Tensor  # [accumulation x B] of this process's rows
     rows: npt.NDArray[np.int64]  # the numbers of those rows
 
@@ -89,26 +88,21 @@ class Trainer:
 
     def __init__(
         self,
-        base: Base,
+        inputs: Inputs,
         config: FitConfig,
         *,
         accelerator: Accelerator,
-        latent_set: LatentSet,
-        tagger: TaggerIdentity,
-        feature_dim: int,
         total_steps: int,
-        text_layer: int,
-        standardization: tuple[Tensor, Tensor] | None = None,
-        weights: Path | None = None,
-        steps_done: int = 0,
+        standing: Standing | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Load what learns: from the checkpoint `weights` of step `steps_done`, or from `config.init`."""
+        """Load what learns: from the checkpoint of `standing`, or from `config.init`."""
         progress = progress or NoProgress()
+        base, info = inputs.base, inputs.latent_set.info
         self._accelerator = accelerator
         self._config = config
-        self._scale = latent_set.info.scale
-        self._moments = latent_set.identity.kind == "moments"
+        self._scale = info.scale
+        self._moments = inputs.latent_set.identity.kind == "moments"
         self._objective = Objective(
             prediction_type=base.prediction_type,
             alphas_cumprod_N=base.load_noise_scheduler().alphas_cumprod.to(accelerator.device),
@@ -117,36 +111,44 @@ class Trainer:
         self._dropout = Dropout(
             both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
         )
-        self.texts = TextSource(base, config, text_layer=text_layer, progress=progress)
+        self.texts = TextSource(base, config, progress=progress)
         progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
         self._model, self._parts = build_training_model(
             base,
             config,
-            feature_dim=feature_dim,
-            standardization=standardization,
+            feature_dim=inputs.feature_dim,
+            standardization=inputs.standardization,
             empty=self.texts.empty,
         )
         progress.advance()
         require_finite([("its text encoder's output", self.texts.empty.context)], of=f"base {base.name}")
         require_finite(self._model.unet.named_parameters(), of=f"base {base.name}")
-        if weights is not None:
+        if standing is not None:
             for part in self._parts:
-                part.read(weights)
+                part.read(standing.weights)
         elif config.init:
-            take_init(config, self._model.adapter, self._parts, tagger=tagger, progress=progress)
+            take_init(config, self._model.adapter, self._parts, tagger=inputs.tagger, progress=progress)
             require_finite(self._model.named_parameters(), of=f"init {config.init}")
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
-        self._ema = MovingAverage(self._parameters, config, steps_done=steps_done) if config.use_ema else None
-        if weights is not None and self._ema is not None:
-            with self._ema.in_place():
-                for part in self._parts:
-                    part.read(weights / EMA_FOLDER)
-        optimizer = make_optimizer(self._parts, config)
+        self._ema = self._moving_average(standing) if config.use_ema else None
+        self._steps_done = standing.state.step if standing else 0
+        self._stepper = make_stepper(self._parts, config)
+        if config.fused_backward_pass:
+            self._stepper.step_in_backward()
+        optimizer = self._stepper.optimizer
         # the scheduler is not prepared: accelerate's wrapper would step it once for every process
         self._scheduler = make_lr_scheduler(optimizer, config, total_steps=total_steps)
         self._wrapped, self._optimizer = accelerator.prepare(self._model, optimizer)
         progress.advance()
         progress.finish()
+
+    def _moving_average(self, standing: Standing | None) -> MovingAverage:
+        """That of the weights as they are, or the one of the checkpoint of `standing`."""
+        average = MovingAverage(self._parts, self._config, steps_done=standing.state.step if standing else 0)
+        if standing is not None:
+            for part in average.parts:
+                part.read(standing.weights / EMA_FOLDER)
+        return average
 
     @property
     def model(self) -> TrainingModel:
@@ -177,7 +179,9 @@ class Trainer:
     def step(self, batches: Sequence[Batch]) -> Outcome:
         """One optimizer step over global `batches`; without a finite gradient, weights and moments stay."""
         weight = sum(batch.weight for batch in batches)
-        loss, rows = torch.zeros((), device=self._accelerator.device), []
+        loss = torch.zeros((), device=self._accelerator.device)
+        rows = list[Tensor]()
+        self._stepper.begin(step=self._steps_done)
         for batch in batches:
             last = batch is batches[-1]
             with nullcontext() if last else self._accelerator.no_sync(self._wrapped):
@@ -189,13 +193,10 @@ class Trainer:
                 self._accelerator.backward(share * self._accelerator.num_processes)
             loss += share.detach()
             rows.append(losses_B.detach())
-        norm = self._clip()
-        if self._accelerator.scaler is None:
-            step_if_finite(self._optimizer.optimizer, norm)
-        else:  # fp16: its scaler does the same
-            self._optimizer.step()
+        norm = self._move()
+        self._steps_done += 1
         self._scheduler.step()
-        self._optimizer.zero_grad()
+        self._stepper.zero_grad()
         if self._ema is not None:
             self._ema.step()
         numbers = np.concatenate([batch.rows for batch in batches])
@@ -267,22 +268,27 @@ class Trainer:
             part.write(folder)
         if self._ema is not None:
             (folder / EMA_FOLDER).mkdir()
-            with self._ema.in_place():
-                for part in self._parts:
-                    part.write(folder / EMA_FOLDER)
+            for part in self._ema.parts:
+                part.write(folder / EMA_FOLDER)
         save_training_state(folder, self._states())
 
     def load_states(self, folder: Path) -> None:
         """Put the optimizer and its companions back to the checkpoint `folder`; its weights are already."""
         load_training_state(folder, self._states())
 
-    def _clip(self) -> Tensor:
-        """The norm of the gradient before it is clipped, if it is, on the device."""
-        if self._config.max_grad_norm:
-            norm = self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
-            return cast("Tensor", norm)
+    def _move(self) -> Tensor:
+        """Move the weights; the norm of the gradient before it is clipped, if it is, on the device."""
+        if self._config.fused_backward_pass:  # done already
+            return self._stepper.taken_norm()
         self._accelerator.unscale_gradients()
-        return get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        norm = gradient_norm(self._parameters)
+        if self._config.max_grad_norm:
+            clip_grads_with_norm_(self._parameters, self._config.max_grad_norm, norm)
+        if self._accelerator.scaler is None:
+            self._stepper.step(norm)
+        else:  # fp16: its scaler does the same
+            self._optimizer.step()
+        return norm
 
     @property
     def _rows_in_all(self) -> int:

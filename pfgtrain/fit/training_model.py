@@ -1,7 +1,7 @@
 """What learns: the UNet (or some of it, or a LoRA on it) and the adapter, as one module and as parts.
 
-What learns stays float32; frozen layers are held in `mixed_precision`'s dtype. The UNet is in train mode,
-without which diffusers ignores gradient checkpointing.
+What learns stays float32, or bf16 where the UNet is to be that; frozen layers are held in `mixed_precision`'s
+dtype. The UNet is in train mode, without which diffusers ignores gradient checkpointing.
 
 Shapes: B rows, F feature width, K tokens, D context width, C latent channels, h w latent sides.
 """
@@ -82,7 +82,8 @@ def build_training_model(
     empty: Condition,
 ) -> tuple[TrainingModel, list[Part]]:
     """The models on the base's device, the fresh parts from the seed, and what of them learns."""
-    unet = base.load_unet(dtype=torch.float32 if config.train == "unet" else frozen_dtype(config))
+    learns_as = torch.bfloat16 if config.full_bf16 else torch.float32
+    unet = base.load_unet(dtype=learns_as if config.train == "unet" else frozen_dtype(config))
     adapter, parts = what_learns(unet, base, config, feature_dim=feature_dim, standardization=standardization)
     unet.train()
     if config.gradient_checkpointing:
@@ -126,7 +127,8 @@ def _part_of(unet: Any, base: Base, config: FitConfig) -> Part | None:
             )
         for parameter in chosen.values():
             parameter.requires_grad_(True)
-        _hold_frozen(unet, frozen_dtype(config))
+        if not config.full_bf16:
+            _hold_frozen(unet, frozen_dtype(config))
         return Part(name="unet", file=UNET_FILE, parameters=chosen)
     if config.train == "lora":
         add_lora(

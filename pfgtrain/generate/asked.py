@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pfgdata.errors import ConfigError
 from pfgdata.hub import single_file_width
@@ -12,11 +11,11 @@ from pfgdata.records import Progress, during_one
 from pfgdata.taggers import OnnxTagger, Tagger
 from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base, onnx_device, require_same_width
-from pfgtrain.checkpoint import RunRecord, Sampling
-from pfgtrain.generate.job import ModelJob
+from pfgtrain.checkpoint import RunRecord
+from pfgtrain.generate.job import GenerateJob, ModelJob
 from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
 
-__all__ = ["adapter_model", "base_of_run", "run_model", "with_sampling"]
+__all__ = ["adapter_model", "base_of_run", "run_model"]
 
 
 def base_of_run(run: Path, asked: ModelJob, *, progress: Progress) -> Base:
@@ -46,15 +45,15 @@ def run_model(run: Path, asked: ModelJob, *, progress: Progress) -> PFGModel:
         base=base,
         tagger=_tagger_named(asked, preprocess=preprocess, progress=progress),
         device=asked.device,
-        checkpoint=asked.checkpoint,
-        ema=not asked.no_ema,
+        which=asked,
         progress=progress,
     )
 
 
-def adapter_model(adapter: Path, asked: ModelJob, *, progress: Progress) -> PFGModel:
+def adapter_model(asked: GenerateJob, *, progress: Progress) -> PFGModel:
     """The model of published weights on a base; a single file that they do not fit is not unpacked."""
-    assert asked.base is not None
+    assert asked.base and asked.adapter
+    adapter = user_path(asked.adapter)
     if (width := single_file_width(asked.base)) is not None:
         load_adapter(adapter, cross_attention_dim=width)
     loaded = Base.load(
@@ -74,14 +73,3 @@ def _tagger_named(asked: ModelJob, *, preprocess: str, progress: Progress) -> Ta
 
 def _configs(asked: ModelJob) -> Path | None:
     return user_path(asked.base_config) if asked.base_config else None
-
-
-def with_sampling(given: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
-    """The options `given`, those that are None as the run's sampling.json has them, else left out."""
-    kept = Sampling.read(run_dir) if run_dir else None
-    for name in ("guidance_scale", "pfg_scale"):
-        if given[name] is None:
-            del given[name]
-            if kept is not None:
-                given[name] = getattr(kept, name)
-    return given

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from pfgdata.corpus import ReadImage, read_image
 from pfgdata.errors import ConfigError
-from pfgdata.records import NoProgress, Progress, shown
+from pfgdata.records import NoProgress, Progress, during, shown
 from pfgtrain.base import SAMPLER
 from pfgtrain.generate.model import PFGModel
+from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.generate.pictures import (
-    GenerateOptions,
     GenerateReport,
     Picture,
     cell_size,
@@ -54,7 +54,9 @@ def generate(
 
     Raises AccessError or ContentError for a guide, before any picture, and RunError for a result with NaN.
     """
-    options, progress, started = options or GenerateOptions(), progress or NoProgress(), time.perf_counter()
+    options = options or GenerateOptions()
+    progress = progress or NoProgress()
+    started = time.perf_counter()
     guides = list(dict.fromkeys(guides))
     if not guides:
         raise ConfigError("no guide image given; name one or more image files")
@@ -68,19 +70,19 @@ def generate(
     rows = _read_guides(model, guides, options=options, cell=cell, progress=progress)
     pictures: list[Picture] = []
     jobs = [(row, index) for row in rows for index in range(options.images_per_guide)]
-    progress.start("generate", total=len(jobs) * options.num_inference_steps, unit="steps")
-    for start in range(0, len(jobs), options.batch_size):
-        batch = jobs[start : start + options.batch_size]
-        told = model.has_tokens and not options.no_pfg
-        features = None if not told else torch.stack([row.feature for row, _ in batch])
-        seeds = [options.seed + index for _, index in batch]
-        images = model.paint(features, seeds=seeds, options=options, progress=progress)
-        for (row, index), seed, image in zip(batch, seeds, images, strict=True):
-            path = out_dir / picture_name(row.path, digest=row.digest, index=index)
-            write_png(path, image, settings={**row.settings, "seed": seed})
-            pictures.append(Picture(path=path, guide=row.path, seed=seed))
-            row.cells.append(thumbnail(image, cell=cell))
-    progress.finish()
+    steps = len(jobs) * options.num_inference_steps
+    with during(progress, "generate", total=steps, unit="steps", brief=False):
+        for start in range(0, len(jobs), options.batch_size):
+            batch = jobs[start : start + options.batch_size]
+            told = model.has_tokens and not options.no_pfg
+            features = None if not told else torch.stack([row.feature for row, _ in batch])
+            seeds = [options.seed + index for _, index in batch]
+            images = model.paint(features, seeds=seeds, options=options, progress=progress)
+            for (row, index), seed, image in zip(batch, seeds, images, strict=True):
+                path = out_dir / picture_name(row.path, digest=row.digest, index=index)
+                write_png(path, image, settings={**row.settings, "seed": seed})
+                pictures.append(Picture(path=path, guide=row.path, seed=seed))
+                row.cells.append(thumbnail(image, cell=cell))
     sheet_digest = settings_digest({"rows": [row.digest for row in rows], "n": options.images_per_guide})
     sheet = out_dir / f"contact-{sheet_digest}.png"
     write_png(sheet, contact_sheet([row.cells for row in rows]))
@@ -113,21 +115,20 @@ def _read_guides(
 ) -> list[_Row]:
     """Read, decode and tag the guides, one by one: a batch would tie a feature's last bits to the others."""
     rows = []
-    progress.start("guides", total=len(paths))
-    for path in paths:
-        image = read_image(path)
-        settings = _settings(model, options, path=path, image=image)
-        rows.append(
-            _Row(
-                path=path,
-                feature=model.feature(image.pixels),
-                settings=settings,
-                digest=settings_digest(settings),
-                cells=[thumbnail(Image.fromarray(image.pixels), cell=cell)],
+    with during(progress, "guides", total=len(paths), brief=False):
+        for path in paths:
+            image = read_image(path)
+            settings = _settings(model, options, path=path, image=image)
+            rows.append(
+                _Row(
+                    path=path,
+                    feature=model.feature(image.pixels),
+                    settings=settings,
+                    digest=settings_digest(settings),
+                    cells=[thumbnail(Image.fromarray(image.pixels), cell=cell)],
+                )
             )
-        )
-        progress.advance()
-    progress.finish()
+            progress.advance()
     return rows
 
 

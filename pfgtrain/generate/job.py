@@ -1,21 +1,37 @@
-"""Which model of a run is asked for: flags of the commands and keys of a recipe. Imports nothing heavy."""
+"""Which model is asked for, and what of it: flags of the commands and keys of a recipe. Nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-__all__ = ["ModelJob"]
+from pfgdata.errors import ConfigError
+from pfgtrain.generate.options import GenerateFields, GenerateOptions, PictureFields
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from pfgtrain.checkpoint import Sampling
+
+__all__ = ["CheckpointJob", "GenerateJob", "ModelJob", "PictureJob"]
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelJob:
-    """A checkpoint of a run, and what stands in for what the run has on record."""
+class CheckpointJob:
+    """Which weights of a run."""
 
     checkpoint: str = "latest"
     """latest, best, or a name, step-00000500."""
     no_ema: bool = False
     """Not the moving average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelJob(CheckpointJob):
+    """A checkpoint of a run, and what stands in for what the run has on record."""
+
     base: str | None = None
     """The base; default: the run's."""
     base_config: str | None = None
@@ -26,3 +42,36 @@ class ModelJob:
     """The tagger; default: the run's."""
     device: str | None = None
     """cpu, cuda, cuda:N; default: a GPU if any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureJob(PictureFields, ModelJob):
+    """Pictures of guides by a model, of which a run may have on record how they are best drawn."""
+
+    pfg_scale: float | None = None
+    """Multiplies the tokens; default: the run's, or 1."""
+
+    def options(self, kind: type[Options], kept: Sampling | None = None) -> Options:
+        """The options of that kind that are asked for; guidance and PFG scale, where not, as `kept`."""
+        given = {one.name: getattr(self, one.name) for one in fields(kind)}
+        for name in ("guidance_scale", "pfg_scale"):
+            if given[name] is None:
+                del given[name]
+                if kept is not None:
+                    given[name] = getattr(kept, name)
+        return kind(**given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateJob(GenerateFields, PictureJob):
+    """All that `generate` is asked beside its run and guides. Raises ConfigError for what cannot be."""
+
+    guidance_scale: float | None = None
+    """1 or less: none; default: the run's, or 7.5."""
+    adapter: str | None = None
+    """Published weights, .pt or .safetensors; default: the run's."""
+
+    def __post_init__(self) -> None:
+        if self.adapter and not self.base:
+            raise ConfigError("an adapter needs a base, the model it was trained on; name both")
+        self.options(GenerateOptions)

@@ -37,7 +37,8 @@ from pfgtrain.base import (
 )
 from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, weights_folder
 from pfgtrain.condition import Condition
-from pfgtrain.generate.pictures import GenerateOptions
+from pfgtrain.generate.job import CheckpointJob
+from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
 __all__ = ["PUBLISHED_PREPROCESS", "PFGModel", "load_adapter_on_base", "load_run"]
@@ -124,18 +125,19 @@ def load_run(
     base: Base | None = None,
     tagger: Tagger | None = None,
     device: str | None = None,
-    checkpoint: str = "latest",
-    ema: bool = True,
+    which: CheckpointJob | None = None,
     progress: Progress | None = None,
 ) -> PFGModel:
-    """The model of a run's `checkpoint` (latest, best, a name), its moving average if `ema` and it has one.
+    """The model of a run's checkpoint, `which` (the latest by default), its moving average if it has one.
 
     `base` and `tagger` stand in if the recorded ones have moved. Raises RunError if there is no complete
     checkpoint, IdentityError if tagger, base or VAE is another, ConfigError if the device is not here.
     """
-    (where, dtype), progress = placement(device), progress or NoProgress()
-    record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, checkpoint)
-    weights = weights_folder(chosen, record, ema=ema, progress=progress)
+    where, dtype = placement(device)
+    progress = progress or NoProgress()
+    which = which or CheckpointJob()
+    record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, which.checkpoint)
+    weights = weights_folder(chosen, record, ema=not which.no_ema, progress=progress)
     known = record.tagger
     if tagger is None:
         with during_one(progress, "load", unit="taggers"):
@@ -179,7 +181,8 @@ def load_adapter_on_base(
     The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise; `progress` is told
     what is assumed.
     """
-    (where, dtype), progress = placement(device), progress or NoProgress()
+    where, dtype = placement(device)
+    progress = progress or NoProgress()
     assumed = "" if tagger else " (assumed)"
     if tagger is None:
         with during_one(progress, "load", unit="taggers"):

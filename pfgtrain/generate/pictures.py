@@ -1,4 +1,4 @@
-"""What a picture is made with, and its file: options, PNG bytes that carry them, names, contact sheets.
+"""The file of a picture: PNG bytes that carry what it was made with, names, contact sheets.
 
 Nothing here depends on the time or the machine: equal pixels and settings give equal bytes under an equal
 name.
@@ -13,18 +13,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from blake3 import blake3
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pfgdata.errors import ConfigError, RunError
+from pfgdata.errors import RunError
 from pfgdata.files import Disk
-from pfgtrain.config import require_text
 
 __all__ = [
-    "GenerateOptions",
     "GenerateReport",
     "Picture",
     "cell_size",
@@ -41,42 +39,6 @@ __all__ = [
 SHEET_PIXELS = 40_000_000  # a larger contact sheet is scaled down: this is 120 MB as RGB
 STEM_BYTES = 100  # of the guide's name; with digest and index well below the 255 of common file systems
 GAP = 4  # pixels of white between the cells of a sheet
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateOptions:
-    """What to make of each guide. Raises ConfigError for a value that cannot be."""
-
-    images_per_guide: int = 4
-    guidance_scale: float = 7.5  # 1 or less: no guidance
-    pfg_scale: float = 1.0  # multiplies the tokens; 0 gives zero tokens, which are not absence
-    no_pfg: bool = False  # leave the tokens out, on both sides
-    prompt: str | None = None  # None: the run's own
-    negative_prompt: str = ""
-    uncond: Literal["zeros", "eos"] | None = None  # the pad; None: the run's own
-    num_inference_steps: int = 25
-    seed: int = 0  # of picture 0 of each guide
-    width: int | None = None  # pixels; None: the run's resolution
-    height: int | None = None
-    batch_size: int = 4  # pictures at once
-
-    def __post_init__(self) -> None:
-        for name in ("images_per_guide", "num_inference_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, must be 1 or more")
-        for name in ("width", "height"):
-            side = getattr(self, name)
-            if side is not None and side < 1:
-                raise ConfigError(f"{name} is {side}, must be 1 or more")
-        for name in ("guidance_scale", "pfg_scale"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)}, must be a finite number")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed is {self.seed}, must be 0 or more and below 2^63")
-        for name in ("prompt", "negative_prompt"):
-            require_text(name, getattr(self, name) or "")
-        if self.uncond not in (None, "zeros", "eos"):
-            raise ConfigError(f"uncond is {self.uncond!r}, must be zeros or eos")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

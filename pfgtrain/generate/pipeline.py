@@ -24,7 +24,7 @@ from pfgdata.vaes import latent_scale
 from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
 from pfgtrain.base import Base, Family
 from pfgtrain.condition import Condition
-from pfgtrain.generate.pictures import GenerateOptions
+from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.objective import stored_of
 
 __all__ = ["PFGPipeline", "Scene", "paint", "pipeline_of"]

@@ -68,8 +68,10 @@ class Task(Protocol):
 def epoch_indices(step: int, *, batch_size: int, weights: npt.NDArray[np.int64], seed: int) -> Any:
     """Row numbers [batch_size] of a global step; an epoch shows row i `weights[i]` times, shuffled anew."""
     rows = np.repeat(np.arange(len(weights)), weights)
-    places = [divmod(position, len(rows)) for position in range(step * batch_size, (step + 1) * batch_size)]
-    return rows[[_order(seed, epoch, len(rows))[place] for epoch, place in places]]
+    positions = [
+        divmod(position, len(rows)) for position in range(step * batch_size, (step + 1) * batch_size)
+    ]
+    return rows[[_order(seed, epoch, len(rows))[at] for epoch, at in positions]]
 
 
 @lru_cache(maxsize=2)  # a batch touches at most two epochs of a corpus larger than it
@@ -81,7 +83,9 @@ class Trainer:
     """A task, its optimisers and its moving average, in a folder that a killed training goes on from."""
 
     def __init__(self, task: Task, *, recipe: LoopRecipe, folder: Path) -> None:
-        self.task, self.recipe, self.folder = task, recipe, folder
+        self.task = task
+        self.recipe = recipe
+        self.folder = folder
         self.model = task.model
         inner, outer = Muon.split(self.model)
         self.muon = Muon(inner, learning_rate=recipe.muon_learning_rate)
@@ -89,7 +93,9 @@ class Trainer:
             outer, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
         )
         self.ema = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.step, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+        self.step = 0
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
         self._resume()
 
     def _resume(self) -> None:
@@ -102,7 +108,9 @@ class Trainer:
         self.ema = kept["ema"]
         self.muon.load_state_dict(kept["muon"])
         self.adam.load_state_dict(kept["adam"])
-        self.step, self.seconds, self.cpu_seconds = kept["step"], kept["seconds"], kept["cpu_seconds"]
+        self.step = kept["step"]
+        self.seconds = kept["seconds"]
+        self.cpu_seconds = kept["cpu_seconds"]
 
     def save(self) -> None:
         """Replace the folder's checkpoint in one rename."""
@@ -198,7 +206,8 @@ class Every:
     """Something due every so many seconds of `clock`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self.seconds, self.clock = seconds, clock
+        self.seconds = seconds
+        self.clock = clock
         self.since = clock()
 
     def passed(self, now: bool = False) -> float:

@@ -32,7 +32,8 @@ class Muon:
     """Nesterov momentum, made orthogonal, for a list of weights of two or more dimensions."""
 
     def __init__(self, weights: list[nn.Parameter], *, learning_rate: float) -> None:
-        self.weights, self.learning_rate = weights, learning_rate
+        self.weights = weights
+        self.learning_rate = learning_rate
         self.momenta = [torch.zeros_like(weight) for weight in weights]
 
     @staticmethod

@@ -17,7 +17,7 @@ from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
 from pfgtrain.checkpoint import RunRecord, Sampling, find_checkpoint, read_state
 from pfgtrain.config import load_config
-from pfgtrain.evaluate import EvaluateOptions, Guide, evaluate, training_images, tune
+from pfgtrain.evaluate import EvaluateOptions, EvaluateSetup, Guide, evaluate, training_images, tune
 from pfgtrain.export import ExportOptions, export
 from pfgtrain.generate import load_run
 from pipelines.demo_models import cards
@@ -49,16 +49,14 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     tuning = tune(model, others, reported=guides, options=few, progress=progress)
     options = tuning.applied(options)
     Sampling(guidance_scale=options.guidance_scale, pfg_scale=options.pfg_scale).write(folder)
-    report = evaluate(
-        model,
-        guides,
-        judge=OnnxTagger.load(DEMO, what="judge"),
+    setup = EvaluateSetup(
+        guides=guides,
+        judge=OnnxTagger.load_judge(DEMO),
         training=training_images(store, RunRecord.read(run), tagger=store.identity.tagger),
         options=options,
         tuning=tuning,
-        out_dir=out / "evaluation",
-        progress=progress,
     )
+    report = evaluate(model, setup, out_dir=out / "evaluation", progress=progress)
     adapter = model.pipeline.adapter
     numbers = _training(run) | {
         "adapter": sum(value.numel() for value in adapter.parameters()),

@@ -115,7 +115,7 @@ def start(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Write the asset of the stage `options.name` into OUT/export and say what was measured on it."""
     torch.set_num_threads(options.threads)
-    place = options.out / "export"
+    folder = options.out / "export"
     if options.name == "base":
         recipe = load_recipe(options.recipe or RECIPE_FILE)
         print(release.release_base(options.out, recipe=recipe.base, text_width=recipe.text.width))
@@ -128,10 +128,10 @@ def export(options: argparse.Namespace) -> None:
         return
     made = trained(options, options.name)
     if options.name == "vae":
-        numbers = assets.export_vae(made, fresh(place / "demo_base" / "vae"))
+        numbers = assets.export_vae(made, fresh(folder / "demo_base" / "vae"))
     elif options.name == "text":
-        numbers = assets.export_text(made, place / "demo_base", tokenizer=made.folder / "tokenizer")
+        numbers = assets.export_text(made, folder / "demo_base", tokenizer=made.folder / "tokenizer")
     else:
         rows = data.training_rows(options.corpus, load_split())
-        numbers = assets.export_classifier(made, rows, fresh(place / f"demo_{options.name}"))
+        numbers = assets.export_classifier(made, rows, fresh(folder / f"demo_{options.name}"))
     print(json.dumps({key: round(value, 4) for key, value in numbers.items()}))

@@ -65,11 +65,13 @@ class ClassifierTask:
         recipe: ClassifierRecipe,
         device: torch.device,
     ) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe = recipe
+        self.device = device
         learn = [number for number, row in enumerate(rows) if row.role in ("train", "tagger")]
         held = [number for number, row in enumerate(rows) if row.role == "validation"]
         self.pictures = pictures
-        self.learn, self.held = np.array(learn), np.array(held)
+        self.learn = np.array(learn)
+        self.held = np.array(held)
         self.held_rows = [rows[number] for number in held]
         self.tags = choose_tags([rows[number] for number in learn], least=recipe.least_count)
         self.targets = self.tags.targets(rows)

@@ -103,7 +103,9 @@ class TextTask:
         bpe: Path,
         device: torch.device,
     ) -> None:
-        self.recipe, self.device, self.rows = recipe, device, rows
+        self.recipe = recipe
+        self.device = device
+        self.rows = rows
         self.learn = np.array([n for n, row in enumerate(rows) if row.role == "train"])
         self.held = np.array([n for n, row in enumerate(rows) if row.role == "validation"][::4])
         mean, std = features_NF[self.learn].mean(0), features_NF[self.learn].std(0) + 1e-3

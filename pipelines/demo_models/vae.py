@@ -73,7 +73,8 @@ class Codec(nn.Module):
         from diffusers import AutoencoderKL
 
         torch.manual_seed(recipe.loop.seed)
-        self.channels, self.in_bfloat16 = recipe.latent_channels, recipe.bfloat16
+        self.channels = recipe.latent_channels
+        self.in_bfloat16 = recipe.bfloat16
         self.vae = AutoencoderKL(**recipe.config())
         if recipe.start:
             folder = resolve(recipe.start, what="base").folder / "vae"
@@ -100,7 +101,9 @@ class VaeTask:
     def __init__(
         self, rows: Sequence[data.Row], pictures: data.Pictures, *, recipe: VaeRecipe, device: torch.device
     ) -> None:
-        self.recipe, self.device, self.pictures = recipe, device, pictures
+        self.recipe = recipe
+        self.device = device
+        self.pictures = pictures
         self.learn = np.array([n for n, row in enumerate(rows) if row.role == "train"])
         held = [n for n, row in enumerate(rows) if row.role == "validation"]
         self.held = np.array(held)[:: max(1, len(held) // HELD_OUT)]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from pfgtrain.optim import step_if_finite
+from pfgtrain.config import FitConfig
+from pfgtrain.optim import Part, make_stepper, round_by_chance, step_if_finite
 
 Make = Callable[[Any], torch.optim.Optimizer]
 OPTIMIZERS: dict[str, Make] = {
@@ -101,3 +102,40 @@ def test_a_skipped_step_goes_on_to_the_bit_from_a_saved_state(name: str) -> None
     resumed.good = cut.good
     resumed.go([GOOD])
     assert_same(resumed, whole)
+
+
+def test_a_rounding_by_chance_takes_a_neighbour_and_is_right_on_average() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor([1.0, -1.0, 1.0 + 2**-9, -0.3, 1e-30, 3e38, 0.0, torch.inf])
+    rounded = torch.stack([round_by_chance(values, generator) for _ in range(4000)])
+    exact = values.bfloat16().float() == values
+    assert torch.equal(rounded, rounded.bfloat16().float())
+    assert torch.equal(rounded[:, exact], values[exact].expand(len(rounded), -1))
+    finite = rounded[:, :6]
+    assert all(len(column.unique()) <= 2 for column in finite.T)
+    far = (finite.max(0).values - finite.min(0).values).clamp(min=1e-38)
+    assert ((finite.double().mean(0) - values[:6]) / far).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "adamw8bit"])
+def test_steps_too_small_for_bf16_add_up(optimizer: str) -> None:
+    """A step of 1e-5 is a hundredth of what lies between two bf16 numbers near 0.25."""
+    if optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand((256, 256), generator=generator).bfloat16().float() + 0.25
+    gradient = torch.randn(start.shape, generator=generator)
+    moved = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = nn.Parameter(start.to(dtype, copy=True))
+        config = FitConfig(optimizer=optimizer, learning_rate=1e-5)  # type: ignore[arg-type]
+        stepper = make_stepper([Part(name="unet", file="f", parameters={"w": weight})], config)
+        for step in range(50):
+            weight.grad = gradient.to(dtype)
+            stepper.begin(step=step)
+            stepper.step(torch.ones(()))
+            stepper.zero_grad()
+        moved[dtype] = weight.detach().float() - start.to(dtype).float()
+    wanted = moved[torch.float32]
+    along = (moved[torch.bfloat16] * wanted).sum() / wanted.square().sum()
+    assert along == pytest.approx(1.0, abs=0.1)

@@ -20,7 +20,7 @@ from pfgdata.images import crop_to_bucket
 from pfgtrain.adapter import unconditional_rows
 from pfgtrain.base import Base, encode_prompts
 from pfgtrain.checkpoint import RunRecord
-from pfgtrain.evaluate import evaluate, guides_of_folder
+from pfgtrain.evaluate import EvaluateSetup, evaluate, guides_of_folder
 from pfgtrain.fit import FitData, fit, plan_fit
 from pfgtrain.generate import GenerateOptions, load_run
 from tests.doubles import CheapTagger
@@ -200,7 +200,7 @@ def test_pictures_are_those_of_the_stock_pipeline_given_our_context(
         width=64,
         height=48,
     ).images
-    assert [np.asarray(image).tolist() for image in ours] == [np.asarray(image).tolist() for image in theirs]
+    assert all(_same(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("empty", ["encoded", "zeros"])
@@ -219,7 +219,7 @@ def test_without_tokens_pictures_are_those_of_the_stock_pipeline_given_the_promp
         width=64,
         height=48,
     ).images
-    assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    assert _same(ours, theirs)
 
 
 def test_a_fit_with_captions_draws_its_held_out_images_and_is_of_the_family(
@@ -235,7 +235,8 @@ def test_a_fit_with_captions_draws_its_held_out_images_and_is_of_the_family(
 def test_a_run_is_evaluated_through_its_own_vae(run: Path, tmp_path: Path) -> None:
     write_guides(tmp_path / "guides", characters=2)
     model = replace(load_run(run, tagger=TAGGER, device="cpu"), resolution=64)
-    found = evaluate(model, guides_of_folder(tmp_path / "guides"), options=OPTIONS, out_dir=tmp_path / "out")
+    setup = EvaluateSetup(guides=guides_of_folder(tmp_path / "guides"), options=OPTIONS)
+    found = evaluate(model, setup, out_dir=tmp_path / "out")
     assert {"pfg", "no_pfg", "ceiling"} <= set(found.viewers["tagger"].rows)
     with Image.open(next((tmp_path / "out").rglob("0000-*-vae.png"))) as seen:
         drawn = np.asarray(seen).astype(np.float32)
@@ -246,3 +247,8 @@ def test_a_run_is_evaluated_through_its_own_vae(run: Path, tmp_path: Path) -> No
         wanted = model.pipeline.vae.decode(mean).sample
     (expected,) = model.pipeline.image_processor.postprocess(wanted, output_type="np")
     assert np.abs(drawn - expected * 255).max() <= 1
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two pictures are equal within 1 of 255: a last bit may round a pixel the other way."""
+    return bool(np.abs(np.asarray(ours).astype(int) - np.asarray(theirs).astype(int)).max() <= 1)

@@ -16,7 +16,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.files import canonical_json
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest
-from pfgdata.latents import LatentOptions, encode_latents
+from pfgdata.latents import LatentOptions, LatentPass
 from pfgdata.records import LatentScale
 from pfgdata.store import LatentSet, Store
 from pfgdata.vaes import Vae
@@ -71,14 +71,12 @@ def store(base: Base, tmp_path: Path) -> Store:
         plan_segments([tmp_path / "images"], {}), store, CheapTagger(), options=IngestOptions(batch_size=2)
     )
     snapshot = store.snapshot()
-    encode_latents(
-        store,
-        Vae.load(base.name, device="cpu"),
-        snapshot,
-        snapshot.everything,
+    LatentPass(
+        store=store,
+        vae=Vae.load(base.name, device="cpu"),
         policy=BucketPolicy.derive(resolution=64, step=16),
         options=LatentOptions(batch_size=2, threads=1),
-    )
+    ).run(snapshot, snapshot.everything)
     return store
 
 

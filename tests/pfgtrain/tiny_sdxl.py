@@ -9,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from tests.pfgtrain.tiny_base import BLOCKS, tiny_tokenizer
 
 WIDTHS = (16, 24)
-POOLED = 12
+POOLED = WIDTHS[1]  # as in every SDXL, and taken for granted by diffusers' reader of single files
 
 
 def build_tiny_sdxl(folder: Path, *, prediction_type: str = "epsilon", zero_snr: bool = False) -> Path:

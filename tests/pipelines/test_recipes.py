@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -11,21 +12,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pfgdata.cli import ingest as ingest_cli
 from pfgdata.cli import latents as latents_cli
+from pfgdata.cli import query as query_cli
 from pfgdata.errors import ConfigError
 from pfgdata.images import PREPROCESSINGS as SQUARES
 from pfgdata.latents import LatentJob
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
-from pfgdata.taggers import CATALOG, DEFAULT_TAGGER
-from pfgtrain.checkpoint import RunRecord
+from pfgdata.taggers import CATALOG, DEFAULT_TAGGER, OnnxTagger
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import RunRecord, Sampling
 from pfgtrain.cli import evaluate as evaluate_cli
 from pfgtrain.cli import generate as generate_cli
 from pfgtrain.config import load_config
-from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, Recipe, find_recipe, read_recipe
+from pfgtrain.evaluate import EvaluateJob
+from pipelines.recipe import (
+    RECIPES,
+    GenerateTable,
+    IngestTable,
+    QueryTable,
+    Recipe,
+    find_recipe,
+    read_recipe,
+)
 from pipelines.steps import run_steps
+from tests.doubles import Watched
+from tests.pfgtrain.evaluate.small_evaluation import write_guides
+from tests.pfgtrain.export.small_run import make_run
+from tests.pfgtrain.tiny_base import build_tiny_base
 
 LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k"]
 
@@ -115,9 +132,9 @@ def test_a_model_beside_a_recipe_is_found_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "models" / "mine").mkdir(parents=True)
     (tmp_path / "x.toml").write_text('[ingest]\nimages = "."\n')
     recipe = read_recipe(tmp_path / "x.toml")
-    assert recipe.place("models/mine") == str(tmp_path / "models" / "mine")
-    assert recipe.place("org/model") == "org/model"
-    assert read_recipe(find_recipe("demo")).place("demo") == "demo"  # though a folder of that name is there
+    assert recipe.model("models/mine") == str(tmp_path / "models" / "mine")
+    assert recipe.model("org/model") == "org/model"
+    assert read_recipe(find_recipe("demo")).model("demo") == "demo"  # though a folder of that name is there
 
 
 def test_a_path_in_a_recipe_begins_at_its_folder_or_a_home(
@@ -129,9 +146,9 @@ def test_a_path_in_a_recipe_begins_at_its_folder_or_a_home(
     recipe = read_recipe(tmp_path / "x.toml")
     assert recipe.paths(recipe.ingest.images) == [tmp_path / "home" / "images"]
     assert recipe.path("images") == tmp_path / "images"
-    assert recipe.place("~/model") == str(tmp_path / "home" / "model")
+    assert recipe.model("~/model") == str(tmp_path / "home" / "model")
     (tmp_path / "~" / "model").mkdir(parents=True)
-    assert recipe.place("~/model") == str(tmp_path / "~" / "model")
+    assert recipe.model("~/model") == str(tmp_path / "~" / "model")
     assert find_recipe("~/../x.toml") == tmp_path / "home" / ".." / "x.toml"
 
 
@@ -154,7 +171,7 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
             read_recipe(tmp_path / "x.toml")
 
 
-def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> None:
+def test_a_recipe_says_of_an_ingest_and_of_a_question_all_that_the_command_can(tmp_path: Path) -> None:
     command = inspect.signature(ingest_cli.ingest).parameters
     fields = {field.name for field in dataclasses.fields(IngestTable)}
     assert set(command) - fields == {"store", "root", "recipe", "dry_run", "json"}
@@ -168,20 +185,24 @@ def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> 
     (tmp_path / "x.toml").write_text(
         '[ingest]\nimages = ["a", "b"]\ntagger = "demo"\nexclude = ["drafts/"]\narchives = true\n'
         'sidecars = true\ndevice = "cpu"\nprecision = "float32"\nmin_side = 8\n'
+        '[query]\nexpression = "captions is null"\ncolumns = "path, format"\nlimit = 1\nseconds = 30\n'
     )
     recipe = read_recipe(tmp_path / "x.toml")
-    ran = run_steps(recipe, tmp_path / "out", progress=NoProgress(), stop=lambda: False)
-    assert [step.result.split(" copied")[0] for step in ran] == ["3 images = 3 tagged + 0"]
+    heard = Watched()
+    ran = list(run_steps(recipe, tmp_path / "out", progress=heard, stop=lambda: False))
+    assert ran[0].result.startswith("3 images = 3 tagged + 0 copied")
+    assert ran[1].result == "2 of 3 images match: captions is null"
+    assert "  more.zip: jpeg" in heard.said
     store = Store.open(tmp_path / "out" / "feats")
     assert sorted(store.read_column("captions")["value"].to_pylist()) == ["a face"]
 
 
 def test_what_a_recipe_cannot_say_of_a_command_is_a_place_output_or_named_here() -> None:
     told: dict[tuple[Callable[..., Any], Any], set[str]] = {
+        (query_cli.query, QueryTable): {"store", "as_json", "as_csv", "parquet", "count"},
         (latents_cli.latents, LatentJob): {"store", "dry_run", "json"},
-        (generate_cli.generate, GenerateTable): {"context", "paths", "out", "size", "adapter", "as_json"},
-        (evaluate_cli.evaluate, EvaluateTable): {"context", "run", "out", "dry_run", "as_json"}
-        | {"where", "shards", "limit", "tuned_on", "keep"},
+        (generate_cli.generate, GenerateTable): {"paths", "out", "size", "as_json"},
+        (evaluate_cli.evaluate, EvaluateJob): {"run", "shards", "out", "dry_run", "as_json"},
     }
     for (command, table), beside in told.items():
         fields = {field.name for field in dataclasses.fields(table)}
@@ -194,6 +215,51 @@ def test_a_recipe_says_at_which_model_to_look(tmp_path: Path) -> None:
     table = read_recipe(tmp_path / "x.toml").generate
     assert table is not None
     assert (table.checkpoint, table.no_ema, table.tagger, table.device) == ("best", True, "demo", "cpu")
+
+
+def test_a_recipe_measures_and_draws_as_the_commands_can(tmp_path: Path) -> None:
+    run, adapter, pictures = tmp_path / "out/runs/x", tmp_path / "pfg.safetensors", tmp_path / "images"
+    pictures.mkdir()
+    for number, picture in enumerate(sorted((RECIPES / "demo" / "images").rglob("*.jpg"))[::40]):
+        shutil.copy(picture, pictures / f"{number}.jpg")
+    base = Base.load(str(build_tiny_base(tmp_path / "base")))
+    tagger = OnnxTagger.load("demo").identity
+    make_run(run, base, tagger=tagger, store=str(tmp_path / "out/feats"), num_tokens=3, feature_dim=768)
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    shutil.copy(checkpoint / "adapter.safetensors", adapter)
+    write_guides(tmp_path / "others", characters=2, seed=1)
+    fast = 'device = "cpu"\nimages_per_guide = 1\nnum_inference_steps = 1\n'
+    (tmp_path / "x.toml").write_text(
+        f'[ingest]\nimages = "images"\ntagger = "demo"\n[evaluate]\nwhere = "path < \'4\'"\nlimit = 3\n'
+        f'tune = "others"\nkeep = true\n{fast}[generate]\nguides = ["images/0.jpg"]\nbase = "base"\n'
+        f'tagger = "demo"\nadapter = "pfg.safetensors"\n{fast}'
+    )
+    out = tmp_path / "out"
+    steps = list(run_steps(read_recipe(tmp_path / "x.toml"), out, progress=NoProgress(), stop=lambda: False))
+    report = json.loads((out / "evaluation" / "fit" / "report.json").read_text())
+    assert [guide["name"] for guide in report["guides"]] == ["0.jpg", "1.jpg", "2.jpg"]
+    best = report["tuning"]["trials"][report["tuning"]["best"]]["guidance_scale"]
+    kept = Sampling.read(run)
+    assert kept is not None and report["options"]["guidance_scale"] == kept.guidance_scale == best
+    with Image.open(next((out / "pictures").glob("0-*.png"))) as drawn:
+        assert json.loads(drawn.info["pfg"])["weights"] == "pfg.safetensors"
+    assert [step.name for step in steps] == ["ingest", "evaluate", "generate"]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[evaluate]\n", "name the guides: guides, a folder, or where"),
+        ("[evaluate]\nguides = 'a'\nkeep = true\n", "name a folder of guides to tune on"),
+        ("[evaluate]\nguides = 'a'\nthreshold = 2.0\n", "threshold is 2.0"),
+        ("[generate]\nadapter = 'a.pt'\n", "an adapter needs a base"),
+        ("[generate]\nbatch_size = 0\n", "batch_size is 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_step(table: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(f'[ingest]\nimages = "."\n{table}')
+    with pytest.raises(ConfigError, match=said):
+        read_recipe(tmp_path / "x.toml")
 
 
 def test_steps_without_a_table_are_left_out(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,13 +15,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.errors import StoreError
 from pfgdata.files import CrashPoint, Disk
 from pfgdata.ingest import ingest
-from pfgdata.records import content_id
 from pfgdata.store import (
-    DERIVED_FAILURES_SCHEMA,
-    LATENTS_SCHEMA,
-    LatentIdentity,
-    LatentInfo,
-    LatentSet,
     Store,
     repair,
     verify,
@@ -31,26 +24,7 @@ from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgdata.crash.life import OPTIONS, open_or_make, see
 from tests.pfgdata.crash.power import PowerCutDisk, cut_everywhere
-
-LATENTS = LatentIdentity(
-    vae_digest="0",
-    compute_dtype="float32",
-    stored_dtype="float16",
-    resolution=64,
-    step=16,
-    area=4096,
-    min_side=32,
-    max_side=128,
-    max_ratio=2.0,
-    small_rule="keep",
-    crop_rule="centre",
-    pixel_recipe="1",
-    flip=False,
-    kind="mean",
-)
-INFO = LatentInfo(
-    buckets=((64, 64), (96, 48)), base_name="none", base_revision=None, scaling_factor=1.0, probe=()
-)
+from tests.pfgdata.crash.small_latents import encode
 
 
 @pytest.fixture
@@ -110,25 +84,6 @@ def test_a_root_moved_and_cut_anywhere_is_at_the_old_place_or_the_new(root: Path
         Store.open(root / "feats", disk=disk).move_root(old, "/elsewhere")
 
     assert cut_everywhere(root, tmp_path / "cut", work, check) > 3
-
-
-def encode(store: Store) -> LatentSet:
-    """A latent set with a shard of 3 in each of two buckets; what is there is not done again."""
-    latents = store.latent_set(LATENTS, INFO)
-    done = {bytes(row) for row in latents.index().content_ids}
-    with latents.writer() as writer:
-        for number, bucket in enumerate(INFO.buckets):
-            ids = [content_id(bytes([number, row])) for row in range(3)]
-            if done.isdisjoint(ids):
-                blank = dict.fromkeys(LATENTS_SCHEMA.names[1:], 0) | {"flip": False}
-                writer.commit(
-                    np.full((3, 4, 8, 8), number, np.float16),
-                    facts={"bucket": list(bucket)},
-                    rows=pa.Table.from_pylist([{"content_id": i, **blank} for i in ids], LATENTS_SCHEMA),
-                    failures=DERIVED_FAILURES_SCHEMA.empty_table(),
-                    writer={},
-                )
-    return latents
 
 
 def test_latents_cut_anywhere_keep_what_was_committed_and_do_the_rest_once(

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tests.pfgdata.hub.ldm import Tensors, ldm_tensors
 from tests.pfgtrain.tiny_base import BLOCKS, build_tiny_base
+from tests.pfgtrain.tiny_sdxl import build_tiny_sdxl
 
 
 def saved(tensors: Tensors, path: Path, metadata: dict[str, str] | None = None) -> str:
@@ -38,6 +39,12 @@ def tiny2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_base(
         tmp_path_factory.mktemp("sd2") / "base", prediction_type="v_prediction", linear=True
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SDXL."""
+    return build_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "base")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The oracle: a diffusers folder of SD1 or SD2 as one checkpoint by the LDM code's names, block by block."""
+"""The oracle: a diffusers folder as one checkpoint by the LDM code's names, block by block."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ UNET_ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
@@ -36,12 +38,18 @@ OPEN_CLIP = {
 
 
 def ldm_tensors(folder: Path, *, open_clip: bool = False) -> Tensors:
-    """All three parts of `folder`; the text encoder as SD2's OpenCLIP or SD1's CLIP."""
+    """All parts of `folder`; one text encoder as SD2's OpenCLIP or SD1's CLIP, two as SDXL's."""
     unet = load_file(folder / "unet/diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae/diffusion_pytorch_model.safetensors")
     text = load_file(folder / "text_encoder/model.safetensors")
     written = {f"model.diffusion_model.{name}": value for name, value in _unet(unet).items()}
     written |= {f"first_stage_model.{name}": value for name, value in _vae(vae).items()}
+    if (folder / "text_encoder_2").is_dir():
+        second = load_file(folder / "text_encoder_2/model.safetensors")
+        bare = {name.removeprefix("text_model."): value for name, value in second.items()}
+        prefix = "conditioner.embedders"
+        written |= {f"{prefix}.0.transformer.text_model.{n}": v for n, v in text.items()}
+        return written | {f"{prefix}.1.model.{n}": v for n, v in _open_clip(bare).items()}
     if open_clip:
         return written | {f"cond_stage_model.model.{n}": v for n, v in _open_clip(text).items()}
     return written | {f"cond_stage_model.transformer.text_model.{n}": v for n, v in text.items()}
@@ -113,7 +121,9 @@ def _open_clip(weights: Tensors) -> Tensors:
         "token_embedding.weight": weights["embeddings.token_embedding.weight"],
         "ln_final.weight": weights["final_layer_norm.weight"],
         "ln_final.bias": weights["final_layer_norm.bias"],
-        "text_projection": torch.eye(len(weights["final_layer_norm.bias"])),
+        "text_projection": weights.get(
+            "text_projection.weight", torch.eye(len(weights["final_layer_norm.bias"]))
+        ).T.contiguous(),
         "logit_scale": torch.tensor(4.6),
     }
     join: Callable[[str], torch.Tensor] = lambda name: torch.cat(  # noqa: E731

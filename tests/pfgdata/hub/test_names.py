@@ -56,10 +56,9 @@ def test_a_folder_or_a_file_is_itself_under_a_name_that_works_from_anywhere(
 
 def test_a_cached_model_is_found_without_network_and_its_commit_recorded(tmp_path: Path) -> None:
     snapshot = cached(tmp_path, NAME, "model.onnx", "selected_tags.csv")
-    for offline in (True, False):  # complete: the network is not even asked
-        found = resolve(NAME, what="tagger", cache=tmp_path, offline=offline)
-        assert (found.name, found.folder, found.revision) == (NAME, snapshot, COMMIT)
-    assert resolve(NAME, what="tagger", cache=tmp_path, revision=COMMIT, offline=True).folder == snapshot
+    found = resolve(NAME, what="tagger", cache=tmp_path)
+    assert (found.name, found.folder, found.revision) == (NAME, snapshot, COMMIT)
+    assert resolve(NAME, what="tagger", cache=tmp_path, revision=COMMIT).folder == snapshot
 
 
 def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> None:
@@ -68,6 +67,8 @@ def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> No
     files += ["model_index.json", "scheduler/scheduler_config.json", *(f"{stem}.bin" for stem in weights)]
     files += [f"tokenizer/{name}" for name in TOKENIZER]
     snapshot = cached(tmp_path, "org/old-base", *files)
+    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    (snapshot / "model_index.json").write_text(json.dumps({part: ["library", "Class"] for part in parts}))
     assert all(held(snapshot, pattern) for pattern in PATTERNS["base"])
     assert resolve("org/old-base", what="base", cache=tmp_path).folder == snapshot
 
@@ -101,10 +102,18 @@ def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path)
         (tmp_path / "away").rename(snapshot / file)
 
 
+def test_a_part_that_the_models_index_does_not_name_is_not_asked_for(tmp_path: Path) -> None:
+    second = [pattern for pattern in PATTERNS["base"] if pattern.partition("/")[0].endswith("_2")]
+    assert len(second) > len(TOKENIZER) and not any(held(tmp_path, p) for p in second if "*" not in p)
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    assert all(held(tmp_path, pattern) for pattern in second)
+    assert not held(tmp_path, "unet/config.json")
+
+
 @pytest.mark.parametrize("what", ["tagger", "base", "judge"])
 def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
-        resolve(NAME, what=what, cache=tmp_path, offline=True)
+        resolve(NAME, what=what, cache=tmp_path)
     text = str(caught.value)
     assert "\n" not in text
     assert NAME in text and f"--{what} FOLDER" in text and f"--{what} demo" in text
@@ -112,7 +121,7 @@ def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp
 
 def test_a_run_that_is_nowhere_is_one_line_too(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=f"run {NAME}: .*; name the folder of a run, or try demo$"):
-        resolve(NAME, what="run", cache=tmp_path, offline=True)
+        resolve(NAME, what="run", cache=tmp_path)
 
 
 def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_of_a_base_on_the_hub_one_form_of_each_weight_is_fetched(tmp_path: Path)
     shards = [f"diffusion_pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
     index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
     wanted = {
-        "model_index.json": b"{}",
+        "model_index.json": b'{"unet": ["d", "U"], "vae": ["d", "A"], "text_encoder": ["t", "C"]}',
         "unet/diffusion_pytorch_model.bin.index.json": index,
         **{f"unet/{name}": b"weights" for name in shards},
         "vae/diffusion_pytorch_model.bin": b"weights",
@@ -161,7 +170,7 @@ def test_of_a_base_on_the_hub_one_form_of_each_weight_is_fetched(tmp_path: Path)
 def test_configs_are_for_a_single_file_only(tmp_path: Path) -> None:
     for name in ("demo", str(tmp_path), NAME):
         with pytest.raises(ModelError, match="--base-config is for a base that is a single file"):
-            resolve(name, what="base", config=tmp_path, offline=True)
+            resolve(name, what="base", config=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nothing", "./no/where", "/no/where", "a/b/c", "~/nothing-here", ""])

@@ -18,7 +18,7 @@ from tests.pfgdata.hub.ldm import Tensors, ldm_tensors
 
 def refusal(file: str, config: Path | None) -> str:
     with pytest.raises(ModelError) as caught:
-        resolve(file, what="base", config=config, offline=True)
+        resolve(file, what="base", config=config)
     text = str(caught.value)
     assert "\n" not in text and file in text
     return text
@@ -27,7 +27,10 @@ def refusal(file: str, config: Path | None) -> str:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"conditioner.embedders.0.transformer.x": 1}, "an SDXL checkpoint, which comes later"),
+        ({"conditioner.embedders.0.model.positional_embedding": 1}, "an SDXL refiner, which only finishes"),
+        ({"model.diffusion_model.clip_txt_mapper.weight": 1}, "Stable Cascade"),
+        ({"net.x_embedder.proj.1.weight": 1}, "Cosmos (Anima and the like)"),
+        ({"net.blocks.0.adaln_modulation_self_attn.1.weight": 1}, "Cosmos (Anima and the like)"),
         ({"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": 1}, "a transformer (SD3, Flux"),
         ({"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": 1}, "a transformer (SD3, Flux"),
         ({"lora_unet_down_blocks_0_attentions_0.lora_up.weight": 1}, "a LoRA; name the checkpoint"),
@@ -35,6 +38,7 @@ def refusal(file: str, config: Path | None) -> str:
         ({"down_blocks.0.resnets.0.conv1.weight": 1}, "one part in diffusers' form; name its whole folder"),
         ({"model.diffusion_model.label_emb.0.0.weight": 1}, "its UNet takes labels"),
         ({"model.diffusion_model.input_blocks.0.0.weight": 9}, "its UNet takes 9 channels (inpainting)"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": 5}, "its UNet takes 5 channels (depth)"),
         ({"model.diffusion_model.": None, "cond_stage_model.": None}, "only a VAE"),
         (
             {"model.diffusion_model.": None, "model_ema.diffusion_modelinput_blocks00weight": 4},
@@ -54,6 +58,22 @@ def test_what_is_no_base_is_refused_by_its_name(
         else:
             tensors[start] = torch.zeros(1, channels)
     assert reason in refusal(saved(tensors, tmp_path / "m.safetensors"), tiny)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("gone", "reason"),
+    [
+        ("conditioner.embedders.1.", "one of its text encoders is not in it (conditioner.embedders.1.model"),
+        ("conditioner.", "it has no text encoder"),
+        ("model.diffusion_model.label_emb.", "its UNet takes none of the labels of its family"),
+    ],
+)
+def test_an_sdxl_file_that_lacks_something_is_refused_by_its_name(
+    gone: str, reason: str, tiny_xl: Path, tmp_path: Path, cache: Path
+) -> None:
+    tensors = {name: value for name, value in ldm_tensors(tiny_xl).items() if not name.startswith(gone)}
+    assert reason in refusal(saved(tensors, tmp_path / "m.safetensors"), tiny_xl)
     assert not cache.exists()
 
 
@@ -91,13 +111,14 @@ def test_a_pickle_that_would_run_code_is_read_without(tiny: Path, tensors: Tenso
 
 
 def test_without_configs_or_network_the_family_and_the_way_out_are_named(
-    tiny2: Path, tensors: Tensors, tmp_path: Path
+    tiny2: Path, tiny_xl: Path, tensors: Tensors, tmp_path: Path
 ) -> None:
     first = saved(tensors, tmp_path / "1.safetensors")
     second = saved(ldm_tensors(tiny2, open_clip=True), tmp_path / "2.safetensors")
-    for file, family in ((first, "SD1"), (second, "SD2")):
+    third = saved(ldm_tensors(tiny_xl), tmp_path / "3.safetensors")
+    for file, family in ((first, "SD1"), (second, "SD2"), (third, "SDXL")):
         with pytest.raises(ModelNotFoundError) as caught:
-            resolve(file, what="base", cache=tmp_path / "hub", offline=True)
+            resolve(file, what="base", cache=tmp_path / "hub")
         text = str(caught.value)
         assert "\n" not in text and text.startswith(f"{file}: looks like {family}")
         assert "pass --base-config DIR" in text

@@ -51,21 +51,35 @@ def scheduler_of(found: Resolved) -> dict[str, object]:
     return config
 
 
-@pytest.mark.parametrize("family", ["SD1", "SD2"])
-def test_every_weight_comes_out_as_it_was(family: str, tiny: Path, tiny2: Path, tmp_path: Path) -> None:
-    base = tiny if family == "SD1" else tiny2
+@pytest.mark.parametrize("family", ["SD1", "SD2", "SDXL"])
+def test_every_weight_comes_out_as_it_was(
+    family: str, tiny: Path, tiny2: Path, tiny_xl: Path, tmp_path: Path
+) -> None:
+    base = {"SD1": tiny, "SD2": tiny2, "SDXL": tiny_xl}[family]
     file = saved(ldm_tensors(base, open_clip=family == "SD2"), tmp_path / "m.safetensors")
     found = resolve(file, what="base", config=base)
     assert (found.name, found.file, found.revision) == (file, Path(file), None)
-    for path in WEIGHTS.values():
-        before, after = load_file(base / path), load_file(found.folder / path)
+    for path in base.glob("*/*.safetensors"):
+        before, after = load_file(path), load_file(found.folder / path.relative_to(base))
         assert before.keys() == after.keys()
         assert all(after[name].dtype == before[name].dtype for name in before)
         assert all(torch.equal(after[name], before[name]) for name in before)
     assert scheduler_of(found) == json.loads((base / "scheduler/scheduler_config.json").read_bytes())
-    assert filecmp.cmp(found.folder / "tokenizer/tokenizer.json", base / "tokenizer/tokenizer.json", False)
+    for tokens in base.glob("tokenizer*/tokenizer.json"):
+        assert filecmp.cmp(found.folder / tokens.relative_to(base), tokens, False)
     made = json.loads((found.folder / "made.json").read_bytes())
     assert made["family"] == family and made["file"]["size"] == Path(file).stat().st_size
+
+
+@pytest.mark.parametrize("markers", [(), ("v_pred",), ("v_pred", "ztsnr")])
+def test_the_markers_of_an_sdxl_file_say_what_its_unet_predicts_and_how_its_noise_ends(
+    markers: tuple[str, ...], tiny_xl: Path, tmp_path: Path
+) -> None:
+    tensors = ldm_tensors(tiny_xl) | {name: torch.zeros(0) for name in markers}
+    found = resolve(saved(tensors, tmp_path / "m.safetensors"), what="base", config=tiny_xl)
+    config = scheduler_of(found)
+    assert config["prediction_type"] == ("v_prediction" if "v_pred" in markers else "epsilon")
+    assert config["rescale_betas_zero_snr"] is ("ztsnr" in markers)
 
 
 def test_its_vae_and_its_sizes_are_those_of_the_folder(tiny: Path, tensors: Tensors, tmp_path: Path) -> None:
@@ -86,7 +100,7 @@ def test_it_is_unpacked_once_and_found_again_wherever_it_lies(
     made = (first.folder / "made.json").stat().st_mtime_ns
     moved = str(Path(file).rename(tmp_path / "moved.safetensors"))
     for config in (tiny, None):
-        assert resolve(moved, what="base", config=config, offline=True, progress=heard).folder == first.folder
+        assert resolve(moved, what="base", config=config, progress=heard).folder == first.folder
     assert len(heard.said) == 1
     assert (first.folder / "made.json").stat().st_mtime_ns == made
     assert sorted(path.suffix for path in cache.iterdir()) == ["", ".lock"]

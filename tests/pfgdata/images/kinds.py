@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageCms
 
 __all__ = [
     "HEIGHT",
@@ -21,6 +22,7 @@ __all__ = [
     "exif_block",
     "packed_rows",
     "samples_of",
+    "swapped_profile",
 ]
 
 Samples = npt.NDArray[Any]
@@ -85,3 +87,9 @@ def packed_rows(part: Samples, bits: int, order: str, form: int) -> bytes:
     return np.packbits(
         (rows[..., None] >> np.arange(bits)[::-1] & 1).reshape(len(part), -1), axis=1
     ).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """Little CMS's own sRGB with its red and blue primaries exchanged."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"?XYZ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"?XYZ", b"bXYZ", 1)

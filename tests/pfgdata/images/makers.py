@@ -28,8 +28,8 @@ from tests.pfgdata.images.kinds import (
     exif_block,
     packed_rows,
     samples_of,
+    swapped_profile,
 )
-from tests.pfgdata.images.test_decoding import swapped_profile
 from tests.pfgdata.images.tiffs import tiffs
 
 __all__ = ["Made", "every_file"]

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from pfgdata.errors import ContentError
 from pfgdata.images import Limits, decode, pixel_count
-from tests.pfgdata.images.kinds import INTEGERS, Turn, exif_block
+from tests.pfgdata.images.kinds import INTEGERS, Turn, exif_block, swapped_profile
 from tests.pfgdata.images.tiffs import tiff
 
 Array = npt.NDArray[np.uint8]
@@ -259,12 +259,6 @@ def test_adobe_cmyk_and_plain_cmyk_jpegs_are_both_right_side_up() -> None:
     inverse = np.asarray(Image.fromarray(255 - np.asarray(picture().convert("CMYK")), "CMYK").convert("RGB"))
     assert_close(decode(plain).array, inverse, within=20)
     assert_close(decode(encoded(picture().convert("CMYK"), "tiff")).array, picture(), within=2)
-
-
-def swapped_profile() -> bytes:
-    """Little CMS's own sRGB with its red and blue primaries exchanged."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return profile.replace(b"rXYZ", b"?XYZ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"?XYZ", b"bXYZ", 1)
 
 
 def test_an_icc_profile_is_converted_to_srgb() -> None:

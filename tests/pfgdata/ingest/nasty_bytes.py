@@ -35,7 +35,6 @@ __all__ = [
     "picture",
     "png16",
     "png_by_hand",
-    "swapped_profile",
     "turned",
 ]
 
@@ -149,12 +148,6 @@ def gps() -> bytes:
     tags[0x010F], tags[0x013B] = "SecretCamera", "Secret Artist"
     tags.get_ifd(0x8825).update({1: "N", 2: (35.0, 39.0, 31.0), 3: "E", 4: (139.0, 44.0, 43.0)})
     return encoded(exif=tags.tobytes())
-
-
-def swapped_profile() -> bytes:
-    """An RGB profile with red and blue exchanged."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return profile.replace(b"rXYZ", b"?XYZ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"?XYZ", b"bXYZ", 1)
 
 
 def cmyk_profile() -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.pfgdata.images.kinds import swapped_profile
 from tests.pfgdata.ingest.nasty_bytes import (
     HEIGHT,
     WIDTH,
@@ -35,7 +36,6 @@ from tests.pfgdata.ingest.nasty_bytes import (
     picture,
     png16,
     png_by_hand,
-    swapped_profile,
     turned,
 )
 

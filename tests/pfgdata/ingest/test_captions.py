@@ -60,7 +60,7 @@ def test_captions_become_a_column_in_the_stable_order(corpus: Path) -> None:
     snapshot = store.snapshot()
     values = store.column_values("captions", snapshot, snapshot.everything).to_pylist()
     assert values == ["1girl, solo", "miku", None, "a girl in the rain", None]
-    assert store.unmatched_rows("captions", snapshot) == 0 and verify(store.path, deep=True) == []
+    assert len(store.unmatched_rows("captions", snapshot)) == 0 and verify(store.path, deep=True) == []
 
 
 def test_a_second_run_without_change_writes_nothing(corpus: Path) -> None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import StoreError, StoreFormatError, StoreLockedError
-from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.files import canonical_json, read_json
 from pfgdata.store import Store, verify
 from tests.conftest import new_store
+from tests.doubles import FailingDisk
 
 
 @pytest.fixture
@@ -46,30 +47,6 @@ def test_an_existing_column_is_replaced_only_when_asked_for(store: Store) -> Non
 def test_a_column_is_not_written_while_another_writer_holds_the_store(store: Store) -> None:
     with store.writer(), pytest.raises(StoreLockedError):
         Store.open(store.path).write_column("caption", captions("x"))
-
-
-class FailingDisk(Disk):
-    """The real disk until `left` of its steps are done; then each one fails, as where a process ends."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def sync(self, path: Path) -> None:
-        self._step()
-        super().sync(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step()
-        super().rename(source, target)
-
-    def unlink(self, path: Path) -> None:
-        self._step()
-        super().unlink(path)
-
-    def _step(self) -> None:
-        if self.left == 0:
-            raise KeyboardInterrupt
-        self.left -= 1
 
 
 def _write_until(store: Store, steps: int, table: pa.Table) -> bool:

@@ -17,7 +17,7 @@ from pfgdata.screen import run_app
 from pfgdata.store import Store, repair, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
-from tests.pfgdata.crash.test_parts import encode
+from tests.pfgdata.crash.small_latents import encode
 
 OPTIONS = IngestOptions(batch_size=4, shard_rows=8)
 

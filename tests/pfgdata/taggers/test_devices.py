@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pfgdata.errors import ConfigError, ModelError
-from pfgdata.taggers.devices import Place, places, unused_gpu
+from pfgdata.taggers.devices import Device, devices_of, unused_gpu
 from pfgdata.taggers.machine import CPU, CUDA, TENSORRT, Gpu, Machine, look, wanted_libraries, why_not
 
 ROOT = Path(__file__).parents[3]
@@ -43,18 +43,18 @@ NO_GPU = Machine(packages={"onnxruntime": "1.32.0"}, providers=(CPU,), driver_pr
     ],
 )
 def test_a_name_means_these_places(device: str, expected: list[str]) -> None:
-    assert [str(place) for place in places(device, SOUND)] == expected
+    assert [str(device) for device in devices_of(device, SOUND)] == expected
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:a", "cpu:0", "auto:1", "cuda:0,", ""])
 def test_another_name_is_answered_with_the_known_ones(device: str) -> None:
     with pytest.raises(ConfigError, match="it is auto, cpu, cuda, cuda:1"):
-        places(device, SOUND)
+        devices_of(device, SOUND)
 
 
 def test_a_gpu_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(ModelError, match=r"no GPU 3, 7 here; the driver shows 0 \(H100\), 1"):
-        places("cuda:7,1,3", SOUND)
+        devices_of("cuda:7,1,3", SOUND)
 
 
 BROKEN = {
@@ -87,13 +87,13 @@ BROKEN = {
 @pytest.mark.parametrize(("machine", "reason"), BROKEN.values(), ids=BROKEN.keys())
 def test_cuda_asked_for_never_becomes_the_cpu_in_silence(machine: Machine, reason: str) -> None:
     with pytest.raises(ModelError, match=f"no CUDA for onnxruntime here: .*{reason}") as raised:
-        places("cuda", machine)
+        devices_of("cuda", machine)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("machine", [CPU_BUILD, NO_GPU, replace(SOUND, missing={"libcudnn.so.9": "no"})])
 def test_auto_takes_the_cpu_where_cuda_does_not_work(machine: Machine) -> None:
-    assert places("auto", machine) == [Place("cpu")]
+    assert devices_of("auto", machine) == [Device("cpu")]
 
 
 def test_a_gpu_left_unused_is_spoken_of_and_one_that_is_not_there_is_not() -> None:
@@ -108,7 +108,7 @@ def test_tensorrt_needs_its_own_libraries() -> None:
     with pytest.raises(
         ModelError, match=r"no TensorRT .* cannot load libnvinfer.so.10; pip install 'tensorrt-cu13"
     ):
-        places("tensorrt", machine)
+        devices_of("tensorrt", machine)
 
 
 def test_this_machine_can_tag_on_its_cpu() -> None:
@@ -125,8 +125,8 @@ def test_a_build_that_does_not_say_its_cuda_is_left_to_say_itself_what_it_lacks(
 
 def test_a_build_of_onnxruntime_under_another_name_is_no_missing_one(tmp_path: Path) -> None:
     """As ort-nightly or onnxruntime-rocm: the module is there, and no package of the known names."""
-    for place in map(Path, sys.path):
-        for entry in place.glob("*") if place.name == "site-packages" else ():
+    for path in map(Path, sys.path):
+        for entry in path.glob("*") if path.name == "site-packages" else ():
             if not entry.name.startswith("onnxruntime-"):
                 (tmp_path / entry.name).symlink_to(entry)
     script = (

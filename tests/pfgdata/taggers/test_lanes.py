@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pfgdata.taggers import OnnxTagger
-from pfgdata.taggers.devices import Place, open_session
+from pfgdata.taggers.devices import Device, open_session
 from pfgdata.taggers.graph import read_graph
 from pfgdata.taggers.lanes import BoundLane, lanes_of
 from tests.pfgdata.taggers.graphs import SIDE, TAGS, write_tagger
@@ -22,10 +22,10 @@ def images() -> np.ndarray:
 
 def test_a_bound_buffer_gives_what_plain_runs_give(images: np.ndarray, tmp_path: Path) -> None:
     write_tagger(tmp_path)
-    graph, place = read_graph(tmp_path / "model.onnx", num_tags=len(TAGS)), Place("cpu")
-    session = open_session(graph.model, place=place, threads=1, half=False)
-    (plain,) = lanes_of(session, place, image=graph.image.name, outputs=[graph.scores, graph.feature])
-    bound = BoundLane(session, place, image=graph.image.name, outputs=[graph.scores, graph.feature])
+    graph, device = read_graph(tmp_path / "model.onnx", num_tags=len(TAGS)), Device("cpu")
+    session = open_session(graph.model, device=device, threads=1, half=False)
+    (plain,) = lanes_of(session, device, image=graph.image.name, outputs=[graph.scores, graph.feature])
+    bound = BoundLane(session, device, image=graph.image.name, outputs=[graph.scores, graph.feature])
     before = images.copy()
     batches = [images[:4], images[4:8], images[8:11], images[:4]]
     found = [bound.run(batch) for batch in batches]  # all kept: a later batch must not change an earlier one

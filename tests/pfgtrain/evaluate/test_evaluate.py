@@ -20,6 +20,7 @@ from pfgtrain.base import Base
 from pfgtrain.evaluate import (
     EvaluateOptions,
     EvaluateReport,
+    EvaluateSetup,
     Guide,
     TrainingImages,
     Tuning,
@@ -37,7 +38,9 @@ from tests.pfgtrain.export.small_run import make_run
 @pytest.fixture(scope="module")
 def report(model: PFGModel, guides: list[Guide], training: TrainingImages, place: Path) -> EvaluateReport:
     return evaluate(
-        model, guides, judge=HairTagger(), training=training, options=OPTIONS, out_dir=place / "out"
+        model,
+        EvaluateSetup(guides=guides, judge=HairTagger(), training=training, options=OPTIONS),
+        out_dir=place / "out",
     )
 
 
@@ -76,7 +79,7 @@ def test_every_part_of_an_evaluation_shows_how_far_it_is(
     model: PFGModel, guides: list[Guide], training: TrainingImages
 ) -> None:
     watched = Watched()
-    evaluate(model, guides, training=training, options=OPTIONS, progress=watched)
+    evaluate(model, EvaluateSetup(guides=guides, training=training, options=OPTIONS), progress=watched)
     views, pictures = 2 * COUNT, (COUNT + 1) * OPTIONS.images_per_guide
     assert [line for line in watched.ended if not line.startswith("prompts")] == [
         f"guides: {views}/{views} images",
@@ -158,7 +161,7 @@ def test_the_page_shows_every_guide_and_all_its_results_from_files_beside_it(
 def test_without_the_training_images_the_report_says_so_and_lacks_only_them(
     model: PFGModel, guides: list[Guide], tmp_path: Path
 ) -> None:
-    found = evaluate(model, guides, options=OPTIONS, notes=["as asked"])
+    found = evaluate(model, EvaluateSetup(guides=guides, options=OPTIONS, notes=["as asked"]))
     json.dumps(found.as_dict(), allow_nan=False)
     assert found.notes[0] == "as asked"
     assert any("trained on are not here" in note for note in found.notes)
@@ -174,7 +177,10 @@ def test_batches_and_files_change_no_figure(
     report: EvaluateReport, model: PFGModel, guides: list[Guide], training: TrainingImages
 ) -> None:
     alone = evaluate(
-        model, guides, judge=HairTagger(), training=training, options=replace(OPTIONS, batch_size=8)
+        model,
+        EvaluateSetup(
+            guides=guides, judge=HairTagger(), training=training, options=replace(OPTIONS, batch_size=8)
+        ),
     )
     for role, viewer in report.viewers.items():
         for name, row in viewer.rows.items():
@@ -186,7 +192,7 @@ def test_guides_without_views_styles_and_tags_are_measured_by_what_there_is(
     model: PFGModel, guides: list[Guide], place: Path
 ) -> None:
     plain = guides_of_folder(place / "guides" / "images")[:3]
-    found = evaluate(model, plain, options=OPTIONS)
+    found = evaluate(model, EvaluateSetup(guides=plain, options=OPTIONS))
     assert set(found.viewers["tagger"].rows) == {"pfg", "no_pfg", "shuffled", "ceiling"}
     assert list(found.viewers["tagger"].chance) == ["guide"]
     assert found.viewers["tagger"].diversity.views is None
@@ -204,13 +210,13 @@ def test_the_verdict_names_the_bounds(report: EvaluateReport) -> None:
 
 def test_what_cannot_be_told_is_refused(model: PFGModel, guides: list[Guide], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="1 guide: name at least two"):
-        evaluate(model, guides[:1])
+        evaluate(model, EvaluateSetup(guides=guides[:1]))
     with pytest.raises(ConfigError, match="the run's own tagger"):
-        evaluate(model, guides, judge=CheapTagger())
+        evaluate(model, EvaluateSetup(guides=guides, judge=CheapTagger()))
     (tmp_path / "bad.png").write_bytes(b"no image")
     bad = Guide(name="bad.png", character="x", views=(tmp_path / "bad.png",))
     with pytest.raises(ContentError, match=r"bad\.png"):
-        evaluate(model, [*guides, bad], out_dir=tmp_path / "out")
+        evaluate(model, EvaluateSetup(guides=[*guides, bad]), out_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -220,12 +226,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
     (tmp_path / "file").write_bytes(b"")
     gone = [replace(guide, views=(tmp_path / "gone.png",)) for guide in guides]
     with pytest.raises(RunError, match="file/out: cannot be written; choose another --out"):
-        evaluate(model, gone, options=OPTIONS, out_dir=tmp_path / "file" / "out")
+        evaluate(model, EvaluateSetup(guides=gone, options=OPTIONS), out_dir=tmp_path / "file" / "out")
 
 
 def test_guides_of_one_image_are_said_to_miss_each_other(model: PFGModel, guides: list[Guide]) -> None:
     twins = [guides[0], guides[1], replace(guides[0], character="twin")]
-    found = evaluate(model, twins, options=OPTIONS)
+    found = evaluate(model, EvaluateSetup(guides=twins, options=OPTIONS))
     assert any(note.startswith("2 guides are the same image") for note in found.notes)
     assert found.viewers["tagger"].rows["ceiling"].retrieval["guide"].ranks == [[2], [1], [2]]
 
@@ -233,7 +239,7 @@ def test_guides_of_one_image_are_said_to_miss_each_other(model: PFGModel, guides
 def test_a_run_without_tokens_is_refused(place: Path, guides: list[Guide], tmp_path: Path) -> None:
     make_run(tmp_path / "run", Base.load(str(place / "base")), num_tokens=0)
     with pytest.raises(ConfigError, match="has no tokens"):
-        evaluate(load_run(tmp_path / "run", tagger=CheapTagger(), device="cpu"), guides)
+        evaluate(load_run(tmp_path / "run", tagger=CheapTagger(), device="cpu"), EvaluateSetup(guides=guides))
 
 
 @pytest.mark.parametrize("changes", [{"threshold": 0.0}, {"resamples": 0}, {"images_per_guide": 0}])
@@ -255,9 +261,11 @@ def test_the_best_setting_on_other_guides_is_reported_with_all_that_was_tried(
     assert found.trials[0] != found.trials[1]
     options = found.applied(OPTIONS)
     assert (options.guidance_scale, options.pfg_scale) == grid[found.best]
-    alone = evaluate(model, others, options=replace(OPTIONS, guidance_scale=4.0, pfg_scale=2.0))
+    alone = evaluate(
+        model, EvaluateSetup(guides=others, options=replace(OPTIONS, guidance_scale=4.0, pfg_scale=2.0))
+    )
     assert found.trials[1].scaled == alone.viewers["tagger"].rows["pfg"].scaled
-    report = evaluate(model, guides, options=options, tuning=found)
+    report = evaluate(model, EvaluateSetup(guides=guides, options=options, tuning=found))
     assert report.as_dict()["tuning"]["best"] == found.best
 
 

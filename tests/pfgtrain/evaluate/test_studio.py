@@ -13,7 +13,7 @@ from PIL import Image
 
 from pfgdata.errors import RunError
 from pfgdata.records import NoProgress
-from pfgtrain.evaluate import Guide, TrainingImages, evaluate
+from pfgtrain.evaluate import EvaluateSetup, Guide, TrainingImages, evaluate
 from pfgtrain.evaluate.studio import Studio, room_for
 from pfgtrain.evaluate.viewers import Viewer
 from pfgtrain.generate import PFGModel
@@ -25,7 +25,9 @@ from tests.pfgtrain.evaluate.small_evaluation import OPTIONS
 def test_a_large_guide_is_small_on_the_page(model: PFGModel, guides: list[Guide], tmp_path: Path) -> None:
     (photo,) = make_images(tmp_path / "photo", 1, size=(900, 600))
     large = Guide(name="photo.png", character="photo", views=(photo,))
-    found = evaluate(model, [guides[0], large], options=OPTIONS, out_dir=tmp_path / "out")
+    found = evaluate(
+        model, EvaluateSetup(guides=[guides[0], large], options=OPTIONS), out_dir=tmp_path / "out"
+    )
     sizes = [Image.open(tmp_path / "out" / guide.pictures["guide"][0]).size for guide in found.guides]
     assert sizes == [(64, 64), (128, 85)]
 

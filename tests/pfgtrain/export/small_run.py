@@ -22,7 +22,6 @@ from pfgtrain.checkpoint import (
 )
 from pfgtrain.lora import add_lora, lora_header, lora_parameters
 from tests.doubles import CheapTagger
-from tests.pfgtrain.tiny_base import WIDTH
 
 FEATURE_DIM = CheapTagger().feature_dim
 TOKENS = 3
@@ -40,7 +39,7 @@ def make_run(
         (folder / EMA_FOLDER).mkdir()
         for place, amount in ((folder, 0.5), (folder / EMA_FOLDER, 0.25)):
             if record.num_tokens:
-                save_adapter(adapter_of(kind, record.num_tokens, seed=place.name), place / ADAPTER_FILE)
+                save_adapter(adapter_of(kind, record, seed=place.name), place / ADAPTER_FILE)
             if record.train == "unet":
                 save_file(moved_unet(base, amount), place / UNET_FILE)
             if record.train == "lora":
@@ -71,7 +70,7 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
         "uncond": "zeros",
         "num_tokens": TOKENS,
         "adapter_kind": "linear",
-        "cross_attention_dim": WIDTH,
+        "cross_attention_dim": base.cross_attention_dim,
         "prediction_type": base.prediction_type,
         "train": "unet",
         "use_ema": True,
@@ -89,10 +88,10 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
     return RunRecord(**{**fields, **changes})
 
 
-def adapter_of(kind: str, num_tokens: int, *, seed: str) -> PFGAdapter:
+def adapter_of(kind: str, record: RunRecord, *, seed: str) -> PFGAdapter:
     """A fresh adapter: linear, mlp, or `standardizing`, a linear one that standardizes its features."""
     generator = torch.Generator().manual_seed(len(seed))
-    shape = (FEATURE_DIM, num_tokens, WIDTH)
+    shape = (FEATURE_DIM, record.num_tokens, record.cross_attention_dim)
     if kind == "mlp":
         return PFGMLP(*shape, hidden_dim=8, generator=generator)
     if kind == "linear":

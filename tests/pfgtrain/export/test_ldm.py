@@ -68,7 +68,11 @@ def test_a_whole_pipeline_comes_back_from_one_file_bit_for_bit(base: Path, tmp_p
     state = {
         **unet_to_ldm(pipeline.unet.state_dict(), config=pipeline.unet.config),
         **vae_to_ldm(pipeline.vae.state_dict(), config=pipeline.vae.config),
-        **text_encoder_to_ldm(pipeline.text_encoder.state_dict(), layout="openclip" if is_sd2 else "clip"),
+        **text_encoder_to_ldm(
+            pipeline.text_encoder.state_dict(),
+            layout="openclip" if is_sd2 else "clip",
+            prefix=f"cond_stage_model.{'model' if is_sd2 else 'transformer'}.",
+        ),
     }
     save_file(state, tmp_path / "all.safetensors")
     back = StableDiffusionPipeline.from_single_file(
@@ -115,7 +119,7 @@ def test_the_real_vae_has_248_places() -> None:
 
 def test_heads_of_an_sd2_text_encoder_are_merged_as_openclip_has_them() -> None:
     state = text_encoder(act="gelu").state_dict()
-    mapped = text_encoder_to_ldm(state, layout="openclip")
+    mapped = text_encoder_to_ldm(state, layout="openclip", prefix="cond_stage_model.model.")
     merged = mapped["cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight"]
     names = [f"encoder.layers.1.self_attn.{part}_proj.weight" for part in "qkv"]
     assert torch.equal(merged, torch.cat([state[name] for name in names]))
@@ -126,7 +130,8 @@ def test_the_keys_of_older_transformers_give_the_same_file() -> None:
     older = {f"text_model.{key}": tensor for key, tensor in state.items()}
     older["text_model.embeddings.position_ids"] = torch.arange(77)[None]
     assert (
-        text_encoder_to_ldm(older, layout="clip").keys() == text_encoder_to_ldm(state, layout="clip").keys()
+        text_encoder_to_ldm(older, layout="clip", prefix="cond_stage_model.transformer.").keys()
+        == text_encoder_to_ldm(state, layout="clip", prefix="cond_stage_model.transformer.").keys()
     )
 
 
@@ -138,7 +143,7 @@ def test_a_weight_without_a_place_is_named() -> None:
     ):
         vae_to_ldm(state, config=vae.config)
     with pytest.raises(ModelError, match=r"layers\.23\..* and 15 more of the text encoder"):
-        text_encoder_to_ldm(text.state_dict(), layout="openclip")
+        text_encoder_to_ldm(text.state_dict(), layout="openclip", prefix="cond_stage_model.model.")
 
 
 def test_a_vae_without_the_convolution_that_ldm_needs_is_refused() -> None:
@@ -150,17 +155,18 @@ def test_a_vae_without_the_convolution_that_ldm_needs_is_refused() -> None:
 
 def test_a_unet_of_unequal_blocks_is_refused() -> None:
     with pytest.raises(ModelError, match=r"\[1, 2\] layers"):
-        unet_to_ldm({}, config={"layers_per_block": [1, 2]})
+        unet_to_ldm({"down_blocks.0.x": torch.zeros(1)}, config={"layers_per_block": [1, 2]})
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 def test_the_yaml_beside_a_checkpoint_says_what_the_configs_said(family: Any, tmp_path: Path) -> None:
-    unet = UNETS[family]
+    unet, text = UNETS[family], family_named(family).ldm.text_config
+    assert text is not None
     config = ldm_config(
         unet=unet,
         vae=VAE,
         scheduler={"beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000},
-        text_encoder=family_named(family).ldm.text_config,
+        text_encoder=text,
         prediction_type="v_prediction",
         scaling_factor=0.13,
     )

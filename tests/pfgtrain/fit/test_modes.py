@@ -16,7 +16,7 @@ from pfgdata.errors import ConfigError
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
 from pfgtrain.fit import FitData, fit
-from pfgtrain.generate import load_run
+from pfgtrain.generate import CheckpointJob, load_run
 from pfgtrain.lora import read_lora
 from tests.conftest import modes
 from tests.doubles import CheapTagger
@@ -126,7 +126,7 @@ def test_generate_uses_the_average_unless_told_otherwise(data: FitData, base: Ba
     made = make_data(tmp_path / "feats", base, tagger=tagger, feature_dim=tagger.feature_dim)
     saved = trained(made, base, tmp_path / "run", use_ema=True)
     for ema, folder in ((True, saved / "ema"), (False, saved)):
-        model = load_run(tmp_path / "run", tagger=tagger, device="cpu", ema=ema)
+        model = load_run(tmp_path / "run", tagger=tagger, device="cpu", which=CheckpointJob(no_ema=not ema))
         adapter = model.pipeline.adapter
         assert adapter is not None
         weights = load_file(folder / "adapter.safetensors")

@@ -16,7 +16,7 @@ from pfgtrain.batches import Batches, join
 from pfgtrain.fit import FitData
 from pfgtrain.fit.data import sets_of
 from pfgtrain.objective import Dropout, draw
-from tests.pfgtrain.fit.test_trainer import NUMBERS, STILL, make_trainer
+from tests.pfgtrain.fit.small_trainer import NUMBERS, STILL, make_trainer
 from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
 

@@ -14,22 +14,11 @@ from pfgdata.store import LatentSet
 from pfgtrain.adapter import PFGLinear
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches, join
-from pfgtrain.config import FitConfig
-from pfgtrain.fit import Trainer, make_accelerator
+from pfgtrain.fit import Trainer
 from pfgtrain.lora import lora_parameters
-from tests.doubles import CheapTagger
-from tests.pfgtrain.small_store import FEATURE_DIM, build_latents, build_store
+from tests.pfgtrain.fit.small_trainer import NUMBERS, STILL, make_trainer
+from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
-
-NUMBERS = list(range(30))
-STILL = FitConfig(  # the weights stay; AdamW's first moment then shows the gradient
-    train_batch_size=4,
-    num_tokens=2,
-    learning_rate=0.0,
-    adapter_learning_rate=0.0,
-    max_grad_norm=0.0,
-    mixed_precision="no",
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +33,6 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, LatentSe
     snapshot = store.snapshot()
     rows = join(snapshot.everything, latent_set.index())
     return Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0), latent_set
-
-
-def make_trainer(
-    base: Base, latent_set: LatentSet, config: FitConfig = STILL, *, text_layer: int = 2
-) -> Trainer:
-    return Trainer(
-        base,
-        config,
-        accelerator=make_accelerator(config),
-        latent_set=latent_set,
-        tagger=CheapTagger().identity,
-        feature_dim=FEATURE_DIM,
-        total_steps=10,
-        text_layer=text_layer,
-    )
 
 
 def epoch(batches: Batches) -> list[Batch]:

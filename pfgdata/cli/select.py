@@ -1,0 +1,135 @@
+"""`pfgdata select` and `pfgdata selections`: give a set of images a name, and see those that have one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pfgdata.cli.options import (
+    CharacterThreshold,
+    Json,
+    Replace,
+    Seconds,
+    StoreArgument,
+    StoreOption,
+    Threshold,
+)
+from pfgdata.screen import print_json, show_facts, show_table
+
+if TYPE_CHECKING:
+    from pfgdata.store import SavedSelection, Snapshot, Store
+
+__all__ = ["EXAMPLE", "LIST_EXAMPLE", "select", "selections"]
+
+EXAMPLE = (
+    "Example: pfgdata select good \"has('smile') and width >= 512\", then pfgdata query"
+    " \"@good and has('hat')\" and pfgtrain fit --where @good"
+)
+LIST_EXAMPLE = "Example: pfgdata selections feats/"
+_COLUMNS = ("name", "images", "kind", "expression", "created")
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="How to call it; @NAME means it wherever EXPR may stand.")
+]
+
+
+def select(
+    name: Name,
+    expression: Annotated[
+        str, typer.Argument(metavar="EXPR", help="As in pfgdata query; it can name other selections: @OTHER.")
+    ],
+    store: StoreOption = Path("feats"),
+    threshold: Threshold = 0.35,
+    character_threshold: CharacterThreshold = 0.85,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Keep these images; else EXPR is asked again at each use.")
+    ] = False,
+    minus: Annotated[
+        list[str] | None, typer.Option(metavar="@OTHER", help="Leave out the images of another selection.")
+    ] = None,
+    replace: Replace = False,
+    seconds: Seconds = 60,
+    json: Json = False,
+) -> None:
+    """Save the images for which EXPR is true as @NAME.
+
+    @NAME is a condition: it stands in every EXPR and --where, alone or beside others. It is asked again at
+    each use, with the thresholds given here, so new images are in it too; with --freeze it is the images of
+    now, by their content, wherever they move.
+    """
+    from pfgdata.query import Limits, SaveOptions, save_selection
+    from pfgdata.store import SavedSelection, Store
+
+    there = Store.open(store)
+    thresholds = {"general": threshold, "character": character_threshold}
+    saved, chosen = save_selection(
+        there,
+        SavedSelection(name=name, text=expression, thresholds=thresholds),
+        SaveOptions(minus=minus or (), freeze=freeze, replace=replace, limits=Limits(seconds=seconds)),
+    )
+    images = len(chosen.distinct())
+    show_facts({f"@{name}": f"{images:,} images in {len(chosen):,} files, {_kind(saved)}"})
+    if json:
+        print_json({**saved.as_dict(), "images": images, "rows": len(chosen)})
+
+
+def selections(
+    store: StoreArgument = Path("feats"),
+    remove: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Delete this selection; no image is touched.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the saved selections of a store: how many images each has now, and what it means."""
+    from pfgdata.store import Store
+
+    there = Store.open(store)
+    if remove is not None:
+        there.remove_selection(remove.removeprefix("@"))
+        show_facts({"removed": f"@{remove.removeprefix('@')}"})
+        return
+    snapshot = there.snapshot()
+    rows = [_described(there, snapshot, name) for name in there.selections()]
+    if json:
+        print_json(rows)
+        return
+    cells = [[_cell(row[column]) for column in _COLUMNS] for row in rows if "problem" not in row]
+    show_table(_COLUMNS, cells)
+    for row in rows:
+        if "problem" in row:
+            show_facts({row["name"]: row["problem"]})
+
+
+def _described(store: Store, snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """A selection as the list has it, or what is wrong with it."""
+    from pfgdata.errors import PfgError
+    from pfgdata.query import Thresholds
+    from pfgdata.query import select as rows_of
+
+    try:
+        saved = store.read_selection(name)
+        images = len(rows_of(snapshot, f"@{name}", Thresholds()).distinct())
+    except PfgError as problem:
+        return {"name": f"@{name}", "problem": str(problem)}
+    frozen = saved.frozen.count if saved.frozen else None
+    told = f"{saved.text or 'every image'}{f' ({saved.how})' if saved.how else ''}"
+    return {
+        "name": f"@{name}",
+        "images": images,
+        "kind": _kind(saved) if frozen in (None, images) else f"frozen, {frozen - images:,} gone",
+        "expression": told,
+        "created": saved.created,
+        "thresholds": saved.thresholds,
+        "language": saved.language,
+        "frozen": frozen,
+    }
+
+
+def _kind(saved: SavedSelection) -> str:
+    return "frozen" if saved.frozen else "live"
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

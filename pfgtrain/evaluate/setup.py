@@ -1,0 +1,94 @@
+"""What a model is measured by: guides, who looks, what it was trained on, how its settings came to be."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pfgdata.hub import DEMO
+from pfgdata.paths import user_path
+from pfgdata.query import Thresholds, select
+from pfgdata.records import NoProgress, Progress, during_one
+from pfgdata.store import Store
+from pfgdata.taggers import OnnxTagger, Tagger
+from pfgtrain.base import onnx_device
+from pfgtrain.checkpoint import RunRecord, Sampling
+from pfgtrain.evaluate.guides import Guide, guides_of_folder, guides_of_selection
+from pfgtrain.evaluate.job import EvaluateJob
+from pfgtrain.evaluate.options import EvaluateOptions
+from pfgtrain.evaluate.report import Tuning
+from pfgtrain.evaluate.training import TrainingImages
+from pfgtrain.evaluate.tuning import tune
+from pfgtrain.generate import PFGModel
+
+__all__ = ["EvaluateSetup", "guides_of_job", "judge_of_job", "tuned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateSetup:
+    """All that an evaluation needs beside its model; `notes` are lines of the caller's for the report."""
+
+    guides: Sequence[Guide]
+    judge: Tagger | None = None
+    training: TrainingImages | None = None
+    options: EvaluateOptions = field(default_factory=EvaluateOptions)
+    tuning: Tuning | None = None
+    notes: Sequence[str] = ()
+
+
+def guides_of_job(
+    job: EvaluateJob, record: RunRecord, *, store: Store | None
+) -> tuple[list[Guide], list[str]]:
+    """The guides asked for, those of `where` from the run's `store`, and what there is to say of them."""
+    every = guides_of_folder(user_path(job.guides)) if job.guides else _selected(job, record, store)
+    chosen = _spread(every, job.limit)
+    if len(chosen) == len(every):
+        return chosen, []
+    return chosen, [f"{len(chosen)} of {len(every)} guides, evenly spread over their order, as asked"]
+
+
+def judge_of_job(job: EvaluateJob, *, tagger: str, progress: Progress) -> Tagger | None:
+    """The second tagger that looks: the one asked for, or the demo's own where the run's `tagger` is demo."""
+    name = job.judge or (DEMO if tagger == DEMO else None)
+    if name is None:
+        return None
+    with during_one(progress, "load", unit="judges"):
+        return OnnxTagger.load_judge(name, device=onnx_device(job.device))
+
+
+def tuned(
+    setup: EvaluateSetup, model: PFGModel, job: EvaluateJob, *, run: Path, progress: Progress | None = None
+) -> EvaluateSetup:
+    """`setup` with the guidance that is best on the guides of `tune`, if any; kept as the run's if asked."""
+    if job.tune is None:
+        return setup
+    others = guides_of_folder(user_path(job.tune))
+    found = tune(
+        model, others, reported=setup.guides, options=setup.options, progress=progress or NoProgress()
+    )
+    options = found.applied(setup.options)
+    if job.keep:
+        Sampling(guidance_scale=options.guidance_scale, pfg_scale=options.pfg_scale).write(run)
+    note = f"guidance {options.guidance_scale:g} and PFG scale {options.pfg_scale:g} as chosen by --tune"
+    return replace(setup, options=options, tuning=found, notes=[*setup.notes, note])
+
+
+def _selected(job: EvaluateJob, record: RunRecord, store: Store | None) -> list[Guide]:
+    assert store is not None
+    known = {name: record.thresholds[name] for name in ("general", "character") if name in record.thresholds}
+    snapshot = store.snapshot()
+    return guides_of_selection(store, snapshot, select(snapshot, job.where, Thresholds(**known)))
+
+
+def _spread(guides: list[Guide], limit: int | None) -> list[Guide]:
+    """At most `limit` of the guides, one by lot of each of as many stretches of their order.
+
+    The first of a file that is sorted by style would be of one style, every fifth where five take turns too.
+    """
+    count = min(limit or len(guides), len(guides))
+    ends = [number * len(guides) // count for number in range(count + 1)]
+    lot = random.Random(0)  # the same guides in every evaluation
+    return [guides[lot.randrange(first, end)] for first, end in itertools.pairwise(ends)]

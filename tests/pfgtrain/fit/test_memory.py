@@ -1,0 +1,181 @@
+"""What saves memory says so in bytes, changes what it must and nothing else, and resumes to the bit."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from pfgdata.errors import ConfigError
+from pfgtrain.base import Base
+from pfgtrain.checkpoint import checkpoints, read_metrics
+from pfgtrain.config import Adafactor, FitConfig
+from pfgtrain.fit import FitData, Inputs, Trainer, fit, go_on, make_accelerator
+from pfgtrain.fit.data import sets_of
+from tests.pfgtrain.fit.small_fit import SMALL, StopAfter, assert_same_run, weights_of
+
+SHORT = replace(SMALL, max_train_steps=3, max_grad_norm=0.0)
+LOW: dict[str, Any] = {"optimizer": "adafactor", "full_bf16": True, "fused_backward_pass": True}
+MODES: dict[str, dict[str, Any]] = {
+    "bf16 by Adafactor, stepping in the backward pass": {**LOW, "use_ema": True, "offload_ema": True},
+    "bf16 by Adafactor": {"optimizer": "adafactor", "full_bf16": True, "gradient_accumulation_steps": 2},
+    "bf16 by AdamW, some blocks": {"full_bf16": True, "unet_blocks": "cross_attention", "use_ema": True},
+    "a LoRA by Adafactor, checkpointed": {
+        "train": "lora",
+        "optimizer": "adafactor",
+        "fused_backward_pass": True,
+        "adafactor": Adafactor(beta1=0.9),
+        "gradient_checkpointing": True,
+    },
+}
+
+
+def trainer_of(data: FitData, base: Base, config: FitConfig) -> Trainer:
+    config = replace(config, mixed_precision="bf16" if config.full_bf16 else "no")
+    return Trainer(Inputs.of(data, base), config, accelerator=make_accelerator(config), total_steps=10)
+
+
+@pytest.mark.resume
+@pytest.mark.parametrize("mode", MODES)
+def test_a_frugal_fit_cut_and_resumed_equals_the_uncut_one(
+    mode: str, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SHORT, **MODES[mode])
+    fit(data, base, config, run_dir=tmp_path / "whole")
+    fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(2))
+    go_on(data, base, config, run_dir=tmp_path / "cut")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_stepping_in_the_backward_pass_changes_no_bit(data: FitData, base: Base, tmp_path: Path) -> None:
+    runs: dict[str, dict[str, Any]] = {"bf16": {"full_bf16": True}, "float32": {}}
+    for name, keys in runs.items():
+        config = replace(SHORT, optimizer="adafactor", max_train_steps=2, **keys)
+        fit(data, base, config, run_dir=tmp_path / name)
+        fused = replace(config, fused_backward_pass=True)
+        fit(data, base, fused, run_dir=tmp_path / f"{name} fused")
+        assert_same_run(tmp_path / name, tmp_path / f"{name} fused")
+        norms, others = (
+            [line["grad_norm"] for line in read_metrics(tmp_path / run)] for run in (name, f"{name} fused")
+        )
+        assert norms == pytest.approx(others, rel=1e-5)
+
+
+def test_stepping_in_the_backward_pass_holds_one_gradient_at_a_time(data: FitData, base: Base) -> None:
+    def most_at_once(config: FitConfig) -> float:
+        trainer = trainer_of(data, base, config)
+        parameters = [value for value in trainer.model.parameters() if value.requires_grad]
+        most = 0
+
+        def look(_: Tensor) -> None:
+            nonlocal most
+            most = max(most, sum(value.grad is not None for value in parameters))
+
+        for value in parameters:
+            value.register_post_accumulate_grad_hook(look)
+        batches = sets_of(data, config, processes=1).train
+        trainer.step([batches.read(0, part=trainer.part)])
+        return most / len(parameters)
+
+    assert most_at_once(SHORT) == 1.0
+    assert most_at_once(replace(SHORT, fused_backward_pass=True)) < 0.05
+
+
+def test_a_parameter_without_a_finite_gradient_stays_and_the_others_move(data: FitData, base: Base) -> None:
+    trainer = trainer_of(data, base, replace(SHORT, **LOW))
+    learns = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+    (spoilt, value), *_ = ((name, value) for name, value in learns.items() if "attn2" in name)
+    value.register_hook(lambda gradient: torch.full_like(gradient, torch.nan))
+    before = {name: value.detach().clone() for name, value in learns.items()}
+    batches = sets_of(data, SHORT, processes=1).train
+    outcome = trainer.step([batches.read(0, part=trainer.part)])
+    still = {name for name, value in learns.items() if torch.equal(value, before[name])}
+    assert still == {spoilt}
+    assert outcome.loss.isfinite()
+    assert not outcome.norm.isfinite()
+    assert trainer.is_finite()
+
+
+def test_bf16_weights_take_two_bytes_and_their_optimizer_state_stays_float32(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    fit(data, base, replace(SHORT, optimizer="adafactor", full_bf16=True, use_ema=True), run_dir=run)
+    folder = checkpoints(run)[-1]
+    kinds = {
+        path.relative_to(folder).as_posix(): {value.dtype for value in load_file(path).values()}
+        for path in folder.rglob("*.safetensors")
+    }
+    assert kinds == {
+        "adapter.safetensors": {torch.float32},
+        "unet.safetensors": {torch.bfloat16},
+        "ema/adapter.safetensors": {torch.float32},
+        "ema/unet.safetensors": {torch.float32},
+    }
+    states = torch.load(folder / "optimizer.pt", weights_only=True)["optimizer"]["state"]
+    held = [value for state in states.values() for value in state.values() if isinstance(value, Tensor)]
+    assert {value.dtype for value in held} == {torch.float32}
+    learns = sum(value.numel() for value in weights_of(run).values())
+    assert sum(value.numel() for value in held) < 0.5 * learns  # AdamW holds two for each
+    assert base.load_unet(weights=folder).conv_in.weight.dtype == torch.float32  # what generate reads
+
+
+def test_gradient_checkpointing_keeps_a_part_of_the_activations(data: FitData, base: Base) -> None:
+    def bytes_kept(config: FitConfig) -> int:
+        trainer = trainer_of(data, base, config)
+        weights = {value.untyped_storage().data_ptr() for value in trainer.model.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(value: Tensor) -> Tensor:
+            storage = value.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return value
+
+        batches = sets_of(data, config, processes=1).train
+        with saved_tensors_hooks(keep, lambda value: value):
+            trainer.step([batches.read(0, part=trainer.part)])
+        return sum(kept.values())
+
+    assert bytes_kept(replace(SHORT, gradient_checkpointing=True)) < 0.5 * bytes_kept(SHORT)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"full_bf16": True, "train": "lora"}, "full_bf16 = True is not of use without train"),
+        (
+            {"full_bf16": True, "mixed_precision": "fp16"},
+            "full_bf16 = True is not possible without mixed_prec",
+        ),
+        ({"fused_backward_pass": True, "gradient_accumulation_steps": 2}, "not possible with accumulation"),
+        ({"fused_backward_pass": True, "max_grad_norm": 1.0}, "max_grad_norm; set that to 0"),
+        (
+            {"fused_backward_pass": True, "mixed_precision": "fp16"},
+            'not possible with mixed_precision = "fp16"',
+        ),
+        ({"cache_captions": True}, "cache_captions = True is not of use without a caption"),
+        (
+            {"cache_captions": True, "caption": "tags", "shuffle_caption": True},
+            "not possible with shuffle_caption",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        replace(SHORT, **keys)
+
+
+def test_an_optimizer_that_is_not_installed_is_one_line(data: FitData, base: Base, tmp_path: Path) -> None:
+    if importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("it is installed here")
+    with pytest.raises(ConfigError, match="not installed; pip install bitsandbytes"):
+        fit(data, base, replace(SHORT, optimizer="adamw8bit"), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
