@@ -26,7 +26,7 @@ class FamilyFacts:
     repository: str  # whose configs diffusers 0.42 takes for a single file
     tokens: tuple[
         str, ...
-    ]  # of a single file: its text encoders' tables of tokens; the first tells the family
+    ]  # a single file's tables of tokens, one a text encoder; the first tells the family
     one_prediction: bool  # False: it came in both kinds, and a file that is silent may be of either
     projects: tuple[str, ...] = ()  # the text encoders that make a vector of all the words too
     labels: bool = False  # whether the UNet of a single file has LDM's `label_emb`, for what it is told more
