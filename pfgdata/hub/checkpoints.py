@@ -31,7 +31,8 @@ _OTHERS = (  # a name that only such a file has, and what it is
         r"^conditioner\.embedders\.0\.model\.",
         "an SDXL refiner, which only finishes pictures; name a base model",
     ),
-    (r"(^|\.)clip_txt(_pooled)?_mapper\.", "Stable Cascade"),
+    (r"^edm_(mean|std|vpred\.)", "an EDM model (Playground v2.5, CosXL), of another noise than its family's"),
+    (r"(^|\.)(clip_txt(_pooled)?|effnet)_mapper\.", "Stable Cascade"),
     (
         r"(^|\.)(x_embedder\.proj\.1|llm_adapter|blocks\.\d+\.adaln_modulation_\w+)\.",
         "Cosmos (Anima and the like)",

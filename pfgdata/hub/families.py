@@ -24,9 +24,7 @@ class FamilyFacts:
     title: str  # for people, and in the made.json of an unpacked file
     width: int  # of the context, in the original model; a small base of the family has its own
     repository: str  # whose configs diffusers 0.42 takes for a single file
-    tokens: tuple[
-        str, ...
-    ]  # of a single file: its text encoders' tables of tokens; the first tells the family
+    tokens: tuple[str, ...]  # a single file's tables of tokens, one a text encoder; the first is its alone
     one_prediction: bool  # False: it came in both kinds, and a file that is silent may be of either
     projects: tuple[str, ...] = ()  # the text encoders that make a vector of all the words too
     labels: bool = False  # whether the UNet of a single file has LDM's `label_emb`, for what it is told more

@@ -132,8 +132,8 @@ def _lacks_part(folder: Path, part: str) -> bool:
     if part not in (*_MODELS, *_TOKENIZERS):
         return False
     try:
-        return part not in json.loads((folder / "model_index.json").read_bytes())
-    except (OSError, ValueError, TypeError):
+        return not any(json.loads((folder / "model_index.json").read_bytes()).get(part) or ())  # or two nulls
+    except (OSError, ValueError, TypeError, AttributeError):
         return False
 
 

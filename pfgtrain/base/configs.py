@@ -19,12 +19,25 @@ __all__ = [
     "read_config",
     "scheduled_prediction",
     "why_not_whole",
+    "why_other_model",
 ]
 
 PredictionType = Literal["epsilon", "v_prediction"]
 
 
-_NAMES = {"scheduler": "scheduler_config.json"}  # of the parts whose config is not config.json
+_INDEX = "model_index.json"  # of the whole folder, the part ""
+_NAMES = {"scheduler": "scheduler_config.json", "": _INDEX}  # of the parts whose config is not config.json
+_OTHERS = {  # parts that no base has
+    "transformer": "a transformer (SD3, Flux and the like)",
+    "prior": "a prior (Stable Cascade and the like)",
+    "decoder": "a decoder (Stable Cascade and the like)",
+    "image_normalizer": "an image embedding for text (unCLIP)",
+}
+_OTHER_NOISE = {  # how the names of such schedulers begin: they would be read as epsilon
+    "EDM": "an EDM model (Playground v2.5, CosXL)",
+    "CosineDPM": "an EDM model",
+    "FlowMatch": "a flow model",
+}
 
 NOISE = (  # what of a scheduler's config the noise of training follows from
     "num_train_timesteps",
@@ -42,6 +55,20 @@ def has_more_than_context(folder: Path) -> bool:
         return True
     unet = read_config(folder, "unet") if (folder / "unet" / "config.json").is_file() else {}
     return bool(unet.get("addition_embed_type"))
+
+
+def why_other_model(folder: Path) -> str | None:
+    """What else than a base `folder` holds, by its name in diffusers, or its noise; None if nothing tells."""
+    for part, kind in _OTHERS.items():
+        if (folder / part).is_dir():
+            index = folder / _INDEX
+            named = read_config(folder, "") if index.is_file() else {}
+            return f"is {named.get('_class_name', 'of another pipeline')}, with {kind}"
+    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+        return None
+    sampler = str(read_config(folder, "scheduler").get("_class_name", ""))
+    kinds = [kind for start, kind in _OTHER_NOISE.items() if sampler.startswith(start)]
+    return f"its scheduler {sampler} is of {kinds[0]}" if kinds else None
 
 
 def why_not_whole(folder: Path, facts: FamilyFacts, *, name: str) -> str | None:

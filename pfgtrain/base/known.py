@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pfgdata.errors import ModelError, RunError
 from pfgdata.hub import family_titles
+from pfgtrain.base.configs import why_other_model
 from pfgtrain.base.families import Family
 from pfgtrain.base.sdxl import Sdxl
 from pfgtrain.base.stable_diffusion import STABLE_DIFFUSION_1, STABLE_DIFFUSION_2
@@ -17,8 +18,8 @@ FAMILIES: tuple[Family, ...] = (STABLE_DIFFUSION_1, STABLE_DIFFUSION_2, Sdxl())
 
 def family_of(folder: Path, *, name: str) -> Family:
     """The family of the diffusers folder of base `name`. Raises ModelError if it is of none, or not whole."""
-    if (folder / "transformer").is_dir():
-        raise ModelError(f"{name}: has a transformer (SD3, Flux and the like); a base is {family_titles()}")
+    if reason := why_other_model(folder):
+        raise ModelError(f"{name}: {reason}; a base is {family_titles()}")
     family = next(family for family in FAMILIES if family.recognises(folder))
     if reason := family.why_not(folder, name=name):
         raise ModelError(reason)

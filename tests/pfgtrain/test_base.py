@@ -159,13 +159,30 @@ def _add(part: str) -> Callable[[Path], None]:
     return lambda folder: (folder / part).mkdir()
 
 
+def _pipeline(name: str, part: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / part).mkdir()
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": name}))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (_remove("vae"), "lacks vae/config.json"),
         (_remove("tokenizer"), "lacks tokenizer/"),
         (_add("text_encoder_2"), "no complete SDXL folder, lacks text_encoder_2/"),
-        (_add("transformer"), "SD3, Flux"),
+        (_add("transformer"), r"with a transformer \(SD3, Flux and the like\); a base is SD1, SD2 or SDXL"),
+        (_add("prior"), "Stable Cascade"),
+        (_add("decoder"), "Stable Cascade"),
+        (_add("image_normalizer"), "unCLIP"),
+        (_pipeline("FluxPipeline", "transformer"), "is FluxPipeline, with a transformer"),
+        (_edit("scheduler/scheduler_config.json", _class_name="EDMEulerScheduler"), "an EDM model"),
+        (
+            _edit("scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"),
+            "its scheduler FlowMatchEulerDiscreteScheduler is of a flow model; a base is",
+        ),
         (_edit("unet/config.json", addition_embed_type="text_time"), "no complete SDXL folder"),
         (_edit("unet/config.json", in_channels=9), "inpainting"),
         (_edit("unet/config.json", cross_attention_dim=768), "768 wide, what encodes its texts makes 16"),

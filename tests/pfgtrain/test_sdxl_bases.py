@@ -14,13 +14,16 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 
-from pfgdata.errors import ConfigError, ModelError, RunError
+from pfgdata.errors import ConfigError, IdentityError, ModelError, RunError
 from pfgdata.images import BucketPolicy, bucket_sizes
 from pfgdata.vaes import base_geometry
+from pfgtrain.adapter import PFGLinear, load_adapter, save_adapter
 from pfgtrain.base import Base, family_named
 from pfgtrain.fit import fit, plan_fit
 from pfgtrain.objective import Dropout, Objective, draw
 from tests.pfgtrain.fit.small_fit import SMALL, make_data
+from tests.pfgtrain.small_store import FEATURE_DIM
+from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 from tests.pfgtrain.tiny_sdxl import POOLED, build_tiny_sdxl
 
 
@@ -126,3 +129,22 @@ def test_a_base_that_says_v_is_not_trained_as_epsilon(told: dict[str, Any], tmp_
             attempt(data, base, SMALL)
     asked = Base.load(str(tmp_path / "v"), prediction_type="v_prediction")
     assert plan_fit(data, asked, SMALL).steps == SMALL.max_train_steps
+
+
+def test_latents_and_adapters_of_another_family_are_refused_by_name(tmp_path: Path) -> None:
+    base = Base.load(str(build_tiny_sdxl(tmp_path / "xl")))
+    other = Base.load(str(build_tiny_base(tmp_path / "sd1")))
+    data = make_data(tmp_path / "feats", other)
+    with pytest.raises(
+        IdentityError, match=r"by the VAE of .*sd1, base .*xl has another; use --base .*sd1, or"
+    ):
+        plan_fit(data, base, SMALL)
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    shutil.copyfile(other.folder / weights, base.folder / weights)
+    with pytest.raises(IdentityError, match=r"sd1, which has .*0\.18215.*, base .*xl has .*0\.13025"):
+        plan_fit(data, base, SMALL)
+    save_adapter(PFGLinear(FEATURE_DIM, 2, WIDTH), tmp_path / "x-n2.pt")
+    with pytest.raises(
+        RunError, match=r"32 rows are no whole number of tokens of width 40; .*SDXL is 2048 wide"
+    ):
+        load_adapter(tmp_path / "x-n2.pt", cross_attention_dim=base.cross_attention_dim)

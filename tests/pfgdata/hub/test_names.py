@@ -107,6 +107,8 @@ def test_a_part_that_the_models_index_does_not_name_is_not_asked_for(tmp_path: P
     assert len(second) > len(TOKENIZER) and not any(held(tmp_path, p) for p in second if "*" not in p)
     (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
     assert all(held(tmp_path, pattern) for pattern in second)
+    (tmp_path / "model_index.json").write_text('{"unet": ["a", "b"], "text_encoder_2": [null, null]}')
+    assert all(held(tmp_path, pattern) for pattern in second)
     assert not held(tmp_path, "unet/config.json")
 
 

@@ -28,7 +28,11 @@ def refusal(file: str, config: Path | None) -> str:
     ("change", "reason"),
     [
         ({"conditioner.embedders.0.model.positional_embedding": 1}, "an SDXL refiner, which only finishes"),
+        ({"edm_mean": 4}, "an EDM model (Playground v2.5, CosXL)"),
+        ({"edm_vpred.sigma_max": 1}, "an EDM model (Playground v2.5, CosXL)"),
         ({"model.diffusion_model.clip_txt_mapper.weight": 1}, "Stable Cascade"),
+        ({"model.diffusion_model.effnet_mapper.0.weight": 1}, "Stable Cascade"),
+        ({"net.llm_adapter.blocks.0.cross_attn.q_proj.weight": 1}, "Cosmos (Anima and the like)"),
         ({"net.x_embedder.proj.1.weight": 1}, "Cosmos (Anima and the like)"),
         ({"net.blocks.0.adaln_modulation_self_attn.1.weight": 1}, "Cosmos (Anima and the like)"),
         ({"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": 1}, "a transformer (SD3, Flux"),
@@ -57,7 +61,8 @@ def test_what_is_no_base_is_refused_by_its_name(
             tensors = {name: value for name, value in tensors.items() if not name.startswith(start)}
         else:
             tensors[start] = torch.zeros(1, channels)
-    assert reason in refusal(saved(tensors, tmp_path / "m.safetensors"), tiny)
+    text = refusal(saved(tensors, tmp_path / "m.safetensors"), tiny)
+    assert reason in text and text.endswith("; a base is an SD1, SD2 or SDXL checkpoint with all its parts")
     assert not cache.exists()
 
 
