@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pfgtrain.fit.data import FitData, Inputs, base_of, data_of
+    from pfgtrain.fit.forecast import Forecast, forecast_fit
     from pfgtrain.fit.loop import FitReport
     from pfgtrain.fit.plan import FitPlan, plan_fit
     from pfgtrain.fit.run import fit, go_on
@@ -16,11 +17,13 @@ __all__ = [
     "FitData",
     "FitPlan",
     "FitReport",
+    "Forecast",
     "Inputs",
     "Trainer",
     "base_of",
     "data_of",
     "fit",
+    "forecast_fit",
     "go_on",
     "make_accelerator",
     "plan_fit",
@@ -30,11 +33,13 @@ _LAZY = {
     "FitData": "pfgtrain.fit.data",
     "FitPlan": "pfgtrain.fit.plan",
     "FitReport": "pfgtrain.fit.loop",
+    "Forecast": "pfgtrain.fit.forecast",
     "Inputs": "pfgtrain.fit.data",
     "Trainer": "pfgtrain.fit.trainer",
     "base_of": "pfgtrain.fit.data",
     "data_of": "pfgtrain.fit.data",
     "fit": "pfgtrain.fit.run",
+    "forecast_fit": "pfgtrain.fit.forecast",
     "go_on": "pfgtrain.fit.run",
     "make_accelerator": "pfgtrain.fit.trainer",
     "plan_fit": "pfgtrain.fit.plan",
