@@ -1,7 +1,8 @@
-"""What memory and time does a step take, and how near to that does the forecast come?
+"""What memory and time does a step of SDXL's UNet take at its published size, and what was foretold?
 
-The first table is of the demo's base, each way to train it in a process of its own. `--full` adds the UNet of
-SDXL at its published size (2,567,463,684 numbers, random, no download) at 256 px: some minutes and 16 GB.
+2,567,463,684 random numbers, no download; batch 1 at 256 px on the CPU, each way to train it in a process of
+its own: some minutes and up to 12 GB. `--forecast WAY --side 128` foretells 1024 px. Large tensors are given
+back to the system at once (MALLOC_MMAP_THRESHOLD_), else what is measured is glibc's heap.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pfgtrain.adapter import PFGLinear
 from pfgtrain.config import FitConfig
+from pfgtrain.fit.forecast import forecast_step
 from pfgtrain.lora import add_lora, lora_parameters
 from pfgtrain.objective import row_losses
 from pfgtrain.optim import Part, gradient_norm, make_stepper
@@ -55,19 +59,9 @@ def full_size(way: str, side: int) -> dict[str, Any]:
     """One step of batch 1 of the whole SDXL UNet, its weights bf16 where frozen or asked for."""
     begun = memory("VmRSS")
     config = FitConfig(**WAYS[way])
-    with torch.device("meta"):
-        outline = nn.Module.to(UNet2DConditionModel(**SDXL), torch.bfloat16)
-    unet = outline.to_empty(device="cpu").train()
+    unet = outline().to_empty(device="cpu").train()
     fill(unet)
-    adapter = PFGLinear(FEATURE, TOKENS, WIDTH)
-    parts = [Part(name="adapter", file="a", parameters=dict(adapter.named_parameters()))]
-    unet.requires_grad_(config.train == "unet")
-    if config.train == "unet":
-        parts.append(Part(name="unet", file="u", parameters=dict(unet.named_parameters())))
-    elif config.train == "lora":
-        modules = config.target_modules
-        add_lora(unet, r=16, lora_alpha=16.0, target_modules=modules, blocks="all", seed=0)
-        parts.append(Part(name="lora", file="l", parameters=lora_parameters(unet)))
+    adapter, parts = what_learns(unet, config)
     stepper = make_stepper(parts, config)
     learns = [value for part in parts for value in part.parameters.values()]
     if config.fused_backward_pass:
@@ -87,6 +81,36 @@ def full_size(way: str, side: int) -> dict[str, Any]:
     print(f"{way}: loss {loss.item():.4f}, norm {norm.item():.4g}", file=sys.stderr)
     marks |= {"after": memory("VmRSS"), "peak": memory("VmHWM")}
     return {"way": way, "learns": sum(v.numel() for v in learns), **seconds, **marks}
+
+
+def outline() -> Any:
+    """The UNet on the meta device."""
+    with torch.device("meta"):
+        return nn.Module.to(UNet2DConditionModel(**SDXL), torch.bfloat16)
+
+
+def what_learns(unet: Any, config: FitConfig) -> tuple[PFGLinear, list[Part]]:
+    """A fresh adapter, and what learns of it and of the UNet."""
+    adapter = PFGLinear(FEATURE, TOKENS, WIDTH)
+    parts = [Part(name="adapter", file="a", parameters=dict(adapter.named_parameters()))]
+    unet.requires_grad_(config.train == "unet")
+    if config.train == "unet":
+        parts.append(Part(name="unet", file="u", parameters=dict(unet.named_parameters())))
+    elif config.train == "lora":
+        modules = config.target_modules
+        add_lora(unet, r=16, lora_alpha=16.0, target_modules=modules, blocks="all", seed=0)
+        parts.append(Part(name="lora", file="l", parameters=lora_parameters(unet)))
+    return adapter, parts
+
+
+def foretold(way: str, side: int) -> dict[str, Any]:
+    """The forecast of the same step."""
+    keys = {"gradient_checkpointing": side > 32, "train_batch_size": 1, "num_tokens": TOKENS}
+    config = FitConfig(**{**WAYS[way], **keys})
+    config = replace(config, mixed_precision="bf16" if config.full_bf16 else "no")
+    unet = outline()
+    _, parts = what_learns(unet, config)
+    return forecast_step(unet, parts, config, latent=(side, side), steps=1).as_dict()
 
 
 def loss_of(unet: Any, adapter: nn.Module, *, side: int, seed: int) -> Tensor:
@@ -128,13 +152,33 @@ def memory(what: str) -> int:
 
 def apart(*words: str) -> dict[str, Any]:
     """What this script prints when it is run with `words` in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
+    command = [sys.executable, __file__, *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The table, or one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", choices=WAYS)
+    parser.add_argument("--forecast", choices=WAYS)
     parser.add_argument("--side", type=int, default=32)
     asked = parser.parse_args()
-    print(json.dumps(full_size(asked.one, asked.side)))
+    if asked.one:
+        print(json.dumps(full_size(asked.one, asked.side)))
+    elif asked.forecast:
+        print(json.dumps(foretold(asked.forecast, asked.side)))
+    else:
+        print("way | learns | foretold GB | measured GB | with the programs | s | CPU s")
+        for way in WAYS:
+            told, was = apart("--forecast", way), apart("--one", way)
+            print(
+                f"{way} | {was['learns']:,} | {told['memory'] / GB:.2f} |"
+                f" {(was['peak'] - was['begun']) / GB:.2f} | {was['peak'] / GB:.2f} |"
+                f" {was['seconds']:.0f} | {was['cpu_seconds']:.0f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
