@@ -21,8 +21,10 @@ from pfgtrain.checkpoint import checkpoints, read_metrics
 from pfgtrain.config import Adafactor, FitConfig
 from pfgtrain.fit import FitData, Inputs, Trainer, fit, forecast_fit, go_on, make_accelerator, plan_fit
 from pfgtrain.fit.data import sets_of
+from pfgtrain.fit.ema import MovingAverage
 from pfgtrain.fit.live_bytes import LiveBytes
 from pfgtrain.fit.texts import TextSource
+from pfgtrain.optim import Part
 from tests.pfgtrain.fit.small_fit import SMALL, StopAfter, assert_same_run, losses_of, weights_of
 
 SHORT = replace(SMALL, max_train_steps=3, max_grad_norm=0.0)
@@ -209,6 +211,25 @@ def test_cached_captions_are_the_captions_and_free_the_text_encoder(
     wanted = encode_prompts(base, asked).context
     assert not torch.equal(wanted[0], wanted[1])
     torch.testing.assert_close(source.of(asked).context, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_average_kept_in_main_memory_is_the_one_beside_the_weights(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.rand((8, 8), generator=generator).to(dtype))
+    part = Part(name="unet", file="f", parameters={"w": weight})
+    averages = [
+        MovingAverage([part], replace(SHORT, use_ema=True, ema_decay=0.9, offload_ema=offload), steps_done=0)
+        for offload in (False, True)
+    ]
+    for _ in range(5):
+        weight.data += torch.rand(weight.shape, generator=generator).to(dtype)
+        for average in averages:
+            average.step()
+    beside, offloaded = (average.parts[0].parameters["w"] for average in averages)
+    assert torch.equal(beside, offloaded)
+    assert offloaded.dtype == torch.float32
+    assert 0 < (weight.detach().float() - offloaded).mean() < 5
 
 
 @pytest.mark.parametrize(
