@@ -235,6 +235,11 @@ class Batches:
         """Features [B, F] of `rows`, of any buckets, in their order."""
         return self._features.take(self.rows.images.shard_index[rows], self.rows.images.rows[rows])
 
+    @property
+    def texts(self) -> list[str]:
+        """Each row's own text, its parts in their order; none where all share one."""
+        return self._texts(np.arange(len(self.rows)), None) if self._texts else []
+
     def images_between(self, start: int, end: int) -> int:
         """Real rows of the global batches `start` to `end`; a full epoch has each image once."""
         whole, rest = divmod(end, self.per_epoch)

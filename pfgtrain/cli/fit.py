@@ -20,7 +20,7 @@ from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
-    from pfgtrain.fit import FitPlan, FitReport
+    from pfgtrain.fit import FitPlan, FitReport, Forecast
 
 __all__ = ["EXAMPLE", "fit"]
 
@@ -114,7 +114,7 @@ def fit(
 
     from pfgdata.records import NoProgress
     from pfgdata.store import Store
-    from pfgtrain.fit import base_of, data_of, go_on, plan_fit
+    from pfgtrain.fit import base_of, data_of, forecast_fit, go_on, plan_fit
     from pfgtrain.fit import fit as begin
 
     path = named or _recorded_store(run_dir, resume=resume) or Path("feats")
@@ -122,7 +122,9 @@ def fit(
     begun = run_dir if resume else None
     if dry_run:
         loaded = base_of(data, asked, run_dir=begun)
-        _show_plan(plan_fit(data, loaded, asked), loaded.name, data.latent_set.id, as_json=as_json)
+        plan = plan_fit(data, loaded, asked)
+        forecast = forecast_fit(data, loaded, asked, plan)
+        _show_plan(plan, forecast, f"{loaded.name}, latents {data.latent_set.id}", as_json=as_json)
         return
     first = int(os.environ.get("RANK", "0")) == 0  # set by accelerate launch and torchrun
     with ScreenProgress() as screen, stop_on_interrupt() as stop:
@@ -167,19 +169,30 @@ def _recorded_store(run_dir: Path, *, resume: bool) -> Path | None:
     return Path(RunRecord.read(run_dir).store) if resume else None
 
 
-def _show_plan(plan: FitPlan, base: str, latents: str, *, as_json: bool) -> None:
+def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -> None:
+    each = forecast.operations
+    hours = each * plan.effective_batch * plan.steps / 3600
     show_facts(
         {
             "images": f"{plan.images:,} of {plan.selected:,} rows; {plan.held_out:,} more held out,"
             f" {plan.without_latent:,} without a latent",
             "buckets": ", ".join(f"{name} {count:,}" for name, count in plan.buckets.items()),
-            "base": f"{base}, latents {latents}",
+            "base": base,
             "steps": f"{plan.steps:,} of {plan.effective_batch} images, {plan.epochs:.3g} epochs",
+            "memory": f"{_gb(forecast.memory)}: weights {_gb(forecast.weights)}, optimizer"
+            f" {_gb(forecast.optimizer)}, average {_gb(forecast.average)}, a pass {_gb(forecast.passing)}",
+            "disk": f"{_gb(forecast.disk)}, a checkpoint {_gb(forecast.checkpoint)}",
+            "work": f"{each / 1e12:.3g} TFLOP an image; {hours / 30e12:.3g} h at 30 TFLOP/s,"
+            f" {hours / 150e12:.3g} h at 150",
             "dry run": "nothing was written",
         }
     )
     if as_json:
-        print_json(plan.as_dict())
+        print_json({**plan.as_dict(), "forecast": forecast.as_dict()})
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
 
 
 def _show_fit(report: FitReport, store: Path, *, as_json: bool) -> None:

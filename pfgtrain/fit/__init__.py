@@ -8,6 +8,7 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.fit.data import FitData, Inputs, base_of, data_of
+    from pfgtrain.fit.forecast import Forecast, forecast_fit
     from pfgtrain.fit.loop import FitReport
     from pfgtrain.fit.plan import FitPlan, plan_fit
     from pfgtrain.fit.run import fit, go_on
@@ -17,11 +18,13 @@ __all__ = [
     "FitData",
     "FitPlan",
     "FitReport",
+    "Forecast",
     "Inputs",
     "Trainer",
     "base_of",
     "data_of",
     "fit",
+    "forecast_fit",
     "go_on",
     "make_accelerator",
     "plan_fit",

@@ -24,7 +24,7 @@ from pfgtrain.checkpoint import RunRecord, is_run
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.split import held_out
 
-__all__ = ["FitData", "Inputs", "Sets", "base_of", "data_of", "sets_of"]
+__all__ = ["FitData", "Inputs", "Sets", "base_of", "captions_of", "data_of", "sets_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ class Inputs:
     tagger: TaggerIdentity
     feature_dim: int
     standardization: tuple[Tensor, Tensor] | None = None  # mean and deviation of the features, [F] each
+    captions: tuple[str, ...] = ()  # all that rows will have, where they are to be encoded once
 
     @classmethod
     def of(cls, data: FitData, base: Base) -> Inputs:
@@ -143,6 +144,12 @@ def sets_of(data: FitData, config: FitConfig, *, processes: int, with_sizes: boo
         missing_captions=told.missing if told else 0,
         captions_digest=_digest(told) if told and config.caption != TAGS else None,
     )
+
+
+def captions_of(sets: Sets) -> tuple[str, ...]:
+    """Every caption of `sets`, once."""
+    both = [sets.train, *([sets.validation] if sets.validation else [])]
+    return tuple(dict.fromkeys(text for batches in both for text in batches.texts))
 
 
 def _digest(captions: Captions) -> str:

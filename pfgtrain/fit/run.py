@@ -22,7 +22,7 @@ from pfgtrain.checkpoint import RunRecord, checkpoint_of, keep_for
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.announce import announce, where_it_goes_on
 from pfgtrain.fit.checks import require_own_prediction, require_run, require_same_vae, require_whole_steps
-from pfgtrain.fit.data import FitData, Inputs, sets_of
+from pfgtrain.fit.data import FitData, Inputs, captions_of, sets_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.loop import FitReport, Loop, Work
 from pfgtrain.fit.plan import plan_of, record_of, text_layer_of
@@ -122,6 +122,8 @@ def _fit(
             )
         if config.standardize_features:
             inputs = replace(inputs, standardization=standardization_of(sets.train))
+        if config.cache_captions:
+            inputs = replace(inputs, captions=captions_of(sets))
         trainer = Trainer(
             inputs,
             config,

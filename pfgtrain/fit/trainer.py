@@ -111,7 +111,7 @@ class Trainer:
         self._dropout = Dropout(
             both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
         )
-        self.texts = TextSource(base, config, progress=progress)
+        self.texts = TextSource(base, config, captions=inputs.captions, progress=progress)
         progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
         self._model, self._parts = build_training_model(
             base,

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pfgtrain.optim.optimizers import make_lr_scheduler, make_stepper, require_optimizer
+from pfgtrain.optim.optimizers import (
+    make_lr_scheduler,
+    make_stepper,
+    require_optimizer,
+    state_bytes,
+    step_bytes,
+)
 from pfgtrain.optim.parts import Part
 from pfgtrain.optim.stepper import Stepper, gradient_norm, round_by_chance, step_if_finite
 
@@ -14,5 +20,7 @@ __all__ = [
     "make_stepper",
     "require_optimizer",
     "round_by_chance",
+    "state_bytes",
+    "step_bytes",
     "step_if_finite",
 ]

@@ -14,7 +14,7 @@ from pfgtrain.config import FitConfig
 from pfgtrain.optim.parts import Part
 from pfgtrain.optim.stepper import Stepper
 
-__all__ = ["make_lr_scheduler", "make_stepper", "require_optimizer"]
+__all__ = ["make_lr_scheduler", "make_stepper", "require_optimizer", "state_bytes", "step_bytes"]
 
 Groups = list[dict[str, Any]]
 
@@ -86,6 +86,24 @@ _OPTIMIZERS: dict[str, Callable[[Groups, float, FitConfig], torch.optim.Optimize
     "adamw8bit": _adamw8bit,
     "adafactor": _adafactor,
 }  # by the names of FitConfig.optimizer; the keys of each: config/optimizers.py
+
+
+def state_bytes(shape: torch.Size, config: FitConfig) -> int:
+    """What the optimizer of `config` keeps for a tensor of `shape`, but for single numbers, in bytes."""
+    numbers = shape.numel()
+    if config.optimizer == "adafactor":
+        factored = numbers // shape[-1] + numbers // shape[-2] if len(shape) > 1 else numbers
+        return 4 * (factored + (numbers if config.adafactor.beta1 is not None else 0))
+    if config.optimizer == "adamw8bit" and numbers >= 4096:  # bitsandbytes' min_8bit_size
+        return 2 * numbers + 2 * 4 * -(-numbers // 256)  # a scale for each block of 256
+    return 8 * numbers
+
+
+def step_bytes(shapes: Sequence[torch.Size], config: FitConfig) -> int:
+    """What a step takes beside gradients and state for the moment of the largest of `shapes`, in bytes."""
+    largest = max(shape.numel() for shape in shapes)
+    alone = 3 * 4 if config.full_bf16 else 0  # weight and gradient in float32, what is rounded by
+    return largest * (alone + (3 * 4 if config.optimizer == "adafactor" else 0))
 
 
 def make_lr_scheduler(optimizer: torch.optim.Optimizer, config: FitConfig, *, total_steps: int) -> Any:

@@ -210,6 +210,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     plan = json.loads(out)
     assert (plan["images"], plan["held_out"], plan["epochs"]) == (23, 1, 3.0)
     assert plan["effective_batch"] == 8
+    assert plan["forecast"]["memory"] > plan["forecast"]["weights"] > 0
     assert plan["steps"] == 3 * plan["batches_per_epoch"]
     assert not (tmp_path / "a").exists()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from pfgtrain.config import FitConfig
-from pfgtrain.optim import Part, make_stepper, round_by_chance, step_if_finite
+from pfgtrain.optim import Part, make_stepper, round_by_chance, state_bytes, step_if_finite
 
 Make = Callable[[Any], torch.optim.Optimizer]
 OPTIMIZERS: dict[str, Make] = {
@@ -139,3 +139,19 @@ def test_steps_too_small_for_bf16_add_up(optimizer: str) -> None:
     wanted = moved[torch.float32]
     along = (moved[torch.bfloat16] * wanted).sum() / wanted.square().sum()
     assert along == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "adamw8bit"])
+def test_what_an_optimizer_keeps_is_told_by_shapes(optimizer: str) -> None:
+    if optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+    config = FitConfig(optimizer=optimizer)  # type: ignore[arg-type]
+    weights = {str(shape): nn.Parameter(torch.ones(shape)) for shape in ((64, 128), (32, 16, 3, 3), (4096,))}
+    stepper = make_stepper([Part(name="unet", file="f", parameters=weights)], config)
+    for weight in weights.values():
+        weight.grad = torch.ones_like(weight)
+    stepper.step(torch.ones(()))
+    for weight in weights.values():
+        held = [v for v in stepper.optimizer.state[weight].values() if isinstance(v, Tensor) and v.ndim]
+        kept = sum(value.nbytes for value in held if value.shape != (256,))  # bitsandbytes' maps are shared
+        assert state_bytes(weight.shape, config) == pytest.approx(kept, rel=0.01)

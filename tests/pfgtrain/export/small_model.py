@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from pfgdata.hub import SD1, SDXL
 from tests.pfgtrain.tiny_base import BLOCKS, WIDTH, build_tiny_base, tiny_tokenizer
+from tests.pfgtrain.tiny_sdxl import POOLED, WIDTHS, build_tiny_sdxl
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -23,6 +25,19 @@ INDEX = {
     "image_encoder": [None, None],
     "requires_safety_checker": False,
 }
+SDXL_INDEX = {
+    "_class_name": "StableDiffusionXLPipeline",
+    "force_zeros_for_empty_prompt": True,
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+}
 
 
 def build_whole_base(folder: Path, *, linear: bool, prediction_type: str = "epsilon") -> Path:
@@ -34,7 +49,31 @@ def build_whole_base(folder: Path, *, linear: bool, prediction_type: str = "epsi
     return folder
 
 
-def whole_vae() -> AutoencoderKL:
+def build_whole_sdxl(folder: Path, *, prediction_type: str = "epsilon", zero_snr: bool = False) -> Path:
+    """A tiny SDXL of the real one's blocks: 3 of 2 layers, the first without attention, 1, 2 and 3 deep."""
+    build_tiny_sdxl(folder, prediction_type=prediction_type, zero_snr=zero_snr)
+    torch.manual_seed(3)
+    UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 16),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=sum(WIDTHS),
+        attention_head_dim=(1, 2, 2),
+        transformer_layers_per_block=(1, 2, 3),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=POOLED + 6 * 4,
+    ).save_pretrained(folder / "unet")
+    whole_vae(scaling_factor=SDXL.scaling_factor).save_pretrained(folder / "vae")
+    (folder / "model_index.json").write_text(json.dumps(SDXL_INDEX))
+    return folder
+
+
+def whole_vae(*, scaling_factor: float = SD1.scaling_factor) -> AutoencoderKL:
     """A tiny AutoencoderKL, 2 layers a block."""
     torch.manual_seed(1)
     return AutoencoderKL(
@@ -43,6 +82,7 @@ def whole_vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * len(BLOCKS),
         layers_per_block=2,
         norm_num_groups=4,
+        scaling_factor=scaling_factor,
     ).eval()
 
 

@@ -14,12 +14,18 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from pfgdata.errors import ConfigError
-from pfgtrain.base import Base
+from pfgdata.records import NoProgress
+from pfgtrain.base import Base, encode_prompts
+from pfgtrain.base.prompts import ClipText
 from pfgtrain.checkpoint import checkpoints, read_metrics
 from pfgtrain.config import Adafactor, FitConfig
-from pfgtrain.fit import FitData, Inputs, Trainer, fit, go_on, make_accelerator
+from pfgtrain.fit import FitData, Inputs, Trainer, fit, forecast_fit, go_on, make_accelerator, plan_fit
 from pfgtrain.fit.data import sets_of
-from tests.pfgtrain.fit.small_fit import SMALL, StopAfter, assert_same_run, weights_of
+from pfgtrain.fit.ema import MovingAverage
+from pfgtrain.fit.live_bytes import LiveBytes
+from pfgtrain.fit.texts import TextSource
+from pfgtrain.optim import Part
+from tests.pfgtrain.fit.small_fit import SMALL, StopAfter, assert_same_run, losses_of, weights_of
 
 SHORT = replace(SMALL, max_train_steps=3, max_grad_norm=0.0)
 LOW: dict[str, Any] = {"optimizer": "adafactor", "full_bf16": True, "fused_backward_pass": True}
@@ -35,15 +41,23 @@ MODES: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": True,
     },
 }
+SLOW = ("bf16 by Adafactor", "AdamW stepping in the backward pass")
 
 
 def trainer_of(data: FitData, base: Base, config: FitConfig) -> Trainer:
+    return Trainer(Inputs.of(data, base), **around(config))
+
+
+def around(config: FitConfig) -> dict[str, Any]:
+    """What a trainer of `config` is made with beside its inputs."""
     config = replace(config, mixed_precision="bf16" if config.full_bf16 else "no")
-    return Trainer(Inputs.of(data, base), config, accelerator=make_accelerator(config), total_steps=10)
+    return {"config": config, "accelerator": make_accelerator(config), "total_steps": 10}
 
 
 @pytest.mark.resume
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODES]
+)
 def test_a_frugal_fit_cut_and_resumed_equals_the_uncut_one(
     mode: str, data: FitData, base: Base, tmp_path: Path
 ) -> None:
@@ -179,3 +193,74 @@ def test_an_optimizer_that_is_not_installed_is_one_line(data: FitData, base: Bas
     with pytest.raises(ConfigError, match="not installed; pip install bitsandbytes"):
         fit(data, base, replace(SHORT, optimizer="adamw8bit"), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_cached_captions_are_the_captions_and_free_the_text_encoder(
+    data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SHORT, caption="tags", max_train_steps=1, validation_split=0.3, num_validation_images=0)
+    cached = replace(config, cache_captions=True)
+    for name, one in (("encoded", config), ("cached", cached)):
+        fit(data, base, one, run_dir=tmp_path / name)
+    ours, theirs = (losses_of(tmp_path / name)[0][1] for name in ("cached", "encoded"))
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    texts = [f"a {word} cat" for word in "abcdefghijklmnopqrst"]
+    source = TextSource(base, replace(cached, mixed_precision="no"), captions=texts, progress=NoProgress())
+    assert not any(isinstance(value, ClipText) for value in vars(source).values())
+    asked = [texts[17], texts[2], texts[17]]
+    wanted = encode_prompts(base, asked).context
+    assert not torch.equal(wanted[0], wanted[1])
+    torch.testing.assert_close(source.of(asked).context, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_average_kept_in_main_memory_is_the_one_beside_the_weights(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.rand((8, 8), generator=generator).to(dtype))
+    part = Part(name="unet", file="f", parameters={"w": weight})
+    averages = [
+        MovingAverage([part], replace(SHORT, use_ema=True, ema_decay=0.9, offload_ema=offload), steps_done=0)
+        for offload in (False, True)
+    ]
+    for _ in range(5):
+        weight.data += torch.rand(weight.shape, generator=generator).to(dtype)
+        for average in averages:
+            average.step()
+    beside, offloaded = (average.parts[0].parameters["w"] for average in averages)
+    assert torch.equal(beside, offloaded)
+    assert offloaded.dtype == torch.float32
+    assert 0 < (weight.detach().float() - offloaded).mean() < 5
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        LOW,
+        {"train": "lora", "r": 2, "gradient_checkpointing": True},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param(
+            {"unet_blocks": "up_blocks", "use_ema": True, "gradient_accumulation_steps": 2},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_forecast_is_what_a_step_takes(
+    keys: dict[str, Any], data: FitData, base: Base, tmp_path: Path
+) -> None:
+    config = replace(SHORT, num_train_epochs=1, **keys)
+    told = forecast_fit(data, base, config, plan_fit(data, base, config))
+    trainer = trainer_of(data, base, config)
+    weights = list(trainer.model.parameters())
+    batches = sets_of(data, config, processes=1).train
+    epoch = [batches.read(index, part=trainer.part) for index in range(batches.per_epoch)]
+    widest = max(epoch, key=lambda batch: batch.latents.size)
+    with LiveBytes(weights) as live:
+        for _ in range(2):  # the optimizer's state is there from the second on
+            trainer.step([widest] * config.gradient_accumulation_steps)
+    assert told.weights == pytest.approx(sum(value.nbytes for value in weights), rel=0.01)
+    assert told.passing + told.optimizer + told.average == pytest.approx(live.peak, rel=0.1)
+    trainer.write(tmp_path)
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    headers = written - told.checkpoint
+    assert 0 < headers < 1500 * len(weights)  # names, shapes, offsets and single numbers
+    assert told.disk == told.checkpoint
