@@ -19,6 +19,8 @@ from pfgdata.screen import on_terminal, print_json, print_line, show_facts, show
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pfgdata.query import Question
+
 __all__ = ["EXAMPLE", "query"]
 
 EXAMPLE = "Example: pfgdata query \"character = 'hatsune_miku' and has('smile') and width >= 512\" --limit 5"
@@ -29,11 +31,53 @@ _BATCH_ROWS = 10_000  # turned into Python values at a time
 _OUTPUT = "Output"
 
 
+_ROWS = "Which images"
 Expression = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="EXPR",
         help="An SQL condition over columns, the lists tags and characters, score('TAG') and has('TAG').",
+        show_default=False,
+    ),
+]
+Tags = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAGS",
+        help='Instead of EXPR, tags as danbooru writes them: "1girl -hat rating:g width:>=768 order:random".',
+        show_default=False,
+        rich_help_panel=_ROWS,
+    ),
+]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|-COLUMN|EXPR",
+        help="What to order by; - before it: largest first; random(): shuffled by --seed.",
+        show_default="paths",
+        rich_help_panel=_ROWS,
+    ),
+]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="So many of them, drawn by chance.",
+        show_default="all",
+        rich_help_panel=_ROWS,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        metavar="S", help="Another seed draws others, the same one the same.", rich_help_panel=_ROWS
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain", help="Print the condition that is asked, and ask nothing.", rich_help_panel=_OUTPUT
     ),
 ]
 Limit = Annotated[
@@ -68,19 +112,24 @@ Count = Annotated[
 
 
 def query(
-    expression: Expression,
+    expression: Expression = None,
+    tags: Tags = None,
     store: StoreOption = Path("feats"),
     threshold: Threshold = 0.35,
     character_threshold: CharacterThreshold = 0.85,
+    order: Order = None,
+    sample: Sample = None,
+    seed: Seed = 0,
     limit: Limit = None,
     columns: Columns = None,
     as_json: JsonLines = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
     count: Count = False,
+    explain: Explain = False,
     seconds: Seconds = 60,
 ) -> None:
-    """Print the images for which EXPR is true, in the order of their paths.
+    """Print the images for which EXPR is true, or that have the --tags, in the order of their paths.
 
     character is the best character tag if its score reaches --character-threshold; has('TAG') looks at all
     tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
@@ -89,11 +138,13 @@ def query(
     rows is drawn; into a pipe all rows go, separated by tabs. A query may take so many --seconds, and half
     of the machine's memory.
     """
+    if (expression is None) == (tags is None):
+        raise typer.BadParameter("give EXPR or --tags, one of them")
     if parquet and not is_text(parquet):
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
-    if as_json + as_csv + count + (parquet is not None) > 1:
-        raise typer.BadParameter("--json, --csv, --parquet and --count exclude each other")
-    from pfgdata.query import COLUMNS, Limits, Thresholds, locations, run_query
+    if max(as_json, explain) + as_csv + count + (parquet is not None) > 1:
+        raise typer.BadParameter("--json, --csv, --parquet, --count and --explain exclude each other")
+    from pfgdata.query import COLUMNS, Limits, Question, Thresholds, check, locations, read_tags, run_query
     from pfgdata.query import count as count_rows
     from pfgdata.store import Store
 
@@ -101,15 +152,23 @@ def query(
     chosen = Thresholds(general=threshold, character=character_threshold)
     snapshot = there.snapshot()
     limits = Limits(seconds=seconds)
+    question = read_tags(snapshot, tags) if tags is not None else Question(where=expression)
+    question = replace(question, order=order or question.order, sample=sample, seed=seed)
+    if question.notes:
+        show_facts({"note": "; ".join(question.notes)})
+    if explain:
+        check(snapshot, question, chosen, limits=limits)
+        _explain(question, as_json=as_json)
+        return
     if count:
-        found = count_rows(snapshot, expression, chosen, limits=limits)
+        found = count_rows(snapshot, question, chosen, limits=limits)
         print(found if limit is None else min(found, limit))
         return
     as_table = not (as_json or as_csv or parquet)
     cut = as_table and limit is None and on_terminal()
     table = run_query(
         snapshot,
-        expression,
+        question,
         thresholds=chosen,
         columns=_names(columns, SHORT_COLUMNS if as_table else COLUMNS),
         roots=locations(there.roots(), start=Path.cwd()),
@@ -124,8 +183,20 @@ def query(
     else:
         _print_table(table)
         if cut and table.num_rows == _SCREEN_ROWS:
-            found = count_rows(snapshot, expression, chosen, limits=limits)
+            found = count_rows(snapshot, question, chosen, limits=limits)
             show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
+
+
+def _explain(question: Question, *, as_json: bool) -> None:
+    """The condition on stdout, and what is asked beside it: on stderr, or all as one JSON object."""
+    beside = {name: getattr(question, name) for name in ("order", "sample", "seed", "limit")}
+    if as_json:
+        print_json({"where": question.condition, **beside})
+        return
+    print_line(question.condition or "true")
+    if question.sample is None:
+        del beside["seed"]
+    show_facts({name: value for name, value in beside.items() if value is not None})
 
 
 def _names(columns: str | None, default: Sequence[str]) -> list[str]:

@@ -10,18 +10,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgdata.query.answer import count, run_query, select
+    from pfgdata.query.answer import check, count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.limits import Limits, unfinished
     from pfgdata.query.question import Question
+    from pfgdata.query.tag_syntax import read_tags
 
 __all__ = [
     "COLUMNS",
     "Limits",
     "Question",
     "Thresholds",
+    "check",
     "count",
     "locations",
+    "read_tags",
     "run_query",
     "select",
     "unfinished",
@@ -32,8 +35,10 @@ _LAZY = {
     "Limits": "pfgdata.query.limits",
     "Question": "pfgdata.query.question",
     "Thresholds": "pfgdata.query.columns",
+    "check": "pfgdata.query.answer",
     "count": "pfgdata.query.answer",
     "locations": "pfgdata.query.columns",
+    "read_tags": "pfgdata.query.tag_syntax",
     "run_query": "pfgdata.query.answer",
     "select": "pfgdata.query.answer",
     "unfinished": "pfgdata.query.limits",

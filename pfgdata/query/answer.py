@@ -21,7 +21,7 @@ from pfgdata.query.sandbox import Sandbox
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, content_ids_of
 
-__all__ = ["count", "run_query", "select"]
+__all__ = ["check", "count", "run_query", "select"]
 
 
 def run_query(
@@ -90,6 +90,18 @@ def count(
 
     with _opened(snapshot, thresholds, limits) as sandbox:
         return int(_answer(sandbox, JoinedColumns(snapshot), question, thresholds, sql)["n"][0].as_py())
+
+
+def check(
+    snapshot: Snapshot,
+    question: str | Question | None,
+    thresholds: Thresholds,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+) -> None:
+    """Raise QueryError where `select` would, before it reads a row."""
+    with _opened(snapshot, thresholds, limits) as sandbox:
+        sandbox.run(lambda: compile_question(sandbox, JoinedColumns(snapshot), question, thresholds))
 
 
 def _answer(
