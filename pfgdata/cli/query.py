@@ -7,6 +7,7 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,16 @@ Tags = Annotated[
     typer.Option(
         metavar="TAGS",
         help='Instead of EXPR, tags as danbooru writes them: "1girl -hat rating:g width:>=768 order:random".',
+        show_default=False,
+        rich_help_panel=_ROWS,
+    ),
+]
+Sql = Annotated[
+    str | None,
+    typer.Option(
+        "--sql",
+        metavar="SELECT",
+        help="Instead of EXPR, one whole SELECT over the views images, tags, failures, latents, columns.",
         show_default=False,
         rich_help_panel=_ROWS,
     ),
@@ -114,6 +125,7 @@ Count = Annotated[
 def query(
     expression: Expression = None,
     tags: Tags = None,
+    sql: Sql = None,
     store: StoreOption = Path("feats"),
     threshold: Threshold = 0.35,
     character_threshold: CharacterThreshold = 0.85,
@@ -136,15 +148,27 @@ def query(
     content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
     tags, characters, shard, row. Columns of your own can be named too. On a terminal a table of the first
     rows is drawn; into a pipe all rows go, separated by tabs. A query may take so many --seconds, and half
-    of the machine's memory.
+    of the machine's memory. docs/query.md has both languages side by side, and the views of --sql.
     """
-    if (expression is None) == (tags is None):
-        raise typer.BadParameter("give EXPR or --tags, one of them")
+    if (expression, tags, sql).count(None) != 2:
+        raise typer.BadParameter("give EXPR, --tags or --sql, one of them")
+    if sql is not None and (order or columns or explain or sample is not None):
+        raise typer.BadParameter("--sql says itself what to show: no --columns, --order, --sample, --explain")
     if parquet and not is_text(parquet):
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
     if max(as_json, explain) + as_csv + count + (parquet is not None) > 1:
         raise typer.BadParameter("--json, --csv, --parquet, --count and --explain exclude each other")
-    from pfgdata.query import COLUMNS, Limits, Question, Thresholds, check, locations, read_tags, run_query
+    from pfgdata.query import (
+        COLUMNS,
+        Limits,
+        Question,
+        Thresholds,
+        check,
+        locations,
+        read_tags,
+        run_query,
+        run_sql,
+    )
     from pfgdata.query import count as count_rows
     from pfgdata.store import Store
 
@@ -152,6 +176,19 @@ def query(
     chosen = Thresholds(general=threshold, character=character_threshold)
     snapshot = there.snapshot()
     limits = Limits(seconds=seconds)
+    places = locations(there.roots(), start=Path.cwd())
+    as_table = not (as_json or as_csv or parquet)
+    cut = as_table and limit is None and on_terminal()
+    shown = replace(limits, rows=_SCREEN_ROWS if cut and not count else limit)
+    if sql is not None:
+        table = run_sql(snapshot, sql, thresholds=chosen, roots=places, limits=shown)
+        if count:
+            print(table.num_rows)
+            return
+        _show(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
+        if cut and table.num_rows == _SCREEN_ROWS:
+            show_facts({"shown": f"the first {table.num_rows}; --limit N, --json or --csv for more"})
+        return
     question = read_tags(snapshot, tags) if tags is not None else Question(where=expression)
     question = replace(question, order=order or question.order, sample=sample, seed=seed)
     if question.notes:
@@ -164,16 +201,21 @@ def query(
         found = count_rows(snapshot, question, chosen, limits=limits)
         print(found if limit is None else min(found, limit))
         return
-    as_table = not (as_json or as_csv or parquet)
-    cut = as_table and limit is None and on_terminal()
     table = run_query(
         snapshot,
         question,
         thresholds=chosen,
         columns=_names(columns, SHORT_COLUMNS if as_table else COLUMNS),
-        roots=locations(there.roots(), start=Path.cwd()),
-        limits=replace(limits, rows=_SCREEN_ROWS if cut else limit),
+        roots=places,
+        limits=shown,
     )
+    _show(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
+    if cut and table.num_rows == _SCREEN_ROWS:
+        found = count_rows(snapshot, question, chosen, limits=limits)
+        show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
+
+
+def _show(table: pa.Table, *, as_json: bool, as_csv: bool, parquet: Path | None) -> None:
     if as_json:
         _print_json(table)
     elif as_csv:
@@ -182,9 +224,6 @@ def query(
         _write_parquet(table, parquet)
     else:
         _print_table(table)
-        if cut and table.num_rows == _SCREEN_ROWS:
-            found = count_rows(snapshot, question, chosen, limits=limits)
-            show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
 
 
 def _explain(question: Question, *, as_json: bool) -> None:
@@ -219,6 +258,10 @@ def _plain(value: Any, *, as_score: bool) -> Any:
         if value and isinstance(value[0], str):
             return value
         return [_plain(item, as_score=as_score) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item, as_score=as_score) for name, item in value.items()}
+    if isinstance(value, Decimal):
+        return float(value) if value.as_tuple().exponent else int(value)
     if isinstance(value, float):
         return float(f"{value:.5g}") if as_score else value
     return value if value is None or isinstance(value, (int, str)) else str(value)

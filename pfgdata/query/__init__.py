@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.limits import Limits, unfinished
     from pfgdata.query.question import Question
+    from pfgdata.query.sql import VIEWS, run_sql
     from pfgdata.query.tag_syntax import read_tags
 
 __all__ = [
     "COLUMNS",
+    "VIEWS",
     "Limits",
     "Question",
     "Thresholds",
@@ -26,6 +28,7 @@ __all__ = [
     "locations",
     "read_tags",
     "run_query",
+    "run_sql",
     "select",
     "unfinished",
 ]
@@ -34,12 +37,14 @@ _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
     "Limits": "pfgdata.query.limits",
     "Question": "pfgdata.query.question",
+    "VIEWS": "pfgdata.query.sql",
     "Thresholds": "pfgdata.query.columns",
     "check": "pfgdata.query.answer",
     "count": "pfgdata.query.answer",
     "locations": "pfgdata.query.columns",
     "read_tags": "pfgdata.query.tag_syntax",
     "run_query": "pfgdata.query.answer",
+    "run_sql": "pfgdata.query.sql",
     "select": "pfgdata.query.answer",
     "unfinished": "pfgdata.query.limits",
 }

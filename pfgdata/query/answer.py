@@ -21,7 +21,7 @@ from pfgdata.query.sandbox import Sandbox
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, content_ids_of
 
-__all__ = ["check", "count", "run_query", "select"]
+__all__ = ["check", "count", "opened", "run_query", "select"]
 
 
 def run_query(
@@ -45,7 +45,7 @@ def run_query(
         shown = rows.first(limits.rows)
         return f"SELECT {wanted} FROM ({shown.keyed}) {shown.order}"
 
-    with _opened(snapshot, thresholds, limits) as sandbox:
+    with opened(snapshot, thresholds, limits) as sandbox:
         return _answer(sandbox, joined, question, thresholds, sql)
 
 
@@ -64,7 +64,7 @@ def select(
     def sql(rows: Rows) -> str:
         return f"SELECT content_id, file_index, file_row_number FROM ({rows.keyed}) {rows.order}"
 
-    with _opened(snapshot, thresholds, limits) as sandbox:
+    with opened(snapshot, thresholds, limits) as sandbox:
         table = _answer(sandbox, JoinedColumns(snapshot), question, thresholds, sql)
         return Selection(
             content_ids=content_ids_of(table["content_id"]),
@@ -88,7 +88,7 @@ def count(
     def sql(rows: Rows) -> str:
         return f"SELECT count(*) AS n FROM ({rows.sql})"
 
-    with _opened(snapshot, thresholds, limits) as sandbox:
+    with opened(snapshot, thresholds, limits) as sandbox:
         return int(_answer(sandbox, JoinedColumns(snapshot), question, thresholds, sql)["n"][0].as_py())
 
 
@@ -100,7 +100,7 @@ def check(
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Raise QueryError where `select` would, before it reads a row."""
-    with _opened(snapshot, thresholds, limits) as sandbox:
+    with opened(snapshot, thresholds, limits) as sandbox:
         sandbox.run(lambda: compile_question(sandbox, JoinedColumns(snapshot), question, thresholds))
 
 
@@ -120,7 +120,7 @@ def _answer(
 
 
 @contextmanager
-def _opened(snapshot: Snapshot, thresholds: Thresholds, limits: Limits) -> Iterator[Sandbox]:
+def opened(snapshot: Snapshot, thresholds: Thresholds, limits: Limits) -> Iterator[Sandbox]:
     """A sandbox over the snapshot; its variables give the name of each tag, null where of another kind.
 
     Raises QueryError for thresholds below the snapshot's score floor.

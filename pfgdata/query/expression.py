@@ -172,6 +172,9 @@ class _Rewriter:
         plain = not (node["schema"] or node["catalog"] or node["filter"] or node["distinct"])
         if name in TAG_FUNCTIONS and plain:
             return self._own(self._tag_sql(name, node, arguments))
+        if name == "@":
+            what = "no selection of this name is saved; save one with pfgdata select NAME EXPR"
+            raise self.refusal(node, what)
         if name not in FUNCTIONS:
             near = nearest(name, sorted(known for known in FUNCTIONS | TAG_FUNCTIONS if known[0].isalpha()))
             hint = _did_you_mean(near, "for tags there are", ("has", "any_of", "all_of", "score"))

@@ -21,7 +21,7 @@ from pfgdata.query.ranges import WrongValueError, compared
 from pfgdata.query.tags import Tags
 from pfgdata.records import nearest
 
-__all__ = ["Condition", "Metatags"]
+__all__ = ["Condition", "Metatags", "in_sql"]
 
 _RATINGS = {  # as typed -> the tagger's; danbooru's three ratings of before 2022 called the first two safe
     "g": ("general",),
@@ -163,7 +163,7 @@ class Metatags:
             near = nearest(name, [one for one in known if one not in _NOT_HERE])
             hint = f"did you mean {' or '.join(near)}?" if near else f"orders are {', '.join(known[:12])}"
             raise QueryError(f"no order '{name}'; {hint}")
-        return _name(column), self._kind(column) != "text"
+        return in_sql(column), self._kind(column) != "text"
 
     def known(self, text: str) -> str:
         """The tag's own spelling."""
@@ -204,7 +204,7 @@ class Metatags:
         return _kind_of(values.type)
 
     def _compared(self, column: str, value: str) -> str:
-        kind, sql = self._kind(column), _name(column)
+        kind, sql = self._kind(column), in_sql(column)
         if kind == "number":
             return compared(sql, value, ranges.number)
         if kind == "time":
@@ -231,7 +231,7 @@ def _kind_of(kind: pa.DataType) -> str:
     return "texts" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "text"
 
 
-def _name(column: str) -> str:
+def in_sql(column: str) -> str:
     """The column in SQL, in quotes where its name is a word of SQL."""
     (_, kind), *_ = duckdb.tokenize(column)
     return column if kind == duckdb.token_type.identifier or column in RAW_COLUMNS else f'"{column}"'

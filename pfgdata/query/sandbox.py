@@ -103,6 +103,18 @@ class Sandbox:
         except duckdb.Error as problem:
             raise self._explained(problem) from problem
 
+    def define(self, name: str, source: str | pa.Table) -> None:
+        """Make a view of a query that we wrote, or a table of an Arrow table."""
+        try:
+            if isinstance(source, str):
+                self._connection.execute(f"CREATE TEMP VIEW {name} AS {source}")
+                return
+            self._connection.register("defined_rows", source)
+            self._connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM defined_rows")
+            self._connection.unregister("defined_rows")
+        except duckdb.Error as problem:
+            raise self._explained(problem) from problem
+
     def parse(self, sql: str) -> dict[str, Any]:
         """The answer of `json_serialize_sql`: a tree, or an error with its byte position; runs nothing."""
         answer: dict[str, Any] = json.loads(self._one("SELECT json_serialize_sql(?::VARCHAR)", sql))

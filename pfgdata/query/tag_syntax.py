@@ -14,7 +14,7 @@ from pfgdata.errors import QueryError
 from pfgdata.query.columns import Thresholds, quoted
 from pfgdata.query.frame import Typed
 from pfgdata.query.joined import JoinedColumns
-from pfgdata.query.metatags import Metatags
+from pfgdata.query.metatags import Metatags, in_sql
 from pfgdata.query.question import Question
 from pfgdata.query.tags import Tags
 from pfgdata.store import Snapshot
@@ -27,17 +27,16 @@ _MOST_LETTERS = 2**16
 _MOST_DEPTH = 50  # of brackets and signs in each other
 
 
-def read_tags(snapshot: Snapshot, text: str, *, selection: Callable[[str], str] | None = None) -> Question:
+def read_tags(snapshot: Snapshot, text: str) -> Question:
     """The question that `text` asks of a snapshot, in danbooru's syntax; `notes`: what a wildcard left out.
 
-    `selection` gives the condition of a saved selection by its name, without @. Raises QueryError, one line
-    with the place in `text`.
+    Raises QueryError, one line with the place in `text`.
     """
     if len(text) > _MOST_LETTERS:
         raise QueryError(f"the tags have {len(text):,} letters; at most {_MOST_LETTERS:,}: ask in parts")
     if not text.strip():
         raise QueryError("no tags; an example: 1girl smile -hat rating:g width:>=768")
-    return _Parser(snapshot, text, selection).question()
+    return _Parser(snapshot, text).question()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,10 @@ def _negated(part: _Part, at: int) -> _Part:
 class _Parser:
     """One text, read word by word."""
 
-    def __init__(self, snapshot: Snapshot, text: str, selection: Callable[[str], str] | None) -> None:
+    def __init__(self, snapshot: Snapshot, text: str) -> None:
         self._vocabulary = snapshot.vocabulary
         self._tags = Tags(snapshot.vocabulary, Thresholds())
         self._meta = Metatags(self._tags, JoinedColumns(snapshot))
-        self._selection = selection
         self._text = text
         self._asked = Question()
         self._set: set[str] = set()
@@ -242,12 +240,10 @@ class _Parser:
             self._asked = replace(self._asked, order=order)
 
     def _saved(self, name: str, token: _Token) -> _Part:
-        if self._selection is None:
-            raise self._wrong(
-                f"no selection @{name} is saved; save one with pfgdata select {name} EXPR", token.at
-            )
-        resolve = self._selection
-        return replace(self._part(self._placed(lambda: resolve(name), token), token), several=True)
+        """A saved selection, which the expression language has too."""
+        if not name.isidentifier():
+            raise self._wrong("@ stands before the name of a saved selection: @good", token.at)
+        return self._part(f"@{in_sql(name.lower())}", token)
 
     def _wildcard(self, word: str, token: _Token) -> _Part:
         """Any of the tags that a word with * stands for."""

@@ -277,10 +277,10 @@ def test_a_column_is_called_in_quotes_where_sql_has_a_word_of_its_name(store: St
         ('smile "long hair', "this quote is not closed (character 7 of"),
         ("", "no tags; an example: 1girl smile"),
         ("  ", "no tags"),
-        (
-            "@good smile",
-            "no selection @good is saved; save one with pfgdata select good EXPR (character 1 of",
-        ),
+        ("smile -@good", "no selection of this name is saved; save one with pfgdata select NAME EXPR (char"),
+        ("smile -@good", "(character 8 of the tags)"),
+        ("@order", "no selection of this name is saved"),
+        ("@a+b", "@ stands before the name of a saved selection: @good (character 1 of"),
         ("(" * 60 + "smile" + ")" * 60, "50 deep at most (character 51 of"),
         ("-" * 60 + "smile", "50 deep at most"),
         ("smile " * 20_000, "the tags have 120,000 letters; at most 65,536"),
@@ -334,22 +334,6 @@ def test_a_wildcard_is_capped_at_the_most_used_and_says_so(tmp_path: Path) -> No
     assert question.condition.count("blue") == 100
     assert question.condition.endswith("NOT any_of('red_1')")
     assert count(snapshot, question, Thresholds()) == 0
-
-
-def test_a_saved_selection_is_asked_of_the_function_that_is_given(store: Store) -> None:
-    def saved(name: str) -> str:
-        if name != "wide":
-            raise QueryError(f"no selection @{name}; did you mean @wide?")
-        return "width > 700 or has('smile')"
-
-    def ask(tags: str) -> str:
-        return found(store, read_tags(store.snapshot(), tags, selection=saved))
-
-    assert ask("@wide") == "abdc"
-    assert ask("1girl -@wide") == ""
-    assert ask("@wide 1girl") == "ab"
-    with pytest.raises(QueryError, match=r"did you mean @wide\? \(character 7 of the tags"):
-        ask("smile @wdie")
 
 
 def test_a_random_order_is_of_the_seed(store: Store) -> None:
