@@ -118,8 +118,9 @@ class Measured:
 
     def add(self, tree: Node) -> None:
         """Raise QueryError if `tree` could grow too large; its alias is of its size from then on."""
-        self._terms += sum(_counted(tree))
-        if self._terms > _LITERALS or self._terms - _counted(tree)[0] > _TERMS:
+        check_growth(tree, self._refusal, self._values)
+        self._terms += _counted(tree)[1]
+        if self._terms > _TERMS:
             raise QueryError(f"the SELECT has over {_TERMS:,} columns, functions and operators; ask in parts")
         size = _Meter(self._refusal, self._values, self._made).size(tree, {}, times=1)
         for name in (str(tree.get("alias") or "").lower(), ""):  # "": what may have any name
