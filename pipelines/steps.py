@@ -124,11 +124,12 @@ class _Run:
         """Ask a question, and show its first answers."""
         store, thresholds = self._store, self._thresholds(table)
         snapshot = store.snapshot()
-        found = count(snapshot, table.expression, thresholds)
+        question = table.question(snapshot)
+        found = count(snapshot, question, thresholds)
         columns = table.names(_SHOWN)
         shown = run_query(
             snapshot,
-            table.expression,
+            question,
             thresholds=thresholds,
             columns=columns,
             roots=locations(store.roots(), start=Path.cwd()),
@@ -137,7 +138,7 @@ class _Run:
         for row in shown.to_pylist():
             first, *others = (_words(row[name]) for name in columns)
             self._progress.say(f"  {': '.join([first, *([', '.join(others)] if others else [])])}")
-        return f"{found:,} of {snapshot.num_images:,} images match: {table.expression}"
+        return f"{found:,} of {snapshot.num_images:,} images match: {table.tags or question.words}"
 
     def latents(self, table: LatentJob) -> str:
         """Encode the selected images."""

@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,8 @@ from pfgdata.screen import on_terminal, print_json, print_line, show_facts, show
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pfgdata.query import Question
+
 __all__ = ["EXAMPLE", "query"]
 
 EXAMPLE = "Example: pfgdata query \"character = 'hatsune_miku' and has('smile') and width >= 512\" --limit 5"
@@ -31,11 +33,29 @@ _BATCH_ROWS = 10_000  # turned into Python values at a time
 _OUTPUT = "Output"
 
 
+_ROWS = "Which images"
 Expression = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="EXPR",
         help="An SQL condition over columns, the lists tags and characters, score('TAG') and has('TAG').",
+        show_default=False,
+    ),
+]
+Sql = Annotated[
+    str | None,
+    typer.Option(
+        "--sql",
+        metavar="SELECT",
+        help="Instead of EXPR, one whole SELECT over the views images, tags, failures, latents, columns.",
+        show_default=False,
+        rich_help_panel=_ROWS,
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain", help="Print the condition that is asked, and ask nothing.", rich_help_panel=_OUTPUT
     ),
 ]
 JsonLines = Annotated[
@@ -52,11 +72,15 @@ Count = Annotated[
     bool, typer.Option("--count", help="Print only how many there are.", rich_help_panel=_OUTPUT)
 ]
 _PANELS = {
-    "Which images": "threshold character_threshold limit",
+    _ROWS: "tags order sample seed threshold character_threshold limit",
     _OUTPUT: "columns",
     "Speed": "seconds",
 }
 _BOUNDS: dict[str, dict[str, Any]] = {
+    "tags": {"metavar": "TAGS", "show_default": False},
+    "order": {"metavar": "COLUMN|-COLUMN|EXPR"},
+    "sample": {"metavar": "N", "min": 0},
+    "seed": {"metavar": "S"},
     "limit": {"min": 0},
     "columns": {"metavar": "A,B"},
     "seconds": {"metavar": "N"},
@@ -65,51 +89,78 @@ _BOUNDS: dict[str, dict[str, Any]] = {
 
 @from_fields(QueryJob, _PANELS, more=_BOUNDS)
 def query(
-    expression: Expression,
+    expression: Expression = None,
     store: StoreOption = Path("feats"),
     *,
+    sql: Sql = None,
+    explain: Explain = False,
     as_json: JsonLines = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
     count: Count = False,
     **asked: Any,
 ) -> None:
-    """Print the images for which EXPR is true, in the order of their paths.
+    """Print the images for which EXPR is true, or that have the --tags, in the order of their paths.
 
     character is the best character tag if its score reaches --character-threshold; has('TAG') looks at all
     tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
     content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
     tags, characters, shard, row. Columns of your own can be named too. On a terminal a table of the first
     rows is drawn; into a pipe all rows go, separated by tabs. A query may take so many --seconds, and half
-    of the machine's memory.
+    of the machine's memory. docs/query.md has both languages side by side, and the views of --sql.
     """
+    if (expression, asked["tags"], sql).count(None) != 2:
+        raise typer.BadParameter("give EXPR, --tags or --sql, one of them")
+    if sql is not None and (
+        explain or any(asked[name] is not None for name in ("order", "columns", "sample"))
+    ):
+        raise typer.BadParameter("--sql says itself what to show: no --columns, --order, --sample, --explain")
     if parquet and not is_text(parquet):
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
-    if as_json + as_csv + count + (parquet is not None) > 1:
-        raise typer.BadParameter("--json, --csv, --parquet and --count exclude each other")
-    from pfgdata.query import COLUMNS, Limits, Thresholds, locations, run_query
-    from pfgdata.query import count as count_rows
+    if max(as_json, explain) + as_csv + count + (parquet is not None) > 1:
+        raise typer.BadParameter("--json, --csv, --parquet, --count and --explain exclude each other")
+    from pfgdata.query import COLUMNS, Limits, Session, Thresholds, locations
     from pfgdata.store import Store
 
-    there = Store.open(store)
-    job = QueryJob(expression=expression, **asked)
-    chosen = Thresholds(general=job.threshold, character=job.character_threshold)
-    snapshot = there.snapshot()
-    limits = Limits(seconds=job.seconds)
-    if count:
-        found = count_rows(snapshot, expression, chosen, limits=limits)
-        print(found if job.limit is None else min(found, job.limit))
-        return
+    there, job = Store.open(store), QueryJob(expression=expression, **asked)
     as_table = not (as_json or as_csv or parquet)
     cut = as_table and job.limit is None and on_terminal()
-    table = run_query(
-        snapshot,
-        expression,
-        thresholds=chosen,
-        columns=job.names(SHORT_COLUMNS if as_table else COLUMNS),
+    rows = _SCREEN_ROWS if cut and not count else job.limit
+    with Session(
+        there.snapshot(),
+        thresholds=Thresholds(general=job.threshold, character=job.character_threshold),
         roots=locations(there.roots(), start=Path.cwd()),
-        limits=replace(limits, rows=_SCREEN_ROWS if cut else job.limit),
-    )
+        limits=Limits(seconds=job.seconds),
+    ) as session:
+        if sql is not None:
+            table = session.sql(sql, limit=rows)
+            if count:
+                print(table.num_rows)
+                return
+            _show(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
+            if cut and table.num_rows == _SCREEN_ROWS:
+                show_facts({"shown": f"the first {table.num_rows}; --limit N, --json or --csv for more"})
+            return
+        question = job.question(session.snapshot)
+        if question.notes:
+            show_facts({"note": "; ".join(question.notes)})
+        if explain:
+            session.check(question)
+            _explain(question, as_json=as_json)
+            return
+        if count:
+            found = session.count(question)
+            print(found if job.limit is None else min(found, job.limit))
+            return
+        columns = job.names(SHORT_COLUMNS if as_table else COLUMNS)
+        table = session.rows(question, columns=columns, limit=rows)
+        _show(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
+        if cut and table.num_rows == _SCREEN_ROWS:
+            found = session.count(question)
+            show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
+
+
+def _show(table: pa.Table, *, as_json: bool, as_csv: bool, parquet: Path | None) -> None:
     if as_json:
         _print_json(table)
     elif as_csv:
@@ -118,9 +169,18 @@ def query(
         _write_parquet(table, parquet)
     else:
         _print_table(table)
-        if cut and table.num_rows == _SCREEN_ROWS:
-            found = count_rows(snapshot, expression, chosen, limits=limits)
-            show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
+
+
+def _explain(question: Question, *, as_json: bool) -> None:
+    """The condition on stdout, and what is asked beside it: on stderr, or all as one JSON object."""
+    beside = {name: getattr(question, name) for name in ("order", "sample", "seed", "limit")}
+    if as_json:
+        print_json({"where": question.condition, **beside})
+        return
+    print_line(question.condition or "true")
+    if question.sample is None:
+        del beside["seed"]
+    show_facts({name: value for name, value in beside.items() if value is not None})
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
@@ -139,6 +199,10 @@ def _plain(value: Any, *, as_score: bool) -> Any:
         if value and isinstance(value[0], str):
             return value
         return [_plain(item, as_score=as_score) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item, as_score=as_score) for name, item in value.items()}
+    if isinstance(value, Decimal):
+        return float(value) if value.as_tuple().exponent else int(value)
     if isinstance(value, float):
         return float(f"{value:.5g}") if as_score else value
     return value if value is None or isinstance(value, (int, str)) else str(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from pfgdata.query.answer import count, run_query, select
+    from pfgdata.query.answer import check, count, run_query, run_sql, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
     from pfgdata.query.session import Session
     from pfgdata.query.shares import TagShares, tag_shares
+    from pfgdata.query.sql import VIEWS
+    from pfgdata.query.tag_syntax import read_tags
 
 __all__ = [
     "COLUMNS",
+    "VIEWS",
     "Answer",
     "Limits",
     "OpenStore",
@@ -32,11 +35,14 @@ __all__ = [
     "Session",
     "TagShares",
     "Thresholds",
+    "check",
     "count",
     "freeze_selection",
     "locations",
     "open",
+    "read_tags",
     "run_query",
+    "run_sql",
     "save_selection",
     "select",
     "tag_shares",

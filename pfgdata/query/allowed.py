@@ -121,6 +121,7 @@ _HOW = {  # of functions and types of nodes: what a value of theirs can come to
     "list": "list_value row struct_pack",
     "split": "string_split str_split split parse_path",
     "joined": "|| + concat list_concat list_cat",
+    "gathered": "string_agg group_concat list array_agg",
     "either": "case_expr if ifnull nullif greatest least operator_coalesce",
 }
 _LARGE = {name for words in _HOW.values() for name in words.split()} | {

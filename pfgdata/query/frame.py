@@ -11,8 +11,8 @@ from typing import Any
 
 from pfgdata.errors import QueryError
 from pfgdata.query.columns import SOURCE
-from pfgdata.query.growth import check_text
 from pfgdata.query.sandbox import Sandbox
+from pfgdata.query.text_limits import check_text
 
 __all__ = ["NO_PLACE", "Node", "Typed", "admitted", "closed"]
 
@@ -58,7 +58,7 @@ def admitted(sandbox: Sandbox, typed: Typed) -> Node:
         text.encode()
     except UnicodeEncodeError:
         raise QueryError(f"the {called} is not UTF-8 text") from None
-    check_text(text)
+    check_text(text, called)
     answer = sandbox.parse(_FRAME + text + _CLOSE)
     if answer["error"]:
         raise QueryError(_syntax_error(answer, typed))

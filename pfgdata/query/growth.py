@@ -1,4 +1,4 @@
-"""How much an expression could ask of the machine: told from its text and tree, before it runs.
+"""How much an expression could ask of the machine: told from its tree, before it runs.
 
 DuckDB counts no values that an expression makes (a memory_limit of 100 MB let lambdas take 5.5 GB, measured),
 and some of its calls do not look at an interrupt (a LIKE of 500 wildcards: 12 s). So what one vector of 2,048
@@ -18,29 +18,21 @@ import pyarrow.compute as pc
 from pfgdata.errors import QueryError
 from pfgdata.query.allowed import COMBINED, COUNTED, GROWTH, MEMBERSHIP, SEARCHES, SELECTION
 
-__all__ = ["check_growth", "check_text"]
+__all__ = ["Measured", "Refusal", "Values", "check_growth"]
 
 Node = dict[str, Any]
 Refusal = Callable[[Node, str], QueryError]
 Values = Callable[[str], pa.ChunkedArray | None]
 
-_BYTES = 2**20  # of the text: 10,000 names of 100 letters
-_BRACKETS = 4096  # DuckDB's parser takes 10 to 13 kB for each that is open (measured)
 _LITERALS = 50_000
-_WORDS = 10_000  # beside literals: each becomes some 2 kB of tree before it can be counted (measured)
-_WORD = 1000  # letters or digits; DuckDB reads a number in time that grows with their square
 _TERMS = 2000  # all but literals; planning 1,000 of has() takes 1.5 s and 120 MB (measured, 2 cores)
 _LAMBDAS = 4  # one in the other
 _VECTOR = 2048  # rows that DuckDB evaluates at once; what is constant it evaluates once
 _ROW_BYTES = 2**18  # of all values that a row makes: 512 MiB a vector and thread
 _ROW_STEPS = 200_000  # of some 5 ns a row: 2 s a vector
+_GATHERED = 2**16  # bytes of what an aggregate makes of many rows: its size is theirs, and the watch's care
 _HEAD = 16  # bytes of a text or list beside what it holds
 
-_LITERAL = re.compile(  # of a text, where brackets mean nothing
-    r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\r\n]*""", re.DOTALL | re.VERBOSE
-)
-_OPENING = re.compile(r"[(\[{]|\bcase\b|/\*", re.IGNORECASE)
-_LONG_WORD = re.compile(rf"\w{{{_WORD + 1},}}")
 _REPEATS = re.compile(r"\{(\d*),?(\d*)\}")
 
 
@@ -101,23 +93,6 @@ def _largest(values: pa.ChunkedArray) -> _Size:
     return _text(pc.max(pc.binary_length(values)).as_py() or 0)
 
 
-def check_text(expression: str) -> None:
-    """Raise QueryError for a text that is too long to be parsed, or opens too many brackets."""
-    code = _LITERAL.sub("''", expression) if len(expression) <= _BYTES else ""
-    for found, most, what in (
-        (len(expression.encode()), _BYTES, "bytes"),
-        (sum(1 for _ in _OPENING.finditer(code)), _BRACKETS, "opened brackets"),
-        (sum(1 for _ in re.finditer(r"[^\W\d]\w*", code)), _WORDS, "words beside its literals"),
-    ):
-        if found > most:
-            raise QueryError(f"the expression has {found:,} {what}; at most {most:,}: ask in parts")
-    if long := _LONG_WORD.search(code):
-        word = long.group()
-        raise QueryError(
-            f"the expression has a word of {len(word):,} letters ({word[:20]}...); at most {_WORD:,}"
-        )
-
-
 def check_growth(tree: Node, refusal: Refusal, values: Values) -> None:
     """Raise what `refusal` makes of (node, words) if the tree is too large, or a row of it would be.
 
@@ -131,6 +106,25 @@ def check_growth(tree: Node, refusal: Refusal, values: Values) -> None:
         if found > most:
             raise QueryError(f"the expression has {found:,} {what}; at most {most:,}: ask in parts")
     _Meter(refusal, values).size(tree, {}, times=1)
+
+
+class Measured:
+    """Checks expressions of one statement as `check_growth` does, each with what those before it make."""
+
+    def __init__(self, refusal: Refusal, values: Values) -> None:
+        self._refusal, self._values = refusal, values
+        self._made: dict[str, _Size] = {"": _Size()}
+        self._terms = 0
+
+    def add(self, tree: Node) -> None:
+        """Raise QueryError if `tree` could grow too large; its alias is of its size from then on."""
+        check_growth(tree, self._refusal, self._values)
+        self._terms += _counted(tree)[1]
+        if self._terms > _TERMS:
+            raise QueryError(f"the SELECT has over {_TERMS:,} columns, functions and operators; ask in parts")
+        size = _Meter(self._refusal, self._values, self._made).size(tree, {}, times=1)
+        for name in (str(tree.get("alias") or "").lower(), ""):  # "": what may have any name
+            self._made[name] = max(size, self._made.get(name, size), key=lambda one: one.bytes)
 
 
 def _counted(tree: Node) -> tuple[int, int]:
@@ -168,9 +162,10 @@ def _children(node: Any) -> Iterator[Node]:
 class _Meter:
     """Walks one tree, and adds up the bytes and steps of a row."""
 
-    def __init__(self, refusal: Refusal, values: Values) -> None:
+    def __init__(self, refusal: Refusal, values: Values, made: Mapping[str, _Size] | None = None) -> None:
         self._refusal = refusal
         self._values = values
+        self._made = made or {}
         self._lambdas = 0
         self._bytes = 0.0
         self._steps = 0.0
@@ -200,10 +195,11 @@ class _Meter:
 
     def _column(self, node: Node, scope: Mapping[str, _Size]) -> _Size:
         names = [str(name).lower() for name in node["column_names"]]
-        if known := scope.get(names[0]) or _COLUMNS.get(names[-1]):
+        known = scope.get(names[0]) or self._made.get(names[-1]) or _COLUMNS.get(names[-1])
+        if known:
             return known
         values = self._values(names[-1])
-        return _Size() if values is None else _largest(values)
+        return self._made.get("", _Size()) if values is None else _largest(values)
 
     def _of_lambda(
         self, name: str, node: Node, over: _Size, scope: Mapping[str, _Size], times: float
@@ -261,6 +257,8 @@ def _grown(name: str, parts: list[_Size]) -> _Size:
         return _split(first, parts[-1])
     if how == "either":
         return _either(parts, _most(parts))
+    if how == "gathered":  # of many rows
+        return _Size(_GATHERED, _GATHERED / _HEAD, first)
     if how == "joined" and lists:
         size = every if name != "concat" else 2 * every  # which makes texts of structs too
         return replace(_either(parts, size), items=sum(part.items for part in parts))

@@ -36,13 +36,13 @@ class IndexedTags:
 
     def has(self, tag: int, threshold: float) -> str | None:
         """SQL for whether the score of `tag` reaches `threshold`; None: look in the lists."""
-        name = f"has_{tag}"
+        least = np.float16(threshold).view(np.uint16)  # scores are not negative: in order as integers
+        name = f"has_{tag}_{least}"  # a selection in the expression may have thresholds of its own
         if name not in self.bits:
             total = int(self._starts[-1])
             if total * (len(self.bits) + 1) > _MOST_BITS or (postings := self._postings(tag)) is None:
                 return None
             flags = np.zeros(total, np.bool_)
-            least = np.float16(threshold).view(np.uint16)  # scores are not negative: in order as integers
             flags[self._places(postings)[postings.scores.view(np.uint16) >= least]] = True
             self.bits[name] = np.packbits(flags).tobytes()
         return f"get_bit(getvariable('{name}'), {_PLACE}) = 1"

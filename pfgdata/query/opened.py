@@ -88,6 +88,10 @@ class OpenStore:
         """How many images `question` asks for."""
         return self.session.count(question, thresholds=thresholds)
 
+    def sql(self, statement: str, *, thresholds: Thresholds | None = None) -> pa.Table:
+        """What one whole SELECT answers, over the views that `pfgdata query --sql` has."""
+        return self.session.sql(statement, thresholds=thresholds)
+
     def tags(
         self, question: str | Question | None = None, *, thresholds: Thresholds | None = None
     ) -> pa.Table:

@@ -42,6 +42,7 @@ class Sandbox:
         self._given_up = False
         self._joined: list[str] = []
         self._bits: set[str] = set()
+        self._defined: dict[str, str] = {}  # name -> VIEW or TABLE
         self._parsed: dict[str, str] = {}
         raise_file_limit()  # DuckDB holds every file that it reads
         self._connection = duckdb.connect(":memory:")
@@ -130,6 +131,17 @@ class Sandbox:
             self._connection.execute(f"SET VARIABLE {name} = ?::BLOB::BIT", [bits])
             self._bits.add(name)
 
+    def define(self, name: str, source: str | pa.Table) -> None:
+        """Make a view of a query that we wrote, or a table of an Arrow table, for this question."""
+        try:
+            if isinstance(source, str):
+                self._connection.execute(f"CREATE TEMP VIEW {name} AS {source}")
+            else:
+                self._keep(name, source)
+        except duckdb.Error as problem:
+            raise self._explained(problem) from problem
+        self._defined[name] = "VIEW" if isinstance(source, str) else "TABLE"
+
     def parse(self, sql: str) -> dict[str, Any]:
         """The answer of `json_serialize_sql`: a tree, or an error with its byte position; runs nothing."""
         if sql not in self._parsed:
@@ -163,7 +175,10 @@ class Sandbox:
             raise self._explained(problem) from problem
 
     def _part(self) -> None:
-        """Take from the view what was joined to it for another question."""
+        """Take away what was joined and defined for another question."""
+        while self._defined:
+            name, kind = self._defined.popitem()
+            self._connection.execute(f"DROP {kind} {name}")
         if self._joined:
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS {self._source()}")
             for number in range(2):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,13 @@ from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
 from pfgdata.query.question import Question, Rows, compile_question
 from pfgdata.query.sandbox import Sandbox
+from pfgdata.query.sql import answer_sql
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, TagIndex, content_ids_of
 
 __all__ = ["Session"]
+
+T = TypeVar("T")
 
 
 class Session:
@@ -133,6 +137,21 @@ class Session:
 
         return self._ask(question, chosen, answer)
 
+    def check(self, question: str | Question | None, *, thresholds: Thresholds | None = None) -> None:
+        """Raise QueryError where `select` would, before it reads a row."""
+        self._ask(question, thresholds, lambda rows: None)
+
+    def sql(
+        self, statement: str, *, thresholds: Thresholds | None = None, limit: int | None = None
+    ) -> pa.Table:
+        """What one whole SELECT over the views images, tags, failures, latents and columns answers.
+
+        At most `limit` rows. `thresholds` decide what images.tags, characters and character hold.
+        """
+        chosen, joined = thresholds or self.thresholds, self._columns()
+        meaning = definitions(chosen, self._roots)
+        return self._run(chosen, lambda: answer_sql(self._sandbox, joined, statement, meaning, limit=limit))
+
     def _fetch(
         self,
         question: str | Question | None,
@@ -147,16 +166,16 @@ class Session:
         self,
         question: str | Question | None,
         thresholds: Thresholds | None,
-        answer: Callable[[Rows], pa.Table],
+        answer: Callable[[Rows], T],
         joined: JoinedColumns | None = None,
-    ) -> pa.Table:
+    ) -> T:
         """What `answer(the rows)` gives, within the limits; `joined` has what is to be shown."""
         chosen, columns = thresholds or self.thresholds, joined or self._columns()
-        chosen.require(self.snapshot.score_floor)
+        return self._run(chosen, lambda: answer(compile_question(self._sandbox, columns, question, chosen)))
 
-        def work() -> pa.Table:
-            return answer(compile_question(self._sandbox, columns, question, chosen))
-
+    def _run(self, thresholds: Thresholds, work: Callable[[], T]) -> T:
+        """What `work()` answers, within the limits."""
+        thresholds.require(self.snapshot.score_floor)
         with self._asking:
             if self._closed:
                 raise QueryError("the store was closed; ask it inside its with block, or open it again")

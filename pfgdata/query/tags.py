@@ -9,7 +9,7 @@ from pfgdata.query.columns import Thresholds, quoted
 from pfgdata.query.indexed import IndexedTags
 from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
 
-__all__ = ["CATEGORY_COLUMNS", "Tags"]
+__all__ = ["CATEGORY_COLUMNS", "Tags", "kind_of_category"]
 
 CATEGORY_COLUMNS = {  # column whose values are tags -> the kinds of tags that can stand in it
     "tags": ("general",),
@@ -17,6 +17,11 @@ CATEGORY_COLUMNS = {  # column whose values are tags -> the kinds of tags that c
     "character": ("character",),
     "rating": ("rating",),
 }
+
+
+def kind_of_category(category: int) -> str:
+    """rating, character or general: what a tag of a vocabulary's category is called."""
+    return {RATING: "rating", CHARACTER: "character"}.get(category, "general")
 
 
 class Tags:
@@ -43,8 +48,7 @@ class Tags:
 
     def kind_of(self, number: int) -> str:
         """The kind of a tag: rating, general or character."""
-        category = int(self._vocabulary.categories[number])
-        return {RATING: "rating", CHARACTER: "character"}.get(category, "general")
+        return kind_of_category(int(self._vocabulary.categories[number]))
 
     def score(self, number: int) -> str:
         """SQL for a tag's score, 0 below the store's floor."""

@@ -199,7 +199,7 @@ def test_a_recipe_says_of_an_ingest_and_of_a_question_all_that_the_command_can(t
 
 def test_what_a_recipe_cannot_say_of_a_command_is_a_place_output_or_named_here() -> None:
     told: dict[tuple[Callable[..., Any], Any], set[str]] = {
-        (query_cli.query, QueryTable): {"store", "as_json", "as_csv", "parquet", "count"},
+        (query_cli.query, QueryTable): {"store", "sql", "explain", "as_json", "as_csv", "parquet", "count"},
         (latents_cli.latents, LatentJob): {"store", "dry_run", "json"},
         (generate_cli.generate, GenerateTable): {"paths", "out", "size", "as_json"},
         (evaluate_cli.evaluate, EvaluateJob): {"run", "shards", "out", "dry_run", "as_json"},

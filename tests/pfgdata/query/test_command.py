@@ -153,7 +153,15 @@ def test_the_store_comes_from_the_environment(
         (["true", "--threshold", "0.01"], 1, "keeps scores from 0.05"),
         (["true", "--json", "--csv"], 2, "exclude each other"),
         (["true", "--limit", "-1"], 2, "--limit"),
-        ([], 2, "EXPR"),
+        ([], 2, "give EXPR, --tags or --sql, one of them"),
+        (["true", "--tags", "smile"], 2, "give EXPR, --tags or --sql, one of them"),
+        (["--tags", "smlie"], 1, "did you mean smile? (character 1 of the tags)"),
+        (["--sql", "select 1", "--columns", "path"], 2, "--sql says itself what to show"),
+        (["--sql", "select widht from images"], 1, "did you mean width? (character 8 of the SELECT)"),
+        (["true", "--order", "widht"], 1, "did you mean width? (character 1 of the order)"),
+        (["true", "--sample", "-1"], 2, "--sample"),
+        (["widht > 3", "--explain"], 1, "did you mean width?"),
+        (["true", "--explain", "--count"], 2, "exclude each other"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(
@@ -184,3 +192,52 @@ def test_a_users_columns_are_named_as_the_stores_own(here: Path, capsys: Capture
     assert query("text is null", "--columns", "path,marks", "--csv") == 0
     assert query("true", "--columns", "txt") == 1
     assert "did you mean text" in capsys.readouterr().err
+
+
+def test_tags_are_asked_as_danbooru_writes_them(capsys: Captured) -> None:
+    assert query("--tags", "-solo width:>256 order:path_desc", "--columns", "path") == 0
+    assert capsys.readouterr().out.split() == ["path", "b.png", "a.png"]
+    assert query("--tags", "-hatsune_miku limit:2", "--count") == 0
+    assert query("--tags", "-hatsune_miku limit:2", "--limit", "1", "--columns", "path") == 0
+    assert query("--tags", "order:width", "--order", "path", "--columns", "path", "--limit", "1") == 0
+    assert capsys.readouterr().out.split() == ["2", "path", "b.png", "path", "a.png"]
+
+
+def test_explain_prints_the_condition_and_what_is_asked_beside_it(capsys: Captured) -> None:
+    assert query("--tags", "1girl -smile order:width limit:5", "--explain") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "has('1girl') AND NOT has('smile')\n"
+    assert captured.err.split() == ["order", "-(width)", "limit", "5"]
+    assert query("--tags", "order:random", "--explain", "--sample", "3", "--json") == 0
+    wanted = {"where": None, "order": "random()", "sample": 3, "seed": 0, "limit": None}
+    assert json.loads(capsys.readouterr().out) == wanted
+
+
+def test_order_and_sample_are_options(capsys: Captured) -> None:
+    assert query("true", "--order", "-width", "--columns", "path,width", "--csv") == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert [width for _, width in rows] == ["width", "640", "640", "640", "100"]
+    answers = []
+    for seed in ("5", "5", "6"):
+        assert query("true", "--sample", "2", "--seed", seed, "--columns", "path", "--json") == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert answers[0].count("\n") == 2
+    assert query("true", "--sample", "2", "--count") == 0
+    assert capsys.readouterr().out == "2\n"
+
+
+def test_a_whole_select_is_answered_in_every_form(here: Path, capsys: Captured) -> None:
+    sql = "select rating, count(*) as n, sum(width) as w, avg(width)::decimal(9, 2) from images group by 1"
+    assert query("--sql", sql, "--json") == 0
+    wanted = {"rating": "general", "n": 4, "wide": 2020, "CAST(avg(width) AS DECIMAL(9,2))": 505.0}
+    assert [*json.loads(capsys.readouterr().out).values()] == [*wanted.values()]
+    assert query("--sql", "select path, tags from images order by path", "--csv") == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[:3] == [["path", "tags"], ["a.png", ""], ["b.png", "smile 1girl"]]
+    assert query("--sql", "select tag, score from tags where score > 0.7 order by tag", "--limit", "2") == 0
+    assert capsys.readouterr().out.splitlines() == ["tag\tscore", "1girl\t0.7998", "hatsune_miku\t0.97021"]
+    assert query("--sql", "from images", "--count") == 0
+    assert query("--sql", "select width, width from images", "--parquet", "out.parquet") == 0
+    assert capsys.readouterr().out == "4\n"
+    assert pq.read_table(here / "out.parquet").num_columns == 2

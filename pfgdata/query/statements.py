@@ -1,0 +1,308 @@
+"""One SELECT over the views of a store: its tree is walked, and what is not listed is refused.
+
+Names of views become our own (`_images`), so that a query given a view's name and DuckDB's own tables stay
+apart; what is run is written anew from the tree, and parses to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from pfgdata.errors import QueryError
+from pfgdata.query.allowed import CLASSES, FUNCTIONS, OPERATORS, TAG_FUNCTIONS, TYPES
+from pfgdata.query.frame import NO_PLACE, Node
+from pfgdata.query.growth import Measured, Values
+from pfgdata.query.sandbox import Sandbox
+from pfgdata.query.text_limits import check_text
+from pfgdata.records import nearest
+
+__all__ = ["admitted_statement"]
+
+_CLASSES = CLASSES | {"SUBQUERY", "WINDOW", "STAR"}
+_AGGREGATES = """
+    count count_star sum avg mean min max median mode stddev stddev_samp stddev_pop variance var_samp var_pop
+    first last any_value arg_min arg_max min_by max_by bool_and bool_or bit_and bit_or bit_xor count_if
+    string_agg group_concat list array_agg quantile quantile_cont quantile_disc approx_count_distinct
+    approx_quantile corr covar_pop covar_samp regr_slope regr_intercept regr_r2 skewness kurtosis entropy
+    product geomean grouping
+"""
+_WINDOWS = """
+    row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
+"""
+_MORE = """
+    unnest to_days to_hours to_minutes to_seconds to_months to_years date_diff datediff
+    list_sum list_avg list_min list_max list_count
+"""
+_FUNCTIONS = FUNCTIONS.union(*(words.split() for words in (_AGGREGATES, _WINDOWS, _MORE)))
+_QUERIES = ("SELECT_NODE", "SET_OPERATION_NODE")
+_JOINS = ("REGULAR", "NATURAL", "CROSS", "ASOF")
+_SIMPLE = frozenset(  # types of what is neither a query nor an expression
+    {
+        "ORDER_MODIFIER",
+        "LIMIT_MODIFIER",
+        "DISTINCT_MODIFIER",
+        "ORDER_DEFAULT",
+        "ASCENDING",
+        "DESCENDING",
+    }
+)
+_REFUSED = {
+    "RECURSIVE_CTE_NODE": "a recursive query",
+    "SHOW_REF": "DESCRIBE, SUMMARIZE or SHOW",
+    "TABLE_FUNCTION": "a table function",
+    "PIVOT": "PIVOT",
+    "PARAMETER": "a ? or $ parameter",
+    "COLLATE": "COLLATE",
+    "POSITIONAL_REFERENCE": "a # column number",
+}
+_SYSTEM = frozenset(  # names that DuckDB answers where no column is called so
+    f"current_{what}" for what in ("catalog", "date", "role", "schema", "time", "timestamp", "user")
+) | {"localtime", "localtimestamp", "session_user", "user"}
+_MOST_QUERIES = 100  # in one statement
+
+
+def admitted_statement(
+    sandbox: Sandbox, text: str, views: Mapping[str, Collection[str]], values: Values
+) -> tuple[str, frozenset[str]]:
+    """SQL that is safe to run for one SELECT over `views` (name -> its columns), and which views it names.
+
+    In it each view is called by its name with _ before. `values` gives those of a user's column, to bound
+    what an expression makes of them. Raises QueryError, one line with the place.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise QueryError("the SELECT is not UTF-8 text") from None
+    check_text(text, "SELECT")
+    if not text.strip():
+        raise QueryError(
+            "the SELECT is empty; an example: SELECT rating, count(*) FROM images GROUP BY rating"
+        )
+    answer = sandbox.parse(text)
+    if answer["error"]:
+        raise QueryError(_syntax_error(answer, text))
+    if len(answer["statements"]) != 1:
+        raise QueryError(f"{len(answer['statements'])} statements; only one SELECT is answered")
+    walk = _Walk(text, views, values)
+    try:
+        walk.query(answer["statements"][0]["node"], frozenset())
+        return sandbox.write(answer), frozenset(walk.named)
+    except RecursionError:
+        raise QueryError("the SELECT is nested too deeply; put it more simply") from None
+
+
+def _syntax_error(answer: Node, text: str) -> str:
+    message = str(answer.get("error_message", "not valid")).splitlines()[0]
+    if answer.get("error_type") == "not implemented":
+        return "only one SELECT is answered: nothing else, and nothing that changes data or settings"
+    if "position" not in answer:
+        return f"the SELECT is not valid: {message}"
+    return f"{message} ({_place(int(answer['position']), text)})"
+
+
+def _place(offset: int, text: str) -> str:
+    before = text.encode()[:offset].decode(errors="ignore")
+    return f"character {len(before) + 1} of the SELECT"
+
+
+class _Walk:
+    """Walks one statement; `scope` holds the queries that WITH has named so far."""
+
+    def __init__(self, text: str, views: Mapping[str, Collection[str]], values: Values) -> None:
+        self.named: set[str] = set()
+        self._text = text
+        self._views = views
+        self._measured = Measured(self.refusal, values)
+        self._queries = 0
+        self._known: frozenset[str] = frozenset()
+        self._tables: frozenset[str] = frozenset(views)
+
+    def query(self, node: Node, scope: frozenset[str]) -> None:
+        """Check a SELECT or a UNION of them; its views are renamed in place."""
+        if not self._queries:
+            self._known = self._names(node)
+        self._queries += 1
+        if self._queries > _MOST_QUERIES:
+            raise QueryError(f"the SELECT has over {_MOST_QUERIES} queries in it; ask in parts")
+        if node["type"] not in _QUERIES:
+            raise self._not_allowed(node)
+        self._no_sample(node)
+        for entry in node["cte_map"]["map"]:
+            value = entry["value"]
+            if value["key_targets"] or value["payload_aggregates"]:
+                raise QueryError("a query of WITH that takes USING KEY is not allowed here")
+            self.query(value["query_node"], scope)
+            scope |= {str(entry["key"]).lower()}
+        if node["type"] == "SET_OPERATION_NODE":
+            sides = [*node["children"], *(node[side] for side in ("left", "right") if node.get(side))]
+            for side in sides:
+                self.query(side, scope)
+        else:
+            self._table(node["from_table"], scope)
+        done = ("cte_map", "children", "left", "right", "from_table", "sample", "type")
+        self._walk(node.get("select_list"), scope)  # first: what orders or groups names what it makes
+        for key, value in node.items():
+            if key not in (*done, "select_list"):
+                self._walk(value, scope)
+
+    def _table(self, ref: Node, scope: frozenset[str]) -> None:
+        kind = ref["type"]
+        self._no_sample(ref)
+        if kind == "BASE_TABLE":
+            self._view(ref, scope)
+        elif kind == "JOIN":
+            if ref["ref_type"] not in _JOINS or ref["nearest_count"] != 1 or ref["ranking_expression"]:
+                raise self.refusal(ref, "this kind of join is not allowed here")
+            self._table(ref["left"], scope)
+            self._table(ref["right"], scope)
+            self._walk(ref["condition"], scope)
+        elif kind == "SUBQUERY":
+            self.query(ref["subquery"]["node"], scope)
+        elif kind == "EXPRESSION_LIST":
+            self._walk(ref["values"], scope)
+        elif kind == "TABLE_FUNCTION" and ref["function"]["function_name"].lower() == "unnest":
+            self._walk(ref["function"], scope)
+        elif kind != "EMPTY":
+            name = f" {ref['function']['function_name']}()" if kind == "TABLE_FUNCTION" else ""
+            raise self._not_allowed(ref, name)
+
+    def _view(self, ref: Node, scope: frozenset[str]) -> None:
+        """A view of ours, or a query that WITH named."""
+        path = [str(part) for part in ref["qualified_name"]["path"]]
+        name = path[-1].lower()
+        plain = not (ref["schema_name"] or ref["catalog_name"] or ref["at_clause"]) and len(path) == 1
+        if plain and name in scope:
+            return
+        if not plain or name not in self._views:
+            near = nearest(name, [*self._views, *scope])
+            hint = f"did you mean {' or '.join(near)}?" if near else f"views are {', '.join(self._views)}"
+            raise self.refusal(ref, f"no view {'.'.join(path)}; {hint}")
+        self.named.add(name)
+        ref["alias"] = ref["alias"] or path[-1]
+        ref["table_name"] = f"_{name}"
+        ref["qualified_name"] = {"path": [f"_{name}"]}
+
+    def _walk(self, value: Any, scope: frozenset[str]) -> None:
+        """Check every expression in `value`, and how much each could make."""
+        for node in _expressions(value):
+            self._expression(node, scope)
+            self._measured.add(node)
+
+    def _expression(self, node: Node, scope: frozenset[str]) -> None:
+        kind = node["class"]
+        if kind not in _CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
+            raise self._not_allowed(node)
+        if kind == "COLUMN_REF":
+            self._column(node)
+        elif kind in ("FUNCTION", "WINDOW"):
+            self._function(node)
+        elif kind == "STAR" and node["expr"]:
+            raise self.refusal(node, "COLUMNS(...) is not allowed here; name the columns")
+        elif kind == "CAST":
+            self._type(node["type_expr"], node)
+        elif kind == "SUBQUERY":
+            self.query(node["subquery"]["node"], scope)
+        for inner in _expressions(
+            [part for key, part in node.items() if key not in ("subquery", "type_expr")]
+        ):
+            self._expression(inner, scope)
+
+    def _column(self, node: Node) -> None:
+        names = [str(name) for name in node["column_names"]]
+        lower = [name.lower() for name in names]
+        unknown = lower[0] if lower[0] not in self._known else None
+        if lower[0] in self._tables and len(lower) > 1 and lower[1] not in self._known:
+            unknown = lower[1]
+        if unknown is None:
+            return
+        near = nearest(unknown, sorted(self._known))
+        hint = f"did you mean {' or '.join(near)}?" if near else "see the views in docs/query.md"
+        raise self.refusal(node, f"no column {'.'.join(names)}; {hint}")
+
+    def _function(self, node: Node) -> None:
+        name = str(node["function_name"]).lower()
+        if name in TAG_FUNCTIONS:
+            what = f"{name}() is of conditions; here ask the view tags, or the list images.tags"
+            raise self.refusal(node, what)
+        if name not in _FUNCTIONS:
+            near = nearest(name, sorted(known for known in _FUNCTIONS if known[0].isalpha()))
+            hint = f"; did you mean {' or '.join(near)}?" if near else " is allowed here"
+            raise self.refusal(node, f"no function {name}{hint}")
+        if node["schema"] or node["catalog"] or len(node["qualified_name"]["path"]) != 1:
+            raise self.refusal(node, f"{name} is called by its name alone here")
+
+    def _type(self, kind: Node, node: Node) -> None:
+        name = str(kind["type_name"]).lower()
+        inner = [child for child in kind["children"] if child["class"] == "TYPE"]
+        plain = not (kind.get("schema") or kind.get("catalog"))
+        if not plain or (name not in TYPES and name != "list"):
+            raise self.refusal(node, f"no cast to {kind['type_name']}")
+        if any(child["class"] not in ("CONSTANT", "TYPE") for child in kind["children"]):
+            raise self.refusal(node, f"no cast to that kind of {kind['type_name']}")
+        for child in inner:
+            self._type(child, node)
+
+    def _no_sample(self, node: Node) -> None:
+        if node.get("sample"):
+            raise QueryError(
+                "a sample differs from run to run; use pfgdata query --sample, or ORDER BY and LIMIT"
+            )
+
+    def _names(self, tree: Any) -> frozenset[str]:
+        """Every name that a column can have: of the views, and what the statement itself names."""
+        names = {column for columns in self._views.values() for column in columns} | set(self._views)
+        names |= {"unnest", "valueslist", *(f"col{number}" for number in range(20))}
+        left = [tree]
+        while left:
+            value = left.pop()
+            if isinstance(value, dict):
+                names.update(_defined(value))
+                if "class" not in value and "alias" in value:
+                    self._tables |= {str(value["alias"]).lower()}
+                left += value.values()
+            elif isinstance(value, list):
+                left += value
+        return frozenset(name.lower() for name in names if name).difference(_SYSTEM)
+
+    def _not_allowed(self, node: Node, more: str = "") -> QueryError:
+        kind = str(node.get("class") or node["type"])
+        kind = kind if kind in _REFUSED else str(node["type"])
+        words = _REFUSED.get(kind, kind.lower().replace("_", " "))
+        return self.refusal(node, f"{words}{more} is not allowed here")
+
+    def refusal(self, node: Node, what: str) -> QueryError:
+        """The error that says `what` of a node, and where it stands."""
+        offset = node.get("query_location", NO_PLACE)
+        return QueryError(what if offset >= NO_PLACE else f"{what} ({_place(offset, self._text)})")
+
+
+def _defined(node: Node) -> Iterator[str]:
+    """The names that one node of the tree gives to something."""
+    yield str(node.get("alias") or "")
+    for key in ("column_name_alias", "aliases"):
+        yield from map(str, node.get(key) or [])
+    if "cte_name" in node:
+        yield str(node["cte_name"])
+    if "key" in node and isinstance(node.get("value"), dict):  # of WITH
+        yield str(node["key"])
+    for entry in node.get("rename_list") or []:
+        yield str(entry.get("value", ""))
+    if node.get("class") == "LAMBDA":
+        for part in (node["lhs"], *_expressions(list(node["lhs"].values()))):
+            yield from map(str, part.get("column_names") or [])
+
+
+def _expressions(value: Any) -> Iterator[Node]:
+    """The outermost expressions in a part of a tree. Raises QueryError for a part that is not listed."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _expressions(item)
+    elif isinstance(value, dict):
+        if "class" in value:
+            yield value
+            return
+        kind = value.get("type")
+        if isinstance(kind, str) and kind not in _SIMPLE:
+            raise QueryError(f"{kind.lower().replace('_', ' ')} is not allowed here")
+        yield from _expressions(list(value.values()))
