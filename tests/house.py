@@ -29,9 +29,10 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.ingest": 4,
     "pfgdata.derive": 4,
     "pfgdata.latents": 5,  # and other encoders beside it: they use the pass of derive
-    "pfgdata.query": 4,
+    "pfgdata.similarity": 4,
     "pfgdata.captions": 4,
     "pfgdata.exchange": 4,
+    "pfgdata.query": 5,  # asks similarity for distances
     "pfgdata.report": 5,
     "pfgdata.cluster": 5,
     "pfgdata.screen": 5,

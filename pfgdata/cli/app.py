@@ -21,6 +21,8 @@ from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
+from pfgdata.cli.similar import EXAMPLE as SIMILAR_EXAMPLE
+from pfgdata.cli.similar import similar
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
 from pfgdata.interrupts import INTERRUPTED
@@ -39,6 +41,7 @@ app = make_app(
 )
 app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
+app.command("similar", epilog=SIMILAR_EXAMPLE)(similar)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

@@ -1,0 +1,52 @@
+"""Likeness: the images most like a feature, and what of a store is the same picture twice.
+
+Nothing is approximate: every row is looked at, and two runs of one question give one answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean, similar
+    from pfgdata.similarity.rows import file_names, least_scores, table_of, tags_over
+    from pfgdata.similarity.subjects import Subject, find_stored, mean_direction, read_subjects
+
+__all__ = [
+    "Neighbours",
+    "Similar",
+    "Subject",
+    "corpus_mean",
+    "file_names",
+    "find_stored",
+    "least_scores",
+    "mean_direction",
+    "read_subjects",
+    "similar",
+    "table_of",
+    "tags_over",
+]
+
+_LAZY = {
+    "Neighbours": "pfgdata.similarity.neighbours",
+    "Similar": "pfgdata.similarity.neighbours",
+    "Subject": "pfgdata.similarity.subjects",
+    "corpus_mean": "pfgdata.similarity.neighbours",
+    "file_names": "pfgdata.similarity.rows",
+    "find_stored": "pfgdata.similarity.subjects",
+    "least_scores": "pfgdata.similarity.rows",
+    "mean_direction": "pfgdata.similarity.subjects",
+    "read_subjects": "pfgdata.similarity.subjects",
+    "similar": "pfgdata.similarity.neighbours",
+    "table_of": "pfgdata.similarity.rows",
+    "tags_over": "pfgdata.similarity.rows",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the door when it is first asked for."""
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
