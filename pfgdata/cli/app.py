@@ -11,6 +11,8 @@ from pfgdata.cli.compact import EXAMPLE as COMPACT_EXAMPLE
 from pfgdata.cli.compact import compact
 from pfgdata.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
 from pfgdata.cli.doctor import doctor
+from pfgdata.cli.duplicates import EXAMPLE as DUPLICATES_EXAMPLE
+from pfgdata.cli.duplicates import duplicates
 from pfgdata.cli.gc import EXAMPLE as GC_EXAMPLE
 from pfgdata.cli.gc import gc
 from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
@@ -42,6 +44,7 @@ app = make_app(
 app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
 app.command("similar", epilog=SIMILAR_EXAMPLE)(similar)
+app.command("duplicates", epilog=DUPLICATES_EXAMPLE)(duplicates)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

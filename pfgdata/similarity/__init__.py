@@ -9,19 +9,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pfgdata.similarity.duplicates import (
+        DuplicateOptions,
+        DuplicateReport,
+        Member,
+        Star,
+        find_duplicates,
+    )
+    from pfgdata.similarity.hashes import pairs_within
+    from pfgdata.similarity.judging import Likeness, judge
     from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean, similar
     from pfgdata.similarity.rows import file_names, least_scores, table_of, tags_over
     from pfgdata.similarity.subjects import Subject, find_stored, mean_direction, read_subjects
 
 __all__ = [
+    "DuplicateOptions",
+    "DuplicateReport",
+    "Likeness",
+    "Member",
     "Neighbours",
     "Similar",
+    "Star",
     "Subject",
     "corpus_mean",
     "file_names",
+    "find_duplicates",
     "find_stored",
+    "judge",
     "least_scores",
     "mean_direction",
+    "pairs_within",
     "read_subjects",
     "similar",
     "table_of",
@@ -29,6 +46,14 @@ __all__ = [
 ]
 
 _LAZY = {
+    "DuplicateOptions": "pfgdata.similarity.duplicates",
+    "DuplicateReport": "pfgdata.similarity.duplicates",
+    "Likeness": "pfgdata.similarity.judging",
+    "Member": "pfgdata.similarity.duplicates",
+    "Star": "pfgdata.similarity.duplicates",
+    "find_duplicates": "pfgdata.similarity.duplicates",
+    "judge": "pfgdata.similarity.judging",
+    "pairs_within": "pfgdata.similarity.hashes",
     "Neighbours": "pfgdata.similarity.neighbours",
     "Similar": "pfgdata.similarity.neighbours",
     "Subject": "pfgdata.similarity.subjects",

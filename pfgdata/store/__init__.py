@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
+    from pfgdata.store.verdicts import VERDICTS, Verdict, pair_of
 
 __all__ = [
     "DERIVED_FAILURES_SCHEMA",
@@ -53,6 +54,7 @@ __all__ = [
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
     "SCORE_FLOOR",
+    "VERDICTS",
     "CompactReport",
     "DerivedIdentity",
     "DerivedIndex",
@@ -75,6 +77,7 @@ __all__ = [
     "Store",
     "StoreIdentity",
     "StoreWriter",
+    "Verdict",
     "compact",
     "content_ids_of",
     "failures_table",
@@ -88,6 +91,7 @@ __all__ = [
     "keys_of",
     "merge_shards",
     "moved_roots",
+    "pair_of",
     "raise_file_limit",
     "rate_of",
     "repair",
@@ -128,6 +132,9 @@ _LAZY = {
     "Store": "pfgdata.store.store",
     "StoreIdentity": "pfgdata.store.identity",
     "StoreWriter": "pfgdata.store.store",
+    "VERDICTS": "pfgdata.store.verdicts",
+    "Verdict": "pfgdata.store.verdicts",
+    "pair_of": "pfgdata.store.verdicts",
     "compact": "pfgdata.store.upkeep",
     "content_ids_of": "pfgdata.store.snapshot",
     "failures_table": "pfgdata.store.rows",

@@ -25,6 +25,7 @@ from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
+from pfgdata.store.verdicts import read_verdicts
 
 __all__ = ["Problem", "RepairReport", "repair", "require_whole", "verify"]
 
@@ -57,6 +58,7 @@ def verify(
     """
     path, progress, disk = usable(path), progress or NoProgress(), disk or Disk()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
+    problems += _of_verdicts(disk, path)
     shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
     for latent_set in LatentSet.folders(path, disk=disk):
         try:
@@ -147,6 +149,15 @@ def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
             yield Problem(folder / f"{name}.json", _reason(problem), None)
         except OSError as problem:
             yield Problem(Path(problem.filename), _unread(problem), None)
+
+
+def _of_verdicts(disk: Disk, path: Path) -> Iterator[Problem]:
+    try:
+        read_verdicts(disk, path)  # a small file: read whole either way
+    except StoreError as problem:
+        yield Problem(path / "verdicts.parquet", _reason(problem).partition(": ")[2], None)
+    except OSError as problem:
+        yield Problem(path / "verdicts.parquet", _unread(problem), None)
 
 
 def _of_shard(disk: Disk, shard: Path, *, deep: bool) -> Iterator[Problem]:
