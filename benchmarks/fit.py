@@ -133,7 +133,7 @@ def bare_loop(base: Base, clock: StepClock, *, channels: int = 4, side: int = 16
     timesteps = torch.randint(len(alphas), (STEPS, BATCH))
 
     def losses(stored: Tensor, features: Tensor, noise: Tensor, when: Tensor) -> Tensor:
-        latents = latents_of(stored, None, scaling_factor=base.scaling_factor)
+        latents = latents_of(stored, None, scale=base.scale)
         context = append_tokens(prompt.expand(BATCH), adapter(features)).context
         noisy = add_noise(latents, noise, when, alphas)
         wanted = target(base.prediction_type, latents, noise, when, alphas)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pfgdata.corpus import plan_segments
     from pfgdata.errors import PfgError
-    from pfgdata.latents import encode_latents
+    from pfgdata.latents import LatentPass
     from pfgdata.query import Thresholds, count, run_query, select
     from pfgdata.records import Progress, Selection
     from pfgdata.store import LatentSet, Snapshot, Store
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pfgdata.vocabulary import Vocabulary
 
 __all__ = [
+    "LatentPass",
     "LatentSet",
     "OnnxTagger",
     "PfgError",
@@ -40,13 +41,13 @@ __all__ = [
     "Vae",
     "Vocabulary",
     "count",
-    "encode_latents",
     "plan_segments",
     "run_query",
     "select",
 ]
 
 _LAZY = {
+    "LatentPass": "pfgdata.latents",
     "LatentSet": "pfgdata.store",
     "OnnxTagger": "pfgdata.taggers",
     "PfgError": "pfgdata.errors",
@@ -58,7 +59,6 @@ _LAZY = {
     "Vae": "pfgdata.vaes",
     "Vocabulary": "pfgdata.vocabulary",
     "count": "pfgdata.query",
-    "encode_latents": "pfgdata.latents",
     "plan_segments": "pfgdata.corpus",
     "run_query": "pfgdata.query",
     "select": "pfgdata.query",

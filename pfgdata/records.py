@@ -16,8 +16,10 @@ from blake3 import blake3
 
 __all__ = [
     "CONTENT_ID_BYTES",
+    "Factor",
     "Found",
     "ImageKey",
+    "LatentScale",
     "NoProgress",
     "Progress",
     "Selection",
@@ -26,6 +28,7 @@ __all__ = [
     "content_id",
     "during",
     "during_one",
+    "factor",
     "ids_as_keys",
     "nearest",
     "shown",
@@ -165,6 +168,30 @@ class Selection:
             expression=self.expression,
             thresholds=self.thresholds,
         )
+
+
+Factor = float | tuple[float, ...]  # one number for all channels, or one for each
+
+
+def factor(value: float | Sequence[float]) -> Factor:
+    """`value` as a factor, whatever JSON made of it."""
+    return tuple(float(each) for each in value) if isinstance(value, Sequence) else float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentScale:
+    """What makes a UNet's latents of a VAE's, as stored: (latent - shift) * scaling."""
+
+    scaling: Factor
+    shift: Factor = 0.0
+
+    def __str__(self) -> str:
+        shift = f", shift_factor {_shown(self.shift)}" if self.shift != 0.0 else ""
+        return f"scaling_factor {_shown(self.scaling)}{shift}"
+
+
+def _shown(value: Factor) -> str:
+    return f"({', '.join(f'{each:g}' for each in value)})" if isinstance(value, tuple) else f"{value:g}"
 
 
 def ids_as_keys(content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:

@@ -21,27 +21,22 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, refused_by_system
 from pfgdata.hub import Resolved, resolve
-from pfgdata.records import NoProgress, Progress, during_one
+from pfgdata.records import LatentScale, NoProgress, Progress, during_one, factor
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "SCALING_FACTOR",
     "BaseGeometry",
     "Vae",
     "base_geometry",
+    "latent_scale",
     "load_autoencoder",
     "state_digest",
     "weights_options",
 ]
 
-_FETCHED = (  # of a base on the hub: its VAE, and the config that base_geometry reads
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-    "unet/config.json",
-)
-SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
+_SCALING_FACTOR = 0.18215  # diffusers' default, SD 1 and 2's own value, where a config names none
 
 Floats = npt.NDArray[np.float32]
 
@@ -74,6 +69,18 @@ def base_geometry(folder: Path) -> BaseGeometry:
     )
 
 
+def latent_scale(config: Mapping[str, Any]) -> LatentScale:
+    """What a VAE's config says its latents are shifted and multiplied by for the UNet, as diffusers reads it.
+
+    A mean and a deviation of each channel count only where both are there.
+    """
+    scaling = float(config.get("scaling_factor") or _SCALING_FACTOR)
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and deviation is not None:
+        return LatentScale(scaling=tuple(scaling / float(each) for each in deviation), shift=factor(mean))
+    return LatentScale(scaling=scaling, shift=float(config.get("shift_factor") or 0.0))
+
+
 class Vae:
     """A frozen AutoencoderKL. `untrained`: its weights are random, a demo whose pictures are noise."""
 
@@ -84,7 +91,7 @@ class Vae:
         self.untrained = (found.folder / "UNTRAINED").exists()
         self.factor = _factor(model.config)
         self.latent_channels = int(model.config["latent_channels"])
-        self.scaling_factor = float(model.config.get("scaling_factor", SCALING_FACTOR))
+        self.scale = latent_scale(model.config)
         self._model = model
 
     @classmethod
@@ -105,7 +112,7 @@ class Vae:
         if isinstance(base, Resolved):
             found = base
         else:
-            found = resolve(base, what="base", patterns=_FETCHED, config=config, progress=progress)
+            found = resolve(base, what="vae", config=config, progress=progress)
         inside = found.folder / "vae"
         folder = inside if inside.is_dir() else found.folder
         _config(folder / "config.json")

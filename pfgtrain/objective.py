@@ -17,6 +17,7 @@ from blake3 import blake3
 from torch import Tensor
 
 from pfgdata.errors import ConfigError
+from pfgdata.records import Factor, LatentScale
 
 __all__ = [
     "Draw",
@@ -29,6 +30,7 @@ __all__ = [
     "row_losses",
     "seed_of",
     "snr_weights",
+    "stored_of",
     "target",
 ]
 
@@ -110,17 +112,29 @@ def draw(
     )
 
 
-def latents_of(stored: Tensor, posterior_BChw: Tensor | None, *, scaling_factor: float) -> Tensor:
-    """Latents [B, C, h, w] for the UNet of what a latent set stores, unscaled.
+def latents_of(stored: Tensor, posterior_BChw: Tensor | None, *, scale: LatentScale) -> Tensor:
+    """Latents [B, C, h, w] for the UNet of what a latent set stores: shifted, then scaled.
 
-    Means [B, C, h, w] are only scaled. With `posterior_BChw`, `stored` are moments [B, 2C, h, w] (mean, log
-    variance), of which a draw is taken.
+    With `posterior_BChw`, `stored` are not means [B, C, h, w] but moments [B, 2C, h, w] (mean, log variance),
+    of which a draw is taken.
     """
     if posterior_BChw is None:
-        return stored * scaling_factor
+        return (stored - _channels(scale.shift, stored)) * _channels(scale.scaling, stored)
     mean, logvar = stored.chunk(2, dim=1)
     std = torch.exp(0.5 * logvar.clamp(-30.0, 20.0))  # the clamp of diffusers' DiagonalGaussianDistribution
-    return (mean + std * posterior_BChw) * scaling_factor
+    return latents_of(mean + std * posterior_BChw, None, scale=scale)
+
+
+def stored_of(latents_BChw: Tensor, *, scale: LatentScale) -> Tensor:
+    """What a VAE decodes, of the UNet's latents [B, C, h, w]: the inverse of `latents_of`."""
+    return latents_BChw / _channels(scale.scaling, latents_BChw) + _channels(scale.shift, latents_BChw)
+
+
+def _channels(value: Factor, like: Tensor) -> float | Tensor:
+    """One number, or one for each channel [C, 1, 1]."""
+    if isinstance(value, tuple):
+        return torch.tensor(value, dtype=like.dtype, device=like.device)[:, None, None]
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def variant(
     for name, setting in settings.items():
         kept = run / f"figures{name.replace(' ', '-')}.json"
         if not kept.exists():
-            judge = OnnxTagger.load(DEMO, what="judge")
+            judge = OnnxTagger.load_judge(DEMO)
             report = evaluate(load_run(run), guides_of_folder(guides), judge=judge, options=setting)
             kept.write_text(json.dumps(figures(report)))
         yield {"sampling": name, **json.loads(kept.read_text())}

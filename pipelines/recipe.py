@@ -16,6 +16,7 @@ from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestJob
 from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
+from pfgdata.query import QueryJob
 from pfgtrain.config import FitConfig, read_recipe_tables, read_table
 from pfgtrain.evaluate import EvaluateOptions
 from pfgtrain.generate import GenerateOptions, ModelJob
@@ -42,13 +43,10 @@ class IngestTable(IngestJob):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryTable:
-    """[query]: what to select; `expression` is also shown on its own, with its first `limit` images."""
+class QueryTable(QueryJob):
+    """[query]: a question, answered on screen by how many images it finds and its first `limit`."""
 
-    expression: str
-    threshold: float = 0.35
-    character_threshold: float = 0.85
-    limit: int = 5
+    limit: int | None = 5
 
 
 @dataclass(frozen=True, kw_only=True)

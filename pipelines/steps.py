@@ -13,7 +13,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
-from pfgdata.latents import LatentJob, encode_latents
+from pfgdata.latents import LatentJob, LatentPass
 from pfgdata.query import Limits, Thresholds, count, locations, run_query, select
 from pfgdata.records import Progress
 from pfgdata.store import Store
@@ -23,7 +23,7 @@ from pfgtrain.base import onnx_device
 from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
 from pfgtrain.evaluate import EvaluateOptions, evaluate, guides_of_folder, training_images
-from pfgtrain.fit import base_of, data_of, fit
+from pfgtrain.fit import base_of, data_of, fit, go_on
 from pfgtrain.generate import GenerateOptions, ModelJob, PFGModel, generate, load_run, run_model
 from pipelines.fidelity import retrieval_lines, top1_words
 from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTable, Recipe
@@ -31,7 +31,8 @@ from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, QueryTab
 __all__ = ["Step", "run_steps"]
 
 Stop = Callable[[], bool]
-_TAGS = 8  # of an image shown on screen
+_SHOWN = ("file", "character", "tags")  # columns of an image on screen
+_TAGS = 8  # of a list there
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +103,18 @@ class _Run:
         store, thresholds = self._store, self._thresholds(table)
         snapshot = store.snapshot()
         found = count(snapshot, table.expression, thresholds)
-        columns = ["file", "rating", "character", "tags"]
+        columns = table.names(_SHOWN)
         shown = run_query(
             snapshot,
             table.expression,
             thresholds=thresholds,
             columns=columns,
             roots=locations(store.roots(), start=Path.cwd()),
-            limits=Limits(rows=table.limit),
+            limits=Limits(rows=table.limit, seconds=table.seconds),
         )
         for row in shown.to_pylist():
-            self._progress.say(f"  {row['file']}: {row['character']}, {' '.join(row['tags'][:_TAGS])} ...")
+            first, *others = (_words(row[name]) for name in columns)
+            self._progress.say(f"  {': '.join([first, *([', '.join(others)] if others else [])])}")
         return f"{found:,} of {snapshot.num_images:,} images match: {table.expression}"
 
     def latents(self, table: LatentJob) -> str:
@@ -124,16 +126,15 @@ class _Run:
         if vae.untrained:
             self._progress.say(f"base {vae.name} is untrained: its latents and pictures mean nothing")
         snapshot = store.snapshot()
-        report = encode_latents(
-            store,
-            vae,
-            snapshot,
-            select(snapshot, table.where, self._thresholds(table)),
+        work = LatentPass(
+            store=store,
+            vae=vae,
             policy=BucketPolicy.derive(table.resolution or geometry.resolution, geometry.step),
             options=table,
             progress=self._progress,
-            stop=self._stop,
         )
+        selection = select(snapshot, table.where, self._thresholds(table))
+        report = work.run(snapshot, selection, stop=self._stop)
         self._latents_id = report.id
         return (
             f"{report.distinct:,} images = {report.encoded:,} encoded + {report.present:,} present + "
@@ -148,12 +149,12 @@ class _Run:
         if config.latents is None:
             config = replace(config, latents=self._latents_id)
         data = data_of(self._store, config)
-        report = fit(
+        train = go_on if (self._run_dir / "run.json").is_file() else fit
+        report = train(
             data,
             base_of(data, config, run_dir=self._run_dir, progress=self._progress),
             config,
             run_dir=self._run_dir,
-            resume=(self._run_dir / "run.json").is_file(),
             progress=self._progress,
             stop=self._stop,
         )
@@ -223,7 +224,7 @@ class _Run:
         if table.judge is None:
             return None
         name, device = self._recipe.place(table.judge), onnx_device(table.device)
-        return OnnxTagger.load(name, what="judge", device=device)
+        return OnnxTagger.load_judge(name, device=device)
 
     def _place(self, name: str) -> str:
         """A model by name: what stands under it in the folder of what is made, or as the recipe means it."""
@@ -236,6 +237,11 @@ class _Run:
 
     def _thresholds(self, table: QueryTable | LatentJob | FitConfig) -> Thresholds:
         return Thresholds(general=table.threshold, character=table.character_threshold)
+
+
+def _words(value: Any) -> str:
+    """A value of an image's row on screen."""
+    return f"{' '.join(map(str, value[:_TAGS]))} ..." if isinstance(value, list) else str(value)
 
 
 def _options(kind: type[Any], table: Any) -> Any:

@@ -18,6 +18,7 @@ from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.store import Store, StoreIdentity
 from tests.doubles import CheapTagger
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported: no test asks a hub
 MINI = Path(__file__).parent / "data" / "mini"
 
 

@@ -45,7 +45,7 @@ def duplicates(
         tuple[str, str, str] | None,
         typer.Option(
             metavar="KIND A B",
-            help="Say of two images, by path or content_id, that they are `different` or that you `keep-both`;"
+            help="Say of two images, by path or content_id, that they are `different` or you `keep-both`;"
             " `none` takes it back. Nothing is searched.",
             show_default="no",
         ),

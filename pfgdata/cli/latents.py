@@ -21,11 +21,9 @@ from pfgdata.paths import user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
-    from pfgdata.images import BucketPolicy
-    from pfgdata.latents import LatentReport
+    from pfgdata.latents import LatentPass, LatentReport
     from pfgdata.records import Selection
-    from pfgdata.store import Snapshot, Store
-    from pfgdata.vaes import Vae
+    from pfgdata.store import Snapshot
 
 __all__ = ["EXAMPLE", "latents"]
 
@@ -55,7 +53,7 @@ def latents(
     Latents that are there already are kept, so the same command goes on after Ctrl-C or new images.
     """
     from pfgdata.images import BucketPolicy
-    from pfgdata.latents import encode_latents
+    from pfgdata.latents import LatentPass
     from pfgdata.query import Thresholds, select
     from pfgdata.store import Store
     from pfgdata.vaes import Vae, base_geometry
@@ -74,39 +72,23 @@ def latents(
     with ScreenProgress() as progress:
         if vae.untrained:
             progress.say(f"base {job.base} is untrained: its latents mean nothing")
+        work = LatentPass(store=there, vae=vae, policy=policy, options=job, progress=progress)
         if dry_run:
-            _show_plan(there, vae, policy, snapshot, selection, json=json)
+            _show_plan(work, snapshot, selection, json=json)
             return
         with stop_on_interrupt() as stop:
-            report = encode_latents(
-                there,
-                vae,
-                snapshot,
-                selection,
-                policy=policy,
-                options=job,
-                progress=progress,
-                stop=stop,
-            )
+            report = work.run(snapshot, selection, stop=stop)
     _show(report, json=json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-def _show_plan(
-    store: Store, vae: Vae, policy: BucketPolicy, snapshot: Snapshot, selection: Selection, *, json: bool
-) -> None:
+def _show_plan(work: LatentPass, snapshot: Snapshot, selection: Selection, *, json: bool) -> None:
     """What an encoding would do: how many images in which bucket, and how many bytes."""
-    from pfgdata.images import bucket_sizes
-    from pfgdata.latents import latent_identity, plan_latents
-
-    identity = latent_identity(vae, policy)
-    old = next((one for one in store.latent_sets() if one.identity == identity), None)
-    sizes = old.info.buckets if old else bucket_sizes(policy)
-    plan = plan_latents(snapshot, selection, buckets=sizes, latent_set=old)
+    sizes, plan = work.buckets(), work.plan(snapshot, selection)
     buckets = {f"{sizes[index][0]}x{sizes[index][1]}": len(rows) for index, rows in plan.missing.items()}
     pixels = sum(sizes[index][0] * sizes[index][1] * len(rows) for index, rows in plan.missing.items())
-    size = pixels // vae.factor**2 * vae.latent_channels * 2  # float16
+    size = pixels // work.vae.factor**2 * work.vae.latent_channels * 2  # float16
     counts = _counts(plan.distinct, encoded=0, present=plan.done, failed=plan.failed_before)
     show_facts(
         {

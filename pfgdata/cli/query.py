@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, StoreOption, Threshold
+from pfgdata.cli.options import StoreOption
+from pfgdata.flags import from_fields
 from pfgdata.paths import is_text, user_path
+from pfgdata.query import QueryJob
 from pfgdata.screen import on_terminal, print_json, print_line, show_facts, show_table
 
 if TYPE_CHECKING:
@@ -36,22 +38,6 @@ Expression = Annotated[
         help="An SQL condition over columns, the lists tags and characters, score('TAG') and has('TAG').",
     ),
 ]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=0, help="At most so many rows.", show_default="all", rich_help_panel="Which images"),
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B",
-        help="Columns to show.",
-        show_default="a few in a table, else all",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Seconds = Annotated[
-    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
-]
 JsonLines = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line.", rich_help_panel=_OUTPUT)
 ]
@@ -65,20 +51,28 @@ Parquet = Annotated[
 Count = Annotated[
     bool, typer.Option("--count", help="Print only how many there are.", rich_help_panel=_OUTPUT)
 ]
+_PANELS = {
+    "Which images": "threshold character_threshold limit",
+    _OUTPUT: "columns",
+    "Speed": "seconds",
+}
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "limit": {"min": 0},
+    "columns": {"metavar": "A,B"},
+    "seconds": {"metavar": "N"},
+}
 
 
+@from_fields(QueryJob, _PANELS, more=_BOUNDS)
 def query(
     expression: Expression,
     store: StoreOption = Path("feats"),
-    threshold: Threshold = 0.35,
-    character_threshold: CharacterThreshold = 0.85,
-    limit: Limit = None,
-    columns: Columns = None,
+    *,
     as_json: JsonLines = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
     count: Count = False,
-    seconds: Seconds = 60,
+    **asked: Any,
 ) -> None:
     """Print the images for which EXPR is true, in the order of their paths.
 
@@ -98,22 +92,23 @@ def query(
     from pfgdata.store import Store
 
     there = Store.open(store)
-    chosen = Thresholds(general=threshold, character=character_threshold)
+    job = QueryJob(expression=expression, **asked)
+    chosen = Thresholds(general=job.threshold, character=job.character_threshold)
     snapshot = there.snapshot()
-    limits = Limits(seconds=seconds)
+    limits = Limits(seconds=job.seconds)
     if count:
         found = count_rows(snapshot, expression, chosen, limits=limits)
-        print(found if limit is None else min(found, limit))
+        print(found if job.limit is None else min(found, job.limit))
         return
     as_table = not (as_json or as_csv or parquet)
-    cut = as_table and limit is None and on_terminal()
+    cut = as_table and job.limit is None and on_terminal()
     table = run_query(
         snapshot,
         expression,
         thresholds=chosen,
-        columns=_names(columns, SHORT_COLUMNS if as_table else COLUMNS),
+        columns=job.names(SHORT_COLUMNS if as_table else COLUMNS),
         roots=locations(there.roots(), start=Path.cwd()),
-        limits=replace(limits, rows=_SCREEN_ROWS if cut else limit),
+        limits=replace(limits, rows=_SCREEN_ROWS if cut else job.limit),
     )
     if as_json:
         _print_json(table)
@@ -126,10 +121,6 @@ def query(
         if cut and table.num_rows == _SCREEN_ROWS:
             found = count_rows(snapshot, expression, chosen, limits=limits)
             show_facts({"shown": f"{table.num_rows} of {found:,}; --limit N, --json or --csv for more"})
-
-
-def _names(columns: str | None, default: Sequence[str]) -> list[str]:
-    return [name.strip() for name in columns.split(",")] if columns else list(default)
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -7,7 +7,6 @@ again, nor changes its revision by itself. A base that is a single file is unpac
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,30 +46,27 @@ def resolve(
     name: str,
     *,
     what: str,
-    patterns: Sequence[str] | None = None,
     revision: str | None = None,
     config: Path | None = None,
     cache: Path | None = None,
-    offline: bool = False,
     progress: Progress | None = None,
 ) -> Resolved:
-    """Find the model called `name`; `what` is `tagger`, `base`, `judge` (a second tagger) or `run`.
+    """Find the model called `name`: `what` is tagger, judge (a second one), base, vae (a base's) or run.
 
-    A name that is a folder here is that folder, also if it looks like a hub id. Of a hub id the files that
-    match `patterns` are fetched (those of `what` by default), at `revision` (branch, tag, commit; main by
-    default), into `cache` (Hugging Face's own by default); weights that are not there as safetensors, in
+    A name that is a folder here is that folder, also if it looks like a hub id. Of a hub id what
+    `what` needs is fetched, at `revision` (branch, tag, commit; main by default), into `cache` (Hugging
+    Face's own by default; HF_HUB_OFFLINE forbids the network); weights that are not there as safetensors, in
     their older form. A base that is a single file is unpacked by the configs of `config`, a diffusers folder
-    of its family (fetched by default). `offline` forbids the network. Raises ModelNotFoundError, and
-    ModelError for a file that is no base.
+    of its family (fetched by default). Raises ModelNotFoundError, and ModelError for a file that is no base.
     """
+    patterns = PATTERNS[what]
+    what = "base" if what == "vae" else what  # which is how it is named
     path = user_path(name or "(no name)")
     if name != DEMO and path.is_file():
         path = path.absolute()
         if what != "base":
             return Resolved(name=str(path), folder=path.parent, file=path)
-        folder = unpacked(
-            path, config=config, cache=cache, offline=offline, progress=progress or NoProgress()
-        )
+        folder = unpacked(path, config=config, cache=cache, progress=progress or NoProgress())
         return Resolved(name=str(path), folder=folder, file=path)
     if config is not None:
         raise ModelError(f"--base-config is for a base that is a single file; {name} has configs of its own")
@@ -80,9 +76,8 @@ def resolve(
         return Resolved(name=str(path.absolute()), folder=path.absolute())
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise _not_found(name, what, f"no such folder ({path.absolute()}), and no hub id (org/name)")
-    place = Repository(name, revision=revision, cache=cache, offline=offline)
     try:
-        folder = place.fetch(tuple(patterns or PATTERNS[what]))
+        folder = Repository(name, revision=revision, cache=cache).fetch(patterns)
     except NotFetched as reason:
         raise _not_found(name, what, f"no such folder here, {reason}") from reason
     return Resolved(name=name, folder=folder, revision=folder.name)  # snapshots are named by their commit

@@ -36,6 +36,7 @@ PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-fil
     "judge": _TAGGER,
     "config": _CONFIG,  # of a base whose weights are in a single file
     "base": (*_CONFIG, *(f"{weights}.safetensors" for weights in _WEIGHTS)),
+    "vae": ("vae/config.json", "vae/diffusion_pytorch_model.safetensors", "unet/config.json"),  # its geometry
     "run": ("run.json", "checkpoints/*"),  # as `pfgtrain export --as run` writes it
 }
 
@@ -47,8 +48,10 @@ class NotFetched(Exception):  # never reaches a user: who asked says what to do
 class Repository:
     """One repository on the hub, at one revision (branch, tag, commit; main by default)."""
 
-    def __init__(self, name: str, *, revision: str | None, cache: Path | None, offline: bool) -> None:
-        self._name, self._revision, self._cache, self._offline = name, revision, cache, offline
+    def __init__(self, name: str, *, revision: str | None, cache: Path | None) -> None:
+        self._name = name
+        self._revision = revision
+        self._cache = cache
 
     def fetch(self, patterns: tuple[str, ...]) -> Path:
         """The snapshot folder, named by its commit, with what there is of `patterns`. Raises NotFetched.
@@ -68,11 +71,11 @@ class Repository:
         from huggingface_hub import errors as hub
 
         cached = self._cached(patterns)
-        if cached and (self._offline or all(held(cached, pattern) for pattern in patterns)):
+        if cached and all(held(cached, pattern) for pattern in patterns):
             return cached
         try:
             self._knock()
-            return self._snapshot(patterns, offline=self._offline)
+            return self._snapshot(patterns, offline=False)
         except hub.RepositoryNotFoundError:
             reason = "the hub has no such model, or it is private or gated"
         except hub.RevisionNotFoundError:
@@ -88,8 +91,7 @@ class Repository:
         from huggingface_hub import HfApi
         from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
 
-        if not self._offline:
-            HfApi().model_info(self._name, revision=self._revision, timeout=HF_HUB_ETAG_TIMEOUT)
+        HfApi().model_info(self._name, revision=self._revision, timeout=HF_HUB_ETAG_TIMEOUT)
 
     def _cached(self, patterns: tuple[str, ...]) -> Path | None:
         from huggingface_hub.errors import LocalEntryNotFoundError

@@ -71,9 +71,7 @@ class _Configs:
         return {*family.configs, *(str(path.relative_to(self.folder)) for path in found)}
 
 
-def unpacked(
-    file: Path, *, config: Path | None, cache: Path | None, offline: bool, progress: Progress
-) -> Path:
+def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: Progress) -> Path:
     """The diffusers folder of the checkpoint `file`, made if it is not there or was made by other configs.
 
     `config` None takes any that is there, else fetches the family's configs by Hugging Face's `cache`.
@@ -85,7 +83,7 @@ def unpacked(
     if _stands(place, given):
         return place
     checkpoint = read_checkpoint(file)
-    configs = given or _fetched(checkpoint, cache=cache, offline=offline)
+    configs = given or _fetched(checkpoint, cache=cache)
     _check_width(checkpoint, configs)
     lock, what = place.with_suffix(".lock"), f"base {place}"
     with _written(place), exclusive(lock, what=what, wait=True):
@@ -122,10 +120,10 @@ def _stands(place: Path, configs: _Configs | None) -> bool:
     return bool(made["format"] == _FORMAT and same)
 
 
-def _fetched(checkpoint: Checkpoint, *, cache: Path | None, offline: bool) -> _Configs:
+def _fetched(checkpoint: Checkpoint, *, cache: Path | None) -> _Configs:
     name = checkpoint.family.repository
     try:
-        folder = Repository(name, revision=None, cache=cache, offline=offline).fetch(PATTERNS["config"])
+        folder = Repository(name, revision=None, cache=cache).fetch(PATTERNS["config"])
     except NotFetched as reason:
         raise ModelNotFoundError(
             f"{checkpoint.file}: looks like {checkpoint.family.title}, but a single file has no configs, and"

@@ -6,27 +6,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfgdata.latents.encode import LatentReport, encode_latents, plan_latents, probe_image
-    from pfgdata.latents.encoder import latent_identity
+    from pfgdata.latents.encode import LatentPass, LatentReport, probe_image
     from pfgdata.latents.job import LatentJob, LatentOptions
 
 __all__ = [
     "LatentJob",
     "LatentOptions",
+    "LatentPass",
     "LatentReport",
-    "encode_latents",
-    "latent_identity",
-    "plan_latents",
     "probe_image",
 ]
 
 _LAZY = {
     "LatentJob": "pfgdata.latents.job",
     "LatentOptions": "pfgdata.latents.job",
+    "LatentPass": "pfgdata.latents.encode",
     "LatentReport": "pfgdata.latents.encode",
-    "encode_latents": "pfgdata.latents.encode",
-    "latent_identity": "pfgdata.latents.encoder",
-    "plan_latents": "pfgdata.latents.encode",
     "probe_image": "pfgdata.latents.encode",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store import LatentInfo, LatentSet, Snapshot, Store
 from pfgdata.vaes import Vae
 
-__all__ = ["LatentReport", "encode_latents", "plan_latents", "probe_image"]
+__all__ = ["LatentPass", "LatentReport", "probe_image"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,57 +36,65 @@ class LatentReport(DeriveReport):
         return {names.get(name, name): value for name, value in DeriveReport.as_dict(self).items()}
 
 
-def encode_latents(
-    store: Store,
-    vae: Vae,
-    snapshot: Snapshot,
-    selection: Selection,
-    *,
-    policy: BucketPolicy,
-    options: LatentOptions | None = None,
-    progress: Progress | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> LatentReport:
-    """Encode the images of `selection`, made from `snapshot`, that the set of (`vae`, `policy`) lacks.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentPass:
+    """Images of a store through `vae` into the set of (`vae`, `policy`), and what of them is missing there.
 
-    `stop` is asked after each batch; what is encoded by then is committed. Raises StoreError when the
-    selection is of another snapshot, StoreLockedError when another process writes to the same set.
-    """
-    require_work(store, selection)
-    info = LatentInfo(
-        buckets=bucket_sizes(policy),
-        base_name=vae.name,
-        base_revision=vae.revision,
-        scaling_factor=vae.scaling_factor,
-        probe=_nested(vae.encode(probe_image(vae.factor)[None])[0][0]),
-    )
-    latent_set = store.latent_set(latent_identity(vae, policy), info)
-    derivation = Derivation(
-        derived=latent_set,
-        encoder=VaeEncoder(vae, latent_set.info.buckets),
-        roots=store.roots(),
-        options=options or LatentOptions(),
-        progress=progress or NoProgress(),
-    )
-    return LatentReport(**asdict(derivation.run(snapshot, selection, stop=stop)))
-
-
-def plan_latents(
-    snapshot: Snapshot,
-    selection: Selection,
-    *,
-    buckets: Sequence[tuple[int, int]],
-    latent_set: LatentSet | None,
-) -> DerivePlan:
-    """What of `selection`, made from `snapshot`, is missing from `latent_set` (None: a new one), by bucket.
-
-    Raises StoreError when the selection is of another snapshot.
+    A selection is made from the snapshot that it comes with, or StoreError is raised.
     """
 
-    def groups(widths: npt.ArrayLike, heights: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        return nearest_buckets(widths, heights, buckets)
+    store: Store
+    vae: Vae
+    policy: BucketPolicy
+    options: LatentOptions = field(default_factory=LatentOptions)
+    progress: Progress = field(default_factory=NoProgress)
 
-    return plan_missing(snapshot, selection, groups=groups, derived=latent_set)
+    def buckets(self) -> Sequence[tuple[int, int]]:
+        """(width, height) in pixels of each bucket: those of the set, or those that a new one would have."""
+        found = self._found()
+        return found.info.buckets if found else bucket_sizes(self.policy)
+
+    def plan(self, snapshot: Snapshot, selection: Selection) -> DerivePlan:
+        """What of `selection` the set lacks, by bucket; nothing is written."""
+        buckets = self.buckets()
+
+        def groups(widths: npt.ArrayLike, heights: npt.ArrayLike) -> npt.NDArray[np.int64]:
+            return nearest_buckets(widths, heights, buckets)
+
+        return plan_missing(snapshot, selection, groups=groups, derived=self._found())
+
+    def run(
+        self, snapshot: Snapshot, selection: Selection, *, stop: Callable[[], bool] = lambda: False
+    ) -> LatentReport:
+        """Encode what of `selection` the set lacks; it is made if it is not there.
+
+        `stop` is asked after each batch; what is encoded by then is committed. Raises StoreLockedError when
+        another process writes to the same set.
+        """
+        require_work(self.store, selection)
+        vae = self.vae
+        info = LatentInfo(
+            buckets=bucket_sizes(self.policy),
+            base_name=vae.name,
+            base_revision=vae.revision,
+            scaling_factor=vae.scale.scaling,
+            shift_factor=vae.scale.shift,
+            latent_channels=vae.latent_channels,
+            probe=_nested(vae.encode(probe_image(vae.factor)[None])[0][0]),
+        )
+        latent_set = self.store.latent_set(latent_identity(vae, self.policy), info)
+        derivation = Derivation(
+            derived=latent_set,
+            encoder=VaeEncoder(vae, latent_set.info.buckets),
+            roots=self.store.roots(),
+            options=self.options,
+            progress=self.progress,
+        )
+        return LatentReport(**asdict(derivation.run(snapshot, selection, stop=stop)))
+
+    def _found(self) -> LatentSet | None:
+        identity = latent_identity(self.vae, self.policy)
+        return next((one for one in self.store.latent_sets() if one.identity == identity), None)
 
 
 def probe_image(factor: int) -> npt.NDArray[np.uint8]:

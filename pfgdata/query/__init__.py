@@ -12,13 +12,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
+    from pfgdata.query.job import QueryJob
     from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.question import Question
 
-__all__ = ["COLUMNS", "Limits", "Thresholds", "count", "locations", "run_query", "select", "unfinished"]
+__all__ = [
+    "COLUMNS",
+    "Limits",
+    "QueryJob",
+    "Question",
+    "Thresholds",
+    "count",
+    "locations",
+    "run_query",
+    "select",
+    "unfinished",
+]
 
 _LAZY = {
     "COLUMNS": "pfgdata.query.columns",
     "Limits": "pfgdata.query.limits",
+    "QueryJob": "pfgdata.query.job",
+    "Question": "pfgdata.query.question",
     "Thresholds": "pfgdata.query.columns",
     "count": "pfgdata.query.answer",
     "locations": "pfgdata.query.columns",

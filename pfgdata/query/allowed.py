@@ -9,9 +9,12 @@ from __future__ import annotations
 
 __all__ = [
     "CLASSES",
+    "COMBINED",
+    "COUNTED",
     "EQUALITIES",
     "FUNCTIONS",
     "GROWTH",
+    "LIKENESS",
     "MEMBERSHIP",
     "OPERATORS",
     "REFUSED",
@@ -51,7 +54,10 @@ REFUSED = {  # class -> what a person calls it
     "POSITIONAL_REFERENCE": "a # column number",
 }
 
-TAG_FUNCTIONS = frozenset({"has", "score"})  # ours, rewritten before DuckDB sees them
+COMBINED = {"any_of": "OR", "all_of": "AND"}  # function of tag names -> how they combine
+COUNTED = {"count_tags": "tags", "count_characters": "characters"}  # function -> the list that it counts
+LIKENESS = "similar_to"  # of an image: the cosine with each row, a joined column
+TAG_FUNCTIONS = frozenset({"has", "score", *COMBINED, *COUNTED})  # ours, rewritten before DuckDB sees them
 _ONE = {"contains", "list_contains", "list_has", "array_contains", "array_has"}
 _ANY = {"list_has_any", "array_has_any"}
 _ALL = {"list_has_all", "array_has_all"}
@@ -133,6 +139,7 @@ _SHORT = " ".join(
         _REGEXES,
         _DISTANCES,
         *TAG_FUNCTIONS,
+        LIKENESS,
         *TAG_LISTS,
     )
 )

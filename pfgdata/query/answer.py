@@ -1,6 +1,7 @@
-"""From an expression to its rows: as a Selection, as a table of chosen columns, or counted.
+"""From a question to its rows: as a Selection, as a table of chosen columns, or counted.
 
-Rows come in the corpus's stable order (root, path bytes, member), whatever shards they lie in.
+Rows come in the corpus's stable order (root, path bytes, member), whatever shards they lie in, unless the
+question has an order.
 """
 
 from __future__ import annotations
@@ -12,31 +13,27 @@ import numpy as np
 import pyarrow as pa
 
 from pfgdata.errors import QueryError
-from pfgdata.query.columns import COLUMNS, SOURCE, VARIABLES, Thresholds, definitions
-from pfgdata.query.expression import compile_expression
+from pfgdata.query.columns import COLUMNS, VARIABLES, Thresholds, definitions
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
+from pfgdata.query.question import Question, Rows, compile_question
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, content_ids_of
 
 __all__ = ["count", "run_query", "select"]
 
-_ORDER = (
-    "ORDER BY root, coalesce(path_bytes, encode(path)), coalesce(member_bytes, encode(member)) NULLS FIRST"
-)
-
 
 def run_query(
     snapshot: Snapshot,
-    expression: str | None,
+    question: str | Question | None,
     *,
     thresholds: Thresholds,
     columns: Sequence[str] = COLUMNS,
     roots: Mapping[str, str],
     limits: Limits = DEFAULT_LIMITS,
 ) -> pa.Table:
-    """The `columns` of the rows for which `expression` is true (None: all rows), at most `limits.rows`.
+    """The `columns` of the rows that `question` asks for (a text: an SQL condition), at most `limits.rows`.
 
     `roots` says where each corpus root is now, as `file` should show it (see `locations`).
     Raises QueryError, one line, for an expression or column that is not valid or goes beyond `limits`.
@@ -44,73 +41,68 @@ def run_query(
     meaning, joined = definitions(thresholds, roots), JoinedColumns(snapshot)
     wanted = ", ".join(f'{_known(name, meaning, joined)} AS "{name}"' for name in columns)
 
-    def sql(rows: str) -> str:
-        source = f"({rows})"
-        if limits.rows is not None:  # find the rows, then make their columns: 130 ms, not 840 (600,000 rows)
-            source = (
-                f"{SOURCE} SEMI JOIN (SELECT file_index AS _f, file_row_number AS _r FROM ({rows}) {_ORDER} "
-                f"LIMIT {int(limits.rows)}) ON file_index = _f AND file_row_number = _r"
-            )
-        return f"SELECT {wanted} FROM {source} {_ORDER}"
+    def sql(rows: Rows) -> str:
+        shown = rows.first(limits.rows)
+        return f"SELECT {wanted} FROM ({shown.keyed}) {shown.order}"
 
     with _opened(snapshot, thresholds, limits) as sandbox:
-        return _answer(sandbox, joined, expression, thresholds, sql)
+        return _answer(sandbox, joined, question, thresholds, sql)
 
 
 def select(
     snapshot: Snapshot,
-    expression: str | None,
+    question: str | Question | None,
     thresholds: Thresholds,
     *,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Selection:
-    """The rows for which `expression` is true (None: all rows). Raises QueryError as `run_query` does."""
+    """The rows that `question` asks for, in its order (a text: an SQL condition; None: all rows).
 
-    def sql(rows: str) -> str:
-        return f"SELECT content_id, file_index, file_row_number FROM ({rows}) {_ORDER}"
+    Raises QueryError as `run_query` does.
+    """
+
+    def sql(rows: Rows) -> str:
+        return f"SELECT content_id, file_index, file_row_number FROM ({rows.keyed}) {rows.order}"
 
     with _opened(snapshot, thresholds, limits) as sandbox:
-        table = _answer(sandbox, JoinedColumns(snapshot), expression, thresholds, sql)
+        table = _answer(sandbox, JoinedColumns(snapshot), question, thresholds, sql)
         return Selection(
             content_ids=content_ids_of(table["content_id"]),
             shards=tuple(shard.id for shard in sandbox.shards),
             shard_index=table["file_index"].to_numpy().astype(np.int32),
             rows=table["file_row_number"].to_numpy().astype(np.int64),
-            expression=expression,
+            expression=question.words if isinstance(question, Question) else question,
             thresholds={"general": thresholds.general, "character": thresholds.character},
         )
 
 
 def count(
     snapshot: Snapshot,
-    expression: str | None,
+    question: str | Question | None,
     thresholds: Thresholds,
     *,
     limits: Limits = DEFAULT_LIMITS,
 ) -> int:
     """How many rows `select` would give."""
 
-    def sql(rows: str) -> str:
-        return f"SELECT count(*) AS n FROM ({rows})"
+    def sql(rows: Rows) -> str:
+        return f"SELECT count(*) AS n FROM ({rows.sql})"
 
     with _opened(snapshot, thresholds, limits) as sandbox:
-        return int(_answer(sandbox, JoinedColumns(snapshot), expression, thresholds, sql)["n"][0].as_py())
+        return int(_answer(sandbox, JoinedColumns(snapshot), question, thresholds, sql)["n"][0].as_py())
 
 
 def _answer(
     sandbox: Sandbox,
     joined: JoinedColumns,
-    expression: str | None,
+    question: str | Question | None,
     thresholds: Thresholds,
-    sql: Callable[[str], str],
+    sql: Callable[[Rows], str],
 ) -> pa.Table:
-    """What `sql(a query of the rows)` gives, within the sandbox's limits."""
+    """What `sql(the rows)` gives, within the sandbox's limits."""
 
     def work() -> pa.Table:
-        if expression is None:
-            sandbox.join(joined.values)
-            return sandbox.fetch(sql(f"SELECT * FROM {SOURCE}"))
-        return sandbox.fetch(sql(compile_expression(sandbox, joined, expression, thresholds=thresholds)))
+        return sandbox.fetch(sql(compile_question(sandbox, joined, question, thresholds)))
 
     return sandbox.run(work)
 

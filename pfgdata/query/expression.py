@@ -11,8 +11,11 @@ from typing import Any
 from pfgdata.errors import QueryError
 from pfgdata.query.allowed import (
     CLASSES,
+    COMBINED,
+    COUNTED,
     EQUALITIES,
     FUNCTIONS,
+    LIKENESS,
     MEMBERSHIP,
     OPERATORS,
     REFUSED,
@@ -22,29 +25,18 @@ from pfgdata.query.allowed import (
     TYPES,
 )
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
-from pfgdata.query.growth import check_growth, check_text
+from pfgdata.query.frame import Node, Typed, admitted, closed
+from pfgdata.query.growth import check_growth
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
 from pfgdata.records import nearest
 
-__all__ = ["compile_expression"]
-
-Node = dict[str, Any]
-_FRAME = f"SELECT * FROM {SOURCE} WHERE (\n"  # the new line ends a comment in the expression
-_CLOSE = "\n)"
-# `a) or (b` fits the brackets of the first frame and `a then b when c` the words of this one: none fits both
-_SECOND_FRAME = f"SELECT * FROM {SOURCE} WHERE CASE WHEN\n{{}}\nTHEN true END"
-_MORE = "the expression is more than one condition; see that its brackets match"
-_NO_PLACE = 2**63  # positions of nodes that DuckDB made itself lie above it
+__all__ = ["compile_condition", "compile_value"]
 
 
-def compile_expression(
-    sandbox: Sandbox,
-    joined: JoinedColumns,
-    expression: str,
-    *,
-    thresholds: Thresholds,
+def compile_condition(
+    sandbox: Sandbox, joined: JoinedColumns, typed: Typed, *, thresholds: Thresholds
 ) -> str:
     """`SELECT * FROM images WHERE ...` over RAW_COLUMNS, safe to run, for an expression over COLUMNS.
 
@@ -53,70 +45,64 @@ def compile_expression(
     Raises QueryError, one line with the place, for anything that is not one condition of known names.
     """
     try:
-        statement = _admitted(sandbox, expression)
-        rewriter = _Rewriter(sandbox, joined, expression, thresholds)
-        check_growth(statement["node"]["where_clause"], rewriter.refusal, joined.read)
-        condition = rewriter.rewrite(statement["node"]["where_clause"], frozenset())
-        sandbox.join(joined.values)
-        _require_boolean(sandbox, condition)
-        if sandbox.parse(_SECOND_FRAME.replace("{}", expression))["error"]:
-            raise QueryError(_MORE)
+        statement = admitted(sandbox, typed)
+        condition = _rewritten(sandbox, joined, typed, thresholds, statement["node"]["where_clause"])
+        kind = _type_of(sandbox, condition)
+        if kind != "BOOLEAN":
+            raise QueryError(
+                f"the {typed.called} gives {kind}, not true or false; compare it with something, as in "
+                "width >= 512"
+            )
+        closed(sandbox, typed)
         statement["node"]["where_clause"] = condition
         return sandbox.write(_as_tree(statement))
     except RecursionError:
-        raise QueryError("the expression is nested too deeply; put it more simply") from None
+        raise _too_deep(typed) from None
 
 
-def _admitted(sandbox: Sandbox, expression: str) -> Node:
-    """The one statement of our frame around `expression`, or QueryError."""
-    if not expression.strip():
-        raise QueryError("the expression is empty; an example: character = 'hatsune_miku' and width >= 512")
+def compile_value(
+    sandbox: Sandbox, joined: JoinedColumns, typed: Typed, *, thresholds: Thresholds
+) -> tuple[str, bool]:
+    """SQL over RAW_COLUMNS of a value to order by, and whether the largest comes first.
+
+    One minus before everything says so: `-width`, and `-path`, of which SQL knows no negative. All else is
+    as in `compile_condition`.
+    """
     try:
-        expression.encode()
-    except UnicodeEncodeError:
-        raise QueryError("the expression is not UTF-8 text") from None
-    check_text(expression)
-    answer = sandbox.parse(_FRAME + expression + _CLOSE)
-    if answer["error"]:
-        raise QueryError(_syntax_error(answer, expression))
-    theirs: list[Node] = answer["statements"]
-    frame = sandbox.parse(f"{_FRAME}true{_CLOSE}")["statements"][0]["node"]
-    if len(theirs) != 1 or _shape(theirs[0]["node"]) != _shape(frame):
-        raise QueryError(_MORE)
-    return theirs[0]
+        value = admitted(sandbox, typed)["node"]["where_clause"]
+        descending = value.get("function_name") == "-" and len(value["arguments"]) == 1
+        if descending:
+            value = value["arguments"][0]["expression"]
+        value = _rewritten(sandbox, joined, typed, thresholds, value)
+        _type_of(sandbox, value)
+        closed(sandbox, typed)
+        probe = sandbox.parse("SELECT true")
+        probe["statements"][0]["node"]["select_list"] = [value]
+        return sandbox.write(probe).removeprefix("SELECT "), descending
+    except RecursionError:
+        raise _too_deep(typed) from None
 
 
-def _shape(node: Node) -> Node:
-    """Everything of a SELECT but its condition and what hangs on the length of the text."""
-    return {key: value for key, value in node.items() if key != "where_clause"}
+def _rewritten(
+    sandbox: Sandbox, joined: JoinedColumns, typed: Typed, thresholds: Thresholds, tree: Node
+) -> Node:
+    """The tree over RAW_COLUMNS of one over COLUMNS that is allowed and small."""
+    rewriter = _Rewriter(sandbox, joined, typed, thresholds)
+    check_growth(tree, rewriter.refusal, joined.read)
+    rewritten: Node = rewriter.rewrite(tree, frozenset())
+    sandbox.join(joined.values)
+    return rewritten
 
 
-def _syntax_error(answer: Node, expression: str) -> str:
-    message = str(answer.get("error_message", "not valid")).splitlines()[0]
-    if answer.get("error_type") == "not implemented":  # another statement than SELECT
-        return _MORE
-    if "position" not in answer:
-        return f"the expression is not valid: {message}"
-    offset = int(answer["position"]) - len(_FRAME.encode())
-    if offset >= len(expression.encode()):
-        return "the expression does not end well; a value or a bracket is missing, or there is one too many"
-    return f"{message} ({_place(offset, expression)})"
-
-
-def _place(offset: int, expression: str) -> str:
-    before = expression.encode()[: max(offset, 0)].decode(errors="ignore")
-    return f"character {len(before) + 1} of the expression"
-
-
-def _require_boolean(sandbox: Sandbox, condition: Node) -> None:
+def _type_of(sandbox: Sandbox, value: Node) -> str:
     probe = sandbox.parse(f"SELECT true AS answer FROM {SOURCE}")
     node = probe["statements"][0]["node"]
-    node["select_list"] = [{**condition, "alias": "answer"}]
-    kind = sandbox.type_of(sandbox.write(probe))
-    if kind != "BOOLEAN":
-        raise QueryError(
-            f"the expression gives {kind}, not true or false; compare it with something, as in width >= 512"
-        )
+    node["select_list"] = [{**value, "alias": "answer"}]
+    return sandbox.type_of(sandbox.write(probe))
+
+
+def _too_deep(typed: Typed) -> QueryError:
+    return QueryError(f"the {typed.called} is nested too deeply; put it more simply")
 
 
 def _as_tree(statement: Node) -> Node:
@@ -130,12 +116,12 @@ class _Rewriter:
         self,
         sandbox: Sandbox,
         joined: JoinedColumns,
-        expression: str,
+        typed: Typed,
         thresholds: Thresholds,
     ) -> None:
         self._sandbox = sandbox
         self._joined = joined
-        self._expression = expression
+        self._typed = typed
         self._columns = definitions(thresholds, {})
         self._tags = Tags(joined.snapshot.vocabulary, thresholds)
 
@@ -187,9 +173,12 @@ class _Rewriter:
         plain = not (node["schema"] or node["catalog"] or node["filter"] or node["distinct"])
         if name in TAG_FUNCTIONS and plain:
             return self._own(self._tag_sql(name, node, arguments))
+        if name == LIKENESS and plain:
+            return self._own(f'"{self._likeness(node, arguments)}"')
         if name not in FUNCTIONS:
-            near = nearest(name, sorted(known for known in FUNCTIONS | TAG_FUNCTIONS if known[0].isalpha()))
-            hint = _did_you_mean(near, "for tags there are", ("has", "score"))
+            ours = FUNCTIONS | TAG_FUNCTIONS | {LIKENESS}
+            near = nearest(name, sorted(known for known in ours if known[0].isalpha()))
+            hint = _did_you_mean(near, "for tags there are", ("has", "any_of", "all_of", "score"))
             raise self.refusal(node, f"no function {name}; {hint}")
         if not plain or node["order_bys"]["orders"]:
             raise self.refusal(node, f"{name} takes only arguments here")
@@ -202,11 +191,38 @@ class _Rewriter:
         return {**node, "arguments": self.rewrite(node["arguments"], scope)}
 
     def _tag_sql(self, name: str, node: Node, arguments: list[Node]) -> str:
+        """SQL of has(), score(), any_of(), all_of(), count_tags() or count_characters()."""
+        if name in COUNTED:
+            if arguments:
+                raise self.refusal(node, f"{name}() takes nothing between its brackets")
+            return f"len({self._columns[COUNTED[name]]})"
+        texts = [_text(argument) for argument in arguments]
+        if not texts or None in texts or (len(texts) > 1 and name not in COMBINED):
+            how = (
+                f"tag names in single quotes: {name}('smile', 'blush')"
+                if name in COMBINED
+                else f"one tag name in single quotes: {name}('smile')"
+            )
+            raise self.refusal(node, f"{name}() takes {how}")
+        numbers = [
+            self._tag(argument, text)
+            for argument, text in zip(arguments, texts, strict=True)
+            if text is not None
+        ]
+        if name == "score":
+            return self._tags.score(numbers[0])
+        return f" {COMBINED.get(name, 'OR')} ".join(f"({self._tags.has(number)})" for number in numbers)
+
+    def _likeness(self, node: Node, arguments: list[Node]) -> str:
+        """The joined column that similar_to() stands for."""
         text = _text(arguments[0]) if len(arguments) == 1 else None
         if text is None:
-            raise self.refusal(node, f"{name}() takes one tag name in single quotes: {name}('smile')")
-        index = self._tag(arguments[0], text)
-        return self._tags.has(index) if name == "has" else self._tags.score(index)
+            how = "the path or content_id of one stored image in single quotes"
+            raise self.refusal(node, f"{LIKENESS}() takes {how}: {LIKENESS}('a/b.png') > 0.8")
+        try:
+            return self._joined.likeness(text)
+        except QueryError as problem:
+            raise self.refusal(arguments[0], str(problem)) from None
 
     def _membership(self, name: str, column: str, item: Node) -> str | None:
         """`list_contains(tags, 'x')` and its kin by number: 330 ms, not 890 (600,000 rows, 2 cores)."""
@@ -287,10 +303,8 @@ class _Rewriter:
 
     def refusal(self, node: Node, what: str) -> QueryError:
         """The error that says `what` of a node, and where it stands."""
-        offset = node.get("query_location", _NO_PLACE)
-        if offset >= _NO_PLACE:
-            return QueryError(what)
-        return QueryError(f"{what} ({_place(offset - len(_FRAME.encode()), self._expression)})")
+        place = self._typed.place_of(node)
+        return QueryError(f"{what} ({place})" if place else what)
 
 
 def _text(node: Node) -> str | None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pfgdata.errors import QueryError
-from pfgdata.query.allowed import GROWTH, MEMBERSHIP, SEARCHES
+from pfgdata.query.allowed import COMBINED, COUNTED, GROWTH, MEMBERSHIP, SEARCHES
 
 __all__ = ["check_growth", "check_text"]
 
@@ -134,7 +134,7 @@ def check_growth(tree: Node, refusal: Refusal, values: Values) -> None:
 
 
 def _counted(tree: Node) -> tuple[int, int]:
-    """How many literals and how many other terms; each tag of list_has_any() is a term of its own."""
+    """How many literals and other terms; each tag of list_has_any() or any_of() is a term of its own."""
     literals = terms = 0
     for node in _walked(tree):
         if node["class"] == "CONSTANT":
@@ -143,6 +143,8 @@ def _counted(tree: Node) -> tuple[int, int]:
             terms += 1
         if node["class"] == "FUNCTION" and node["function_name"].lower() in MEMBERSHIP:
             terms += sum(len(list(_children(part))) for part in _children(node))
+        if node["class"] == "FUNCTION" and node["function_name"].lower() in COMBINED:
+            terms += len(list(_children(node)))
     return literals, terms
 
 
@@ -185,6 +187,8 @@ class _Meter:
         name = str(node.get("function_name", node["type"])).lower()
         inner = [child for child in _children(node) if child["class"] == "LAMBDA"]
         parts = [self.size(child, scope, times=times) for child in _children(node) if child not in inner]
+        if name in COUNTED:  # it makes the list whose items it counts
+            parts = [_COLUMNS[COUNTED[name]]]
         if inner and parts:
             value = self._of_lambda(name, inner[0], parts[0], scope, times)
         else:

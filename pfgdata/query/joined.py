@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
+from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS
 from pfgdata.store import Joined, Snapshot, joined_columns
+
+if TYPE_CHECKING:
+    from pfgdata.similarity import Neighbours
 
 __all__ = ["JoinedColumns"]
 
@@ -18,6 +24,7 @@ class JoinedColumns:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.values: dict[str, pa.ChunkedArray] = {}
+        self._likened: dict[str, str] = {}  # an image as it is named -> its column
 
     @cached_property
     def _there(self) -> dict[str, Joined]:
@@ -36,6 +43,31 @@ class JoinedColumns:
         if name not in self.values and name not in COLUMNS and name in self._there:
             self.values[name] = _askable(self._there[name].read(self.snapshot))
         return self.values.get(name)
+
+    def likeness(self, text: str) -> str:
+        """The name of a column of cosines with the stored image called `text`; null for damaged features.
+
+        No column of a user has such a name. Raises QueryError where no stored image is called so.
+        """
+        from pfgdata.similarity import find_stored  # OpenCV: only where a question needs it
+
+        if text not in self._likened:
+            row = find_stored(self.snapshot, text)
+            if row is None:
+                raise QueryError(
+                    f"no image of {self.snapshot.path} has the path or content_id '{text}'; "
+                    "pfgdata similar FILE takes any file"
+                )
+            scores = self._neighbours.scores(self.snapshot.features(row))[0]
+            name = self._likened[text] = f"similar to {len(self._likened)}"
+            self.values[name] = pa.chunked_array([pa.array(scores, mask=np.isneginf(scores))])
+        return self._likened[text]
+
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        from pfgdata.similarity import Neighbours
+
+        return Neighbours(self.snapshot)
 
 
 def _askable(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -38,6 +38,7 @@ class Sandbox:
         self._limits = limits
         self._running: Future[Any] | None = None
         self._given_up = False
+        self._joined: frozenset[str] = frozenset()
         raise_file_limit()  # DuckDB holds every file that it reads
         self._connection = duckdb.connect(":memory:")
         try:
@@ -75,7 +76,7 @@ class Sandbox:
 
     def join(self, columns: Mapping[str, pa.ChunkedArray]) -> None:
         """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows."""
-        if not columns:
+        if columns.keys() == self._joined:
             return
         visible = [np.delete(np.arange(shard.num_rows), shard.hidden) for shard in self.shards]
         table = pa.table(  # no name of a column begins with _
@@ -92,9 +93,10 @@ class Sandbox:
         )
         try:
             self._connection.register("joined_values", table)
-            self._connection.execute("CREATE TEMP TABLE joined AS SELECT * FROM joined_values")
+            self._connection.execute("CREATE OR REPLACE TEMP TABLE joined AS SELECT * FROM joined_values")
             self._connection.unregister("joined_values")
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS {source}")
+            self._joined = frozenset(columns)
         except duckdb.NotImplementedException as problem:
             kinds = ", ".join(f"{name} ({values.type})" for name, values in columns.items())
             raise QueryError(f"DuckDB has no type for a column of these: {kinds}") from problem

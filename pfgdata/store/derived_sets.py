@@ -23,10 +23,10 @@ from pfgdata.files import Disk, canonical_json, explained, read_json
 from pfgdata.store.identity import known_fields
 from pfgdata.store.layout import DERIVED_FAILURES_SCHEMA, FORMAT
 from pfgdata.store.shards import (
+    ShardDraft,
     ShardMeta,
     list_shards,
     map_array,
-    new_shard_id,
     reading,
     require_undamaged,
     shard_names,
@@ -207,14 +207,12 @@ class DerivedSetWriter:
     ) -> ShardMeta:
         """Write one shard durably: `arrays` [N, ...] go with `rows`, one each; `facts` are of the shard."""
         assert rows.num_rows == len(arrays)
-        folder, name = self._set.path / "shards", self._set.name
+        name = self._set.name
+        draft = ShardDraft(
+            tables={f"{name}s": rows, "failures": failures},
+            arrays={name: arrays},
+            facts=facts,
+            writer=writer,
+        )
         with explained(self._set.path):
-            return write_shard(
-                self._set.disk,
-                folder,
-                new_shard_id(self._set.disk, folder),
-                tables={f"{name}s": rows, "failures": failures},
-                arrays={name: arrays},
-                facts=facts,
-                writer=writer,
-            )
+            return write_shard(self._set.disk, self._set.path / "shards", draft)

@@ -170,10 +170,13 @@ T = TypeVar("T")
 def known_fields(kind: type[T], value: Mapping[str, Any], *, where: Path) -> T:
     """A dataclass of the fields of `value` that it knows: a later version may have added some.
 
-    Raises StoreFormatError where one that it needs is missing.
+    One that an earlier version did not write has its default. Raises StoreFormatError where one that it needs
+    is missing.
     """
+    parameters = inspect.signature(kind).parameters.values()
+    names = [one.name for one in parameters if one.name in value or one.default is one.empty]
     try:
-        return kind(**{name: value[name] for name in inspect.signature(kind).parameters})
+        return kind(**{name: value[name] for name in names})
     except KeyError as problem:
         raise StoreFormatError(f"{where}: has no field {problem}; it is of another kind or version") from None
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pfgdata.records import Factor, LatentScale, factor
 from pfgdata.store.derived_sets import DerivedIdentity, DerivedIndex, DerivedInfo, DerivedSet
 from pfgdata.store.layout import LATENTS_SCHEMA
 
@@ -46,13 +47,24 @@ class LatentInfo(DerivedInfo):
     buckets: tuple[tuple[int, int], ...]  # width, height in pixels
     base_name: str
     base_revision: str | None
-    scaling_factor: float  # of the VAE; the stored latents are unscaled
+    scaling_factor: Factor  # of the VAE; the stored latents are neither scaled nor shifted
     probe: tuple[Any, ...]  # latent of a fixed image, nested floats [C][h][w]: tells VAEs apart by effect
+    shift_factor: Factor = 0.0
+    latent_channels: int | None = None  # None: as many as the probe, in a set that does not say
 
     def __post_init__(self) -> None:
-        """Make tuples of the buckets as JSON gives them."""
+        """Make tuples of what JSON gives, and count the channels where a set does not say."""
         buckets = tuple((int(width), int(height)) for width, height in self.buckets)
         object.__setattr__(self, "buckets", buckets)
+        for name in ("scaling_factor", "shift_factor"):
+            object.__setattr__(self, name, factor(getattr(self, name)))
+        if self.latent_channels is None and self.probe:
+            object.__setattr__(self, "latent_channels", len(self.probe))
+
+    @property
+    def scale(self) -> LatentScale:
+        """What makes a UNet's latents of the stored ones."""
+        return LatentScale(scaling=self.scaling_factor, shift=self.shift_factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

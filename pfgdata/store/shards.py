@@ -33,11 +33,11 @@ from pfgdata.store.layout import FORMAT
 __all__ = [
     "REPAIR",
     "Array",
+    "ShardDraft",
     "ShardMeta",
     "installed_versions",
     "list_shards",
     "map_array",
-    "new_shard_id",
     "read_meta",
     "reading",
     "removed",
@@ -77,6 +77,20 @@ class ShardMeta:
     writer: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardDraft:
+    """A shard to write: table X becomes X.parquet, array `feature` the dataset /feature of features.h5.
+
+    Empty tables and arrays are left out.
+    """
+
+    tables: Mapping[str, pa.Table]
+    arrays: Mapping[str, npt.NDArray[np.generic]]
+    replaces: Iterable[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    writer: Mapping[str, Any] = field(default_factory=dict)
+
+
 def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
     """The installed version of each distribution, None where it is not: for the records of what made a thing.
 
@@ -93,51 +107,30 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def new_shard_id(disk: Disk, folder: Path) -> str:
-    """The next id in `folder` (a store's or set's `shards/`): a sequence number and a random part.
-
-    Ids sort by commit order, because one writer at a time holds the lock while it asks.
-    """
-    taken = [int(name.split("-")[0]) for name in shard_names(disk, folder)]
-    return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
-
-
-def write_shard(
-    disk: Disk,
-    folder: Path,
-    shard_id: str,
-    *,
-    tables: Mapping[str, pa.Table],
-    arrays: Mapping[str, npt.NDArray[np.generic]],
-    replaces: Iterable[str] = (),
-    facts: Mapping[str, Any] | None = None,
-    writer: Mapping[str, Any] | None = None,
-) -> ShardMeta:
-    """Commit a shard into `folder` by one rename and return its meta as a reader sees it.
-
-    A table stem X becomes X.parquet; an array named `feature` becomes dataset /feature of features.h5.
-    Empty tables and arrays are left out.
-    """
+def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
+    """Commit a shard into `folder` by one rename, under its next id; its meta as a reader sees it."""
+    shard_id = _new_shard_id(disk, folder)
+    tables = {stem: table for stem, table in draft.tables.items() if table.num_rows}
+    arrays = {name: array for name, array in draft.arrays.items() if len(array)}
     fresh = disk.temporary(folder)
     try:
         for stem, table in tables.items():
-            if table.num_rows:
-                pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
-                disk.reach("table written")
-        placed = {name: _write_array(fresh, name, array) for name, array in arrays.items() if len(array)}
+            pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
+            disk.reach("table written")
+        placed = {name: _write_array(fresh, name, array) for name, array in arrays.items()}
         if placed:
             disk.reach("array written")
         _require_written(fresh, tables, placed, arrays)
         meta = {
             "format": FORMAT,
             "id": shard_id,
-            "tables": {stem: table.num_rows for stem, table in tables.items() if table.num_rows},
+            "tables": {stem: table.num_rows for stem, table in tables.items()},
             "arrays": placed,
             "files": {path.name: _seal(path) for path in sorted(fresh.iterdir())},
-            "replaces": sorted(replaces),
+            "replaces": sorted(draft.replaces),
             "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "facts": dict(facts or {}),
-            "writer": {"python": platform.python_version(), "pyarrow": pa.__version__, **(writer or {})},
+            "facts": dict(draft.facts),
+            "writer": {"python": platform.python_version(), "pyarrow": pa.__version__, **draft.writer},
         }
         (fresh / "shard.json").write_bytes(canonical_json(meta))
         disk.reach("shard.json written")
@@ -267,6 +260,15 @@ def shard_names(disk: Disk, folder: Path) -> list[str]:
     return sorted(filter(_SHARD_ID.fullmatch, disk.names(folder)))
 
 
+def _new_shard_id(disk: Disk, folder: Path) -> str:
+    """The next id in `folder` (a store's or set's `shards/`): a sequence number and a random part.
+
+    Ids sort by commit order, because one writer at a time holds the lock while it asks.
+    """
+    taken = [int(name.split("-")[0]) for name in shard_names(disk, folder)]
+    return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
+
+
 def _array(place: Mapping[str, Any]) -> Array:
     return Array(
         file=place["file"], dtype=place["dtype"], shape=tuple(place["shape"]), offset=place["offset"]
@@ -287,7 +289,7 @@ def _require_written(
 ) -> None:
     """Reopen what was written and compare, so that a bad disk or library is seen before the commit."""
     for stem, table in tables.items():
-        if table.num_rows and pq.read_metadata(folder / f"{stem}.parquet").num_rows != table.num_rows:
+        if pq.read_metadata(folder / f"{stem}.parquet").num_rows != table.num_rows:
             raise CorruptShardError(f"{folder / stem}.parquet: not what was written; check the disk")
     for name, place in placed.items():
         shape = tuple(place["shape"])

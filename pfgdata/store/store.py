@@ -37,7 +37,7 @@ from pfgdata.store.latent_sets import LatentIdentity, LatentInfo, LatentSet
 from pfgdata.store.layout import SHADOWS_SCHEMA
 from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.rows import failures_table, images_table
-from pfgdata.store.shards import ShardMeta, new_shard_id, shard_names, write_shard
+from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.verdicts import Pair, Verdict, read_verdicts, write_verdicts
 from pfgdata.vocabulary import Vocabulary
@@ -244,10 +244,7 @@ class StoreWriter:
         """
         assert contents.images.num_rows == len(contents.features)
         with explained(self.store.path):
-            return write_shard(
-                self.store.disk,
-                self._folder,
-                new_shard_id(self.store.disk, self._folder),
+            draft = ShardDraft(
                 tables={
                     "images": contents.images,
                     "failures": contents.failures,
@@ -257,6 +254,7 @@ class StoreWriter:
                 replaces=contents.replaces,
                 writer=contents.writer,
             )
+            return write_shard(self.store.disk, self._folder, draft)
 
 
 def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import hashlib
 import queue
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import ConfigError, GraphError, ModelError, ModelNotFoundError
-from pfgdata.hub import resolve, weights_sha256
+from pfgdata.hub import Resolved, resolve, weights_sha256
 from pfgdata.images import DECODE_VERSION, PREPROCESSINGS
 from pfgdata.records import TaggerIdentity
 from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
@@ -92,7 +93,6 @@ class OnnxTagger:
         device: str = "auto",
         precision: Precision = "float32",
         threads: int | None = None,
-        what: Literal["tagger", "judge"] = "tagger",
     ) -> OnnxTagger:
         """Load a tagger by catalog name, hub id, folder, .onnx file, or `demo`, and prove its feature.
 
@@ -100,13 +100,36 @@ class OnnxTagger:
         says so nowhere and gives wrong scores here without an error: use the author's own model.onnx.
 
         `preprocess` names the square its images will be, a part of the identity. `device` is auto, cpu, cuda
-        or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores by default.
-        `what` tells apart the two that `demo` names. Raises ModelNotFoundError, GraphError, VocabularyError,
-        ModelError (no such device), ConfigError (no such preprocessing or name of a device).
+        or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores by default. Raises
+        ModelNotFoundError, GraphError, VocabularyError, ModelError (no such device), ConfigError (no such
+        preprocessing or name of a device).
         """
         if preprocess not in PREPROCESSINGS:
             raise ConfigError(f"no preprocessing {preprocess!r}; it is one of {', '.join(PREPROCESSINGS)}")
-        found = resolve(repository(name), what=what, revision=revision)
+        return cls._open(
+            _found(name, what="tagger", revision=revision),
+            preprocess=preprocess,
+            device=device,
+            precision=precision,
+            threads=threads,
+        )
+
+    @classmethod
+    def load_judge(cls, name: str, *, device: str = "auto") -> OnnxTagger:
+        """Load a tagger that only looks at pictures, as `load` does; `demo` is another one here."""
+        return cls._open(_found(name, what="judge"), device=device)
+
+    @classmethod
+    def _open(
+        cls,
+        found: Resolved,
+        *,
+        preprocess: str = "kohya",
+        device: str,
+        precision: Precision = "float32",
+        threads: int | None = None,
+    ) -> OnnxTagger:
+        """The tagger of a folder or file, with its feature proved."""
         path = found.file or found.folder / "model.onnx"
         if not path.exists():
             raise ModelNotFoundError(
@@ -118,7 +141,7 @@ class OnnxTagger:
         graph = read_graph(path, num_tags=len(vocabulary), precision=precision)
         sessions = _sessions(graph, homes, threads=threads, path=path)
         identity = TaggerIdentity(
-            name=name if found.revision else found.name,
+            name=found.name,
             revision=found.revision,
             weights_sha256=_sha256(path, graph.external),
             feature_node=graph.feature,
@@ -198,6 +221,12 @@ class OnnxTagger:
                     " tags; take both files from the same model"
                 )
             verify(graph, scores_BV=scores, features_BF=features, where=path)
+
+
+def _found(name: str, *, what: str, revision: str | None = None) -> Resolved:
+    """Where the model stands; one of the catalog under its name there."""
+    found = resolve(repository(name), what=what, revision=revision)
+    return replace(found, name=name) if found.revision else found
 
 
 def _sessions(

@@ -17,8 +17,8 @@ import torch
 from pfgdata.errors import IdentityError, ModelError
 from pfgdata.hub import resolve
 from pfgdata.paths import user_path
-from pfgdata.records import Progress
-from pfgdata.vaes import SCALING_FACTOR, load_autoencoder, state_digest, weights_options
+from pfgdata.records import LatentScale, Progress
+from pfgdata.vaes import latent_scale, load_autoencoder, state_digest, weights_options
 from pfgtrain.base.configs import (
     PredictionType,
     context_width,
@@ -211,9 +211,9 @@ class Base:
         return fingerprint(self.folder, read_config(self.folder, "scheduler"), self.overlays)
 
     @property
-    def scaling_factor(self) -> float:
-        """What the VAE's latents are multiplied by for the UNet."""
-        return float(read_config(self.folder, "vae").get("scaling_factor", SCALING_FACTOR))
+    def scale(self) -> LatentScale:
+        """What makes the UNet's latents of the VAE's."""
+        return latent_scale(read_config(self.folder, "vae"))
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -241,10 +241,10 @@ class Base:
 def require_same_base(base: Base, record: RunRecord, *, where: str) -> None:
     """Raise IdentityError unless `base` is the one that the run of `record` was trained on."""
     require_same_width(base.cross_attention_dim, record, name=base.name, where=where)
-    if base.scaling_factor != record.scaling_factor:
+    if base.scale != record.scale:
         raise IdentityError(
-            f"{where} learned on latents times {record.scaling_factor}; the VAE of base {base.name}"
-            f" says scaling_factor {base.scaling_factor}; use the run's own base"
+            f"{where} learned on latents of {record.scale}; the VAE of base {base.name}"
+            f" says {base.scale}; use the run's own base"
         )
     if base.fingerprint != record.base_fingerprint:
         raise IdentityError(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pfgdata.errors import RunError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
-from pfgdata.records import TaggerIdentity
+from pfgdata.records import Factor, LatentScale, TaggerIdentity, factor
 
 __all__ = ["RUN_FORMAT", "RunRecord", "is_run"]
 
@@ -29,7 +29,7 @@ class RunRecord:
     base_family: str  # sd1, sd2
     latents_id: str
     vae_digest: str
-    scaling_factor: float  # of the VAE: what stored latents are multiplied by
+    scaling_factor: Factor  # of the VAE: what stored latents are multiplied by
     resolution: int  # pixels
     prompt: str
     caption: str | None  # whose texts it learned with; None: the prompt's alone
@@ -52,7 +52,18 @@ class RunRecord:
     versions: dict[str, str | None]  # None: not installed, as pfg run from a checkout
     created: str  # ISO, UTC
     use_ema: bool  # each checkpoint holds a moving average too
+    shift_factor: Factor = 0.0  # what is taken off stored latents first
     processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
+
+    def __post_init__(self) -> None:
+        """Make tuples of what JSON gives."""
+        for name in ("scaling_factor", "shift_factor"):
+            object.__setattr__(self, name, factor(getattr(self, name)))
+
+    @property
+    def scale(self) -> LatentScale:
+        """What makes the UNet's latents of stored ones."""
+        return LatentScale(scaling=self.scaling_factor, shift=self.shift_factor)
 
     def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
         """Write run.json; a folder with one is a run."""

@@ -262,7 +262,7 @@ def _judge(name: str | None, model: PFGModel, device: str | None, progress: Prog
     if name is None:
         return None
     with during_one(progress, "load", unit="judges"):
-        return OnnxTagger.load(name, what="judge", device=onnx_device(device))
+        return OnnxTagger.load_judge(name, device=onnx_device(device))
 
 
 def _show_plan(guides: list[Guide], images_per_guide: int) -> None:

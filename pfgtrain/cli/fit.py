@@ -114,8 +114,8 @@ def fit(
 
     from pfgdata.records import NoProgress
     from pfgdata.store import Store
-    from pfgtrain.fit import base_of, data_of, plan_fit
-    from pfgtrain.fit import fit as run_fit
+    from pfgtrain.fit import base_of, data_of, go_on, plan_fit
+    from pfgtrain.fit import fit as begin
 
     place = named or _recorded_store(run_dir, resume=resume) or Path("feats")
     data = data_of(Store.open(place), asked)
@@ -128,7 +128,8 @@ def fit(
     with ScreenProgress() as screen, stop_on_interrupt() as stop:
         progress: Progress = screen if first else NoProgress()
         loaded = base_of(data, asked, run_dir=begun, progress=progress)
-        report = run_fit(data, loaded, asked, run_dir=run_dir, resume=resume, progress=progress, stop=stop)
+        train = go_on if resume else begin
+        report = train(data, loaded, asked, run_dir=run_dir, progress=progress, stop=stop)
     if first:
         _show_fit(report, place, as_json=as_json)
     if report.interrupted:

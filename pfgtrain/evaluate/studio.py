@@ -29,6 +29,7 @@ from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.training import TrainingImages
 from pfgtrain.evaluate.viewers import TAGGER, Pixels, Pool, Viewer, look
 from pfgtrain.generate import PFGModel, write_png
+from pfgtrain.objective import latents_of
 
 __all__ = ["Real", "Studio", "room_for"]
 
@@ -149,7 +150,7 @@ class Studio:
         cropped, _ = crop_to_bucket(pixels, sizes[int(nearest_buckets([width], [height], sizes)[0])])
         x = torch.from_numpy(cropped.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
         mean = pipeline.vae.encode(x.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist.mean
-        return pipeline.decode(mean * pipeline.vae.config.scaling_factor)[0]
+        return pipeline.decode(latents_of(mean, None, scale=pipeline.scale))[0]
 
     def _look(self, images: Iterable[Pixels], owners: Sequence[int]) -> dict[str, Pool]:
         return look(self.viewers, images, owners=owners, batch_size=self.options.batch_size)

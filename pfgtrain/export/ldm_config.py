@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pfgdata.records import Factor
+
 __all__ = ["ldm_config", "yaml_text"]
 
 Config = Mapping[str, Any]
@@ -23,7 +25,7 @@ def ldm_config(
     scheduler: Config,
     text_encoder: Config,
     prediction_type: Literal["epsilon", "v_prediction"],
-    scaling_factor: float,
+    scaling_factor: Factor,
 ) -> dict[str, Any]:
     """The LDM configuration of a model with these diffusers configs, as nested plain values.
 

@@ -158,6 +158,11 @@ def _require_possible(kind: Format, record: RunRecord, run_dir: Path) -> None:
             f"{run_dir}: its adapter is of kind {record.adapter_kind}, which the two-key file of web UIs"
             " cannot hold; --as diffusers can"
         )
+    if kind == "checkpoint" and (record.shift_factor != 0.0 or isinstance(record.scaling_factor, tuple)):
+        raise ConfigError(
+            f"{run_dir}: its VAE's latents are shifted or scaled by channel, which no reader of a single file"
+            " is told; --as diffusers can say it"
+        )
     if kind == "lora" and record.train != "lora":
         raise ConfigError(f'{run_dir}: trained no LoRA (train = "{record.train}"); leave out --as lora')
 

@@ -53,11 +53,11 @@ def require_same_vae(data: FitData, base: Base, *, progress: Progress | None = N
             f"latent set {latent_set.id}: its probe image comes out otherwise here (off by {off:.2g} of the"
             f" deviation), though the VAE is the same; {redo}"
         )
-    if vae.scaling_factor != info.scaling_factor:  # fit scales by the set's, generate by this
+    if vae.scale != info.scale:  # fit scales by the set's, generate by this
         raise IdentityError(
-            f"latent set {latent_set.id} is of {info.base_name}, whose scaling_factor is"
-            f" {info.scaling_factor:g}, base {base.name} has {vae.scaling_factor:g}; use"
-            f" --base {info.base_name}, or set it right in {folder / 'vae' / 'config.json'}"
+            f"latent set {latent_set.id} is of {info.base_name}, which has {info.scale}, base {base.name}"
+            f" has {vae.scale}; use --base {info.base_name}, or set it right in"
+            f" {folder / 'vae' / 'config.json'}"
         )
     step = base_geometry(folder).step
     if latent_set.identity.step % step:

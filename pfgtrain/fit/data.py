@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
+from torch import Tensor
 
 from pfgdata.captions import TAGS, Captions, column_captions, shuffled, tag_captions
 from pfgdata.errors import ConfigError, RunError
 from pfgdata.hub import single_file_width
 from pfgdata.paths import user_path
 from pfgdata.query import Thresholds, select
-from pfgdata.records import Progress, Selection
+from pfgdata.records import Progress, Selection, TaggerIdentity
 from pfgdata.store import LatentSet, Snapshot, Store
 from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base
@@ -23,7 +24,7 @@ from pfgtrain.checkpoint import RunRecord, is_run
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.split import held_out
 
-__all__ = ["FitData", "Sets", "base_of", "data_of", "sets_of"]
+__all__ = ["FitData", "Inputs", "Sets", "base_of", "data_of", "sets_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,27 @@ class FitData:
     def path(self) -> Path:
         """The store's, as it was given."""
         return self.store.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the models of a fit are built of, and what their rows are: it settles every shape."""
+
+    base: Base  # its text layer and prediction type as the fit has them
+    latent_set: LatentSet
+    tagger: TaggerIdentity
+    feature_dim: int
+    standardization: tuple[Tensor, Tensor] | None = None  # mean and deviation of the features, [F] each
+
+    @classmethod
+    def of(cls, data: FitData, base: Base) -> Inputs:
+        """Those of a fit of `base` on `data`."""
+        return cls(
+            base=base,
+            latent_set=data.latent_set,
+            tagger=data.store.identity.tagger,
+            feature_dim=data.snapshot.feature_dim,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from pfgtrain.generate import (
     thumbnail,
     write_png,
 )
+from pfgtrain.objective import latents_of
 
 __all__ = ["draw_held_out"]
 
@@ -78,8 +79,8 @@ def _pair(
     progress: Progress,
 ) -> tuple[Image.Image, Image.Image]:
     """The one image of `batch` through the VAE, and what is drawn of its feature and text."""
-    scale, channels = pipeline.vae.config.scaling_factor, pipeline.unet.config.in_channels
     model, texts = trainer.model, trainer.texts
+    channels = pipeline.unet.config.in_channels
     mean_1Chw = torch.from_numpy(batch.latents[:, :channels]).to(pipeline.unet.device).float()
     height, width = (side * pipeline.vae_scale_factor for side in batch.latents.shape[2:])
     (drawn,) = paint(
@@ -90,5 +91,5 @@ def _pair(
         options=options,
         progress=progress,
     )
-    (seen,) = pipeline.decode(mean_1Chw * scale)
+    (seen,) = pipeline.decode(latents_of(mean_1Chw, None, scale=pipeline.scale))
     return seen, drawn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,43 @@ from pfgdata.store import require_same_tagger
 from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches
-from pfgtrain.checkpoint import RunRecord, find_checkpoint, is_run, weights_folder
+from pfgtrain.checkpoint import (
+    CheckpointState,
+    RunRecord,
+    checkpoints,
+    find_checkpoint,
+    is_run,
+    read_state,
+    require_undamaged,
+    weights_folder,
+)
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.training_model import what_learns
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 
-__all__ = ["rehearse", "standardization_of", "take_init", "with_tokens"]
+__all__ = ["Standing", "rehearse", "standardization_of", "standing_of", "take_init", "with_tokens"]
 
 _ROWS_AT_ONCE = 8192
 _TOKENS = 5  # the article's, and those of most adapters that are published
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a run that goes on stands: the checkpoint with its weights, and the step they are of."""
+
+    weights: Path
+    state: CheckpointState
+
+
+def standing_of(run_dir: Path, *, progress: Progress) -> Standing | None:
+    """The newest checkpoint of a run, all of it read and as it was saved; None where it has none yet."""
+    found = checkpoints(run_dir)
+    if not found:
+        return None
+    standing = Standing(weights=found[-1], state=read_state(found[-1]))
+    require_undamaged(standing.weights, progress=progress)
+    return standing
 
 
 def standardization_of(batches: Batches) -> tuple[Tensor, Tensor]:

@@ -16,11 +16,11 @@ __all__ = ["TextSource"]
 class TextSource:
     """Conditions of texts on the base's device; the text models stay, frozen, only for captions."""
 
-    def __init__(self, base: Base, config: FitConfig, *, text_layer: int, progress: Progress) -> None:
+    def __init__(self, base: Base, config: FitConfig, *, progress: Progress) -> None:
         prompts = [config.prompt, ""]
-        texts = encode_prompts(base, prompts, text_layer=text_layer, progress=progress).to(base.device)
-        self.prompt, self.empty = texts.split()  # a row each
-        self._text_layer = text_layer
+        texts = encode_prompts(base, prompts, text_layer=base.text_layer, progress=progress)
+        self.prompt, self.empty = texts.to(base.device).split()  # a row each
+        self._text_layer = base.text_layer
         self._models: TextModels | None = None
         if config.caption:
             self._models = base.load_text(dtype=frozen_dtype(config))

@@ -22,9 +22,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from pfgdata.errors import ConfigError
-from pfgdata.records import NoProgress, Progress, TaggerIdentity
-from pfgdata.store import LatentSet
-from pfgtrain.base import Base
+from pfgdata.records import NoProgress, Progress
 from pfgtrain.batches import Batch
 from pfgtrain.checkpoint import (
     EMA_FOLDER,
@@ -33,9 +31,10 @@ from pfgtrain.checkpoint import (
     save_training_state,
 )
 from pfgtrain.config import FitConfig
+from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.ema import MovingAverage
 from pfgtrain.fit.guards import require_finite
-from pfgtrain.fit.start import take_init
+from pfgtrain.fit.start import Standing, take_init
 from pfgtrain.fit.texts import TextSource
 from pfgtrain.fit.training_model import TrainingModel, build_training_model
 from pfgtrain.objective import (
@@ -77,9 +76,7 @@ class Outcome:
     """What came of a step, on the device: nobody has waited for it yet."""
 
     loss: Tensor  # [], this process's share
-    norm: (
-        Tensor  # [], of the gradient of all processes before it was clipped; not finite: the step was skipped
-    )
+    norm: Tensor  # [], of all processes' gradient before it was clipped; not finite: the step was skipped
     row_losses: Tensor  # [accumulation x B] of this process's rows
     rows: npt.NDArray[np.int64]  # the numbers of those rows
 
@@ -89,26 +86,21 @@ class Trainer:
 
     def __init__(
         self,
-        base: Base,
+        inputs: Inputs,
         config: FitConfig,
         *,
         accelerator: Accelerator,
-        latent_set: LatentSet,
-        tagger: TaggerIdentity,
-        feature_dim: int,
         total_steps: int,
-        text_layer: int,
-        standardization: tuple[Tensor, Tensor] | None = None,
-        weights: Path | None = None,
-        steps_done: int = 0,
+        standing: Standing | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Load what learns: from the checkpoint `weights` of step `steps_done`, or from `config.init`."""
+        """Load what learns: from the checkpoint of `standing`, or from `config.init`."""
         progress = progress or NoProgress()
+        base, info = inputs.base, inputs.latent_set.info
         self._accelerator = accelerator
         self._config = config
-        self._scaling_factor = latent_set.info.scaling_factor
-        self._moments = latent_set.identity.kind == "moments"
+        self._scale = info.scale
+        self._moments = inputs.latent_set.identity.kind == "moments"
         self._objective = Objective(
             prediction_type=base.prediction_type,
             alphas_cumprod_N=base.load_noise_scheduler().alphas_cumprod.to(accelerator.device),
@@ -117,36 +109,43 @@ class Trainer:
         self._dropout = Dropout(
             both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
         )
-        self.texts = TextSource(base, config, text_layer=text_layer, progress=progress)
+        self.texts = TextSource(base, config, progress=progress)
         progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
         self._model, self._parts = build_training_model(
             base,
             config,
-            feature_dim=feature_dim,
-            standardization=standardization,
+            feature_dim=inputs.feature_dim,
+            standardization=inputs.standardization,
             empty=self.texts.empty,
         )
         progress.advance()
         require_finite([("its text encoder's output", self.texts.empty.context)], of=f"base {base.name}")
         require_finite(self._model.unet.named_parameters(), of=f"base {base.name}")
-        if weights is not None:
+        if standing is not None:
             for part in self._parts:
-                part.read(weights)
+                part.read(standing.weights)
         elif config.init:
-            take_init(config, self._model.adapter, self._parts, tagger=tagger, progress=progress)
+            take_init(config, self._model.adapter, self._parts, tagger=inputs.tagger, progress=progress)
             require_finite(self._model.named_parameters(), of=f"init {config.init}")
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
-        self._ema = MovingAverage(self._parameters, config, steps_done=steps_done) if config.use_ema else None
-        if weights is not None and self._ema is not None:
-            with self._ema.in_place():
-                for part in self._parts:
-                    part.read(weights / EMA_FOLDER)
+        self._ema = self._moving_average(standing) if config.use_ema else None
         optimizer = make_optimizer(self._parts, config)
         # the scheduler is not prepared: accelerate's wrapper would step it once for every process
         self._scheduler = make_lr_scheduler(optimizer, config, total_steps=total_steps)
         self._wrapped, self._optimizer = accelerator.prepare(self._model, optimizer)
         progress.advance()
         progress.finish()
+
+    def _moving_average(self, standing: Standing | None) -> MovingAverage:
+        """That of the weights as they are, or the one of the checkpoint of `standing`."""
+        average = MovingAverage(
+            self._parameters, self._config, steps_done=standing.state.step if standing else 0
+        )
+        if standing is not None:
+            with average.in_place():
+                for part in self._parts:
+                    part.read(standing.weights / EMA_FOLDER)
+        return average
 
     @property
     def model(self) -> TrainingModel:
@@ -302,9 +301,7 @@ class Trainer:
     def _row_losses(self, model: Any, batch: Batch, chance: Draw) -> Tensor:
         """Each row's loss [B], weighted by its timestep."""
         chance = chance.to(self._accelerator.device)
-        latents_BChw = latents_of(
-            self._on_device(batch.latents), chance.posterior_BChw, scaling_factor=self._scaling_factor
-        )
+        latents_BChw = latents_of(self._on_device(batch.latents), chance.posterior_BChw, scale=self._scale)
         posed = self._objective.pose(latents_BChw, chance)
         prediction_BChw = model(
             posed.noisy_BChw,

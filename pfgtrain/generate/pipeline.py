@@ -19,11 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from pfgdata.errors import ConfigError, RunError
-from pfgdata.records import Progress
+from pfgdata.records import LatentScale, Progress
+from pfgdata.vaes import latent_scale
 from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
 from pfgtrain.base import Base, Family
 from pfgtrain.condition import Condition
 from pfgtrain.generate.pictures import GenerateOptions
+from pfgtrain.objective import stored_of
 
 __all__ = ["PFGPipeline", "Scene", "paint", "pipeline_of"]
 
@@ -58,6 +60,11 @@ class PFGPipeline(DiffusionPipeline):
             negative = unconditional_rows(negative, num_tokens=self.adapter.num_tokens, uncond=uncond)
         return super().__call__(**self.family.pipeline_arguments(prompt, negative), **options)
 
+    @property
+    def scale(self) -> LatentScale:
+        """What makes the UNet's latents of the VAE's."""
+        return latent_scale(self.vae.config)
+
     @torch.no_grad()
     def decode(self, latents_BChw: Tensor) -> list[Image.Image]:
         """The B pictures of latents as the UNet has them, decoded in the VAE's dtype.
@@ -65,9 +72,9 @@ class PFGPipeline(DiffusionPipeline):
         Raises RunError where a latent or a pixel is not a finite number.
         """
         _require_finite(latents_BChw, of="the UNet")
-        unscaled_BChw = latents_BChw.to(self.vae.dtype) / self.vae.config.scaling_factor
+        stored_BChw = stored_of(latents_BChw.to(self.vae.dtype), scale=self.scale)
         with torch.autocast(self.vae.device.type, enabled=False):  # also where a fit draws
-            pixels_BRHW = self.vae.decode(unscaled_BChw, return_dict=False)[0]
+            pixels_BRHW = self.vae.decode(stored_BChw, return_dict=False)[0]
         _require_finite(pixels_BRHW, of="the VAE")
         return self.image_processor.postprocess(pixels_BRHW, output_type="pil")
 

@@ -52,7 +52,7 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     report = evaluate(
         model,
         guides,
-        judge=OnnxTagger.load(DEMO, what="judge"),
+        judge=OnnxTagger.load_judge(DEMO),
         training=training_images(store, RunRecord.read(run), tagger=store.identity.tagger),
         options=options,
         tuning=tuning,

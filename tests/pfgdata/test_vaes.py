@@ -11,6 +11,7 @@ import pytest
 
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import resolve
+from pfgdata.records import LatentScale
 from pfgdata.vaes import (
     BaseGeometry,
     Vae,
@@ -39,7 +40,7 @@ def test_latents_are_unscaled_means_of_an_eighth_of_the_sides(vae: Vae) -> None:
     mean, logvar = vae.encode(pictures(2, 64, 96))
     assert mean.shape == logvar.shape == (2, vae.latent_channels, 8, 12)
     assert mean.dtype == logvar.dtype == np.float32
-    assert 0.3 < mean.std() * vae.scaling_factor < 3
+    assert 0.3 < mean.std() * vae.scale.scaling < 3
     assert np.isfinite(mean).all()
 
 
@@ -69,7 +70,7 @@ def test_a_folder_that_is_a_vae_is_the_same_vae(vae: Vae, tmp_path: Path) -> Non
     shutil.copytree(DEMO / "vae", tmp_path / "mine")
     alone = Vae.load(str(tmp_path / "mine"), device="cpu")
     assert alone.digest == vae.digest
-    assert (alone.factor, alone.scaling_factor, alone.latent_channels) == (8, 1.0, 4)
+    assert (alone.factor, alone.scale, alone.latent_channels) == (8, LatentScale(scaling=1.0), 4)
 
 
 def test_the_marker_file_beside_a_vae_says_that_it_is_untrained(vae: Vae, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "safetensors": lambda files: read_tensors(files / "a.safetensors"),
     "pt": lambda files: read_tensors(files / "a.pt"),
     "lora": lambda files: read_lora(files / "a.safetensors"),
-    "single file": lambda files: resolve(str(files / "a.safetensors"), what="base", offline=True),
+    "single file": lambda files: resolve(str(files / "a.safetensors"), what="base"),
     "sampling": lambda files: Sampling.read(files),
     "store": lambda files: Store.open(files / "feats"),
     "geometry": lambda files: base_geometry(files / "base"),

@@ -6,6 +6,7 @@ from diffusers import DDPMScheduler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from pfgdata.errors import ConfigError
+from pfgdata.records import LatentScale
 from pfgtrain.objective import (
     Dropout,
     Objective,
@@ -15,6 +16,7 @@ from pfgtrain.objective import (
     row_losses,
     seed_of,
     snr_weights,
+    stored_of,
     target,
 )
 
@@ -110,8 +112,17 @@ def test_means_are_scaled_and_moments_are_drawn_as_diffusers_draws_them() -> Non
     chance = torch.randn(2, 4, 4, 4, generator=generator)
     posterior = DiagonalGaussianDistribution(moments)
     expected = (posterior.mean + posterior.std * chance) * 0.18215
-    assert torch.equal(latents_of(moments, chance, scaling_factor=0.18215), expected)
-    assert torch.equal(latents_of(moments, None, scaling_factor=2.0), moments * 2.0)
+    assert torch.equal(latents_of(moments, chance, scale=LatentScale(scaling=0.18215)), expected)
+    assert torch.equal(latents_of(moments, None, scale=LatentScale(scaling=2.0)), moments * 2.0)
+
+
+def test_latents_are_shifted_and_scaled_by_channel_and_come_back() -> None:
+    stored = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+    scale = LatentScale(scaling=(0.5, 2.0, 4.0), shift=(1.0, -1.0, 0.0))
+    latents = latents_of(stored, None, scale=scale)
+    for channel, (scaling, shift) in enumerate([(0.5, 1.0), (2.0, -1.0), (4.0, 0.0)]):
+        assert torch.equal(latents[:, channel], (stored[:, channel] - shift) * scaling)
+    assert torch.allclose(stored_of(latents, scale=scale), stored, atol=1e-6)
 
 
 def test_a_row_s_loss_is_its_own_mean_square() -> None:

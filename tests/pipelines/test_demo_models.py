@@ -13,6 +13,7 @@ import torch
 
 from pfgdata.errors import ConfigError
 from pfgdata.hub import resolve
+from pfgdata.records import LatentScale
 from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import Vae
 from pfgdata.vocabulary import Vocabulary
@@ -228,7 +229,7 @@ def test_the_exported_vae_has_normalised_latents_and_draws_as_the_trained_one(tm
     export.export_vae(Trainer(task, recipe=LOOP, folder=tmp_path / "vae"), tmp_path / "asset")
     written = Vae.load(str(tmp_path / "asset"), device="cpu")
     mean, logvar = written.encode(task.pictures[task.learn])
-    assert (written.factor, written.scaling_factor) == (8, 1.0)
+    assert (written.factor, written.scale) == (8, LatentScale(scaling=1.0))
     np.testing.assert_allclose(mean.mean((0, 2, 3)), 0, atol=0.05)
     np.testing.assert_allclose(mean.std((0, 2, 3)), 1, atol=0.05)
     np.testing.assert_allclose(logvar, 2 * np.log(VAE.noise), rtol=1e-3)

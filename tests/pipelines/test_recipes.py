@@ -14,6 +14,7 @@ import pytest
 
 from pfgdata.cli import ingest as ingest_cli
 from pfgdata.cli import latents as latents_cli
+from pfgdata.cli import query as query_cli
 from pfgdata.errors import ConfigError
 from pfgdata.images import PREPROCESSINGS as SQUARES
 from pfgdata.latents import LatentJob
@@ -24,8 +25,17 @@ from pfgtrain.checkpoint import RunRecord
 from pfgtrain.cli import evaluate as evaluate_cli
 from pfgtrain.cli import generate as generate_cli
 from pfgtrain.config import load_config
-from pipelines.recipe import EvaluateTable, GenerateTable, IngestTable, Recipe, find_recipe, read_recipe
+from pipelines.recipe import (
+    EvaluateTable,
+    GenerateTable,
+    IngestTable,
+    QueryTable,
+    Recipe,
+    find_recipe,
+    read_recipe,
+)
 from pipelines.steps import run_steps
+from tests.doubles import Watched
 
 LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k"]
 
@@ -154,7 +164,7 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
             read_recipe(tmp_path / "x.toml")
 
 
-def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> None:
+def test_a_recipe_says_of_an_ingest_and_of_a_question_all_that_the_command_can(tmp_path: Path) -> None:
     command = inspect.signature(ingest_cli.ingest).parameters
     fields = {field.name for field in dataclasses.fields(IngestTable)}
     assert set(command) - fields == {"store", "root", "recipe", "dry_run", "json"}
@@ -168,16 +178,21 @@ def test_a_recipe_says_of_an_ingest_all_that_the_command_can(tmp_path: Path) -> 
     (tmp_path / "x.toml").write_text(
         '[ingest]\nimages = ["a", "b"]\ntagger = "demo"\nexclude = ["drafts/"]\narchives = true\n'
         'sidecars = true\ndevice = "cpu"\nprecision = "float32"\nmin_side = 8\n'
+        '[query]\nexpression = "captions is null"\ncolumns = "path, format"\nlimit = 1\nseconds = 30\n'
     )
     recipe = read_recipe(tmp_path / "x.toml")
-    ran = run_steps(recipe, tmp_path / "out", progress=NoProgress(), stop=lambda: False)
-    assert [step.result.split(" copied")[0] for step in ran] == ["3 images = 3 tagged + 0"]
+    heard = Watched()
+    ran = list(run_steps(recipe, tmp_path / "out", progress=heard, stop=lambda: False))
+    assert ran[0].result.startswith("3 images = 3 tagged + 0 copied")
+    assert ran[1].result == "2 of 3 images match: captions is null"
+    assert "  more.zip: jpeg" in heard.said
     store = Store.open(tmp_path / "out" / "feats")
     assert sorted(store.read_column("captions")["value"].to_pylist()) == ["a face"]
 
 
 def test_what_a_recipe_cannot_say_of_a_command_is_a_place_output_or_named_here() -> None:
     told: dict[tuple[Callable[..., Any], Any], set[str]] = {
+        (query_cli.query, QueryTable): {"store", "as_json", "as_csv", "parquet", "count"},
         (latents_cli.latents, LatentJob): {"store", "dry_run", "json"},
         (generate_cli.generate, GenerateTable): {"context", "paths", "out", "size", "adapter", "as_json"},
         (evaluate_cli.evaluate, EvaluateTable): {"context", "run", "out", "dry_run", "as_json"}

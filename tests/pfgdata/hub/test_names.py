@@ -56,10 +56,9 @@ def test_a_folder_or_a_file_is_itself_under_a_name_that_works_from_anywhere(
 
 def test_a_cached_model_is_found_without_network_and_its_commit_recorded(tmp_path: Path) -> None:
     snapshot = cached(tmp_path, NAME, "model.onnx", "selected_tags.csv")
-    for offline in (True, False):  # complete: the network is not even asked
-        found = resolve(NAME, what="tagger", cache=tmp_path, offline=offline)
-        assert (found.name, found.folder, found.revision) == (NAME, snapshot, COMMIT)
-    assert resolve(NAME, what="tagger", cache=tmp_path, revision=COMMIT, offline=True).folder == snapshot
+    found = resolve(NAME, what="tagger", cache=tmp_path)
+    assert (found.name, found.folder, found.revision) == (NAME, snapshot, COMMIT)
+    assert resolve(NAME, what="tagger", cache=tmp_path, revision=COMMIT).folder == snapshot
 
 
 def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_a_base_whose_download_was_cut_is_not_taken_for_complete(tmp_path: Path)
 @pytest.mark.parametrize("what", ["tagger", "base", "judge"])
 def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
-        resolve(NAME, what=what, cache=tmp_path, offline=True)
+        resolve(NAME, what=what, cache=tmp_path)
     text = str(caught.value)
     assert "\n" not in text
     assert NAME in text and f"--{what} FOLDER" in text and f"--{what} demo" in text
@@ -112,7 +111,7 @@ def test_a_model_that_is_nowhere_is_one_line_that_says_what_to_do(what: str, tmp
 
 def test_a_run_that_is_nowhere_is_one_line_too(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=f"run {NAME}: .*; name the folder of a run, or try demo$"):
-        resolve(NAME, what="run", cache=tmp_path, offline=True)
+        resolve(NAME, what="run", cache=tmp_path)
 
 
 def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
@@ -161,7 +160,7 @@ def test_of_a_base_on_the_hub_one_form_of_each_weight_is_fetched(tmp_path: Path)
 def test_configs_are_for_a_single_file_only(tmp_path: Path) -> None:
     for name in ("demo", str(tmp_path), NAME):
         with pytest.raises(ModelError, match="--base-config is for a base that is a single file"):
-            resolve(name, what="base", config=tmp_path, offline=True)
+            resolve(name, what="base", config=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nothing", "./no/where", "/no/where", "a/b/c", "~/nothing-here", ""])

@@ -18,7 +18,7 @@ from tests.pfgdata.hub.ldm import Tensors, ldm_tensors
 
 def refusal(file: str, config: Path | None) -> str:
     with pytest.raises(ModelError) as caught:
-        resolve(file, what="base", config=config, offline=True)
+        resolve(file, what="base", config=config)
     text = str(caught.value)
     assert "\n" not in text and file in text
     return text
@@ -97,7 +97,7 @@ def test_without_configs_or_network_the_family_and_the_way_out_are_named(
     second = saved(ldm_tensors(tiny2, open_clip=True), tmp_path / "2.safetensors")
     for file, family in ((first, "SD1"), (second, "SD2")):
         with pytest.raises(ModelNotFoundError) as caught:
-            resolve(file, what="base", cache=tmp_path / "hub", offline=True)
+            resolve(file, what="base", cache=tmp_path / "hub")
         text = str(caught.value)
         assert "\n" not in text and text.startswith(f"{file}: looks like {family}")
         assert "pass --base-config DIR" in text

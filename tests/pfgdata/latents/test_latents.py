@@ -19,7 +19,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.errors import StoreError
 from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, decode, nearest_buckets
 from pfgdata.ingest import IngestOptions, ingest
-from pfgdata.latents import LatentOptions, LatentReport, encode_latents, plan_latents, probe_image
+from pfgdata.latents import LatentOptions, LatentPass, LatentReport, probe_image
 from pfgdata.records import ImageKey, Selection
 from pfgdata.screen import run_app
 from pfgdata.store import LatentSet, Snapshot, Store, key_of
@@ -60,13 +60,10 @@ def encode(
 ) -> LatentReport:
     """Encode and check that the report adds up."""
     asked, snapshot = iter(range(stop_after, -1, -1)), snapshot or store.snapshot()
-    report = encode_latents(
-        store,
-        vae,
+    options = options or LatentOptions(batch_size=4, threads=2)
+    report = LatentPass(store=store, vae=vae, policy=policy, options=options).run(
         snapshot,
         snapshot.everything if selection is None else selection,
-        policy=policy,
-        options=options or LatentOptions(batch_size=4, threads=2),
         stop=lambda: next(asked) == 0,
     )
     assert report.distinct == report.present + report.encoded + report.failed + report.pending
@@ -180,7 +177,7 @@ def test_files_moved_in_the_corpus_are_read_where_they_are_now(
     ingest_again(mixed_store, tmp_path)
     snapshot = mixed_store.snapshot()
     assert snapshot.num_images == 41  # the rows of the ten old paths are there until a prune
-    plan = plan_latents(snapshot, snapshot.everything, buckets=bucket_sizes(POLICY), latent_set=None)
+    plan = LatentPass(store=mixed_store, vae=vae, policy=POLICY).plan(snapshot, snapshot.everything)
     moved = [item for bucket in plan.missing for item in plan.items(bucket) if item.width == 96]
     assert [[key.path.split(b"/")[0] for key in item.keys] for item in moved] == [[b"elsewhere", b"1"]] * 10
     old_rows = snapshot.everything.take(np.arange(31))  # the selection alone names none of the new paths
@@ -258,9 +255,9 @@ def test_a_set_knows_the_base_its_vae_came_with(mixed_store: Store, vae: Vae) ->
     assert (latent_set.info.base_name, latent_set.info.base_revision) == ("demo", vae.revision)
 
 
-def test_a_plan_yields_each_content_once_however_it_is_cut(mini_store: Store) -> None:
+def test_a_plan_yields_each_content_once_however_it_is_cut(mini_store: Store, vae: Vae) -> None:
     snapshot = mini_store.snapshot()
-    plan = plan_latents(snapshot, snapshot.everything, buckets=bucket_sizes(POLICY), latent_set=None)
+    plan = LatentPass(store=mini_store, vae=vae, policy=POLICY).plan(snapshot, snapshot.everything)
     items = [item for bucket in plan.missing for item in plan.items(bucket)]
     assert len(items) == plan.to_do == plan.distinct
     assert sum(len(item.keys) for item in items) == snapshot.num_images

@@ -14,7 +14,7 @@ from pfgdata.errors import CorruptShardError, StoreFormatError
 from pfgdata.files import canonical_json, read_json
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
-from pfgdata.latents import encode_latents
+from pfgdata.latents import LatentPass
 from pfgdata.records import NoProgress
 from pfgdata.store import (
     Problem,
@@ -60,13 +60,11 @@ def test_a_good_store_has_no_problem(changed_store: Store) -> None:
 
 def test_every_flipped_byte_and_truncation_is_found_and_its_shard_named(changed_store: Store) -> None:
     chance, snapshot = random.Random(0), changed_store.snapshot()
-    encode_latents(
-        changed_store,
-        Vae.load("demo", device="cpu"),
-        snapshot,
-        snapshot.everything,
+    LatentPass(
+        store=changed_store,
+        vae=Vae.load("demo", device="cpu"),
         policy=BucketPolicy.derive(resolution=32, step=16),
-    )
+    ).run(snapshot, snapshot.everything)
     table = pa.table({"path": pa.array(["0001.png"]), "value": pa.array(["train"])})
     changed_store.write_column("split", table)
     files = files_of(changed_store)
@@ -143,13 +141,11 @@ def test_a_broken_latent_shard_is_encoded_again(changed_store: Store) -> None:
     vae, snapshot = Vae.load("demo", device="cpu"), changed_store.snapshot()
 
     def encode() -> int:
-        return encode_latents(
-            changed_store,
-            vae,
-            snapshot,
-            snapshot.everything,
-            policy=BucketPolicy.derive(resolution=32, step=16),
-        ).encoded
+        return (
+            LatentPass(store=changed_store, vae=vae, policy=BucketPolicy.derive(resolution=32, step=16))
+            .run(snapshot, snapshot.everything)
+            .encoded
+        )
 
     assert encode() == 24
     (path,) = changed_store.path.glob("latents/*/shards/*/latents.h5")
@@ -282,13 +278,11 @@ def test_a_latent_set_of_a_newer_format_is_refused_and_not_said_to_be_damaged(
     changed_store: Store,
 ) -> None:
     snapshot = changed_store.snapshot()
-    encode_latents(
-        changed_store,
-        Vae.load("demo", device="cpu"),
-        snapshot,
-        snapshot.everything.take(np.arange(1)),
+    LatentPass(
+        store=changed_store,
+        vae=Vae.load("demo", device="cpu"),
         policy=BucketPolicy.derive(resolution=32, step=16),
-    )
+    ).run(snapshot, snapshot.everything.take(np.arange(1)))
     (path,) = changed_store.path.glob("latents/*/latents.json")
     make_newer(path)
     with pytest.raises(StoreFormatError, match="format 2; upgrade"):

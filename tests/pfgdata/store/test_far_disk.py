@@ -12,7 +12,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.errors import NoStoreError, StoreLockedError
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest, write_captions
-from pfgdata.latents import LatentOptions, encode_latents
+from pfgdata.latents import LatentOptions, LatentPass
 from pfgdata.query import Thresholds, run_query
 from pfgdata.store import Store, compact, gc, repair, verify
 from pfgdata.vaes import Vae
@@ -106,7 +106,7 @@ def test_a_far_store_has_a_lock_and_latent_sets(far_store: Store, tmp_path: Path
         pass
     snapshot, vae = store.snapshot(), Vae.load("demo", device="cpu")
     policy, options = BucketPolicy.derive(resolution=64, step=16), LatentOptions(batch_size=4, threads=1)
-    encode_latents(store, vae, snapshot, snapshot.everything, policy=policy, options=options)
+    LatentPass(store=store, vae=vae, policy=policy, options=options).run(snapshot, snapshot.everything)
     (latent_set,) = far_store.latent_sets()
     index = latent_set.index()
     assert len(index.rows) == 40 and latent_set.failures().num_rows == 0

@@ -62,7 +62,7 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
         "base_family": base.family.facts.name,
         "latents_id": "x",
         "vae_digest": state_digest(base.load_vae().state_dict()),
-        "scaling_factor": base.scaling_factor,
+        "scaling_factor": base.scale.scaling,
         "resolution": 64,
         "prompt": "illustration of *",
         "caption": None,

@@ -251,6 +251,7 @@ def test_the_unet_of_a_run_to_give_away_is_float16_by_default(run: Path, tmp_pat
     [
         ({"kind": "mlp"}, ("adapter",), "kind mlp, .* cannot hold; --as diffusers can"),
         ({"num_tokens": 0}, ("adapter",), "no adapter"),
+        ({"scaling_factor": (0.5,) * 4}, ("checkpoint",), "scaled by channel, .*; --as diffusers can"),
         ({}, ("lora",), 'no LoRA \\(train = "unet"\\)'),
     ],
 )

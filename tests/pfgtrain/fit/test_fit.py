@@ -236,7 +236,9 @@ def test_latents_of_another_scale_than_the_base_s_are_refused(base: Base, tmp_pa
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=8)
     digest = Vae.load(str(base.folder)).digest
     build_latents(store, NUMBERS, vae_digest=digest, shard_rows=8, scaling_factor=0.13025)
-    with pytest.raises(IdentityError, match=r"scaling_factor is 0\.13025, base .* has 0\.18215; use --base"):
+    with pytest.raises(
+        IdentityError, match=r"scaling_factor 0\.13025, base .* has scaling_factor 0\.18215; use --base"
+    ):
         plan_fit(data_of(store), base, SMALL)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pfgtrain.base import Base
-from pfgtrain.fit import FitData, fit
+from pfgtrain.fit import FitData, fit, go_on
 from tests.doubles import Watched
 from tests.pfgtrain.fit.small_fit import SMALL
 
@@ -32,7 +32,7 @@ def test_going_on_shows_the_files_that_are_checked_and_the_states_that_are_loade
     fit(data, base, CONFIG, run_dir=tmp_path / "run")
     watched = Watched()
     longer = replace(CONFIG, max_train_steps=3, lr_scheduler="constant")
-    fit(data, base, longer, run_dir=tmp_path / "run", resume=True, progress=watched)
+    go_on(data, base, longer, run_dir=tmp_path / "run", progress=watched)
     assert watched.ended[:5] == [
         "load: 1/1 VAEs",
         "hash: 3/3 files",

@@ -21,7 +21,7 @@ from pfgdata.files import exclusive
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_state, save_checkpoint
 from pfgtrain.config import load_config
-from pfgtrain.fit import FitData, fit, plan_fit
+from pfgtrain.fit import FitData, fit, go_on, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import (
     SMALL,
@@ -67,7 +67,7 @@ def test_a_fit_cut_twice_and_resumed_equals_the_uncut_one(
     fit(data, base, config, run_dir=tmp_path / "whole")
     fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(1))
     for steps in (3, 10):
-        report = fit(data, base, config, run_dir=tmp_path / "cut", resume=True, stop=StopAfter(steps))
+        report = go_on(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(steps))
     assert (report.first_step, report.last_step, report.interrupted) == (4, 6, False)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert [step for step, _ in losses_of(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
@@ -81,7 +81,7 @@ def test_a_fit_killed_after_the_checkpoint_of_its_start_goes_on_from_it(
     fit(data, base, config, run_dir=tmp_path / "killed", stop=StopAfter(2))
     lost = checkpoints(tmp_path / "killed")[-1]
     lost.rename(lost.with_name(".tmp-gone"))  # as if killed before it was saved
-    assert fit(data, base, config, run_dir=tmp_path / "killed", resume=True).first_step == 0
+    assert go_on(data, base, config, run_dir=tmp_path / "killed").first_step == 0
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert [path.name for path in checkpoints(tmp_path / "killed")] == [
         f"step-0000000{step}" for step in (0, 3, 6)
@@ -97,7 +97,7 @@ def test_it_may_be_cut_at_any_step_of_an_epoch(cut: int, data: FitData, base: Ba
     assert 2 * plan.batches_per_epoch < plan.batches  # cuts fall into every part of more than two epochs
     fit(data, base, config, run_dir=tmp_path / "whole")
     fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(cut))
-    fit(data, base, config, run_dir=tmp_path / "cut", resume=True)
+    go_on(data, base, config, run_dir=tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -109,7 +109,7 @@ def test_steps_lost_to_a_crash_are_trained_again_and_logged_once(
     fit(data, base, config, run_dir=tmp_path / "crashed", stop=StopAfter(5))
     lost = checkpoints(tmp_path / "crashed")[-1]
     lost.rename(lost.with_name(".tmp-gone"))  # as if killed before it was saved
-    report = fit(data, base, config, run_dir=tmp_path / "crashed", resume=True)
+    report = go_on(data, base, config, run_dir=tmp_path / "crashed")
     assert report.first_step == 4
     assert_same_run(tmp_path / "whole", tmp_path / "crashed")
 
@@ -122,21 +122,21 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
     fit(data, base, config, run_dir=tmp_path / "killed", stop=StopAfter(1))
     shutil.rmtree(tmp_path / "killed" / "checkpoints")
     said = Said()
-    fit(data, base, config, run_dir=tmp_path / "killed", resume=True, progress=said)
+    go_on(data, base, config, run_dir=tmp_path / "killed", progress=said)
     assert any("begins at step 1" in line for line in said.lines)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    fit(data, base, config, run_dir=tmp_path / "killed", resume=True, progress=said)
+    go_on(data, base, config, run_dir=tmp_path / "killed", progress=said)
     assert any("goes on at step 3" in line for line in said.lines)
 
 
 def test_a_resumed_run_reports_the_start_of_the_whole_run(data: FitData, base: Base, tmp_path: Path) -> None:
     first = fit(data, base, SMALL, run_dir=tmp_path / "run", stop=StopAfter(3))
-    second = fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)
+    second = go_on(data, base, SMALL, run_dir=tmp_path / "run")
     assert second.probe_start == first.probe_start != second.probe_end
     assert (first.interrupted, first.probe_end) == (True, None)
-    third = fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)  # nothing left to do
+    third = go_on(data, base, SMALL, run_dir=tmp_path / "run")  # nothing left to do
     assert (third.first_step, third.last_step, third.last_loss) == (6, 6, None)
-    longer = fit(data, base, replace(SMALL, max_train_steps=7), run_dir=tmp_path / "run", resume=True)
+    longer = go_on(data, base, replace(SMALL, max_train_steps=7), run_dir=tmp_path / "run")
     assert longer.last_step == 7
     assert load_config(tmp_path / "run" / "config.toml", {}).max_train_steps == 7
 
@@ -164,7 +164,7 @@ def test_weights_gone_wrong_do_not_push_out_the_last_good_checkpoint(
     save_checkpoint(run, where, write=lambda folder: _copied(saved, folder))
     worse = replace(SMALL, max_train_steps=2, checkpoints_total_limit=1, learning_rate=rate)
     with pytest.raises(RunError, match=r"after step 2 is .*the newest checkpoint is step-00000001"):
-        fit(data, base, worse, run_dir=run, resume=True)
+        go_on(data, base, worse, run_dir=run)
     assert [path.name for path in checkpoints(run)] == ["step-00000001"]
     assert_all_finite(run)
 
@@ -173,7 +173,7 @@ def test_a_longer_run_equals_one_that_was_planned_so(data: FitData, base: Base, 
     config = replace(SMALL, max_train_steps=3, gradient_accumulation_steps=2)
     fit(data, base, replace(config, max_train_steps=5), run_dir=tmp_path / "whole")
     fit(data, base, config, run_dir=tmp_path / "longer")
-    fit(data, base, replace(config, max_train_steps=5), run_dir=tmp_path / "longer", resume=True)
+    go_on(data, base, replace(config, max_train_steps=5), run_dir=tmp_path / "longer")
     assert_same_run(tmp_path / "whole", tmp_path / "longer")
 
 
@@ -186,8 +186,8 @@ def test_a_run_whose_last_step_was_short_is_not_made_longer(
     assert short
     fit(data, base, config, run_dir=tmp_path / "run")
     with pytest.raises(RunError, match=f"ended by a step of {short} instead of 4 batches"):
-        fit(data, base, replace(config, num_train_epochs=2), run_dir=tmp_path / "run", resume=True)
-    again = fit(data, base, config, run_dir=tmp_path / "run", resume=True)
+        go_on(data, base, replace(config, num_train_epochs=2), run_dir=tmp_path / "run")
+    again = go_on(data, base, config, run_dir=tmp_path / "run")
     assert again.last_step == plan.steps
 
 
@@ -197,8 +197,8 @@ def test_two_fits_in_one_folder_are_refused(data: FitData, base: Base, tmp_path:
         exclusive(tmp_path / "run" / "lock", what="the test"),
         pytest.raises(StoreLockedError, match=r"run .*/run is being written by process \d+"),
     ):
-        fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True)
-    assert fit(data, base, SMALL, run_dir=tmp_path / "run", resume=True).last_step == 6
+        go_on(data, base, SMALL, run_dir=tmp_path / "run")
+    assert go_on(data, base, SMALL, run_dir=tmp_path / "run").last_step == 6
 
 
 def test_the_base_is_taken_at_the_revision_the_run_was_begun_with(
@@ -233,12 +233,12 @@ def test_a_run_goes_on_with_its_base_where_that_is_now(data: FitData, base: Base
     moved = Base.load(str(shutil.copytree(base.folder, tmp_path / "moved")))
     fit(data, base, SMALL, run_dir=tmp_path / "whole")
     fit(data, base, SMALL, run_dir=tmp_path / "cut", stop=StopAfter(2))
-    fit(data, moved, SMALL, run_dir=tmp_path / "cut", resume=True)
+    go_on(data, moved, SMALL, run_dir=tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     scheduler = tmp_path / "moved" / "scheduler" / "scheduler_config.json"
     scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
     with pytest.raises(RunError, match="another base_fingerprint"):
-        fit(data, Base.load(moved.name), SMALL, run_dir=tmp_path / "cut", resume=True)
+        go_on(data, Base.load(moved.name), SMALL, run_dir=tmp_path / "cut")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_found(name: str, data: FitData, base: 
     whole[len(whole) * 3 // 4] ^= 1
     file.write_bytes(whole)
     with pytest.raises(RunError, match=f"{name}: missing, or not as it was saved; copy it back, or delete"):
-        fit(data, base, replace(config, max_train_steps=2), run_dir=tmp_path / "run", resume=True)
+        go_on(data, base, replace(config, max_train_steps=2), run_dir=tmp_path / "run")
 
 
 def test_a_caption_column_that_has_changed_is_another_run(base: Base, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_caption_column_that_has_changed_is_another_run(base: Base, tmp_path: 
         if not resume:
             fit(data, base, config, run_dir=tmp_path / "run")
     with pytest.raises(RunError, match="cannot go on with another captions_digest"):
-        fit(data, base, config, run_dir=tmp_path / "run", resume=True)
+        go_on(data, base, config, run_dir=tmp_path / "run")
 
 
 def refuse_taken(data: FitData, base: Base, run: Path) -> None:
@@ -272,16 +272,16 @@ def refuse_taken(data: FitData, base: Base, run: Path) -> None:
 
 
 def refuse_seed(data: FitData, base: Base, run: Path) -> None:
-    fit(data, base, replace(SMALL, seed=1, num_tokens=3), run_dir=run, resume=True)
+    go_on(data, base, replace(SMALL, seed=1, num_tokens=3), run_dir=run)
 
 
 def refuse_selection(data: FitData, base: Base, run: Path) -> None:
     fewer = replace(data, selection=data.selection.take(np.arange(9)))
-    fit(fewer, base, SMALL, run_dir=run, resume=True)
+    go_on(fewer, base, SMALL, run_dir=run)
 
 
 def refuse_none(data: FitData, base: Base, run: Path) -> None:
-    fit(data, base, SMALL, run_dir=run / "none", resume=True)
+    go_on(data, base, SMALL, run_dir=run / "none")
 
 
 def refuse_fp16(data: FitData, base: Base, run: Path) -> None:
@@ -318,4 +318,4 @@ def test_another_tagger_is_refused_at_resume(data: FitData, base: Base, tmp_path
     fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
     other = make_data(tmp_path / "feats", base, tagger=CheapTagger(preprocess="webui"))
     with pytest.raises(IdentityError, match=r"cheap \(kohya\), not cheap \(webui\)"):
-        fit(other, base, SMALL, run_dir=tmp_path / "run", resume=True)
+        go_on(other, base, SMALL, run_dir=tmp_path / "run")

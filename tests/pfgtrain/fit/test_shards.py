@@ -13,7 +13,7 @@ from pfgdata.errors import CorruptShardError, RunError
 from pfgdata.store import Store, verify
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import checkpoints
-from pfgtrain.fit import FitData, fit
+from pfgtrain.fit import FitData, fit, go_on
 from pfgtrain.fit.shards import ShardCheck
 from tests.pfgtrain.fit.small_fit import SMALL, Said, StopAfter, data_of, make_data
 
@@ -92,7 +92,7 @@ def test_a_resumed_run_is_compared_again(data: FitData, base: Base, tmp_path: Pa
     damage(some_file(data, "latents/*/shards/*/latents.h5"))
     again = data_of(Store.open(data.path))
     with pytest.raises(CorruptShardError, match=r"latents\.h5"):
-        fit(again, base, SMALL, run_dir=run, resume=True)
+        go_on(again, base, SMALL, run_dir=run)
     assert [path.name for path in checkpoints(run)] == ["step-00000002"]
 
 

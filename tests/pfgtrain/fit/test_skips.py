@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from pfgdata.errors import RunError
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import checkpoints, read_metrics
-from pfgtrain.fit import FitData, fit
+from pfgtrain.fit import FitData, fit, go_on
 from tests.pfgtrain.fit.small_fit import (
     SMALL,
     Said,
@@ -71,7 +71,7 @@ def test_skipped_steps_resume_to_the_bit_too(spoilt: FitData, base: Base, tmp_pa
     skips = [line["step"] for line in read_metrics(tmp_path / "whole") if line.get("skipped")]
     for steps in range(1, 9):
         part = replace(config, max_train_steps=steps)
-        fit(spoilt, base, part, run_dir=tmp_path / "cut", resume=steps > 1)
+        (go_on if steps > 1 else fit)(spoilt, base, part, run_dir=tmp_path / "cut")
     ours, theirs = weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole")
     assert skips
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -19,7 +19,7 @@ from pfgtrain.adapter import PFGMLP, PFGLinear, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
-from pfgtrain.fit import FitData, base_of, fit, plan_fit
+from pfgtrain.fit import FitData, base_of, fit, go_on, plan_fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import SMALL, Said, make_data
 from tests.pfgtrain.small_store import FEATURE_DIM
@@ -55,15 +55,15 @@ def test_a_run_is_its_base_as_it_was_then(data: FitData, base: Base, tmp_path: P
     config = replace(SMALL, base=str(tmp_path / "one"), max_train_steps=1, train="adapter")
     fit(data, base_of(data, config), config, run_dir=tmp_path / "two")
     on = replace(STAGE_1, max_train_steps=4, checkpoints_total_limit=1)
-    fit(data, base, on, run_dir=tmp_path / "one", resume=True)
+    go_on(data, base, on, run_dir=tmp_path / "one")
     kept = tmp_path / "one" / "checkpoints" / "step-00000002" / "kept-for.txt"
     assert kept.read_text() == f"{tmp_path / 'two'}\n"  # or the limit would have taken it
     again = base_of(data, config, run_dir=tmp_path / "two")
     assert again.revision == "step-00000002"
     longer = replace(config, max_train_steps=2)
-    assert fit(data, again, longer, run_dir=tmp_path / "two", resume=True).last_step == 2
+    assert go_on(data, again, longer, run_dir=tmp_path / "two").last_step == 2
     with pytest.raises(RunError, match="cannot go on with another base_fingerprint"):
-        fit(data, base_of(data, config), longer, run_dir=tmp_path / "two", resume=True)
+        go_on(data, base_of(data, config), longer, run_dir=tmp_path / "two")
     shutil.rmtree(tmp_path / "one" / "checkpoints" / "step-00000002")
     with pytest.raises(RunError, match="no checkpoint step-00000002; there are latest, best, step-00000004"):
         base_of(data, config, run_dir=tmp_path / "two")
@@ -254,7 +254,7 @@ def test_init_says_how_many_tokens_where_nobody_else_does(
     fit(data, base, config, run_dir=tmp_path / "two")
     assert RunRecord.read(tmp_path / "two").num_tokens == 7
     longer = replace(config, max_train_steps=2)
-    assert fit(data, base, longer, run_dir=tmp_path / "two", resume=True).last_step == 2
+    assert go_on(data, base, longer, run_dir=tmp_path / "two").last_step == 2
 
 
 def test_without_an_init_that_has_tokens_there_are_five(data: FitData, base: Base, tmp_path: Path) -> None:

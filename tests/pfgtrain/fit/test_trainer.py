@@ -15,7 +15,7 @@ from pfgtrain.adapter import PFGLinear
 from pfgtrain.base import Base
 from pfgtrain.batches import Batch, Batches, join
 from pfgtrain.config import FitConfig
-from pfgtrain.fit import Trainer, make_accelerator
+from pfgtrain.fit import Inputs, Trainer, make_accelerator
 from pfgtrain.lora import lora_parameters
 from tests.doubles import CheapTagger
 from tests.pfgtrain.small_store import FEATURE_DIM, build_latents, build_store
@@ -49,16 +49,13 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, LatentSe
 def make_trainer(
     base: Base, latent_set: LatentSet, config: FitConfig = STILL, *, text_layer: int = 2
 ) -> Trainer:
-    return Trainer(
-        base,
-        config,
-        accelerator=make_accelerator(config),
+    inputs = Inputs(
+        base=replace(base, text_layer=text_layer),
         latent_set=latent_set,
         tagger=CheapTagger().identity,
         feature_dim=FEATURE_DIM,
-        total_steps=10,
-        text_layer=text_layer,
     )
+    return Trainer(inputs, config, accelerator=make_accelerator(config), total_steps=10)
 
 
 def epoch(batches: Batches) -> list[Batch]:

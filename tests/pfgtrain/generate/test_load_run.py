@@ -137,7 +137,7 @@ def test_a_base_whose_vae_is_another_than_that_of_the_runs_latents_is_refused(
 
 def test_a_base_whose_vae_scales_otherwise_than_the_runs_is_refused(make_run: Callable[..., Path]) -> None:
     tagger = CheapTagger()
-    with pytest.raises(IdentityError, match=r"latents times 0\.13; .* scaling_factor 0\.18215"):
+    with pytest.raises(IdentityError, match=r"latents of scaling_factor 0\.13; .* scaling_factor 0\.18215"):
         load_run(make_run(tagger=tagger, scaling_factor=0.13), tagger=tagger)
 
 
