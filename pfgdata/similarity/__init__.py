@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from pfgdata.similarity.hashes import pairs_within
     from pfgdata.similarity.judging import Likeness, judge
     from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean, similar
+    from pfgdata.similarity.pictures import Difference, compare_pictures, small_picture
     from pfgdata.similarity.rows import file_names, least_scores, table_of, tags_over
     from pfgdata.similarity.subjects import Subject, find_stored, mean_direction, read_subjects
 
 __all__ = [
+    "Difference",
     "DuplicateOptions",
     "DuplicateReport",
     "Likeness",
@@ -31,6 +33,7 @@ __all__ = [
     "Similar",
     "Star",
     "Subject",
+    "compare_pictures",
     "corpus_mean",
     "file_names",
     "find_duplicates",
@@ -41,11 +44,15 @@ __all__ = [
     "pairs_within",
     "read_subjects",
     "similar",
+    "small_picture",
     "table_of",
     "tags_over",
 ]
 
 _LAZY = {
+    "Difference": "pfgdata.similarity.pictures",
+    "compare_pictures": "pfgdata.similarity.pictures",
+    "small_picture": "pfgdata.similarity.pictures",
     "DuplicateOptions": "pfgdata.similarity.duplicates",
     "DuplicateReport": "pfgdata.similarity.duplicates",
     "Likeness": "pfgdata.similarity.judging",
