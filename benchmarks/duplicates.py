@@ -240,6 +240,7 @@ def _quantiles(pairs: Sequence[tuple[str, str, Likeness]]) -> None:
         mine = [figures for name, _, figures in pairs if name == label]
         for name, values in (
             ("change", [one.difference.change for one in mine]),
+            ("local", [one.difference.local for one in mine]),
             ("area", [one.difference.area for one in mine]),
             ("cosine", [one.cosine for one in mine]),
             ("tags", [one.tags for one in mine]),

@@ -166,6 +166,7 @@ def _likeness(member: Member) -> dict[str, Any]:
     return {
         "bits": found.bits,
         "change": round(found.difference.change, 1),
+        "local": round(found.difference.local, 1),
         "area": round(found.difference.area, 4),
         "cosine": round(found.cosine, 4),
         "tags": round(found.tags, 3),

@@ -77,11 +77,11 @@ def query(
     """Print the images for which EXPR is true, in the order of their paths.
 
     character is the best character tag if its score reaches --character-threshold; has('TAG') looks at all
-    tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
-    content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
-    tags, characters, shard, row. Columns of your own can be named too. On a terminal a table of the first
-    rows is drawn; into a pipe all rows go, separated by tabs. A query may take so many --seconds, and half
-    of the machine's memory.
+    tags over their threshold; score('TAG') is 0 below the store's floor; similar_to('PATH') is how like each
+    is to that stored image, -1 to 1. Columns: file, root, path, member, content_id, size, mtime_ns, width,
+    height, format, frames, phash, rating, character, character_score, tags, characters, shard, row. Columns
+    of your own can be named too. On a terminal a table of the first rows is drawn; into a pipe all rows go,
+    separated by tabs. A query may take so many --seconds, and half of the machine's memory.
     """
     if parquet and not is_text(parquet):
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
