@@ -25,6 +25,8 @@ _PLACES = 6  # of a score
 _TOLERANCE = 2e-4  # how far a float32 cosine of 768 products can be off, several times over
 _PASS_BYTES = 2**26  # of the scores that one pass over the features holds
 _EXACT_ROWS = 4096
+_ALONE = 2**18  # products: of more OpenBLAS makes threads, that get in the way of ours (10 x the CPU time)
+_MOST_AT_ONCE = 16  # queries
 
 Doubles = npt.NDArray[np.float64]
 
@@ -67,7 +69,7 @@ class Neighbours:
         Raises QueryError for a query that is of another width, zero or not finite.
         """
         units_QF = self._unit(queries_QF)
-        step = max(1, _PASS_BYTES // (4 * max(1, len(self._blocks))))
+        step = max(1, min(_MOST_AT_ONCE, _PASS_BYTES // (4 * max(1, len(self._blocks)))))
         found: list[Similar] = []
         for start in range(0, len(units_QF), step):
             part = units_QF[start : start + step]
@@ -96,6 +98,7 @@ class Neighbours:
         scores_QN = np.empty((len(queries_QF), len(self._blocks)), np.float32)
         norms = np.empty(len(self._blocks), np.float32) if self._norms is None else self._norms
         fresh = self._norms is None
+        rows = max(1, _ALONE // max(1, queries_QF.size))
         mean = None if self._mean is None else self._mean.astype(np.float32)
 
         def work(place: slice, floats_BF: Floats) -> None:
@@ -103,7 +106,9 @@ class Neighbours:
                 floats_BF -= mean
             if fresh:
                 norms[place] = np.sqrt(np.einsum("bf,bf->b", floats_BF, floats_BF))
-            scores_QN[:, place] = queries_QF @ floats_BF.T
+            for first in range(0, len(floats_BF), rows):
+                tile = slice(place.start + first, min(place.start + first + rows, place.stop))
+                scores_QN[:, tile] = queries_QF @ floats_BF[first : first + rows].T
 
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             self._blocks.each(work)
