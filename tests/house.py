@@ -31,9 +31,9 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.derive": 4,
     "pfgdata.latents": 5,  # and other encoders beside it: they use the pass of derive
     "pfgdata.similarity": 4,
-    "pfgdata.query": 4,
     "pfgdata.captions": 4,
     "pfgdata.exchange": 4,
+    "pfgdata.query": 5,  # asks similarity for distances
     "pfgdata.report": 5,
     "pfgdata.cluster": 5,
     "pfgdata.screen": 5,

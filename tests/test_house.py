@@ -76,7 +76,10 @@ def test_a_command_may_have_as_many_parameters_as_it_has_flags(tmp_path: Path) -
             "upward",
         ),
         ({DISK: "from pfgdata import Store\n"}, "upward"),
-        ({ANSWER: "import pfgdata.ingest\n", "pfgdata/ingest/__init__.py": "__all__ = []"}, "sideways"),
+        (
+            {"pfgdata/captions.py": "import pfgdata.ingest\n", "pfgdata/ingest/__init__.py": "__all__ = []"},
+            "sideways",
+        ),
         ({"pfgtrain/config.py": "import pfgtrain.fit\n"}, "upward"),
         ({ANSWER: "from pfgdata.store.disk import Store\n"}, "past the door"),
         ({ANSWER: "from pfgdata.store import disk\n"}, "past the door"),

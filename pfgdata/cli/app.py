@@ -14,6 +14,8 @@ from pfgdata.cli.compact import EXAMPLE as COMPACT_EXAMPLE
 from pfgdata.cli.compact import compact
 from pfgdata.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
 from pfgdata.cli.doctor import doctor
+from pfgdata.cli.duplicates import EXAMPLE as DUPLICATES_EXAMPLE
+from pfgdata.cli.duplicates import duplicates
 from pfgdata.cli.gc import EXAMPLE as GC_EXAMPLE
 from pfgdata.cli.gc import gc
 from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
@@ -28,6 +30,8 @@ from pfgdata.cli.sample import EXAMPLE as SAMPLE_EXAMPLE
 from pfgdata.cli.sample import sample
 from pfgdata.cli.select import EXAMPLE as SELECT_EXAMPLE
 from pfgdata.cli.select import LIST_EXAMPLE, select, selections
+from pfgdata.cli.similar import EXAMPLE as SIMILAR_EXAMPLE
+from pfgdata.cli.similar import similar
 from pfgdata.cli.tags import EXAMPLE as TAGS_EXAMPLE
 from pfgdata.cli.tags import tags
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
@@ -55,6 +59,8 @@ app.command("columns", epilog=COLUMNS_EXAMPLE)(columns)
 app.command("detach", epilog=LEAVE_EXAMPLE)(detach)
 app.command("tags", epilog=TAGS_EXAMPLE)(tags)
 app.command("sample", epilog=SAMPLE_EXAMPLE)(sample)
+app.command("similar", epilog=SIMILAR_EXAMPLE)(similar)
+app.command("duplicates", epilog=DUPLICATES_EXAMPLE)(duplicates)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

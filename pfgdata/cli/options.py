@@ -20,6 +20,7 @@ __all__ = [
     "StoreArgument",
     "StoreOption",
     "Threshold",
+    "Where",
     "show_failures",
 ]
 
@@ -40,6 +41,16 @@ Threshold = Annotated[
 CharacterThreshold = Annotated[
     float,
     typer.Option("--character-threshold", help="Characters count from this score on.", rich_help_panel=_ROWS),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="EXPR",
+        help="Only images for which this is true, as pfgdata query takes it.",
+        show_default="all",
+        rich_help_panel=_ROWS,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)

@@ -103,11 +103,12 @@ def query(
     """Print the images for which EXPR is true, or that have the --tags, in the order of their paths.
 
     character is the best character tag if its score reaches --character-threshold; has('TAG') looks at all
-    tags over their threshold; score('TAG') is 0 below the store's floor. Columns: file, root, path, member,
-    content_id, size, mtime_ns, width, height, format, frames, phash, rating, character, character_score,
-    tags, characters, shard, row. Columns of your own can be named too. On a terminal a table of the first
-    rows is drawn; into a pipe all rows go, separated by tabs. A query may take so many --seconds, and half
-    of the machine's memory. docs/query.md has both languages side by side, and the views of --sql.
+    tags over their threshold; score('TAG') is 0 below the store's floor; similar_to('PATH') is how like each
+    is to that stored image, -1 to 1. Columns: file, root, path, member, content_id, size, mtime_ns, width,
+    height, format, frames, phash, rating, character, character_score, tags, characters, shard, row. Columns
+    of your own can be named too. On a terminal a table of the first rows is drawn; into a pipe all rows go,
+    separated by tabs. A query may take so many --seconds, and half of the machine's memory. docs/query.md
+    has both languages side by side, and the views of --sql.
     """
     if (expression, asked["tags"], sql).count(None) != 2:
         raise typer.BadParameter("give EXPR, --tags or --sql, one of them")

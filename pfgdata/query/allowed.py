@@ -14,6 +14,7 @@ __all__ = [
     "EQUALITIES",
     "FUNCTIONS",
     "GROWTH",
+    "LIKENESS",
     "MEMBERSHIP",
     "OPERATORS",
     "REFUSED",
@@ -57,6 +58,7 @@ REFUSED = {  # class -> what a person calls it
 SELECTION = "@"  # before the name of a saved selection; DuckDB parses it as an operator
 COMBINED = {"any_of": "OR", "all_of": "AND"}  # function of tag names -> how they combine
 COUNTED = {"count_tags": "tags", "count_characters": "characters"}  # function -> the list that it counts
+LIKENESS = "similar_to"  # of an image: the cosine with each row, a joined column
 TAG_FUNCTIONS = frozenset({"has", "score", *COMBINED, *COUNTED})  # ours, rewritten before DuckDB sees them
 _ONE = {"contains", "list_contains", "list_has", "array_contains", "array_has"}
 _ANY = {"list_has_any", "array_has_any"}
@@ -141,6 +143,7 @@ _SHORT = " ".join(
         _DISTANCES,
         *TAG_FUNCTIONS,
         SELECTION,
+        LIKENESS,
         *TAG_LISTS,
     )
 )

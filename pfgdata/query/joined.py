@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from pfgdata.errors import QueryError
@@ -18,6 +20,9 @@ from pfgdata.store import (
     joined_columns,
     saved_selection,
 )
+
+if TYPE_CHECKING:
+    from pfgdata.similarity import Neighbours
 
 __all__ = ["JoinedColumns"]
 
@@ -36,6 +41,7 @@ class JoinedColumns:
         self.values: dict[str, pa.ChunkedArray] = {}
         self.selections: dict[str, SavedSelection] = {}  # those that the question has named so far
         self._named = 0
+        self._likened: dict[str, str] = {}  # an image as it is named -> its column
 
     @cached_property
     def _there(self) -> dict[str, Joined]:
@@ -74,6 +80,31 @@ class JoinedColumns:
         """Give the view of `sandbox` what the question has named so far."""
         sandbox.join(self.values, self.tags.table())
         sandbox.keep_bits(self.tags.bits)
+
+    def likeness(self, text: str) -> str:
+        """The name of a column of cosines with the stored image called `text`; null for damaged features.
+
+        No column of a user has such a name. Raises QueryError where no stored image is called so.
+        """
+        from pfgdata.similarity import find_stored  # OpenCV: only where a question needs it
+
+        if text not in self._likened:
+            row = find_stored(self.snapshot, text)
+            if row is None:
+                raise QueryError(
+                    f"no image of {self.snapshot.path} has the path or content_id '{text}'; "
+                    "pfgdata similar FILE takes any file"
+                )
+            scores = self._neighbours.scores(self.snapshot.features(row))[0]
+            name = self._likened[text] = f"similar to {len(self._likened)}"
+            self.values[name] = pa.chunked_array([pa.array(scores, mask=np.isneginf(scores))])
+        return self._likened[text]
+
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        from pfgdata.similarity import Neighbours
+
+        return Neighbours(self.snapshot)
 
 
 def _askable(values: pa.ChunkedArray) -> pa.ChunkedArray:

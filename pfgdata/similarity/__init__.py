@@ -1,25 +1,58 @@
-"""Likeness: which images of a group are least alike, by their features."""
+"""Likeness: the images most like a feature, those least alike, and what of a store is the same picture twice.
+
+Nothing is approximate: every row is looked at, and two runs of one question give one answer.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from pfgdata.similarity.duplicates import (
+        DuplicateOptions,
+        DuplicateReport,
+        Member,
+        Star,
+        find_duplicates,
+    )
+    from pfgdata.similarity.hashes import pairs_within
+    from pfgdata.similarity.judging import Likeness, judge
+    from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean, similar
+    from pfgdata.similarity.pictures import Difference, compare_pictures, small_picture
+    from pfgdata.similarity.rows import file_names, least_scores, table_of, tags_over
     from pfgdata.similarity.sampling import SampleOptions, SampleReport, balanced_sample
+    from pfgdata.similarity.subjects import Subject, find_stored, mean_direction, read_subjects
 
-__all__ = ["SampleOptions", "SampleReport", "balanced_sample"]
-
-_LAZY = {
-    "SampleOptions": "pfgdata.similarity.sampling",
-    "SampleReport": "pfgdata.similarity.sampling",
-    "balanced_sample": "pfgdata.similarity.sampling",
-}
+__all__ = [
+    "Difference",
+    "DuplicateOptions",
+    "DuplicateReport",
+    "Likeness",
+    "Member",
+    "Neighbours",
+    "SampleOptions",
+    "SampleReport",
+    "Similar",
+    "Star",
+    "Subject",
+    "balanced_sample",
+    "compare_pictures",
+    "corpus_mean",
+    "file_names",
+    "find_duplicates",
+    "find_stored",
+    "judge",
+    "least_scores",
+    "mean_direction",
+    "pairs_within",
+    "read_subjects",
+    "similar",
+    "small_picture",
+    "table_of",
+    "tags_over",
+]
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a name of the door when it is first asked for."""
-        if name in _LAZY:
-            return getattr(importlib.import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_imports(__name__)

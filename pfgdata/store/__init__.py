@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.tag_index import Postings, TagIndex, index_tags
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
+    from pfgdata.store.verdicts import VERDICTS, Verdict, pair_of
 
 __all__ = [
     "DERIVED_FAILURES_SCHEMA",
@@ -56,6 +57,7 @@ __all__ = [
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
     "SCORE_FLOOR",
+    "VERDICTS",
     "CompactReport",
     "DerivedIdentity",
     "DerivedIndex",
@@ -82,6 +84,7 @@ __all__ = [
     "StoreIdentity",
     "StoreWriter",
     "TagIndex",
+    "Verdict",
     "column_values",
     "compact",
     "content_ids_of",
@@ -100,6 +103,7 @@ __all__ = [
     "merge_shards",
     "moved_roots",
     "normal_table",
+    "pair_of",
     "raise_file_limit",
     "rate_of",
     "repair",

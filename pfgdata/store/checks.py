@@ -26,6 +26,7 @@ from pfgdata.store.selections import check_selection, list_selections
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
+from pfgdata.store.verdicts import read_verdicts
 
 __all__ = ["Problem", "RepairReport", "repair", "require_whole", "verify"]
 
@@ -61,6 +62,7 @@ def verify(
     disk = disk or Disk()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
     problems += _of_selections(disk, path / "selections", deep=deep)
+    problems += _of_verdicts(disk, path)
     shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
     for latent_set in LatentSet.folders(path, disk=disk):
         try:
@@ -161,6 +163,15 @@ def _of_selections(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]
             yield Problem(path, _reason(problem).removeprefix(f"{path}: "), None)
         except OSError as problem:
             yield Problem(path, _unread(problem), None)
+
+
+def _of_verdicts(disk: Disk, path: Path) -> Iterator[Problem]:
+    try:
+        read_verdicts(disk, path)  # a small file: read whole either way
+    except StoreError as problem:
+        yield Problem(path / "verdicts.parquet", _reason(problem).partition(": ")[2], None)
+    except OSError as problem:
+        yield Problem(path / "verdicts.parquet", _unread(problem), None)
 
 
 def _of_shard(disk: Disk, shard: Path, *, deep: bool) -> Iterator[Problem]:

@@ -29,8 +29,10 @@ __all__ = [
     "check_column",
     "joined_columns",
     "list_columns",
+    "parquet_bytes",
     "read_column",
     "remove_column",
+    "replace_pair",
     "stems",
     "write_column",
 ]
@@ -70,6 +72,11 @@ def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replac
     if not replace and name in list_columns(disk, folder):
         raise StoreError(f"{folder.parent}: has a column {name} already; replace it, or use another name")
     disk.make_folder(folder)
+    replace_pair(disk, folder, name, data)
+
+
+def replace_pair(disk: Disk, folder: Path, name: str, data: bytes) -> None:
+    """Put `data` into NAME.parquet, its state into NAME.json; a reader finds the old two or the new."""
     record, path = _files(folder, name)
     fresh = _state(data)
     disk.replace_file(record, _record([*_states_now(disk, record, path), fresh]))
@@ -212,12 +219,17 @@ def _size_misfit(states: Sequence[State], size: int | None) -> str | None:
     return "is missing" if size is None else f"has {size:,} bytes, should have {sizes[-1] if sizes else 0:,}"
 
 
-def _parquet(name: str, table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """`table` as a Parquet file."""
     sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _parquet(name: str, table: pa.Table) -> bytes:
     try:
-        pq.write_table(table, sink, compression="zstd")
+        return parquet_bytes(table)
     except pa.ArrowException as problem:
         raise StoreError(
             f"column {name}: Parquet cannot hold {table[VALUE].type} ({problem}); use another type"
         ) from None
-    return bytes(sink.getvalue())

@@ -48,6 +48,7 @@ from pfgdata.store.selections import (
 from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.tag_index import index_folder
+from pfgdata.store.verdicts import Pair, Verdict, read_verdicts, write_verdicts
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
@@ -262,6 +263,16 @@ class Store:
     def unmatched_rows(self, name: str, snapshot: Snapshot) -> pa.Table:
         """The rows of the column `name` that are of no image that `snapshot` shows."""
         return unmatched_rows(self.read_column(name), snapshot)
+
+    def verdicts(self) -> dict[Pair, Verdict]:
+        """What a person said of pairs of contents (see `pair_of`). Raises StoreError where it is damaged."""
+        return read_verdicts(self.disk, self.path)
+
+    def set_verdicts(self, verdicts: Mapping[Pair, Verdict | None]) -> None:
+        """Put these on record, None takes one back; others stay. Raises StoreLockedError as `writer`."""
+        with self.writer(), explained(self.path):
+            now = {**self.verdicts(), **verdicts}
+            write_verdicts(self.disk, self.path, {pair: said for pair, said in now.items() if said})
 
 
 class StoreWriter:

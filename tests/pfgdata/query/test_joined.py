@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pfgdata.errors import QueryError, StoreError
 from pfgdata.query import Thresholds, count, run_query, select
 from pfgdata.records import content_id
-from pfgdata.store import Joined, Shadow, Snapshot, Store
+from pfgdata.store import FAILURES_SCHEMA, Joined, Shadow, ShardContents, Snapshot, Store, images_table
 from tests.pfgdata.query.rows import add_shard, row, store_of
 
 SHARDS, ROWS, HIDDEN = 4, 150, 10
@@ -203,3 +204,37 @@ def test_an_empty_store_knows_its_users_columns(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s")
     store.write_column("text", pa.table({"path": ["a.png"], "value": ["x"]}))
     assert count(store.snapshot(), "text = 'x'", Thresholds()) == 0
+
+
+def test_similar_to_is_the_cosine_with_a_stored_image(tmp_path: Path) -> None:
+    names = [f"a/{number}.png" for number in range(40)]
+    features = np.random.default_rng(0).normal(0, 1, (40, 4)).astype(np.float16)
+    features[9] = np.nan
+    store = store_of(tmp_path / "s")
+    for part in (slice(0, 15), slice(15, 40)):
+        with store.writer() as writer:
+            rows = images_table([row(name) for name in names[part]])
+            none = FAILURES_SCHEMA.empty_table()
+            writer.commit(ShardContents(images=rows, features=features[part], failures=none))
+    snapshot = store.snapshot()
+    wide = features.astype(np.float64)
+    cosines = wide @ wide[20] / np.linalg.norm(wide, axis=1) / np.linalg.norm(wide[20])
+    expected = {names[n] for n in np.flatnonzero(np.nan_to_num(cosines, nan=-2) > 0.3)}
+    by_id = str(uuid.UUID(bytes=content_id(b"a/20.png")))
+    for text in ("a/20.png", "/corpus/a/20.png", by_id):
+        table = run_query(
+            snapshot, f"similar_to('{text}') > 0.3", thresholds=Thresholds(), columns=["path"], roots={}
+        )
+        assert set(table["path"].to_pylist()) == expected and len(expected) > 3
+    both = "similar_to('a/20.png') > 0.3 and similar_to('a/21.png') < 2 and width > 1"
+    assert count(snapshot, both, Thresholds()) == len(expected)
+    for wrong, what in (
+        ("similar_to('no.png') > 0.5", r"no image of .* 'no.png'; .* \(character 12 of the expression\)"),
+        ("similar_to(path) > 0.5", "takes the path or content_id of one stored image"),
+        ("similar_to('a/20.png', 'a/21.png') > 0.5", "takes the path or content_id of one stored image"),
+        ("similar_to('a/20.png')", "gives FLOAT"),
+        ("similar('a/20.png') > 0", "did you mean similar_to"),
+        ("similar_to('it''s\" or true --') > 0", "no image of"),
+    ):
+        with pytest.raises(QueryError, match=what):
+            count(snapshot, wrong, Thresholds())

@@ -1,0 +1,88 @@
+"""The features of many rows as float32 blocks, made by several threads from the mapped float16 arrays.
+
+OpenCV makes floats of halves in 240 ms of CPU time for 600,000 x 768, numpy alone in 800, where reading those
+bytes takes 80 (measured). A block of 256 rows stays in a core's own cache until it has been used.
+
+Shapes: N rows, F features, B rows of a block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.records import Selection
+from pfgdata.store import Snapshot
+
+__all__ = ["FeatureBlocks", "Floats", "Work"]
+
+Floats = npt.NDArray[np.float32]
+Work = Callable[
+    [slice, Floats], None
+]  # where the block stands among the rows as sorted, and its floats [B, F]
+
+_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of one map, which stand at `place` of the rows as sorted."""
+
+    map: npt.NDArray[np.float16]
+    rows: slice | npt.NDArray[np.int64]
+    place: slice
+
+
+class FeatureBlocks:
+    """The features of `selection`, mapped. `order` int64 [N] sorts its rows by shard and row."""
+
+    def __init__(self, snapshot: Snapshot, selection: Selection) -> None:
+        self.order = np.lexsort((selection.rows, selection.shard_index))
+        self.width = snapshot.feature_dim
+        shard_index, rows = selection.shard_index[self.order], selection.rows[self.order]
+        self._blocks: list[_Block] = []
+        bounds = np.searchsorted(shard_index, np.arange(len(selection.shards) + 1))
+        for index, shard in enumerate(selection.shards):
+            start, stop = int(bounds[index]), int(bounds[index + 1])
+            if start < stop:
+                mapped = np.asarray(snapshot.feature_map(shard))
+                for first in range(start, stop, _ROWS):
+                    place = slice(first, min(first + _ROWS, stop))
+                    self._blocks.append(_Block(mapped, _run(rows[place]), place))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def each(self, work: Work, *, threads: int | None = None) -> None:
+        """Call `work` with every block, in several threads; the floats are its own until it returns."""
+        count = min(threads or os.cpu_count() or 1, len(self._blocks)) or 1
+
+        def run(blocks: list[_Block]) -> None:
+            buffer = np.empty((_ROWS, self.width), np.float32)
+            for block in blocks:
+                halves = np.ascontiguousarray(block.map[block.rows])
+                floats = buffer[: len(halves)]
+                cv2.add(halves, 0, dst=floats, dtype=cv2.CV_32F)  # type: ignore[call-overload]  # it takes a number
+                work(block.place, floats)
+
+        bounds = [part * len(self._blocks) // count for part in range(count + 1)]
+        parts = [self._blocks[start:stop] for start, stop in pairwise(bounds)]
+        if count == 1:
+            run(self._blocks)
+            return
+        with ThreadPoolExecutor(count) as pool:
+            for done in [pool.submit(run, part) for part in parts]:
+                done.result()
+
+
+def _run(rows: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """`rows` as a slice where they follow each other: then nothing is copied."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
