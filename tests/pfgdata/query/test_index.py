@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pfgdata.query import Session, Thresholds
-from pfgdata.store import Shadow, Store, TagIndex, compact, gc, index_tags, verify
+from pfgdata.store import SavedSelection, Shadow, Store, TagIndex, compact, gc, index_tags, verify
 from tests.pfgdata.query.rows import VOCABULARY, add_shard, row, store_of
 
 TAGS = VOCABULARY.names[4:]
@@ -206,3 +206,21 @@ def test_new_images_are_found_before_they_are_indexed(store: Store) -> None:
     with Session(store.snapshot()) as session:
         assert session.count("has('smile') and path = 'new.png'") == 1
     assert index_tags(store.snapshot()) == 1
+
+
+def test_one_tag_at_two_thresholds_in_one_question_is_two_answers(store: Store) -> None:
+    strict = {"general": 0.8, "character": 0.9}
+    store.write_selection(SavedSelection(name="strict", text=f"has({sql(TAGS[0])})", thresholds=strict))
+    expression = f"has({sql(TAGS[0])}) and not @strict"
+    lists = set(paths(store, expression))
+    with store.writer():
+        index_tags(store.snapshot())
+    assert indexed(store)
+    assert set(paths(store, expression)) == lists
+    assert lists == truth(store, lambda scores: 0.35 <= scores.get(TAGS[0], 0) < 0.8)
+    assert lists
+
+
+def paths(store: Store, expression: str) -> list[str]:
+    with Session(store.snapshot()) as session:
+        return session.rows(expression, columns=["path"])["path"].to_pylist()
