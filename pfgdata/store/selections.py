@@ -112,7 +112,9 @@ def read_selection(disk: Disk, folder: Path, name: str) -> SavedSelection:
     if not COLUMN_NAME.fullmatch(name) or not disk.is_file(path):
         known = [f"@{one}" for one in list_selections(disk, folder)]
         near = nearest(f"@{name}", known)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+        if not known:
+            hint = "save one with pfgdata select NAME EXPR"
         raise StoreError(f"no selection @{name}; {hint}")
     value = read_json(path, error=StoreError, advice=_ADVICE, disk=disk)
     if value["format"] > FORMAT:
