@@ -191,7 +191,8 @@ class Session:
     def _tag_index(self) -> TagIndex | None:
         """The store's index of tags, looked for when a question first names one."""
         if not self._looked:
-            self._index, self._looked = TagIndex.of(self.snapshot, self._sandbox.shards), True
+            self._index = TagIndex.of(self.snapshot, self._sandbox.shards)
+            self._looked = True
         return self._index
 
     def _made(self) -> Sandbox:
