@@ -21,7 +21,6 @@ __all__ = [
     "DryRun",
     "Json",
     "Replace",
-    "Seconds",
     "StoreArgument",
     "StoreOption",
     "Threshold",
@@ -63,9 +62,6 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Also where there is one of that name already.")]
-Seconds = Annotated[
-    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
-]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_OUTPUT)
 ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pfgdata.query.limits import Limits, unfinished
     from pfgdata.query.opened import Answer, OpenStore, open
     from pfgdata.query.question import Question
-    from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
+    from pfgdata.query.saving import SaveOptions, freeze_selection, require_free_name, save_selection
     from pfgdata.query.session import Session
     from pfgdata.query.shares import TagShares, tag_shares
     from pfgdata.query.sql import VIEWS
@@ -41,6 +41,7 @@ __all__ = [
     "locations",
     "open",
     "read_tags",
+    "require_free_name",
     "run_query",
     "run_sql",
     "save_selection",
