@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pfgdata.query.answer import check, count, run_query, run_sql, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.job import QueryJob
+    from pfgdata.query.likeness import LikenessOptions, most_similar
     from pfgdata.query.limits import Limits, unfinished
     from pfgdata.query.opened import Answer, OpenStore, open
     from pfgdata.query.question import Question
@@ -27,6 +28,7 @@ __all__ = [
     "COLUMNS",
     "VIEWS",
     "Answer",
+    "LikenessOptions",
     "Limits",
     "OpenStore",
     "QueryJob",
@@ -39,6 +41,7 @@ __all__ = [
     "count",
     "freeze_selection",
     "locations",
+    "most_similar",
     "open",
     "read_tags",
     "require_free_name",
