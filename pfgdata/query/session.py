@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS, VARIABLES, Thresholds, definitions
+from pfgdata.query.compiled import Rows, compile_question
 from pfgdata.query.counts import tag_counts
 from pfgdata.query.indexed import IndexedTags
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
-from pfgdata.query.question import Question, Rows, compile_question
+from pfgdata.query.question import Question
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.sql import answer_sql
 from pfgdata.records import Selection, nearest

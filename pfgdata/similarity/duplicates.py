@@ -90,6 +90,12 @@ class DuplicateReport:
         """How many members are of a kind."""
         return sum(one.kind == kind for star in self.stars for one in star.members)
 
+    @property
+    def copies(self) -> Selection:
+        """The rows that are copies of a kept one, in row order; equal bytes alone make none."""
+        places = [one.row for star in self.stars for one in star.members if one.kind == "copy"]
+        return self.rows.take(np.array(sorted(set(places)), np.int64))
+
 
 def find_duplicates(
     snapshot: Snapshot,

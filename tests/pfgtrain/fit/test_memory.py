@@ -41,7 +41,7 @@ MODES: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": True,
     },
 }
-SLOW = ("bf16 by Adafactor", "AdamW stepping in the backward pass")
+SLOW = ("bf16 by Adafactor", "bf16 by AdamW, some blocks")
 
 
 def trainer_of(data: FitData, base: Base, config: FitConfig) -> Trainer:
