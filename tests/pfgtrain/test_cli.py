@@ -292,7 +292,7 @@ def test_a_store_without_latents_names_the_command_that_makes_them(call: Call, t
         (["--store", "a", "--shards", "a"], 2, "are the same; give one of them"),
         (["--where", "charcter = 'x'"], 1, "did you mean character"),
         (["--where", "width > 10000"], 1, "no image is selected by 'width > 10000'"),
-        (["--where", "@mine"], 1, "no selection @mine; there are none"),
+        (["--where", "@mine"], 1, "no selection @mine; save one with pfgdata select NAME EXPR"),
         (["--train", "locon"], 2, "'locon' is not one of 'unet', 'adapter', 'lora'"),
         (["--uncond", "none"], 2, "'none' is not one of 'zeros', 'eos'"),
         (["--config", "none.toml"], 1, "none.toml: cannot be read"),
