@@ -43,6 +43,9 @@ def sample(
     They are saved as the frozen selection @NAME. By chance, or with --spread each time the one farthest from
     all taken (cosine of the features). The same seed draws the same. Images without a value are left out.
     """
+    import pyarrow as pa
+
+    from pfgdata.errors import QueryError
     from pfgdata.query import Limits, Thresholds, freeze_selection, run_query, select
     from pfgdata.similarity import SampleOptions, balanced_sample
     from pfgdata.store import Store
@@ -53,6 +56,8 @@ def sample(
     snapshot, limits = there.snapshot(), Limits(seconds=seconds)
     selection = select(snapshot, expression, chosen, limits=limits)
     groups = run_query(snapshot, expression, thresholds=chosen, columns=[per], roots={}, limits=limits)
+    if pa.types.is_nested(groups[per].type):
+        raise QueryError(f"--per {per}: has lists, not one value an image; name another column")
     with ScreenProgress() as progress:
         report = balanced_sample(
             snapshot,
