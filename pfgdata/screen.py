@@ -74,7 +74,8 @@ class ScreenProgress:
     ) -> None:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
-        self._interval, self._clock = interval, clock
+        self._interval = interval
+        self._clock = clock
         self._tasks: list[_Task] = []
         self._bars: RichProgress | None = None
 

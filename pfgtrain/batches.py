@@ -87,10 +87,10 @@ def plan_epoch(bucket_N: npt.NDArray[np.int32], *, batch_size: int, seed: int, e
     order = order[np.argsort(bucket_N[order], kind="stable")]
     sizes = np.bincount(bucket_N)
     batches = -(-sizes // batch_size)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its bucket
-    batch = np.repeat(np.cumsum(batches) - batches, sizes) + place // batch_size
+    position = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its bucket
+    batch = np.repeat(np.cumsum(batches) - batches, sizes) + position // batch_size
     rows = np.full((int(batches.sum()), batch_size), -1)
-    rows[batch, place % batch_size] = order
+    rows[batch, position % batch_size] = order
     weights = (rows >= 0).astype(np.float32)
     rows = np.where(rows >= 0, rows, rows[:, :1])  # a filling row repeats the first, which is there always
     shuffle = random.permutation(len(rows))
@@ -189,7 +189,7 @@ class Batches:
         rows, weights = plan.rows[position], plan.weights[position]
         seeds = None
         if self._texts:
-            seeds = [seed_of("caption", self._seed, index, place) for place in range(len(rows))[part]]
+            seeds = [seed_of("caption", self._seed, index, row) for row in range(len(rows))[part]]
         return self._batch(rows[part], weights[part], index=index, weight=float(weights.sum()), seeds=seeds)
 
     def probe(self, rows: npt.NDArray[np.int64], *, index: int) -> Batch:

@@ -21,8 +21,11 @@ def feats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store that the page speaks of, where one stands."""
     store_of(
         tmp_path / "feats",
-        [row("miku.png", {"hatsune_miku": 0.97, "smile": 0.6, "1girl": 0.99}), row("plain.png")],
-        [row("small.png", {"smile": 0.4}, width=200)],
+        [
+            row("miku.png", {"hatsune_miku": 0.97, "smile": 0.6, "1girl": 0.99}, feature=[1, 0, 0, 0]),
+            row("plain.png", feature=[0, 1, 0, 0]),
+        ],
+        [row("small.png", {"smile": 0.4}, width=200, feature=[4, 3, 0, 0])],
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path / "feats"
@@ -30,7 +33,7 @@ def feats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_example_of_the_page_is_right(feats: Path) -> None:
     result = doctest.testfile(str(PAGE), module_relative=False)
-    assert result.attempted == 6 and result.failed == 0
+    assert result.attempted == 7 and result.failed == 0
 
 
 def test_an_answer_is_the_same_in_every_form(feats: Path) -> None:
@@ -42,6 +45,19 @@ def test_an_answer_is_the_same_in_every_form(feats: Path) -> None:
         assert found.polars()["tags"].to_list() == table["tags"].to_pylist()
         assert len(found) == len(found.selection()) == len(found.features()) == 2
         assert found.polars()["file"].to_list()[0] == "/corpus/miku.png"
+
+
+def test_likeness_is_asked_of_several_images_and_among_some(feats: Path) -> None:
+    with pfgdata.open(feats) as store:
+        found = store.similar("miku.png", "plain.png", where="width < 600")
+        assert found["query"].to_pylist() == ["miku.png", "plain.png"]
+        assert found["score"].to_pylist() == [0.8, 0.6]
+        assert store.similar("miku.png", "plain.png", mean=True)["score"].to_pylist() == [0.989949]
+        assert store.similar("miku.png", where="false").num_rows == 0
+        with pytest.raises(QueryError, match="no such file here"):
+            store.similar("no.png")
+        with pytest.raises(QueryError, match="name one image or more"):
+            store.similar(mean=True)
 
 
 def test_a_store_that_was_closed_or_is_none_says_so(feats: Path) -> None:

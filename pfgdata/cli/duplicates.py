@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, Json, StoreArgument, Threshold, Where, show_failures
+from pfgdata.cli.options import (
+    CharacterThreshold,
+    Json,
+    Replace,
+    StoreArgument,
+    Threshold,
+    Where,
+    show_failures,
+)
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts, show_table
 
 if TYPE_CHECKING:
@@ -50,6 +59,16 @@ def duplicates(
             show_default="no",
         ),
     ] = None,
+    select_as: Annotated[
+        str | None,
+        typer.Option(
+            "--select",
+            metavar="NAME",
+            help="Save the copies, not what is kept of them, as the frozen selection @NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    replace: Replace = False,
     json: Json = False,
 ) -> None:
     """List pictures that are there twice, around the one to keep; no file is ever changed.
@@ -58,8 +77,9 @@ def duplicates(
     with another expression, colour or text. unsure: look yourself. Kept is the larger picture, of equal ones
     that of more bytes, then the older file. Each copy was compared with the one kept for it; the worst is
     marked. Pictures of one colour are compared by bytes alone. Pairs with a verdict are always left out.
+    With --select NAME, --where "not @NAME" is each picture once: equal bytes are one image wherever they lie.
     """
-    from pfgdata.query import Thresholds, select
+    from pfgdata.query import Thresholds, freeze_selection, require_free_name, select
     from pfgdata.similarity import DuplicateOptions, find_duplicates, least_scores
     from pfgdata.store import Store
 
@@ -70,6 +90,8 @@ def duplicates(
         return
     if where and between:
         raise typer.BadParameter("--where and --between exclude each other; put the condition into both EXPR")
+    if select_as is not None:
+        require_free_name(there, select_as, replace=replace)
     chosen = Thresholds(general=threshold, character=character_threshold)
     chosen.require(snapshot.score_floor)
     rows, other = (select(snapshot, text, chosen) for text in between or (where, None))
@@ -90,6 +112,11 @@ def duplicates(
             progress=progress,
         )
     _show(there, snapshot, report, json=json)
+    if select_as is not None:
+        asked = f" --between {' '.join(map(shlex.quote, between))}" if between else ""
+        how = f"the copies of duplicates{asked} --radius {radius}"
+        freeze_selection(there, select_as, report.copies, how=how, replace=replace)
+        show_facts({f"@{select_as}": f"{len(report.copies.distinct()):,} images, frozen"})
 
 
 def _say(store: Store, snapshot: Snapshot, verdict: tuple[str, str, str]) -> None:

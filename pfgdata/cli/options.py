@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pfgdata.paths import user_folder
 from pfgdata.screen import show_facts
 
+if TYPE_CHECKING:
+    from pfgdata.query import Question
+
 __all__ = [
+    "ASKED",
+    "ASKED_BOUNDS",
     "CharacterThreshold",
     "DryRun",
     "Json",
     "Replace",
-    "Seconds",
     "StoreArgument",
     "StoreOption",
     "Threshold",
     "Where",
+    "require_one",
     "show_failures",
+    "show_notes",
 ]
 
 _STORE = Path("feats")
@@ -56,14 +62,29 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Also where there is one of that name already.")]
-Seconds = Annotated[
-    float, typer.Option(metavar="N", help="End a query that takes longer.", rich_help_panel="Speed")
-]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_OUTPUT)
 ]
 
+ASKED = {_ROWS: "tags threshold character_threshold", "Speed": "seconds"}  # of QueryJob: what a set is of
+ASKED_BOUNDS: dict[str, Mapping[str, Any]] = {
+    "tags": {"metavar": "TAGS", "show_default": False},
+    "seconds": {"metavar": "N"},
+}
+
 _SHOWN_FAILURES = 10  # the rest is in --json
+
+
+def require_one(expression: str | None, tags: str | None) -> None:
+    """Refuse a command that has both EXPR and --tags, or neither."""
+    if (expression is None) == (tags is None):
+        raise typer.BadParameter("give EXPR or --tags, one of them")
+
+
+def show_notes(question: Question) -> None:
+    """Say on stderr what one should know of how the question was read."""
+    if question.notes:
+        show_facts({"note": "; ".join(question.notes)})
 
 
 def show_failures(failures: Sequence[tuple[str, str, str]]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import StoreOption
+from pfgdata.cli.options import ASKED_BOUNDS, StoreOption, show_notes
 from pfgdata.errors import QueryError
 from pfgdata.flags import from_fields
 from pfgdata.paths import is_text, user_path
@@ -77,14 +77,13 @@ _PANELS = {
     _OUTPUT: "columns",
     "Speed": "seconds",
 }
-_BOUNDS: dict[str, dict[str, Any]] = {
-    "tags": {"metavar": "TAGS", "show_default": False},
+_BOUNDS: dict[str, Mapping[str, Any]] = {
+    **ASKED_BOUNDS,
     "order": {"metavar": "COLUMN|-COLUMN|EXPR"},
     "sample": {"metavar": "N", "min": 0},
     "seed": {"metavar": "S"},
     "limit": {"min": 0},
     "columns": {"metavar": "A,B"},
-    "seconds": {"metavar": "N"},
 }
 
 
@@ -121,19 +120,14 @@ def query(
         raise typer.BadParameter(f"--parquet {parquet}: is not a UTF-8 path; name the file otherwise")
     if max(as_json, explain) + as_csv + count + (parquet is not None) > 1:
         raise typer.BadParameter("--json, --csv, --parquet, --count and --explain exclude each other")
-    from pfgdata.query import COLUMNS, Limits, Session, Thresholds, locations
+    from pfgdata.query import COLUMNS
     from pfgdata.store import Store
 
     there, job = Store.open(store), QueryJob(expression=expression, **asked)
     as_table = not (as_json or as_csv or parquet)
     cut = as_table and job.limit is None and on_terminal()
     rows = _SCREEN_ROWS if cut and not count else job.limit
-    with Session(
-        there.snapshot(),
-        thresholds=Thresholds(general=job.threshold, character=job.character_threshold),
-        roots=locations(there.roots(), start=Path.cwd()),
-        limits=Limits(seconds=job.seconds),
-    ) as session:
+    with job.session(there) as session:
         if sql is not None:
             table = session.sql(sql, limit=rows)
             if count:
@@ -144,8 +138,7 @@ def query(
                 show_facts({"shown": f"the first {table.num_rows}; --limit N, --json or --csv for more"})
             return
         question = job.question(session.snapshot)
-        if question.notes:
-            show_facts({"note": "; ".join(question.notes)})
+        show_notes(question)
         if explain:
             session.check(question)
             _explain(question, as_json=as_json)

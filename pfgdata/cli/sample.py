@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, Json, Replace, Seconds, StoreOption, Threshold
+from pfgdata.cli.options import (
+    ASKED,
+    ASKED_BOUNDS,
+    Json,
+    Replace,
+    StoreOption,
+    require_one,
+    show_notes,
+)
+from pfgdata.flags import from_fields
+from pfgdata.query import QueryJob
 from pfgdata.screen import ScreenProgress, print_json, show_facts
 
 if TYPE_CHECKING:
@@ -19,13 +29,16 @@ __all__ = ["EXAMPLE", "sample"]
 EXAMPLE = 'Example: pfgdata sample balanced "@good" --per character --at-most 50 --spread'
 
 
+@from_fields(QueryJob, ASKED, more=ASKED_BOUNDS)
 def sample(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the sample: @NAME.")],
-    expression: Annotated[str, typer.Argument(metavar="EXPR", help="Of which images, as in pfgdata query.")],
-    at_most: Annotated[int, typer.Option("--at-most", metavar="N", min=1, help="So many of each group.")],
+    expression: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPR", help="Of which images, as in pfgdata query.", show_default=False),
+    ] = None,
     store: StoreOption = Path("feats"),
-    threshold: Threshold = 0.35,
-    character_threshold: CharacterThreshold = 0.85,
+    *,
+    at_most: Annotated[int, typer.Option("--at-most", metavar="N", min=1, help="So many of each group.")],
     per: Annotated[
         str,
         typer.Option(metavar="COLUMN", help="Whose values make the groups: character, rating, your own."),
@@ -35,27 +48,29 @@ def sample(
     ] = False,
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Another seed draws others.")] = 0,
     replace: Replace = False,
-    seconds: Seconds = 60,
     json: Json = False,
+    **asked: Any,
 ) -> None:
-    """Take at most N images of each character (rating, column) of those for which EXPR is true.
+    """Take at most N images of each character (rating, column) of those that EXPR or --tags select.
 
     They are saved as the frozen selection @NAME. By chance, or with --spread each time the one farthest from
     all taken (cosine of the features). The same seed draws the same. Images without a value are left out.
     """
+    require_one(expression, asked["tags"])
     import pyarrow as pa
 
     from pfgdata.errors import QueryError
-    from pfgdata.query import Limits, Thresholds, freeze_selection, run_query, select
+    from pfgdata.query import freeze_selection, require_free_name
     from pfgdata.similarity import SampleOptions, balanced_sample
     from pfgdata.store import Store
 
-    there = Store.open(store)
-    there.require_selection(name, replace=replace)
-    chosen = Thresholds(general=threshold, character=character_threshold)
-    snapshot, limits = there.snapshot(), Limits(seconds=seconds)
-    selection = select(snapshot, expression, chosen, limits=limits)
-    groups = run_query(snapshot, expression, thresholds=chosen, columns=[per], roots={}, limits=limits)
+    there, job = Store.open(store), QueryJob(expression=expression, **asked)
+    require_free_name(there, name, replace=replace)
+    with job.session(there) as session:
+        question, snapshot = job.question(session.snapshot), session.snapshot
+        show_notes(question)
+        selection = session.select(question)
+        groups = session.rows(question, columns=[per])
     if pa.types.is_nested(groups[per].type):
         raise QueryError(f"--per {per}: has lists, not one value an image; name another column")
     with ScreenProgress() as progress:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfgdata.cli.options import (
-    CharacterThreshold,
+    ASKED,
+    ASKED_BOUNDS,
     Json,
     Replace,
-    Seconds,
     StoreArgument,
     StoreOption,
-    Threshold,
+    require_one,
+    show_notes,
 )
+from pfgdata.flags import from_fields
+from pfgdata.query import QueryJob
 from pfgdata.screen import print_json, show_facts, show_table
 
 if TYPE_CHECKING:
@@ -35,14 +38,19 @@ Name = Annotated[
 ]
 
 
+@from_fields(QueryJob, ASKED, more=ASKED_BOUNDS)
 def select(
     name: Name,
     expression: Annotated[
-        str, typer.Argument(metavar="EXPR", help="As in pfgdata query; it can name other selections: @OTHER.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="EXPR",
+            help="As in pfgdata query; it can name other selections: @OTHER.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = Path("feats"),
-    threshold: Threshold = 0.35,
-    character_threshold: CharacterThreshold = 0.85,
+    *,
     freeze: Annotated[
         bool, typer.Option("--freeze", help="Keep these images; else EXPR is asked again at each use.")
     ] = False,
@@ -50,25 +58,32 @@ def select(
         list[str] | None, typer.Option(metavar="@OTHER", help="Leave out the images of another selection.")
     ] = None,
     replace: Replace = False,
-    seconds: Seconds = 60,
     json: Json = False,
+    **asked: Any,
 ) -> None:
-    """Save the images for which EXPR is true as @NAME.
+    """Save the images for which EXPR is true, or that have the --tags, as @NAME.
 
     @NAME is a condition: it stands in every EXPR and --where, alone or beside others. It is asked again at
     each use, with the thresholds given here, so new images are in it too; with --freeze it is the images of
-    now, by their content, wherever they move.
+    now, by their content, wherever they move. Tags may have an order: and a limit: with --freeze only.
     """
+    require_one(expression, asked["tags"])
     from pfgdata.query import Limits, SaveOptions, save_selection
     from pfgdata.store import SavedSelection, Store
 
-    there = Store.open(store)
-    thresholds = {"general": threshold, "character": character_threshold}
-    saved, chosen = save_selection(
-        there,
-        SavedSelection(name=name, text=expression, thresholds=thresholds),
-        SaveOptions(minus=minus or (), freeze=freeze, replace=replace, limits=Limits(seconds=seconds)),
+    there, job = Store.open(store), QueryJob(expression=expression, **asked)
+    words = SavedSelection(
+        name=name,
+        text=expression if job.tags is None else job.tags,
+        language="sql" if job.tags is None else "tags",
+        thresholds={"general": job.threshold, "character": job.character_threshold},
     )
+    options = SaveOptions(
+        minus=minus or (), freeze=freeze, replace=replace, limits=Limits(seconds=job.seconds)
+    )
+    saved, chosen = save_selection(there, words, options)
+    if job.tags is not None:
+        show_notes(job.question(there.snapshot()))
     images = len(chosen.distinct())
     show_facts({f"@{name}": f"{images:,} images in {len(chosen):,} files, {_kind(saved)}"})
     if json:

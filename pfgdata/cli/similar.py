@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfgdata.cli.options import CharacterThreshold, Json, StoreOption, Threshold, Where
+from pfgdata.query import QueryJob
 from pfgdata.screen import ScreenProgress, on_terminal, print_json, show_facts, show_table
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from pfgdata.records import Progress
-    from pfgdata.similarity import Similar, Subject
-    from pfgdata.store import Snapshot, Store
+    from pfgdata.store import Store
     from pfgdata.taggers import Tagger
 
 __all__ = ["EXAMPLE", "similar"]
@@ -50,31 +47,14 @@ def similar(
     IMAGE itself. One that is not in the store is tagged first, by the store's own tagger. Features share a
     large common part, so raw scores lie close together: --center spreads them.
     """
-    from pfgdata.query import Thresholds, locations, select
-    from pfgdata.similarity import Neighbours, corpus_mean, least_scores, mean_direction, read_subjects
+    from pfgdata.query import LikenessOptions, most_similar
     from pfgdata.store import Store
 
     there = Store.open(store)
-    snapshot = there.snapshot()
-    chosen = Thresholds(general=threshold, character=character_threshold)
-    chosen.require(snapshot.score_floor)
-    selection = select(snapshot, where, chosen) if where else None
-    least = least_scores(
-        snapshot.vocabulary, general=chosen.stored("general"), character=chosen.stored("character")
-    )
-    with ScreenProgress() as progress:
-        subjects = read_subjects(
-            there, snapshot, images, least=least, tagger=lambda: _tagger(there, progress)
-        )
-    asked = [subjects] if mean else [[one] for one in subjects]
-    features = mean_direction([[one.feature for one in group] for group in asked])
-    neighbours = Neighbours(snapshot, selection, mean=corpus_mean(snapshot) if center else None)
-    found = neighbours.nearest(features, k, without={one.content_id for one in subjects})
-    places = locations(there.roots(), start=Path.cwd())
-    answers = [
-        _answer(snapshot, group, one, least=least, places=places)
-        for group, one in zip(asked, found, strict=True)
-    ]
+    job = QueryJob(threshold=threshold, character_threshold=character_threshold)
+    options = LikenessOptions(k=k, where=where, mean=mean, center=center)
+    with job.session(there) as session, ScreenProgress() as progress:
+        answers = most_similar(session, there, images, options, tagger=lambda: _tagger(there, progress))
     _show(answers, json=json)
 
 
@@ -83,46 +63,6 @@ def _tagger(store: Store, progress: Progress) -> Tagger:
 
     progress.say(f"not every IMAGE is in the store: tagged now by {store.identity.tagger.name}")
     return tagger_for(store, IngestJob())
-
-
-def _answer(
-    snapshot: Snapshot,
-    group: Sequence[Subject],
-    found: Similar,
-    *,
-    least: npt.NDArray[np.float32],
-    places: Mapping[str, str],
-) -> dict[str, Any]:
-    """One query and its results, as JSON has them."""
-    from uuid import UUID
-
-    from pfgdata.similarity import file_names, tags_over
-
-    names = snapshot.vocabulary.names
-    ours = frozenset.intersection(*(one.tags for one in group))
-    rows = zip(
-        found.scores.tolist(),
-        file_names(snapshot, found.rows, places),
-        found.rows.content_ids,
-        tags_over(snapshot, found.rows, least),
-        strict=True,
-    )
-    results = [
-        {
-            "rank": rank,
-            "score": score,
-            **name,
-            "content_id": str(UUID(bytes=content.tobytes())),
-            "shared_tags": [names[tag] for tag in tags.tolist() if tag in ours],
-        }
-        for rank, (score, name, content, tags) in enumerate(rows, start=1)
-    ]
-    return {
-        "query": [one.name for one in group],
-        "content_id": [str(UUID(bytes=one.content_id)) for one in group],
-        "tagged_now": [one.name for one in group if not one.stored],
-        "results": results,
-    }
 
 
 def _show(answers: Sequence[dict[str, Any]], *, json: bool) -> None:

@@ -79,24 +79,24 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
     with during_one(progress, "hash", unit="files"):
-        place = _cache() / "bases" / _digest(file)
-    if _stands(place, given):
-        return place
+        folder = _cache() / "bases" / _digest(file)
+    if _stands(folder, given):
+        return folder
     checkpoint = read_checkpoint(file)
     configs = given or _fetched(checkpoint, cache=cache)
     _check_width(checkpoint, configs)
-    lock, what = place.with_suffix(".lock"), f"base {place}"
-    with _written(place), Disk().exclusive(lock, what=what, wait=True):
-        if not _stands(place, given):  # another process may have made it while this one waited
-            progress.say(f"unpacking {file} (once, into the cache: {place})")
-            _make(place, checkpoint, configs, progress=progress)
-    return place
+    lock, what = folder.with_suffix(".lock"), f"base {folder}"
+    with _written(folder), Disk().exclusive(lock, what=what, wait=True):
+        if not _stands(folder, given):  # another process may have made it while this one waited
+            progress.say(f"unpacking {file} (once, into the cache: {folder})")
+            _make(folder, checkpoint, configs, progress=progress)
+    return folder
 
 
 def _cache() -> Path:
     """PFG_CACHE, else pfg/ in the user's cache."""
-    if place := os.environ.get("PFG_CACHE"):
-        return user_path(place).absolute()
+    if folder := os.environ.get("PFG_CACHE"):
+        return user_path(folder).absolute()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 
@@ -110,10 +110,10 @@ def _digest(file: Path) -> str:
         raise ModelError(f"{file}: {reason}") from problem
 
 
-def _stands(place: Path, configs: _Configs | None) -> bool:
-    """Whether `place` is whole, and made by `configs` where they are given."""
+def _stands(folder: Path, configs: _Configs | None) -> bool:
+    """Whether `folder` is whole, and made by `configs` where they are given."""
     try:
-        made = json.loads((place / "made.json").read_bytes())
+        made = json.loads((folder / "made.json").read_bytes())
     except (OSError, ValueError):
         return False
     same = configs is None or made["config"]["digest"] == configs.digest
@@ -146,30 +146,30 @@ def _check_width(checkpoint: Checkpoint, configs: _Configs) -> None:
 
 
 @contextmanager
-def _written(place: Path) -> Iterator[None]:
+def _written(folder: Path) -> Iterator[None]:
     """Turn what a full or closed disk raises into one ModelError."""
     from safetensors import SafetensorError
 
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, SafetensorError, StoreError) as problem:  # the last one of the lock
         why = getattr(problem.__cause__ or problem, "strerror", None) or str(problem)
         raise ModelError(
-            f"{place.parent} cannot be written ({why}); set PFG_CACHE to a folder with room for the base"
+            f"{folder.parent} cannot be written ({why}); set PFG_CACHE to a folder with room for the base"
         ) from problem
 
 
-def _make(place: Path, checkpoint: Checkpoint, configs: _Configs, *, progress: Progress) -> None:
-    """Unpack into a sibling, and put it in the place of what was there."""
-    disk, new, old = Disk(), place.with_suffix(".new"), place.with_suffix(".old")
+def _make(folder: Path, checkpoint: Checkpoint, configs: _Configs, *, progress: Progress) -> None:
+    """Unpack into a sibling, and put it where the old one was."""
+    disk, new, old = Disk(), folder.with_suffix(".new"), folder.with_suffix(".old")
     for rest in (new, old):  # of a process that was killed
         disk.discard(rest)
     try:
-        _write(new, checkpoint, configs, digest=place.name, progress=progress)
-        if place.exists():
-            disk.rename(place, old)
-        disk.commit_folder(new, place)
+        _write(new, checkpoint, configs, digest=folder.name, progress=progress)
+        if folder.exists():
+            disk.rename(folder, old)
+        disk.commit_folder(new, folder)
     finally:
         for rest in (new, old):
             disk.discard(rest)

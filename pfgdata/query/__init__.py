@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from pfgdata.query.answer import check, count, run_query, run_sql, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.job import QueryJob
+    from pfgdata.query.likeness import LikenessOptions, most_similar
     from pfgdata.query.limits import Limits, unfinished
     from pfgdata.query.opened import Answer, OpenStore, open
     from pfgdata.query.question import Question
-    from pfgdata.query.saving import SaveOptions, freeze_selection, save_selection
+    from pfgdata.query.saving import SaveOptions, freeze_selection, require_free_name, save_selection
     from pfgdata.query.session import Session
     from pfgdata.query.shares import TagShares, tag_shares
     from pfgdata.query.sql import VIEWS
@@ -27,6 +28,7 @@ __all__ = [
     "COLUMNS",
     "VIEWS",
     "Answer",
+    "LikenessOptions",
     "Limits",
     "OpenStore",
     "QueryJob",
@@ -39,8 +41,10 @@ __all__ = [
     "count",
     "freeze_selection",
     "locations",
+    "most_similar",
     "open",
     "read_tags",
+    "require_free_name",
     "run_query",
     "run_sql",
     "save_selection",

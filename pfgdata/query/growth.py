@@ -112,7 +112,8 @@ class Measured:
     """Checks expressions of one statement as `check_growth` does, each with what those before it make."""
 
     def __init__(self, refusal: Refusal, values: Values) -> None:
-        self._refusal, self._values = refusal, values
+        self._refusal = refusal
+        self._values = values
         self._made: dict[str, _Size] = {"": _Size()}
         self._terms = 0
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pfgdata.errors import QueryError
 
 if TYPE_CHECKING:
+    from pfgdata.query.columns import Thresholds
     from pfgdata.query.question import Question
-    from pfgdata.store import Snapshot
+    from pfgdata.query.session import Session
+    from pfgdata.store import Snapshot, Store
 
 __all__ = ["QueryJob"]
 
@@ -43,6 +46,26 @@ class QueryJob:
     def __post_init__(self) -> None:
         if self.expression is not None and self.tags is not None:
             raise QueryError("an expression and tags: give one of them")
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """From which scores tags count."""
+        from pfgdata.query.columns import Thresholds
+
+        return Thresholds(general=self.threshold, character=self.character_threshold)
+
+    def session(self, store: Store) -> Session:
+        """A session with `store` as it is now, to be closed; `file` is told from the folder we are in."""
+        from pfgdata.query.columns import locations
+        from pfgdata.query.limits import Limits
+        from pfgdata.query.session import Session
+
+        return Session(
+            store.snapshot(),
+            thresholds=self.thresholds,
+            roots=locations(store.roots(), start=Path.cwd()),
+            limits=Limits(seconds=self.seconds),
+        )
 
     def question(self, snapshot: Snapshot) -> Question:
         """What is asked of `snapshot`. Raises QueryError for tags that cannot be read."""

@@ -10,9 +10,11 @@ from typing import Any
 
 from pfgdata.errors import QueryError
 from pfgdata.query.frame import Typed
-from pfgdata.store import SavedSelection
+from pfgdata.query.question import Question
+from pfgdata.query.tag_syntax import read_tags
+from pfgdata.store import SavedSelection, Snapshot
 
-__all__ = ["selection_name", "sql_of"]
+__all__ = ["question_of", "selection_name", "sql_of"]
 
 
 def selection_name(arguments: list[dict[str, Any]], within: tuple[str, ...]) -> str:
@@ -30,10 +32,25 @@ def selection_name(arguments: list[dict[str, Any]], within: tuple[str, ...]) -> 
     return name
 
 
-def sql_of(saved: SavedSelection) -> Typed:
-    """The text of a live selection as an expression. Raises QueryError for a language not known here."""
+def question_of(saved: SavedSelection, snapshot: Snapshot) -> Question:
+    """What the text of a selection asks of a snapshot, order and limit of its tags too.
+
+    Raises QueryError for a language not known here, and for tags that cannot be read.
+    """
     if saved.text is None:
-        return Typed("true")
+        return Question()
+    if saved.language == "tags":
+        return read_tags(snapshot, saved.text)
     if saved.language != "sql":
         raise QueryError(f"is written as {saved.language}, which this pfg does not read; upgrade pfg")
-    return Typed(saved.text)
+    return Question(where=saved.text)
+
+
+def sql_of(saved: SavedSelection, snapshot: Snapshot) -> Typed:
+    """The text of a live selection as a condition. Raises QueryError as `question_of`, and for an order."""
+    asked = question_of(saved, snapshot)
+    if asked.order is not None or asked.limit is not None:
+        raise QueryError("order: and limit: are no condition; leave them out, or --freeze what they give now")
+    if asked.where is None:
+        return Typed("true")
+    return asked.where if isinstance(asked.where, Typed) else Typed(asked.where)

@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "OpenStore", "open"]
 
+_SIMILAR = pa.schema(
+    {
+        "query": pa.string(),
+        "rank": pa.int64(),
+        "score": pa.float64(),
+        **{name: pa.string() for name in ("file", "root", "path", "member", "content_id")},
+        "shared_tags": pa.list_(pa.string()),
+    }
+)
+
 
 def open(
     path: str | Path = "feats", *, thresholds: Thresholds | None = None, limits: Limits = DEFAULT_LIMITS
@@ -91,6 +101,34 @@ class OpenStore:
     def sql(self, statement: str, *, thresholds: Thresholds | None = None) -> pa.Table:
         """What one whole SELECT answers, over the views that `pfgdata query --sql` has."""
         return self.session.sql(statement, thresholds=thresholds)
+
+    def similar(
+        self,
+        *images: str | Path,
+        k: int = 20,
+        where: str | Question | None = None,
+        mean: bool = False,
+        center: bool = False,
+    ) -> pa.Table:
+        """The `k` images most like each of `images`, of those of `where`: query, rank, score, file and more.
+
+        An image is a file or a stored one by path or content_id; a file that is not stored is tagged first,
+        by the store's own tagger. `mean` asks once, of the mean of all; `center` takes the store's mean
+        feature off. Shared tags count from the store's `thresholds` on. Raises QueryError for an unknown
+        image, ImageError for a file that is none.
+        """
+        from pfgdata.ingest import IngestJob, tagger_for  # OpenCV and taggers: only where likeness is asked
+        from pfgdata.query.likeness import LikenessOptions, most_similar
+
+        answers = most_similar(
+            self.session,
+            self.store,
+            [str(one) for one in images],
+            LikenessOptions(k=k, where=where, mean=mean, center=center),
+            tagger=lambda: tagger_for(self.store, IngestJob()),
+        )
+        rows = [{"query": " ".join(one["query"]), **row} for one in answers for row in one["results"]]
+        return pa.Table.from_pylist(rows, schema=_SIMILAR)
 
     def tags(
         self, question: str | Question | None = None, *, thresholds: Thresholds | None = None

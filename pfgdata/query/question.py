@@ -1,24 +1,15 @@
-"""What a question asks for: which rows, how many of them, and in which order; and SQL for that.
-
-A sample is a function of the images and the seed: those whose MD5 of content_id and seed is lowest, wherever
-their rows lie.
-"""
+"""What a question asks for: which rows, how many of them, and in which order. `compiled.py` has its SQL."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from pfgdata.errors import QueryError
-from pfgdata.query.columns import SOURCE, Thresholds
-from pfgdata.query.expression import compile_condition, compile_value
 from pfgdata.query.frame import Typed
-from pfgdata.query.joined import JoinedColumns
-from pfgdata.query.sandbox import Sandbox
 
-__all__ = ["RANDOM", "Question", "Rows", "compile_question"]
+__all__ = ["RANDOM", "Question"]
 
 RANDOM = "random()"  # an order
-_STABLE = "root, coalesce(path_bytes, encode(path)), coalesce(member_bytes, encode(member)) NULLS FIRST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,71 +39,17 @@ class Question:
         return self.where.text if isinstance(self.where, Typed) else self.where
 
     @property
-    def words(self) -> str | None:
-        """The whole question in one line; just the condition where nothing else is asked."""
+    def beside(self) -> str | None:
+        """What is asked beside the condition, in words; None where nothing is. An order alone is nothing."""
         parts = []
         if self.sample is not None:
             parts.append(f"a sample of {self.sample}, seed {self.seed}")
         if self.limit is not None:
             order = f" by {self.order}" if self.order else ""
             parts.append(f"the first {self.limit}{order}")
-        return f"{self.condition or 'true'} ({'; '.join(parts)})" if parts else self.condition
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A query of rows of the view `images`, with a column _key that orders them; None: the stable order."""
-
-    sql: str
-    key: str | None = None
-    descending: bool = False
+        return "; ".join(parts) or None
 
     @property
-    def keyed(self) -> str:
-        """The query, with its _key."""
-        return f"SELECT *, {self.key} AS _key FROM ({self.sql})" if self.key else self.sql
-
-    @property
-    def order(self) -> str:
-        """The ORDER BY of what is selected from `keyed`."""
-        key = f"_key {'DESC' if self.descending else 'ASC'} NULLS LAST, " if self.key else ""
-        return f"ORDER BY {key}{_STABLE}"
-
-    def first(self, count: int | None) -> Rows:
-        """The first `count` of them: found, then read: 130 ms, not 840 (600,000 rows)."""
-        if count is None:
-            return self
-        places = (
-            f"SELECT file_index AS _f, file_row_number AS _r FROM ({self.keyed}) {self.order} LIMIT {count:d}"
-        )
-        sql = f"SELECT * FROM {SOURCE} SEMI JOIN ({places}) ON file_index = _f AND file_row_number = _r"
-        return Rows(sql, self.key, self.descending)
-
-
-def compile_question(
-    sandbox: Sandbox, joined: JoinedColumns, question: str | Question | None, thresholds: Thresholds
-) -> Rows:
-    """The rows that `question` asks for, of a view `images` that has all columns of `joined` it names.
-
-    Raises QueryError as `compile_condition` does.
-    """
-    asked = question if isinstance(question, Question) else Question(where=question)
-    key, descending = None, False
-    if asked.order == RANDOM:
-        key = _chance(asked.seed)
-    elif asked.order is not None:
-        order = Typed(asked.order, "order")
-        key, descending = compile_value(sandbox, joined, order, thresholds=thresholds)
-    if asked.where is None:
-        joined.join(sandbox)
-        sql = f"SELECT * FROM {SOURCE}"
-    else:
-        typed = asked.where if isinstance(asked.where, Typed) else Typed(asked.where)
-        sql = compile_condition(sandbox, joined, typed, thresholds=thresholds)
-    if asked.sample is not None:
-        sql = Rows(sql, _chance(asked.seed)).first(asked.sample).sql
-    return Rows(sql, key, descending).first(asked.limit)
-
-
-def _chance(seed: int) -> str:
-    return f"md5(content_id::VARCHAR || '/{seed:d}')"
+    def words(self) -> str | None:
+        """The whole question in one line; just the condition where nothing else is asked."""
+        return f"{self.condition or 'true'} ({self.beside})" if self.beside else self.condition

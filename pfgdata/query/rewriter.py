@@ -138,7 +138,7 @@ class Rewriter:
         choice = self._own("CASE WHEN true THEN true ELSE false END")  # `not @NAME` is all the other rows
         thresholds, within = Thresholds(**saved.thresholds), (*self._within, name)
         try:
-            typed = sql_of(saved)
+            typed = sql_of(saved, self._joined.snapshot)
             tree = admitted(self._sandbox, typed)["node"]["where_clause"]
             inner = Rewriter(self._sandbox, self._joined, typed, thresholds, within).allowed(tree)
             closed(self._sandbox, typed)

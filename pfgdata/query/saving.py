@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pfgdata.errors import QueryError
-from pfgdata.query.answer import count, select
 from pfgdata.query.columns import Thresholds
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
-from pfgdata.query.named import sql_of
+from pfgdata.query.named import question_of, sql_of
+from pfgdata.query.session import Session
 from pfgdata.records import Selection
 from pfgdata.store import SavedSelection, Store
 
-__all__ = ["SaveOptions", "freeze_selection", "save_selection"]
+__all__ = ["SaveOptions", "freeze_selection", "require_free_name", "save_selection"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +35,21 @@ def save_selection(
     Raises QueryError where it cannot be asked or a live one would be made of itself, StoreError for a name
     that is taken or cannot be one, StoreLockedError while another process writes.
     """
-    options = options or SaveOptions()
-    thresholds, limits, snapshot = Thresholds(**asked.thresholds), options.limits, store.snapshot()
-    _require_free_name(store, asked.name, replace=options.replace)
-    text = sql_of(asked).text
-    if options.minus:
-        count(snapshot, text, thresholds, limits=limits)  # one condition, before it is set in brackets
-        without = " or ".join(f"@{name.removeprefix('@')}" for name in options.minus)
-        text, asked = _less(text, without), replace(asked, language="sql")
-    chosen = select(snapshot, text, thresholds, limits=limits)
+    options, snapshot = options or SaveOptions(), store.snapshot()
+    with Session(snapshot, thresholds=Thresholds(**asked.thresholds), limits=options.limits) as session:
+        _require_free_name(store, session, asked.name, replace=options.replace)
+        question = question_of(asked, snapshot)
+        if not options.freeze:
+            sql_of(asked, snapshot)
+        if options.minus:
+            session.check(question)  # one condition, before it is set in brackets
+            without = " or ".join(f"@{name.removeprefix('@')}" for name in options.minus)
+            question = replace(question, where=_less(question.condition or "true", without))
+            asked = replace(asked, language="sql", text=question.condition, how=question.beside)
+        chosen = session.select(question)
     if asked.name in chosen.named and not options.freeze:
         raise QueryError(f"@{asked.name} would be made of itself; --freeze it, or use another name")
-    kept = replace(asked, text=text if options.minus else asked.text, uses=_named_in(text, chosen))
+    kept = replace(asked, uses=_named_in(question.condition or "", chosen))
     ids = chosen.content_ids if options.freeze else None
     return store.write_selection(kept, ids, replace=options.replace), chosen
 
@@ -58,7 +61,7 @@ def freeze_selection(
 
     Raises StoreError for a name that is taken or cannot be one, StoreLockedError while another writes.
     """
-    _require_free_name(store, name, replace=replace)
+    require_free_name(store, name, replace=replace)
     saved = SavedSelection(
         name=name,
         text=chosen.expression,
@@ -69,13 +72,18 @@ def freeze_selection(
     return store.write_selection(saved, chosen.content_ids, replace=replace)
 
 
-def _require_free_name(store: Store, name: str, *, replace: bool) -> None:
-    """Raise StoreError where `name` is taken and not to be `replace`d, or cannot be named by @ in SQL."""
+def require_free_name(store: Store, name: str, *, replace: bool) -> None:
+    """Raise StoreError where `name` is taken and not to be `replace`d, QueryError for a word of SQL."""
+    with Session(store.snapshot()) as session:
+        _require_free_name(store, session, name, replace=replace)
+
+
+def _require_free_name(store: Store, session: Session, name: str, *, replace: bool) -> None:
     store.require_selection(name, replace=replace)
     if name in store.selections():
         return
     try:
-        count(store.snapshot(), f"@{name}", Thresholds())
+        session.check(f"@{name}", thresholds=Thresholds())
     except QueryError as problem:
         if not str(problem).startswith("no selection"):
             raise QueryError(f"{name} is a word of SQL; name the selection my_{name}") from None

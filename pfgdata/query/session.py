@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS, VARIABLES, Thresholds, definitions
+from pfgdata.query.compiled import Rows, compile_question
 from pfgdata.query.counts import tag_counts
 from pfgdata.query.indexed import IndexedTags
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
-from pfgdata.query.question import Question, Rows, compile_question
+from pfgdata.query.question import Question
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.sql import answer_sql
 from pfgdata.records import Selection, nearest
@@ -191,7 +192,8 @@ class Session:
     def _tag_index(self) -> TagIndex | None:
         """The store's index of tags, looked for when a question first names one."""
         if not self._looked:
-            self._index, self._looked = TagIndex.of(self.snapshot, self._sandbox.shards), True
+            self._index = TagIndex.of(self.snapshot, self._sandbox.shards)
+            self._looked = True
         return self._index
 
     def _made(self) -> Sandbox:

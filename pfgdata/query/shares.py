@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pfgdata.query.columns import Thresholds
-from pfgdata.records import NoProgress, Progress, Selection, during
-from pfgdata.store import Snapshot
-from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
+from pfgdata.query.question import Question
+from pfgdata.query.session import Session
 
 __all__ = ["TagShare", "TagShares", "tag_shares"]
 
@@ -56,70 +55,40 @@ class TagShares:
 
 
 def tag_shares(
-    snapshot: Snapshot, selection: Selection, thresholds: Thresholds, *, progress: Progress | None = None
+    session: Session, question: str | Question | None, *, thresholds: Thresholds | None = None
 ) -> TagShares:
-    """How often each tag counts in `selection`, rows of `snapshot`, and in its other rows.
+    """How often each tag counts in the rows that `question` asks for, and in all others.
 
-    A tag counts where has() of it holds. One shard is in memory at a time. Raises StoreError where the
-    selection is of another snapshot, QueryError for thresholds below the store's floor.
+    A tag counts where has() of it holds. Raises QueryError as the session does.
     """
-    thresholds.require(snapshot.score_floor)
-    vocabulary = snapshot.vocabulary
-    chosen = np.zeros(snapshot.num_images, np.bool_)
-    chosen[snapshot.positions(selection)] = True
-    floors = np.full(len(vocabulary.names), thresholds.stored("general"), np.float16)
-    floors[vocabulary.categories == CHARACTER] = thresholds.stored("character")
-    inside = np.zeros(len(vocabulary.names), np.int64)
-    every, start, progress = inside.copy(), 0, progress or NoProgress()
-    with during(progress, "tags", total=snapshot.num_images):
-        for shard in snapshot.shards:
-            table = snapshot.images(["rating", "tag_ids", "tag_scores"], shards=[shard.id])
-            mine = chosen[start : start + len(table)]
-            start += len(table)
-            for part, rows in ((every, None), (inside, mine)):
-                part += _counts(table, rows, floors, vocabulary)
-            progress.advance(len(table))
-    size = int(chosen.sum())
-    return TagShares(
-        images=size, total=len(chosen), tags=_ordered(inside, every, size, len(chosen), vocabulary)
-    )
+    total = session.count(None)
+    every = session.counts(None, thresholds=thresholds)
+    if question in (None, Question()):
+        return TagShares(images=total, total=total, tags=_ordered(every, every["count"], total, total))
+    size = session.count(question, thresholds=thresholds)
+    mine = session.counts(question, thresholds=thresholds)
+    found = pc.index_in(every["tag"], mine["tag"].combine_chunks())
+    inside = pc.fill_null(mine["count"].take(found), 0)
+    return TagShares(images=size, total=total, tags=_ordered(every, inside, size, total))
 
 
-def _counts(
-    table: pa.Table,
-    rows: npt.NDArray[np.bool_] | None,
-    floors: npt.NDArray[np.float16],
-    vocabulary: Vocabulary,
-) -> Counts:
-    """In how many of the `rows` (None: all) each tag counts, [V]."""
-    table = table if rows is None else table.filter(pa.array(rows))
-    tags = pc.list_flatten(table["tag_ids"]).to_numpy()
-    scores = pc.list_flatten(table["tag_scores"]).to_numpy()
-    counts = np.bincount(tags[scores >= floors[tags]], minlength=len(floors)).astype(np.int64)
-    ratings = {one["values"]: one["counts"] for one in table["rating"].value_counts().to_pylist()}
-    for number in vocabulary.rating_ids:
-        counts[number] = ratings.get(vocabulary.names[number], 0)
-    return counts
-
-
-def _ordered(
-    inside: Counts, every: Counts, size: int, total: int, vocabulary: Vocabulary
-) -> tuple[TagShare, ...]:
+def _ordered(table: pa.Table, mine: pa.ChunkedArray, size: int, total: int) -> tuple[TagShare, ...]:
+    """Every tag of `mine`, its counts in the set; `table` has those in all images."""
+    inside, every = mine.to_numpy(), table["count"].to_numpy()
     share, rest = inside / max(size, 1), (every - inside) / max(total - size, 1)
     weight = _weight(inside, every, size, total)
-    order = np.lexsort((-inside, -weight))
-    kinds = {RATING: "rating", CHARACTER: "character"}
+    tags, kinds = table["tag"].to_pylist(), table["kind"].to_pylist()
     return tuple(
         TagShare(
-            tag=vocabulary.names[number],
-            kind=kinds.get(int(vocabulary.categories[number]), "general"),
+            tag=tags[number],
+            kind=kinds[number],
             count=int(inside[number]),
             share=float(share[number]),
             rest=float(rest[number]),
             lift=float(share[number] / rest[number]) if rest[number] else None,
             weight=float(weight[number]),
         )
-        for number in order
+        for number in np.lexsort((-inside, -weight))
         if inside[number]
     )
 

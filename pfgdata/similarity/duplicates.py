@@ -90,6 +90,12 @@ class DuplicateReport:
         """How many members are of a kind."""
         return sum(one.kind == kind for star in self.stars for one in star.members)
 
+    @property
+    def copies(self) -> Selection:
+        """The rows that are copies of a kept one, in row order; equal bytes alone make none."""
+        places = [one.row for star in self.stars for one in star.members if one.kind == "copy"]
+        return self.rows.take(np.array(sorted(set(places)), np.int64))
+
 
 def find_duplicates(
     snapshot: Snapshot,
@@ -123,7 +129,8 @@ class _Sides:
     """The rows of one or two selections, each once, and on which sides a content stands: bits 1 and 2."""
 
     def __init__(self, rows: Selection, between: Selection | None) -> None:
-        self.rows, self.two = rows, between is not None
+        self.rows = rows
+        self.two = between is not None
         if between is not None:
             self.rows = _union(rows, between)
             self._one = {one.tobytes() for one in rows.content_ids}
@@ -147,8 +154,11 @@ class _Search:
         options: DuplicateOptions,
         report: DuplicateReport,
     ) -> None:
-        self._snapshot, self._contents, self._sides = snapshot, contents, sides
-        self._options, self._report = options, report
+        self._snapshot = snapshot
+        self._contents = contents
+        self._sides = sides
+        self._options = options
+        self._report = report
         self._tags: dict[int, frozenset[int]] = {}
         self._maps: dict[str, npt.NDArray[np.float16]] = {}
         self._members: dict[int, list[Member]] = {}

@@ -50,7 +50,8 @@ class Neighbours:
         self, snapshot: Snapshot, selection: Selection | None = None, *, mean: Doubles | None = None
     ) -> None:
         self.selection = snapshot.everything if selection is None else selection
-        self._snapshot, self._mean = snapshot, mean
+        self._snapshot = snapshot
+        self._mean = mean
         self._blocks = FeatureBlocks(snapshot, self.selection)
         self._norms: Floats | None = None  # in the order of the blocks; found by the first pass
 

@@ -119,7 +119,8 @@ class _Features:
     """The unit features of a group, block by block; kept where all fit in `memory` bytes."""
 
     def __init__(self, snapshot: Snapshot, group: Selection, memory: int) -> None:
-        self._snapshot, self._group = snapshot, group
+        self._snapshot = snapshot
+        self._group = group
         self._block = max(1, memory // (4 * snapshot.feature_dim))
         self._kept = self.read(slice(0, len(group))) if len(group) <= self._block else None
 

@@ -56,7 +56,8 @@ class TagIndex:
 
     def __init__(self, disk: Disk, folders: Sequence[Path], metas: Sequence[ShardMeta]) -> None:
         self._disk = disk
-        self._folders, self._metas = folders, metas
+        self._folders = folders
+        self._metas = metas
         tables, self._rows, self._scores = (
             [
                 map_array(disk, folder, meta, name) if name in meta.arrays else np.empty(0, kind)

@@ -176,10 +176,22 @@ class Base:
 
     def load_text_encoder(self, part: str = "text_encoder", *, dtype: torch.dtype = torch.float32) -> Any:
         """The CLIPTextModel of `part`, or the CLIPTextModelWithProjection, in eval mode."""
+        return self._load(self._text_class(part).from_pretrained, self.folder / part, dtype=dtype)
+
+    def text_outlines(self) -> list[Any]:
+        """The text encoders as their configs have them, on the meta device: shapes, no weights."""
+        from transformers import CLIPTextConfig
+
+        parts = self.family.facts.text_encoders
+        with torch.device("meta"):
+            return [
+                self._text_class(part)(CLIPTextConfig(**read_config(self.folder, part))) for part in parts
+            ]
+
+    def _text_class(self, part: str) -> Any:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        kind = CLIPTextModelWithProjection if part in self.family.facts.projects else CLIPTextModel
-        return self._load(kind.from_pretrained, self.folder / part, dtype=dtype)
+        return CLIPTextModelWithProjection if part in self.family.facts.projects else CLIPTextModel
 
     def load_tokenizer(self, part: str = "tokenizer") -> Any:
         """The CLIPTokenizer of `part`."""

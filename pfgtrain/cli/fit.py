@@ -20,6 +20,7 @@ from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
+    from pfgtrain.base import Base
     from pfgtrain.fit import FitPlan, FitReport, Forecast
 
 __all__ = ["EXAMPLE", "fit"]
@@ -112,7 +113,7 @@ def fit(
         config = run_dir / CONFIG_FILE
     asked = load_config(config, {**_set(more or []), **given})
 
-    from pfgdata.records import NoProgress
+    from pfgdata.records import NoProgress, during_one
     from pfgdata.store import Store
     from pfgtrain.fit import base_of, data_of, forecast_fit, go_on, plan_fit
     from pfgtrain.fit import fit as begin
@@ -121,10 +122,12 @@ def fit(
     data = data_of(Store.open(path), asked)
     begun = run_dir if resume else None
     if dry_run:
-        loaded = base_of(data, asked, run_dir=begun)
-        plan = plan_fit(data, loaded, asked)
-        forecast = forecast_fit(data, loaded, asked, plan)
-        _show_plan(plan, forecast, f"{loaded.name}, latents {data.latent_set.id}", as_json=as_json)
+        with ScreenProgress() as screen:
+            loaded = base_of(data, asked, run_dir=begun, progress=screen)
+            plan = plan_fit(data, loaded, asked)
+            with during_one(screen, "forecast", unit="fits"):
+                forecast = forecast_fit(data, loaded, asked, plan)
+        _show_plan(plan, forecast, f"{_told(loaded)}, latents {data.latent_set.id}", as_json=as_json)
         return
     first = int(os.environ.get("RANK", "0")) == 0  # set by accelerate launch and torchrun
     with ScreenProgress() as screen, stop_on_interrupt() as stop:
@@ -169,6 +172,12 @@ def _recorded_store(run_dir: Path, *, resume: bool) -> Path | None:
     return Path(RunRecord.read(run_dir).store) if resume else None
 
 
+def _told(base: Base) -> str:
+    """A base by its name, and what its configs say that a fit follows."""
+    ends = ", zero terminal SNR" if base.scheduler_config.get("rescale_betas_zero_snr") else ""
+    return f"{base.name} ({base.family.facts.title}, {base.prediction_type}{ends})"
+
+
 def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -> None:
     each = forecast.operations
     hours = each * plan.effective_batch * plan.steps / 3600
@@ -179,8 +188,9 @@ def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -
             "buckets": ", ".join(f"{name} {count:,}" for name, count in plan.buckets.items()),
             "base": base,
             "steps": f"{plan.steps:,} of {plan.effective_batch} images, {plan.epochs:.3g} epochs",
-            "memory": f"{_gb(forecast.memory)}: weights {_gb(forecast.weights)}, optimizer"
-            f" {_gb(forecast.optimizer)}, average {_gb(forecast.average)}, a pass {_gb(forecast.passing)}",
+            "memory": f"{_gb(forecast.memory)}: weights {_gb(forecast.weights)}, text encoders"
+            f" {_gb(forecast.texts)}, optimizer {_gb(forecast.optimizer)}, average {_gb(forecast.average)},"
+            f" a pass {_gb(forecast.passing)}",
             "disk": f"{_gb(forecast.disk)}, a checkpoint {_gb(forecast.checkpoint)}",
             "work": f"{each / 1e12:.3g} TFLOP an image; {hours / 30e12:.3g} h at 30 TFLOP/s,"
             f" {hours / 150e12:.3g} h at 150",

@@ -121,12 +121,12 @@ def _unet_key(key: str, config: Mapping[str, Any]) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{first + rows + 1}.0.op.{rest.removeprefix('conv.')}"
     if kind == "upsamplers":
-        place = 2 if "CrossAttn" in config["up_block_types"][int(found["block"])] else 1
-        return f"output_blocks.{first + rows}.{place}.{rest}"
-    place = int(kind == "attentions")
+        index = 2 if "CrossAttn" in config["up_block_types"][int(found["block"])] else 1
+        return f"output_blocks.{first + rows}.{index}.{rest}"
+    index = int(kind == "attentions")
     if found["side"] == "down":
-        return f"input_blocks.{first + layer + 1}.{place}.{rest}"
-    return f"output_blocks.{first + layer}.{place}.{rest}"
+        return f"input_blocks.{first + layer + 1}.{index}.{rest}"
+    return f"output_blocks.{first + layer}.{index}.{rest}"
 
 
 def _vae_key(key: str, *, blocks: int) -> str:

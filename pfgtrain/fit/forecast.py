@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -37,10 +37,12 @@ _POSITIONS = 77  # of a text, whatever Stable Diffusion
 class Forecast:
     """Bytes that a fit will take of its device, and of the disk; operations of one image."""
 
-    weights: int  # of the UNet and the adapter; text encoders and VAE are gone by then, but for captions
+    weights: int  # of the UNet and the adapter; the VAE is gone by then
+    texts: int  # of the text encoders, which stay for captions that are not cached
     optimizer: int
     average: int  # in main memory with offload_ema
-    passing: int  # at most, of a pass: activations, gradients, what autocast keeps; or of the step after it
+    passing: int  # at most, of a pass: activations, gradients, what autocast keeps; or of the step after it,
+    # or of a look at the losses, where the average has to be copied to stand in the weights' place
     checkpoint: int
     disk: int  # of the checkpoints that will be there at once
     operations: float  # forward and backward, an addition and a multiplication as two
@@ -48,7 +50,7 @@ class Forecast:
     @property
     def memory(self) -> int:
         """Of the device at most, less the programs themselves."""
-        return self.weights + self.optimizer + self.passing + self.average
+        return self.weights + self.texts + self.optimizer + self.passing + self.average
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -72,7 +74,14 @@ def _forecast(inputs: Inputs, config: FitConfig, *, steps: int, sides: Sequence[
     )
     width, height = max(sides, key=lambda pair: pair[0] * pair[1])
     factor = base_geometry(base.folder).factor
-    return forecast_step(unet, parts, config, latent=(height // factor, width // factor), steps=steps)
+    told = forecast_step(unet, parts, config, latent=(height // factor, width // factor), steps=steps)
+    stay = config.caption is not None and not config.cache_captions
+    return replace(told, texts=_text_bytes(base, config) if stay else 0)
+
+
+def _text_bytes(base: Base, config: FitConfig) -> int:
+    size = frozen_dtype(config).itemsize
+    return sum(size * value.numel() for model in base.text_outlines() for value in model.parameters())
 
 
 def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) -> Forecast:
@@ -103,16 +112,27 @@ def forecast_step(
     optimizer = sum(state_bytes(value.shape, config) for value in learns)
     numbers = sum(value.numel() for value in learns)
     average = 4 * numbers if config.use_ema else 0
+    passing = max(passing, moving)
+    if copied := _copied(learns, config):
+        passing = max(passing, copied + _play(unet, config, latent=latent, learns=False)[0])
     checkpoint = _bytes(learns) + optimizer + average
     return Forecast(
         weights=_bytes(learns) + _bytes(frozen),
+        texts=0,
         optimizer=optimizer,
         average=0 if config.offload_ema else average,
-        passing=max(passing, moving),
+        passing=passing,
         checkpoint=checkpoint,
         disk=checkpoint * _kept(config, steps),
         operations=operations / config.train_batch_size,
     )
+
+
+def _copied(learns: Sequence[Tensor], config: FitConfig) -> int:
+    """Bytes of the average as it stands for the weights, where it is not kept as it is: see MovingAverage."""
+    if not config.use_ema:
+        return 0
+    return _bytes(value for value in learns if config.offload_ema or value.dtype != torch.float32)
 
 
 def _kept(config: FitConfig, steps: int) -> int:
@@ -122,8 +142,11 @@ def _kept(config: FitConfig, steps: int) -> int:
     return made if limit is None else min(made, limit + 2 + config.checkpoint_at_start)
 
 
-def _play(unet: Any, config: FitConfig, *, latent: tuple[int, int]) -> tuple[int, float]:
-    """The most bytes that a pass of one batch has alive at once beside the weights, and its operations."""
+def _play(unet: Any, config: FitConfig, *, latent: tuple[int, int], learns: bool = True) -> tuple[int, float]:
+    """The most bytes that a pass of one batch has alive at once beside the weights, and its operations.
+
+    Without `learns` it is forward alone, as a look at the losses is.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rounds = min(config.gradient_accumulation_steps, 2)  # the second finds gradients there
     with FakeTensorMode():
@@ -138,10 +161,11 @@ def _play(unet: Any, config: FitConfig, *, latent: tuple[int, int]) -> tuple[int
         asked = _question(unet, config, latent=latent, device=device)
         live = LiveBytes([*unet.parameters(), *_tensors(asked)])
         for _ in range(rounds):
-            with live:
+            with live, torch.set_grad_enabled(learns):
                 with _autocast(config, device):
                     said = unet(**asked).sample
-                said.float().square().mean().backward()
+                if learns:
+                    said.float().square().mean().backward()
                 del said
     return live.peak, live.operations / rounds
 

@@ -6,12 +6,21 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
 __all__ = ["LiveBytes"]
+
+_aten = torch.ops.aten
+_COUNTED_AS = {  # what `flop_registry` lacks (torch 2.13): attention on a CPU
+    _aten._scaled_dot_product_flash_attention_for_cpu: _aten._scaled_dot_product_flash_attention,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        _aten._scaled_dot_product_flash_attention_backward
+    ),
+}
 
 
 class LiveBytes(TorchDispatchMode):
@@ -34,7 +43,8 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do the operation, then count what it made."""
         made = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
+        packet = func._overloadpacket
+        if count := flop_registry.get(_COUNTED_AS.get(packet, packet)):
             self.operations += count(*args, **(kwargs or {}), out_val=made)
         for value in tree_iter(made):
             if isinstance(value, Tensor):

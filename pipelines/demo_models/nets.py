@@ -61,7 +61,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first, self.second = ConvNorm(width, width), ConvNorm(width, width)
+        self.first = ConvNorm(width, width)
+        self.second = ConvNorm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, S, S] to the same shape."""
@@ -100,7 +101,8 @@ class GatedBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mix = ConvNorm(width, width, kernel=7, groups=width)
-        self.value, self.gate = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(width, 2 * width, 1)
+        self.value = nn.Conv2d(width, 2 * width, 1)
+        self.gate = nn.Conv2d(width, 2 * width, 1)
         self.narrow = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ from tests.pfgtrain.evaluate.small_evaluation import write_guides
 from tests.pfgtrain.export.small_run import make_run
 from tests.pfgtrain.tiny_base import build_tiny_base
 
-LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k"]
+SDXL = ["illustrious_600k", "noobai_vpred", "sdxl_lora_12gb"]
+LARGE = ["umamusume_46k", "umamusume_46k_stage1", "anime_600k", *SDXL]
 
 
 @pytest.mark.parametrize("name", [*LARGE, "demo"])
@@ -83,6 +84,18 @@ def test_the_article_s_run_is_the_article_s() -> None:
     assert (fit.learning_rate, fit.adapter_learning_rate) == (5e-6, 5e-6)
     assert (fit.train_batch_size, fit.num_train_epochs, fit.max_train_steps) == (20, 10, None)
     assert (fit.uncond, fit.condition_dropout) == ("eos", 0.0)
+
+
+@pytest.mark.parametrize("name", SDXL)
+def test_an_sdxl_recipe_is_of_its_size_and_saves_memory(name: str) -> None:
+    recipe = read_recipe(find_recipe(name))
+    fit = recipe.fit
+    assert fit is not None and recipe.latents is not None
+    assert recipe.latents.resolution == 1024
+    assert fit.gradient_checkpointing
+    frugal = (fit.optimizer, fit.full_bf16, fit.fused_backward_pass) == ("adafactor", True, True)
+    assert frugal == (fit.train == "unet")
+    assert fit.prediction_type == ("v_prediction" if name == "noobai_vpred" else None)
 
 
 def in_the_demo_s_size(name: str, images: Path) -> Recipe:

@@ -65,11 +65,13 @@ def store_of(path: Path, *shards: Sequence[dict[str, Any]]) -> Store:
 
 
 def add_shard(store: Store, rows: Sequence[dict[str, Any]], *, shadows: Sequence[Shadow] = ()) -> str:
-    """Commit one more shard and return its id."""
+    """Commit one more shard and return its id; a row without a `feature` has zeros."""
+    features = [one.get("feature", np.zeros(4)) for one in rows]
+    rows = [{name: value for name, value in one.items() if name != "feature"} for one in rows]
     with store.writer() as writer:
         contents = ShardContents(
             images=images_table(rows),
-            features=np.zeros((len(rows), 4), np.float16),
+            features=np.array(features, np.float16).reshape(len(rows), 4),
             failures=FAILURES_SCHEMA.empty_table(),
             shadows=tuple(shadows),
         )

@@ -109,17 +109,16 @@ CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 from pfgdata.errors import QueryError
-from pfgdata.query import Limits, Thresholds, count
+from pfgdata.query import Limits, Session
 from pfgdata.store import Store
 
-store = Store.open(Path(sys.argv[1]))
-count(store.snapshot(), "width > 3", Thresholds())
+session = Session(Store.open(Path(sys.argv[1])).snapshot(), limits=Limits(seconds=5))
+session.count("width > 3")
 first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name, expression in json.load(sys.stdin).items():
     start = time.monotonic()
     try:
-        number = count(store.snapshot(), expression, Thresholds(), limits=Limits(seconds=5))
-        said = str(number)
+        said = str(session.count(expression))
     except QueryError as problem:
         said = str(problem)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - first) / 1024

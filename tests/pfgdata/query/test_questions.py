@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import QueryError
-from pfgdata.query import Limits, Question, Thresholds, count, run_query, select
+from pfgdata.query import Question, Session, Thresholds
 from pfgdata.store import Store
 from tests.pfgdata.query.rows import row, store_of
 
@@ -30,18 +30,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def paths(store: Store, question: str | Question, **more: Any) -> list[str]:
+@pytest.fixture(scope="module")
+def session(store: Store) -> Iterator[Session]:
+    with Session(store.snapshot()) as session:
+        yield session
+
+
+def paths(session: Session, question: str | Question, *, limit: int | None = None, **more: Any) -> list[str]:
     """The names without .png, in the order of the answer; asked in three ways."""
-    snapshot, thresholds = store.snapshot(), more.pop("thresholds", Thresholds())
-    table = run_query(
-        snapshot, question, thresholds=thresholds, columns=["path", "content_id"], roots={}, **more
-    )
-    if not more:
-        chosen = select(snapshot, question, thresholds)
+    table = session.rows(question, columns=["path", "content_id"], limit=limit, **more)
+    if limit is None:
+        chosen = session.select(question, **more)
         assert [bytes(one) for one in chosen.content_ids] == [
             one.bytes for one in table["content_id"].to_pylist()
         ]
-        assert count(snapshot, question, thresholds) == table.num_rows
+        assert session.count(question, **more) == table.num_rows
     return [path.removesuffix(".png") for path in table["path"].to_pylist()]
 
 
@@ -63,15 +66,15 @@ def paths(store: Store, question: str | Question, **more: Any) -> list[str]:
         ("len(list_filter([1, 2], lambda n: n = count_characters())) = 1 and any_of('smile')", "ab"),
     ],
 )
-def test_tags_are_combined_and_counted(store: Store, expression: str, expected: str) -> None:
-    assert paths(store, expression) == list(expected)
+def test_tags_are_combined_and_counted(session: Session, expression: str, expected: str) -> None:
+    assert paths(session, expression) == list(expected)
 
 
-def test_counts_follow_the_thresholds_in_force(store: Store) -> None:
+def test_counts_follow_the_thresholds_in_force(session: Session) -> None:
     low = Thresholds(general=0.2, character=0.99)
-    assert paths(store, "count_tags() = 2", thresholds=low) == ["a", "c"]
-    assert paths(store, "count_characters() > 0", thresholds=low) == []
-    assert paths(store, "all_of('smile', 'solo')", thresholds=low) == ["c"]
+    assert paths(session, "count_tags() = 2", thresholds=low) == ["a", "c"]
+    assert paths(session, "count_characters() > 0", thresholds=low) == []
+    assert paths(session, "all_of('smile', 'solo')", thresholds=low) == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +93,9 @@ def test_counts_follow_the_thresholds_in_force(store: Store) -> None:
         ),
     ],
 )
-def test_a_wrong_use_of_them_is_one_line(store: Store, expression: str, words: str) -> None:
+def test_a_wrong_use_of_them_is_one_line(session: Session, expression: str, words: str) -> None:
     with pytest.raises(QueryError) as caught:
-        count(store.snapshot(), expression, Thresholds())
+        session.count(expression)
     assert words in str(caught.value)
 
 
@@ -120,15 +123,15 @@ def test_a_wrong_use_of_them_is_one_line(store: Store, expression: str, words: s
     ],
 )
 def test_an_order_is_an_expression_nulls_last_and_ties_in_the_stable_order(
-    store: Store, order: str, expected: str
+    session: Session, order: str, expected: str
 ) -> None:
-    assert paths(store, Question(order=order)) == list(expected)
-    first = paths(store, Question(order=order), limits=Limits(rows=3))
-    assert first == list(expected)[:3] == paths(store, Question(order=order, limit=3))
+    assert paths(session, Question(order=order)) == list(expected)
+    first = paths(session, Question(order=order), limit=3)
+    assert first == list(expected)[:3] == paths(session, Question(order=order, limit=3))
 
 
-def test_an_order_and_a_condition_name_different_columns_of_the_user(store: Store) -> None:
-    assert paths(store, Question(where="note is null", order="-mark")) == ["d", "a", "c"]
+def test_an_order_and_a_condition_name_different_columns_of_the_user(session: Session) -> None:
+    assert paths(session, Question(where="note is null", order="-mark")) == ["d", "a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -145,46 +148,48 @@ def test_an_order_and_a_condition_name_different_columns_of_the_user(store: Stor
         ("read_text('/etc/passwd')", "no function read_text"),
     ],
 )
-def test_an_order_is_checked_as_a_condition_is(store: Store, order: str, words: str) -> None:
+def test_an_order_is_checked_as_a_condition_is(session: Session, order: str, words: str) -> None:
     with pytest.raises(QueryError) as caught:
-        paths(store, Question(order=order))
+        paths(session, Question(order=order))
     assert "\n" not in str(caught.value)
     assert words in str(caught.value)
 
 
-def in_shards(path: Path, parts: Sequence[Sequence[str]]) -> Store:
-    return store_of(path, *([row(name, {"smile": 0.9}) for name in part] for part in parts))
+def in_shards(path: Path, parts: Sequence[Sequence[str]]) -> Session:
+    store = store_of(path, *([row(name, {"smile": 0.9}) for name in part] for part in parts))
+    return Session(store.snapshot())
 
 
 def test_a_sample_is_of_the_seed_and_the_images_not_of_the_shards(tmp_path: Path) -> None:
     names = [f"{number:03}.png" for number in range(100)]
-    one = in_shards(tmp_path / "one", [names])
-    many = in_shards(tmp_path / "many", [names[70:], names[:20], names[20:70]])
-    asked = Question(where="has('smile')", sample=10)
-    first = paths(one, asked)
-    assert len(first) == 10
-    assert first == sorted(first) == paths(many, asked) == paths(one, asked)
-    assert first != paths(one, Question(where="has('smile')", sample=10, seed=1))
-    larger = paths(one, Question(sample=20))
-    assert set(first) < set(larger)
-    assert paths(one, Question(sample=1000)) == paths(one, "true")
-    shuffled = paths(one, Question(order="random()", limit=10))
-    assert sorted(shuffled) == first != shuffled
-    assert paths(one, Question(sample=10, order="-path", limit=3)) == first[::-1][:3]
-    assert paths(one, Question(sample=0)) == []
+    parts = [names[70:], names[:20], names[20:70]]
+    with in_shards(tmp_path / "one", [names]) as one, in_shards(tmp_path / "many", parts) as many:
+        asked = Question(where="has('smile')", sample=10)
+        first = paths(one, asked)
+        assert len(first) == 10
+        assert first == sorted(first) == paths(many, asked) == paths(one, asked)
+        assert first != paths(one, Question(where="has('smile')", sample=10, seed=1))
+        larger = paths(one, Question(sample=20))
+        assert set(first) < set(larger)
+        assert paths(one, Question(sample=1000)) == paths(one, "true")
+        shuffled = paths(one, Question(order="random()", limit=10))
+        assert sorted(shuffled) == first != shuffled
+        assert paths(one, Question(sample=10, order="-path", limit=3)) == first[::-1][:3]
+        assert paths(one, Question(sample=0)) == []
 
 
 def test_every_image_is_as_likely_to_be_drawn(tmp_path: Path) -> None:
     names = [f"{number:02}.png" for number in range(20)]
-    store = in_shards(tmp_path / "s", [names])
-    drawn = [name for seed in range(60) for name in paths(store, Question(sample=5, seed=seed))]
-    often = [drawn.count(name.removesuffix(".png")) for name in names]
+    with in_shards(tmp_path / "s", [names]) as session:
+        found = [session.rows(Question(sample=5, seed=seed), columns=["path"]) for seed in range(60)]
+    drawn = [name for table in found for name in table["path"].to_pylist()]
+    often = [drawn.count(name) for name in names]
     assert min(often) > 3 and max(often) < 30  # 15 of 60 each, and 4 standard deviations of 3.4
 
 
-def test_a_selection_says_how_it_was_asked(store: Store) -> None:
+def test_a_selection_says_how_it_was_asked(session: Session) -> None:
     def words(**asked: Any) -> str | None:
-        return select(store.snapshot(), Question(**asked), Thresholds()).expression
+        return session.select(Question(**asked)).expression
 
     assert words(where="width > 3") == "width > 3"
     assert words() is None

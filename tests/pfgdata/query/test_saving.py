@@ -63,6 +63,34 @@ def test_a_live_one_grows_and_a_frozen_one_stays(capsys: Captured, here: Path) -
     assert (found["@kept"]["images"], found["@kept"]["kind"], found["@kept"]["frozen"]) == (2, "frozen", 2)
 
 
+def test_tags_are_kept_as_they_were_typed_and_asked_again(capsys: Captured, here: Path) -> None:
+    assert run("select", "tagged", "--tags", "smile -solo", "--threshold", "0.5") == 0
+    assert run("select", "either", "--tags", "~@tagged ~solo") == 0
+    add_shard(Store.open(here / "feats"), [row("e.png", {"smile": 0.9}), row("f.png", {"smile": 0.4})])
+    assert paths(capsys, "@tagged") == ["a.png", "e.png"]
+    assert paths(capsys, "@either and width > 3") == ["a.png", "c.png", "e.png"]
+    saved = Store.open(here / "feats").read_selection("either")
+    assert (saved.text, saved.language, saved.uses) == ("~@tagged ~solo", "tags", ("tagged",))
+
+
+def test_tags_with_an_order_and_a_limit_are_kept_as_images_only(capsys: Captured, here: Path) -> None:
+    assert run("select", "smiling", "has('smile')") == 0
+    ordered = ("select", "few", "--tags", "order:width_asc limit:2")
+    capsys.readouterr()
+    assert run(*ordered) == 1
+    assert "leave them out, or --freeze" in capsys.readouterr().err
+    assert run(*ordered, "--freeze") == 0
+    assert paths(capsys, "@few") == ["a.png", "d.png"]
+    assert run(*ordered, "--freeze", "--replace", "--minus", "@smiling") == 0
+    assert paths(capsys, "@few") == ["b.png", "c.png"]
+    saved = Store.open(here / "feats").read_selection("few")
+    assert (saved.text, saved.how, saved.uses) == (
+        "(true) and not @smiling",
+        "the first 2 by width",
+        ("smiling",),
+    )
+
+
 def test_minus_leaves_out_what_others_hold_now_and_later(capsys: Captured) -> None:
     assert run("select", "wide", "width > 200") == run("select", "miku", "has('hatsune_miku')") == 0
     assert run("select", "rest", "true or false -- all", "--minus", "@wide") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,13 +96,15 @@ def test_what_each_name_meant_is_told_with_the_selection(store: Store) -> None:
     ("expression", "said"),
     [
         ("@smilin", "no selection @smilin; did you mean @smiling.+character 1 of the expression"),
-        ("true and @x", "there are @either, @kept, @miku, .+character 10 of"),
+        ("true and @x", "there are @either, @kept, .*@miku, .+character 10 of"),
         ("@kept.x", "@ stands before the name"),
         ("@(width > 2)", "@ stands before the name"),
         ("@round_a", "@round_b: @round_a is made of itself: @round_a -> @round_b -> @round_a"),
         ("@wrong", "@wrong: this store's tagger knows no tag 'smil'"),
         ("@two", "@two: the expression is more than one condition"),
-        ("@tagged", "is written as tags"),
+        ("@tagged", "@tagged: .*no tag 'smil'; did you mean smile. .character 6 of the tags"),
+        ("@ordered", "@ordered: order: and limit: are no condition"),
+        ("@later", "@later: is written as runes, which this pfg does not read; upgrade pfg"),
     ],
 )
 def test_a_selection_that_cannot_be_asked_is_one_line(store: Store, expression: str, said: str) -> None:
@@ -109,7 +112,10 @@ def test_a_selection_that_cannot_be_asked_is_one_line(store: Store, expression: 
     live(store, "round_b", "@round_a or true")
     live(store, "wrong", "has('smil')")
     live(store, "two", "false) or (true")
-    store.write_selection(SavedSelection(name="tagged", text="smile", language="tags", thresholds=USUAL))
+    for name, text in (("tagged", "solo smil"), ("ordered", "smile order:width")):
+        store.write_selection(SavedSelection(name=name, text=text, language="tags", thresholds=USUAL))
+    later: Any = "runes"
+    store.write_selection(SavedSelection(name="later", text="x", language=later, thresholds=USUAL))
     with pytest.raises(QueryError, match=said) as caught:
         count(store.snapshot(), expression, Thresholds())
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pfgdata.cli import app
-from pfgdata.query import Thresholds, select, tag_shares
+from pfgdata.query import Session, Thresholds, tag_shares
 from pfgdata.query.shares import TagShare
 from pfgdata.screen import run_app
 from pfgdata.store import Shadow, Store
@@ -30,8 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def shares(store: Store, expression: str | None, **thresholds: float) -> dict[str, TagShare]:
-    chosen, snapshot = Thresholds(**thresholds), store.snapshot()
-    found = tag_shares(snapshot, select(snapshot, expression, chosen), chosen)
+    with Session(store.snapshot()) as session:
+        found = tag_shares(session, expression, thresholds=Thresholds(**thresholds))
     return {one.tag: one for one in found.tags}
 
 
@@ -74,9 +74,9 @@ def test_of_no_image_there_are_no_tags(store: Store) -> None:
 
 
 def test_the_command_prints_a_table_or_json(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    for more in ([], ["--json", "--limit", "1"]):
+    for asked in (["has('smile')"], ["--tags", "smile", "--json", "--limit", "1"]):
         with pytest.raises(SystemExit) as caught:
-            run_app(app, args=["tags", "has('smile')", "--store", str(store.path), *more], name="pfgdata")
+            run_app(app, args=["tags", *asked, "--store", str(store.path)], name="pfgdata")
         assert caught.value.code == 0
     table, _, value = capsys.readouterr().out.partition("{")
     assert table.splitlines()[2] == "1girl\tgeneral\t3\t75.0%\t25.0%\t3.00"

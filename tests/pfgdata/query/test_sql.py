@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import QueryError
-from pfgdata.query import COLUMNS, VIEWS, Limits, Thresholds, run_sql
+from pfgdata.query import COLUMNS, VIEWS, Limits, Session, Thresholds, run_sql
 from pfgdata.store import Store
 from tests.pfgdata.query.rows import VOCABULARY, row, store_of
 
@@ -33,9 +34,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def ask(store: Store, sql: str, **limits: Any) -> list[tuple[Any, ...]]:
-    table = run_sql(store.snapshot(), sql, thresholds=Thresholds(), roots={}, limits=Limits(**limits))
-    return [tuple(one.values()) for one in table.to_pylist()]
+@pytest.fixture(scope="module")
+def session(store: Store) -> Iterator[Session]:
+    with Session(store.snapshot()) as session:
+        yield session
+
+
+def ask(session: Session, sql: str, *, limit: int | None = None) -> list[tuple[Any, ...]]:
+    return [tuple(one.values()) for one in session.sql(sql, limit=limit).to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +102,13 @@ def ask(store: Store, sql: str, **limits: Any) -> list[tuple[Any, ...]]:
         ("with images as (select 1 as x) select x from images", [(1,)]),
     ],
 )
-def test_a_select_is_answered(store: Store, sql: str, expected: list[tuple[Any, ...]]) -> None:
-    assert ask(store, sql) == expected
+def test_a_select_is_answered(session: Session, sql: str, expected: list[tuple[Any, ...]]) -> None:
+    assert ask(session, sql) == expected
 
 
-def test_the_views_have_the_columns_that_they_say(store: Store) -> None:
+def test_the_views_have_the_columns_that_they_say(session: Session) -> None:
     for view, columns in VIEWS.items():
-        table = run_sql(store.snapshot(), f"from {view}", thresholds=Thresholds(), roots={})
+        table = session.sql(f"from {view}")
         more = ["mark", "note"] if view == "columns" else []
         assert table.column_names == [*columns, *more]
     assert VIEWS["images"] == COLUMNS
@@ -120,7 +126,8 @@ def test_thresholds_and_roots_and_a_limit_hold(store: Store) -> None:
 
 def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", [row(f"{number:05}.png", width=number + 1) for number in range(5000)])
-    found = ask(store, "select width from images order by width desc", rows=2500)
+    with Session(store.snapshot()) as session:
+        found = ask(session, "select width from images order by width desc", limit=2500)
     assert found == [(width,) for width in range(5000, 2500, -1)]
 
 
@@ -143,9 +150,9 @@ def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
         ("select '\udcff'", "the SELECT is not UTF-8 text"),
     ],
 )
-def test_a_mistake_is_one_line_with_its_place(store: Store, sql: str, words: str) -> None:
+def test_a_mistake_is_one_line_with_its_place(session: Session, sql: str, words: str) -> None:
     with pytest.raises(QueryError) as caught:
-        ask(store, sql)
+        ask(session, sql)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -320,17 +327,17 @@ CHILD = """
 import json, os, resource, sys, threading, time
 from pathlib import Path
 from pfgdata.errors import PfgError
-from pfgdata.query import Limits, Thresholds, run_sql
+from pfgdata.query import Limits, Session
 from pfgdata.store import Store
 
 store = Store.open(Path(sys.argv[1]))
-limits = Limits(seconds=float(sys.argv[2]), memory=300 * 2**20)
-run_sql(store.snapshot(), "from images", thresholds=Thresholds(), roots={}, limits=limits)
+session = Session(store.snapshot(), limits=Limits(seconds=float(sys.argv[2]), memory=300 * 2**20))
+session.sql("from images")
 first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for statement in json.load(sys.stdin):
     start = time.monotonic()
     try:
-        said = str(run_sql(store.snapshot(), statement, thresholds=Thresholds(), roots={}, limits=limits).num_rows)
+        said = str(session.sql(statement).num_rows)
     except PfgError as problem:
         said = "refused: " + str(problem)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - first) / 1024
@@ -377,6 +384,7 @@ def test_a_hundred_attacks_are_refused(larger: Store, tmp_path: Path) -> None:
     assert before == (sorted(tmp_path.rglob("*")), sorted(larger.path.rglob("*")))
 
 
+@pytest.mark.slow
 def test_what_only_running_shows_ends_at_its_limits(larger: Store) -> None:
     for statement, said, grown, seconds in answers(larger, BOUNDED, 0.5):
         assert "\n" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import QueryError
-from pfgdata.query import Question, Thresholds, count, read_tags, run_query, select
+from pfgdata.query import Question, Session, Thresholds, count, read_tags
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.vocabulary import Vocabulary
 from tests.pfgdata.query.rows import VOCABULARY, row, store_of
@@ -50,9 +51,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def found(store: Store, question: Question) -> str:
+@pytest.fixture(scope="module")
+def session(store: Store) -> Iterator[Session]:
+    with Session(store.snapshot()) as session:
+        yield session
+
+
+def found(session: Session, question: Question) -> str:
     """The first letters of the images' names (dx1 is e), in their order."""
-    table = run_query(store.snapshot(), question, thresholds=Thresholds(), columns=["path"], roots={})
+    table = session.rows(question, columns=["path"])
     letters = {"a.png": "a", "b.jpg": "b", "in/c d.png": "c", "d_1.webp": "d", "dx1.webp": "e"}
     return "".join(letters[path] for path in table["path"].to_pylist())
 
@@ -178,19 +185,19 @@ def found(store: Store, question: Question) -> str:
         ("order:score limit:1 smile", "a"),
     ],
 )
-def test_tags_select_and_order(store: Store, tags: str, expected: str) -> None:
-    assert found(store, read_tags(store.snapshot(), tags)) == expected
+def test_tags_select_and_order(session: Session, tags: str, expected: str) -> None:
+    assert found(session, read_tags(session.snapshot, tags)) == expected
 
 
-def test_the_condition_can_be_typed_and_means_the_same(store: Store) -> None:
+def test_the_condition_can_be_typed_and_means_the_same(session: Session) -> None:
     for tags in (
         "-(1girl smile) rating:safe",
         "~-1girl ~conf:smile:>0.3",
         "-artist:one order:score_asc limit:3",
     ):
-        asked = read_tags(store.snapshot(), tags)
+        asked = read_tags(session.snapshot, tags)
         again = Question(where=asked.condition, order=asked.order, limit=asked.limit)
-        assert found(store, asked) == found(store, again)
+        assert found(session, asked) == found(session, again)
 
 
 @pytest.mark.parametrize(
@@ -210,17 +217,17 @@ def test_the_condition_can_be_typed_and_means_the_same(store: Store) -> None:
         ('order:2 "it\'s"', None),
     ],
 )
-def test_the_condition_is_what_one_would_type(store: Store, tags: str, condition: str | None) -> None:
+def test_the_condition_is_what_one_would_type(session: Session, tags: str, condition: str | None) -> None:
     if "order" in tags:
         with pytest.raises(QueryError, match="no order"):
-            read_tags(store.snapshot(), tags)
+            read_tags(session.snapshot, tags)
         return
-    assert read_tags(store.snapshot(), tags).condition == condition
+    assert read_tags(session.snapshot, tags).condition == condition
 
 
-def test_a_column_is_called_in_quotes_where_sql_has_a_word_of_its_name(store: Store) -> None:
-    assert read_tags(store.snapshot(), "text:x").condition == "\"text\" = 'x'"
-    assert found(store, Question(where='"order" > 1')) == "ab"
+def test_a_column_is_called_in_quotes_where_sql_has_a_word_of_its_name(session: Session) -> None:
+    assert read_tags(session.snapshot, "text:x").condition == "\"text\" = 'x'"
+    assert found(session, Question(where='"order" > 1')) == "ab"
 
 
 @pytest.mark.parametrize(
@@ -286,10 +293,10 @@ def test_a_column_is_called_in_quotes_where_sql_has_a_word_of_its_name(store: St
         ("smile " * 20_000, "the tags have 120,000 letters; at most 65,536"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(store: Store, tags: str, words: str) -> None:
+def test_what_is_wrong_is_said_with_its_place(session: Session, tags: str, words: str) -> None:
     with pytest.raises(QueryError) as caught:
-        read_tags(store.snapshot(), tags)
-        count(store.snapshot(), read_tags(store.snapshot(), tags), Thresholds())
+        read_tags(session.snapshot, tags)
+        session.count(read_tags(session.snapshot, tags))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -300,14 +307,15 @@ def test_a_store_without_scores_of_posts_says_how_to_get_them(tmp_path: Path) ->
         with pytest.raises(QueryError, match=r"pfgdata attach danbooru DIR.* \(character \d+ of the tags\)"):
             read_tags(store.snapshot(), tags)
     store.write_column("score", pa.table({"path": ["a.png"], "value": [11]}))
-    assert found(store, read_tags(store.snapshot(), "score:>10")) == "a"
+    with Session(store.snapshot()) as session:
+        assert found(session, read_tags(session.snapshot, "score:>10")) == "a"
 
 
-def test_what_the_condition_shows_only_later_has_the_place_that_was_typed(store: Store) -> None:
+def test_what_the_condition_shows_only_later_has_the_place_that_was_typed(session: Session) -> None:
     many = " ".join(["smile"] * 2500)
     with pytest.raises(QueryError, match="at most 2,000"):
-        count(store.snapshot(), read_tags(store.snapshot(), many), Thresholds())
-    question = read_tags(store.snapshot(), "(smile or 1girl) width:>3")
+        session.count(read_tags(session.snapshot, many))
+    question = read_tags(session.snapshot, "(smile or 1girl) width:>3")
     assert question.where is not None and not isinstance(question.where, str)
     text = question.where.text
     for part, character in (("has('smile')", 2), ("has('1girl')", 11), ("width > 3", 18)):
@@ -336,21 +344,21 @@ def test_a_wildcard_is_capped_at_the_most_used_and_says_so(tmp_path: Path) -> No
     assert count(snapshot, question, Thresholds()) == 0
 
 
-def test_a_random_order_is_of_the_seed(store: Store) -> None:
-    question = read_tags(store.snapshot(), "order:random")
-    assert sorted(found(store, question)) == sorted("abcde")
-    orders = {found(store, Question(order=question.order, seed=seed)) for seed in range(8)}
+def test_a_random_order_is_of_the_seed(session: Session) -> None:
+    question = read_tags(session.snapshot, "order:random")
+    assert sorted(found(session, question)) == sorted("abcde")
+    orders = {found(session, Question(order=question.order, seed=seed)) for seed in range(8)}
     assert len(orders) > 4
 
 
-def test_every_tag_of_a_vocabulary_is_itself(store: Store) -> None:
+def test_every_tag_of_a_vocabulary_is_itself(session: Session) -> None:
     for name in VOCABULARY.names:
         for tags, words in ((name, "has({})"), (f"-{name}", "NOT has({})"), (f"({name})", "has({})")):
             quoted = "'" + name.replace("'", "''") + "'"
-            assert read_tags(store.snapshot(), tags).condition == words.format(quoted)
+            assert read_tags(session.snapshot, tags).condition == words.format(quoted)
 
 
-def test_a_selection_says_the_condition(store: Store) -> None:
-    chosen: Any = select(store.snapshot(), read_tags(store.snapshot(), "smile limit:1"), Thresholds())
+def test_a_selection_says_the_condition(session: Session) -> None:
+    chosen: Any = session.select(read_tags(session.snapshot, "smile limit:1"))
     assert len(chosen) == 1
     assert chosen.expression == "has('smile') (the first 1)"

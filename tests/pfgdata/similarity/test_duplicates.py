@@ -189,3 +189,29 @@ def test_the_command_prints_stars_and_takes_verdicts(store: Store) -> None:
         app, ["duplicates", str(store.path), "--verdict", "different", "0.png", "no"]
     )
     assert isinstance(unknown.exception, QueryError)
+
+
+def test_the_copies_become_a_selection_that_leaves_each_picture_once(store: Store) -> None:
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments), env={"PFG_STORE": str(store.path)})
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    run("select", "small", "path like '%small%'")
+    run("select", "first", "path like '0%' and not @small")
+    stars = json.loads(run("duplicates", "--between", "@first", "@small", "--select", "leak", "--json"))[
+        "stars"
+    ]
+    assert [(s["keep"]["path"], [m["path"] for m in s["members"]]) for s in stars] == [
+        ("0.png", ["0-small.jpg"])
+    ]
+    assert run("query", "@leak", "--columns", "path").split() == ["path", "0-small.jpg"]
+    answer = json.loads(run("duplicates", "--select", "copies", "--json"))
+    kept = run("query", "not @copies", "--columns", "path", "--csv").split()[1:]
+    assert not {"0-small.jpg", "0-crop.png", "1-conv.webp"} & set(kept)
+    assert {"0.png", "0-again.png", "0-text.png", "2.png", "flat.png"} <= set(kept)
+    assert int(run("query", "@copies", "--count")) == answer["copy"] == 6
+    saved = store.read_selection("copies")
+    assert (saved.text, saved.how) == (None, "the copies of duplicates --radius 8")
+    taken = CliRunner().invoke(app, ["duplicates", str(store.path), "--select", "copies"])
+    assert isinstance(taken.exception, StoreError) and "--replace it" in str(taken.exception)

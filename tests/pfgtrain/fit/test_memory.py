@@ -17,11 +17,13 @@ from pfgdata.errors import ConfigError
 from pfgdata.records import NoProgress
 from pfgtrain.base import Base, encode_prompts
 from pfgtrain.base.prompts import ClipText
+from pfgtrain.base.sdxl import SdxlText
 from pfgtrain.checkpoint import checkpoints, read_metrics
 from pfgtrain.config import Adafactor, FitConfig
 from pfgtrain.fit import FitData, Inputs, Trainer, fit, forecast_fit, go_on, make_accelerator, plan_fit
 from pfgtrain.fit.data import sets_of
 from pfgtrain.fit.ema import MovingAverage
+from pfgtrain.fit.forecast import forecast_step
 from pfgtrain.fit.live_bytes import LiveBytes
 from pfgtrain.fit.texts import TextSource
 from pfgtrain.optim import Part
@@ -41,7 +43,7 @@ MODES: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": True,
     },
 }
-SLOW = ("bf16 by Adafactor", "AdamW stepping in the backward pass")
+SLOW = ("bf16 by Adafactor", "bf16 by AdamW, some blocks")
 
 
 def trainer_of(data: FitData, base: Base, config: FitConfig) -> Trainer:
@@ -230,6 +232,46 @@ def test_an_average_kept_in_main_memory_is_the_one_beside_the_weights(dtype: tor
     assert torch.equal(beside, offloaded)
     assert offloaded.dtype == torch.float32
     assert 0 < (weight.detach().float() - offloaded).mean() < 5
+
+
+def test_the_operations_of_attention_count_on_a_cpu_too() -> None:
+    heads, positions, width = 2, 16, 8
+    query = torch.rand(1, heads, positions, width, requires_grad=True)
+    product = 2 * heads * positions * positions * width  # of two matrices
+    with LiveBytes() as live:
+        answer = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        assert live.operations == 2 * product
+        answer.sum().backward()
+    assert live.operations == 7 * product  # the backward pass makes the scores again
+
+
+def test_a_forecast_has_the_text_encoders_that_stay_for_captions(sdxl_data: FitData, sdxl: Base) -> None:
+    asked = replace(SHORT, caption="tags", mixed_precision="no")
+    plan = plan_fit(sdxl_data, sdxl, asked)
+    models = sdxl.load_text()
+    assert isinstance(models, SdxlText)
+    encoders = [clip.text_encoder for clip in (models.first, models.second)]
+    size = sum(value.nbytes for encoder in encoders for value in encoder.parameters())
+    assert forecast_fit(sdxl_data, sdxl, asked, plan).texts == size > 0
+    for cached in (replace(asked, cache_captions=True), replace(asked, caption=None)):
+        assert forecast_fit(sdxl_data, sdxl, cached, plan).texts == 0
+
+
+@pytest.mark.parametrize("keys", [{"full_bf16": True}, {"offload_ema": True}])
+def test_a_forecast_has_the_copy_of_an_average_that_stands_in_for_the_weights(
+    keys: dict[str, Any], base: Base
+) -> None:
+    config = replace(SHORT, fused_backward_pass=True, train_batch_size=1, num_tokens=0, **keys)
+
+    def told(*, use_ema: bool) -> tuple[int, int]:
+        unet = base.unet_outline().to(torch.bfloat16 if config.full_bf16 else torch.float32)
+        part = Part(name="unet", file="f", parameters=dict(unet.named_parameters()))
+        asked = replace(config, use_ema=use_ema, mixed_precision="bf16" if config.full_bf16 else "no")
+        size = sum(value.nbytes for value in part.parameters.values())
+        return forecast_step(unet, [part], asked, latent=(4, 4), steps=1).passing, size
+
+    (passing, copied), (without, _) = told(use_ema=True), told(use_ema=False)
+    assert passing > max(copied, without)
 
 
 @pytest.mark.parametrize(

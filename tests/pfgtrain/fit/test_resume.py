@@ -66,7 +66,7 @@ def test_a_fit_cut_twice_and_resumed_equals_the_uncut_one(
     _cut_twice(data, base, replace(SMALL, **MODES[mode]), tmp_path)
 
 
-@pytest.mark.parametrize("mode", ["unet", "adapter", "lora"])
+@pytest.mark.parametrize("mode", ["unet", "adapter", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_fit_of_sdxl_cut_twice_and_resumed_equals_the_uncut_one(
     mode: str, sdxl_data: FitData, sdxl: Base, tmp_path: Path
 ) -> None:
