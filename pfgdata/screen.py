@@ -347,5 +347,4 @@ def _plain(task: _Task, now: float, *, ended: bool = False) -> str:
     parts = [f"{task.name}: {task.done:,}{of} {task.unit}", f"{_rate(task, now)}/s", duration(took)]
     if not ended and task.total is not None and 0 < task.done <= task.total:
         parts.append(f"ETA {duration(took / task.done * (task.total - task.done))}")
-    parts += [_figures(task.figures)] if task.figures else []
-    return ", ".join(parts)
+    return ", ".join([*parts, *([_figures(task.figures)] if task.figures else [])])
