@@ -183,8 +183,10 @@ def print_line(text: object) -> None:
 
 
 def print_json(value: Any) -> None:
-    r"""Print `value` as JSON on one line of stdout; on a terminal control characters stand as `\uNNNN`."""
+    r"""Print `value` as JSON on a line of stdout, NaN as null; on a terminal controls stand as `\uNNNN`."""
     line = json.dumps(value, ensure_ascii=False, default=str)
+    if "NaN" in line or "Infinity" in line:
+        line = json.dumps(json.loads(line, parse_constant=lambda _: None), ensure_ascii=False)
     if on_terminal() or not is_text(line):
         line = "".join(letter if letter.isprintable() else _json_escape(letter) for letter in line)
     print(line)
@@ -345,6 +347,4 @@ def _plain(task: _Task, now: float, *, ended: bool = False) -> str:
     parts = [f"{task.name}: {task.done:,}{of} {task.unit}", f"{_rate(task, now)}/s", duration(took)]
     if not ended and task.total is not None and 0 < task.done <= task.total:
         parts.append(f"ETA {duration(took / task.done * (task.total - task.done))}")
-    if task.figures:
-        parts.append(_figures(task.figures))
-    return ", ".join(parts)
+    return ", ".join([*parts, *([_figures(task.figures)] if task.figures else [])])

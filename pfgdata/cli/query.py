@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfgdata.cli.options import ASKED_BOUNDS, StoreOption, show_notes
+from pfgdata.errors import QueryError
 from pfgdata.flags import from_fields
 from pfgdata.paths import is_text, user_path
 from pfgdata.query import QueryJob
@@ -181,10 +182,21 @@ def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """The rows as plain values: ids as text, scores with the digits that float16 has."""
     for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
         columns = (
-            [_plain(value, as_score=field.type == "float") for value in column.to_pylist()]
+            [_plain(value, as_score=field.type == "float") for value in _values(field.name, column)]
             for field, column in zip(batch.schema, batch.columns, strict=True)
         )
         yield from zip(*columns, strict=True)
+
+
+def _values(name: str, column: pa.Array) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except OverflowError:
+        raise QueryError(
+            f"{name}: has a date or time beyond the years 1 to 9999; show it as text: {name}::VARCHAR in "
+            "--sql, or use --parquet"
+        ) from None
+    return values
 
 
 def _plain(value: Any, *, as_score: bool) -> Any:
@@ -218,9 +230,14 @@ def _print_csv(table: pa.Table) -> None:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(table, path, compression="zstd")
+    try:
+        pq.write_table(table, path, compression="zstd")
+    except pa.ArrowNotImplementedError as problem:
+        path.unlink(missing_ok=True)
+        raise QueryError(f"Parquet has no type for a column: {problem}; cast it, as in x::VARCHAR") from None
     show_facts({"wrote": f"{table.num_rows:,} rows to {path}"})
 
 

@@ -57,6 +57,9 @@ def sample(
     all taken (cosine of the features). The same seed draws the same. Images without a value are left out.
     """
     require_one(expression, asked["tags"])
+    import pyarrow as pa
+
+    from pfgdata.errors import QueryError
     from pfgdata.query import freeze_selection, require_free_name
     from pfgdata.similarity import SampleOptions, balanced_sample
     from pfgdata.store import Store
@@ -68,6 +71,8 @@ def sample(
         show_notes(question)
         selection = session.select(question)
         groups = session.rows(question, columns=[per])
+    if pa.types.is_nested(groups[per].type):
+        raise QueryError(f"--per {per}: has lists, not one value an image; name another column")
     with ScreenProgress() as progress:
         report = balanced_sample(
             snapshot,

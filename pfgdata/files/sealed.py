@@ -38,7 +38,7 @@ def read_json(
         value = json.loads(body)
         if not text.endswith(_tail(body)) or not isinstance(value, dict):
             raise ValueError("its digest does not fit")
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise error(f"{path}: damaged ({problem}); {advice}") from problem
     return value
 

@@ -78,7 +78,8 @@ class Rewriter:
         if kind not in CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
             raise self.refusal(node, f"{REFUSED.get(kind, str(node['type']).lower())} is not allowed here")
         node = self._known_literals(node, scope)
-        return {key: self.rewrite(value, scope) for key, value in node.items()}
+        rewritten = {key: self.rewrite(value, scope) for key, value in node.items()}
+        return _flat(rewritten) if kind == "CONJUNCTION" else rewritten
 
     def _column(self, node: Node, scope: frozenset[str]) -> Any:
         names = [str(name) for name in node["column_names"]]
@@ -262,6 +263,16 @@ class Rewriter:
         """The error that says `what` of a node, and where it stands."""
         place = self._typed.place_of(node)
         return QueryError(f"{what} ({place})" if place else what)
+
+
+def _flat(node: Node) -> Node:
+    """An AND or OR with the parts of those of its kind right in it, as DuckDB parses its text again."""
+    parts = [
+        part
+        for child in node["children"]
+        for part in (child["children"] if child["type"] == node["type"] else [child])
+    ]
+    return {**node, "children": parts}
 
 
 def _text(node: Node) -> str | None:

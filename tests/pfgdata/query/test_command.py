@@ -241,3 +241,25 @@ def test_a_whole_select_is_answered_in_every_form(here: Path, capsys: Captured) 
     assert query("--sql", "select width, width from images", "--parquet", "out.parquet") == 0
     assert capsys.readouterr().out == "4\n"
     assert pq.read_table(here / "out.parquet").num_columns == 2
+
+
+def test_what_json_does_not_have_is_null(here: Path, capsys: Captured) -> None:
+    sql = "select 'nan'::double as a, [{'x': '-inf'::float}] as b, 1.5 as c"
+    assert query("--sql", sql, "--json") == 0
+    assert capsys.readouterr().out == '{"a": null, "b": [{"x": null}], "c": 1.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("sql", "more", "words"),
+    [
+        ("select make_date(99999, 1, 1) as day", ["--json"], "day: has a date or time beyond the years 1"),
+        ("select 'infinity'::timestamp as t", [], "t: has a date or time beyond the years 1 to 9999"),
+        ("select interval '1 month' as i", ["--parquet", "i.parquet"], "Parquet has no type for a column"),
+    ],
+)
+def test_a_value_that_cannot_be_shown_is_one_line(
+    here: Path, capsys: Captured, sql: str, more: list[str], words: str
+) -> None:
+    assert query("--sql", sql, *more) == 1
+    assert words in capsys.readouterr().err
+    assert not (here / "i.parquet").exists()

@@ -111,3 +111,5 @@ def test_the_command_saves_a_frozen_selection(store: Store, capsys: pytest.Captu
     assert run(*asked) == 1 and "has a selection few already" in capsys.readouterr().err
     assert run(*asked, "--replace", "--per", "ratin") == 1
     assert "did you mean rating?" in capsys.readouterr().err
+    assert run(*asked, "--replace", "--per", "tags") == 1
+    assert "--per tags: has lists" in capsys.readouterr().err

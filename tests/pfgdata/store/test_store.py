@@ -388,3 +388,9 @@ def test_the_versions_on_record_may_lack_a_package() -> None:
         "opencv": version("opencv-python-headless"),
         "no-such-package": None,
     }
+
+
+def test_json_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(StoreError, match="damaged"):
+        read_json(tmp_path / "x.json", error=StoreError, advice="write it again")
