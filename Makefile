@@ -1,7 +1,7 @@
 # The two commands of a newcomer are `make demo` and `make test`; each sets up .venv when there is none.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that share the test files: the default run takes 5:27 on two cores, 10:13 in one (measured).
+# Processes that share the test files: the default run takes 6:38 on two cores; in one it took twice as long (measured).
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
