@@ -33,14 +33,17 @@ class CutLife(PowerCutDisk):
         self._chance = random.Random(11)
 
     def commit_folder(self, fresh: Path, final: Path) -> None:
-        """Commit, and then hold the store to it."""
+        """Commit, and then hold the store to it, where it is a shard: an index in cache/ is no promise."""
         super().commit_folder(fresh, final)
+        if final.parent.name != "shards":
+            return
         self.shards[final.name] = blake3((final / "shard.json").read_bytes()).hexdigest()
         self.moments.append(see(Store.open(self.root / "feats")))
 
     def remove_folder(self, path: Path) -> None:
         """Remove, and not ask for it any more."""
-        del self.shards[path.name]
+        if path.parent.name == "shards":
+            del self.shards[path.name]
         super().remove_folder(path)
 
     def _cut(self, point: CrashPoint) -> None:
