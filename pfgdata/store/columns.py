@@ -14,13 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import StoreError, StoreFormatError
-from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.files import Disk, canonical_json
 from pfgdata.records import nearest
-from pfgdata.store.layout import COLUMN_NAME, FORMAT, require_column_name, table_in
+from pfgdata.store.layout import (
+    COLUMN_NAME,
+    FORMAT,
+    parquet_bytes,
+    read_record,
+    require_column_name,
+    table_in,
+)
 from pfgdata.store.matching import VALUE, column_values, normal_table
 from pfgdata.store.snapshot import Joined, Snapshot
 
@@ -29,7 +35,6 @@ __all__ = [
     "check_column",
     "joined_columns",
     "list_columns",
-    "parquet_bytes",
     "read_column",
     "remove_column",
     "replace_pair",
@@ -181,11 +186,9 @@ def _record(states: Sequence[State]) -> bytes:
 def _states(disk: Disk, record: Path) -> list[State]:
     """The states that a NAME.json lists, none where it is missing."""
     try:
-        value = read_json(record, error=StoreError, advice=_ADVICE, disk=disk)
+        value = read_record(disk, record, error=StoreError, advice=_ADVICE)
     except FileNotFoundError:
         return []
-    if value["format"] > FORMAT:
-        raise StoreFormatError(f"{record}: written in format {value['format']}; upgrade pfg")
     states = value["states"]  # of whose fields a later version may have more
     return [state and {"size": state["size"], "blake3": state["blake3"]} for state in states]
 
@@ -217,13 +220,6 @@ def _size_misfit(states: Sequence[State], size: int | None) -> str | None:
     if size in sizes:
         return None
     return "is missing" if size is None else f"has {size:,} bytes, should have {sizes[-1] if sizes else 0:,}"
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """`table` as a Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())
 
 
 def _parquet(name: str, table: pa.Table) -> bytes:

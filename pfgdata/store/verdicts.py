@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from pfgdata.errors import StoreError
 from pfgdata.files import Disk
-from pfgdata.store.columns import DamagedColumnError, check_column, parquet_bytes, replace_pair
-from pfgdata.store.layout import table_in
+from pfgdata.store.columns import DamagedColumnError, check_column, replace_pair
+from pfgdata.store.layout import parquet_bytes, table_in
 
 __all__ = ["VERDICTS", "Verdict", "pair_of", "read_verdicts", "write_verdicts"]
 
