@@ -21,6 +21,7 @@ from pfgdata.files import Disk, canonical_json
 from pfgdata.records import CONTENT_ID_BYTES, ids_as_keys, nearest
 from pfgdata.store.layout import COLUMN_NAME, FORMAT, parquet_bytes, read_record, table_in
 from pfgdata.store.matching import VALUE, column_values
+from pfgdata.store.recorded import size_misfit
 from pfgdata.store.snapshot import Snapshot, content_ids_of
 
 __all__ = [
@@ -168,10 +169,8 @@ def check_selection(disk: Disk, folder: Path, name: str, *, deep: bool) -> None:
     if saved.frozen is None:
         return
     path = _ids_path(folder, name, saved.frozen)
-    if not disk.is_file(path):
-        raise StoreError(f"{path}: is missing; {_ADVICE}")
-    if (size := disk.size(path)) != saved.frozen.size:
-        raise StoreError(f"{path}: has {size:,} bytes, should have {saved.frozen.size:,}; {_ADVICE}")
+    if wrong := size_misfit([asdict(saved.frozen)], disk, path):
+        raise StoreError(f"{path}: {wrong}; {_ADVICE}")
     if deep:
         _ids_table(disk, folder, saved)
 
