@@ -7,6 +7,7 @@ file or the new one, whole.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from pfgdata.store.layout import FORMAT, read_record
 __all__ = ["DamagedFileError", "RecordedFile", "size_misfit"]
 
 State = Mapping[str, Any] | None  # size and blake3 of a file; None: there is no such file
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DamagedFileError(StoreError):
@@ -63,8 +65,15 @@ class RecordedFile:
         self._write_record([fresh])
 
     def remove(self) -> None:
-        """Delete both files, damaged or not; a reader finds it or nothing."""
-        self._write_record([*self._states_now(), None])
+        """Delete both files, damaged or not; a reader finds it or nothing.
+
+        On a full disk, which this is to free, a reader may be told meanwhile that the file is missing.
+        """
+        try:
+            self._write_record([*self._states_now(), None])
+        except OSError as problem:
+            if problem.errno not in _FULL:
+                raise
         for file in (self.path, self.record):
             if self.disk.is_file(file):
                 self.disk.unlink(file)
