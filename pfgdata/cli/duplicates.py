@@ -80,7 +80,7 @@ def duplicates(
     With --select NAME, --where "not @NAME" is each picture once: equal bytes are one image wherever they lie.
     """
     from pfgdata.query import Thresholds, freeze_selection, require_free_name, select
-    from pfgdata.similarity import DuplicateOptions, find_duplicates, least_scores
+    from pfgdata.similarity import DuplicateOptions, find_duplicates
     from pfgdata.store import Store
 
     there = Store.open(store)
@@ -97,9 +97,7 @@ def duplicates(
     rows, other = (select(snapshot, text, chosen) for text in between or (where, None))
     options = DuplicateOptions(
         radius=radius,
-        least=least_scores(
-            snapshot.vocabulary, general=chosen.stored("general"), character=chosen.stored("character")
-        ),
+        least=chosen.least(snapshot.vocabulary),
         decided=there.verdicts(),
     )
     with ScreenProgress() as progress:
