@@ -1,4 +1,4 @@
-"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, disks far, full and failing."""
+"""Small real stand-ins: a cheap tagger and its vocabulary, eyes on progress, disks far, full and failing."""
 
 from __future__ import annotations
 
