@@ -134,15 +134,24 @@ def _not_of(site: str, value: Any) -> str | None:
 
 
 def _tags(*groups: str) -> Callable[[Post], list[str] | None]:
-    return lambda post: tags_of_post(dict(post), *groups)
+    def value(post: Post) -> list[str] | None:
+        tags = tags_of_post(dict(post), *groups)
+        return None if tags is None else [sound for tag in tags if (sound := _sound(tag).strip())]
+
+    return value
 
 
 def _text(*names: str) -> Callable[[Post], str | None]:
     def value(post: Post) -> str | None:
         found = next((post[name] for name in names if post.get(name)), None)
-        return found.encode(errors="ignore").decode() if isinstance(found, str) else None
+        return _sound(found) if isinstance(found, str) else None
 
     return value
+
+
+def _sound(text: str) -> str:
+    """`text` without halves of surrogate pairs, which JSON can hold and no column can keep."""
+    return text.encode(errors="ignore").decode()
 
 
 def _whole(*names: str) -> Callable[[Post], int | None]:
