@@ -200,6 +200,8 @@ def test_the_command_prints_stars_and_takes_verdicts(store: Store) -> None:
         app, ["duplicates", str(store.path), "--verdict", "different", "0.png", "no"]
     )
     assert isinstance(unknown.exception, QueryError)
+    low = CliRunner().invoke(app, ["duplicates", str(store.path), "--threshold", "0.001"])
+    assert isinstance(low.exception, QueryError) and "the store keeps scores from" in str(low.exception)
 
 
 def test_the_copies_become_a_selection_that_leaves_each_picture_once(store: Store) -> None:
