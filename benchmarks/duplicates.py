@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pfgdata.images import perceptual_hash, square
 from pfgdata.ingest import IngestJob, tagger_for
+from pfgdata.query import Thresholds
 from pfgdata.records import content_id
 from pfgdata.similarity import (
     DuplicateOptions,
@@ -36,7 +37,6 @@ from pfgdata.similarity import (
     compare_pictures,
     find_duplicates,
     judge,
-    least_scores,
     small_picture,
 )
 from pfgdata.store import IMAGES_SCHEMA, ShardContents, Store, StoreIdentity, failures_table
@@ -64,7 +64,7 @@ class Eye:
 
     def __init__(self) -> None:
         self.tagger: OnnxTagger = tagger_for(None, IngestJob(tagger="demo"))
-        self.least = least_scores(self.tagger.vocabulary, general=0.35, character=0.85)
+        self.least = Thresholds().least(self.tagger.vocabulary)
 
     def see(self, pictures: Sequence[Pixels]) -> list[Seen]:
         """What is judged of each."""

@@ -74,7 +74,9 @@ def attach_file(
     kept = [source, *(one for one in _BESIDE_PATH if by == "path" and one in names)]
     column = _value(file, names, kept, value, name)
     table = read([*kept, column])
-    table = pa.table({**{one: table[one] for one in kept}, _VALUE: table[column]})
+    table = pa.table({**{one: _names_in(table[one]) for one in kept}, _VALUE: table[column]})
+    if without := table[source].null_count:
+        raise ConfigError(f"{file}: {without:,} rows have no {source}; leave them out")
     snapshot = store.snapshot()
     if by == "stem":
         stems = table[source] if source == "stem" else _stems(table[source])
@@ -187,18 +189,25 @@ def _value(file: Path, names: Sequence[str], keys: Sequence[str], asked: str | N
     raise ConfigError(f"{file}: {what}; {hint}{more}")
 
 
+def _names_in(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of names, null where the text is empty, as CSV has what is none."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    return pc.if_else(pc.equal(column, ""), None, column)
+
+
 def _with_ids(file: Path, table: pa.Table) -> pa.Table:
     """`table` with content_ids as bytes, where they are text, as UUIDs or 32 hex digits."""
     keys = table["content_id"]
     if not (pa.types.is_string(keys.type) or pa.types.is_large_string(keys.type)):
         return table
-    ids: list[bytes | None] = []
+    ids: list[bytes] = []
     for number, text in enumerate(keys.to_pylist(), 1):
         try:
-            ids.append(None if text is None else binascii.unhexlify(text.replace("-", "")))
+            ids.append(binascii.unhexlify(text.replace("-", "")))
         except ValueError:
             ids.append(b"")
-        if ids[-1] is not None and len(ids[-1]) != 16:
+        if len(ids[-1]) != 16:
             raise ConfigError(
                 f"{file}: row {number}: {text!r} is no content_id; it is a UUID, as query shows it"
             )
@@ -214,7 +223,7 @@ def _with_roots(file: Path, table: pa.Table, roots: Mapping[str, str]) -> pa.Tab
     places.sort(key=lambda pair: -len(pair[0]))
     keys: dict[str, list[str]] = {"root": [], "path": []}
     for number, path in enumerate(table["path"].to_pylist(), 1):
-        found = next(((root, place) for place, root in places if (path or "").startswith(place)), None)
+        found = next(((root, place) for place, root in places if path.startswith(place)), None)
         if found is None:
             known = ", ".join(place for place, _ in places)
             raise ConfigError(f"{file}: row {number}: {path} lies below no corpus of the store ({known})")

@@ -1,7 +1,8 @@
-"""Small real stand-ins: a cheap tagger and its vocabulary, an eye on progress, disks far away and failing."""
+"""Small real stand-ins: a cheap tagger and its vocabulary, eyes on progress, disks far, full and failing."""
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -163,6 +164,13 @@ class FarDisk(Disk):
 
     def _there(self, path: Path) -> Path:
         return path if path.is_relative_to(self.place) else self.place / path.relative_to(path.anchor)
+
+
+class FullDisk(Disk):
+    """The real disk, on which nothing more can be written; files can be removed."""
+
+    def replace_file(self, path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
 class FailingDisk(Disk):

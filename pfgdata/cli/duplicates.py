@@ -18,6 +18,7 @@ from pfgdata.cli.options import (
     Where,
     show_failures,
 )
+from pfgdata.query import QueryJob
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts, show_table
 
 if TYPE_CHECKING:
@@ -79,27 +80,25 @@ def duplicates(
     marked. Pictures of one colour are compared by bytes alone. Pairs with a verdict are always left out.
     With --select NAME, --where "not @NAME" is each picture once: equal bytes are one image wherever they lie.
     """
-    from pfgdata.query import Thresholds, freeze_selection, require_free_name, select
-    from pfgdata.similarity import DuplicateOptions, find_duplicates, least_scores
+    from pfgdata.query import freeze_selection, require_free_name
+    from pfgdata.similarity import DuplicateOptions, find_duplicates
     from pfgdata.store import Store
 
     there = Store.open(store)
-    snapshot = there.snapshot()
     if verdict:
-        _say(there, snapshot, verdict)
+        _say(there, there.snapshot(), verdict)
         return
     if where and between:
         raise typer.BadParameter("--where and --between exclude each other; put the condition into both EXPR")
     if select_as is not None:
         require_free_name(there, select_as, replace=replace)
-    chosen = Thresholds(general=threshold, character=character_threshold)
-    chosen.require(snapshot.score_floor)
-    rows, other = (select(snapshot, text, chosen) for text in between or (where, None))
+    job = QueryJob(threshold=threshold, character_threshold=character_threshold)
+    with job.session(there) as session:
+        snapshot = session.snapshot
+        rows, *other = map(session.select, between or (where,))
     options = DuplicateOptions(
         radius=radius,
-        least=least_scores(
-            snapshot.vocabulary, general=chosen.stored("general"), character=chosen.stored("character")
-        ),
+        least=job.thresholds.least(snapshot.vocabulary),
         decided=there.verdicts(),
     )
     with ScreenProgress() as progress:
@@ -108,7 +107,7 @@ def duplicates(
             rows,
             options=options,
             roots=there.roots(),
-            between=other if between else None,
+            between=other[0] if other else None,
             progress=progress,
         )
     _show(there, snapshot, report, json=json)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pfgdata.corpus import Segment, list_sidecars, read_caption
+from pfgdata.corpus import Segment, read_caption
 from pfgdata.errors import AccessError, ImageError, StoreError
-from pfgdata.ingest.beside import Folder, folders_under, segment_of
+from pfgdata.ingest.beside import Folder, folders_of, segment_of
 from pfgdata.records import ImageKey, NoProgress, Progress, during
 from pfgdata.store import KEY_COLUMNS, Store, StoreWriter, keys_of, stable_order
 
@@ -60,9 +60,7 @@ def write_captions(
 def _write_captions(writer: StoreWriter, segments: Sequence[Segment], progress: Progress) -> CaptionsReport:
     store, report = writer.store, CaptionsReport()
     before = _Before(store)
-    rows = store.snapshot().images(KEY_COLUMNS).select(list(KEY_COLUMNS))
-    rows = rows.take(stable_order(rows))
-    folders = folders_under(rows, segments)
+    folders, rows = folders_of(store, segments)
     texts: dict[int, str] = {}
     with during(progress, CAPTIONS, total=sum(len(folder.images) for folder in folders), brief=False):
         for folder in folders:
@@ -108,25 +106,22 @@ class _Before:
 
 def _read_folder(folder: Folder, before: _Before, report: CaptionsReport) -> dict[int, str]:
     """The captions of a folder's images by their number; each file is read once, whoever share it."""
-    location, follow_links = folder.segment.location, folder.segment.options.follow_links
     try:
-        sidecars = list_sidecars(location, folder.path, follow_links=follow_links)
+        sidecars = folder.sidecars()
     except ImageError as problem:
         report.warnings.append((folder.shown(), str(problem)))
         return before.of(folder, folder.images)
     report.orphans += [folder.shown(name) for name in sidecars.orphans]
-    owners: dict[bytes, list[tuple[int, bytes]]] = {}
-    without: list[tuple[int, bytes]] = []
-    for number, image in folder.images:
-        name = sidecars.of(image)
-        (without if name is None else owners.setdefault(name, [])).append((number, image))
-    texts: dict[int, str] = {}
-    if sidecars.problem:  # of an archive: a caption that is not there may only be lost
+    if sidecars.problem:
         report.warnings.append((folder.shown(), sidecars.problem))
-        texts |= before.of(folder, without)
-    for name, images in owners.items():
+    texts: dict[int, str] = {}
+    for name, images in folder.owners(sidecars.of).items():
+        if name is None:
+            if sidecars.problem:  # of an archive: a caption that is not there may only be lost
+                texts |= before.of(folder, images)
+            continue
         try:
-            text = read_caption(location, folder.key(name), follow_links=follow_links)
+            text = read_caption(folder.segment.location, folder.key(name), follow_links=folder.follow_links)
             texts |= dict.fromkeys((number for number, _ in images), text)
         except ImageError as problem:
             report.warnings.append((folder.shown(name), str(problem)))

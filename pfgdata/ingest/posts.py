@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pfgdata.corpus import Segment, list_sidecars, read_json_beside, tags_of_post
+from pfgdata.corpus import Segment, read_json_beside, tags_of_post
 from pfgdata.errors import ImageError, StoreError
-from pfgdata.ingest.beside import Folder, folders_under
+from pfgdata.ingest.beside import Folder, folders_of
 from pfgdata.records import NoProgress, Progress, during
-from pfgdata.store import KEY_COLUMNS, Store, stable_order
+from pfgdata.store import Store
 
 __all__ = ["SITES", "PostsReport", "attach_posts"]
 
@@ -59,10 +59,8 @@ def attach_posts(
     taken = sorted(names.keys() & set(store.columns()))
     if taken and not replace:
         raise StoreError(f"{store.path}: has a column {taken[0]} already; --replace all of {site}'s")
-    rows = store.snapshot().images(KEY_COLUMNS).select(list(KEY_COLUMNS))
-    rows = rows.take(stable_order(rows))
-    folders, report = folders_under(rows, segments), PostsReport()
-    posts: dict[int, Post] = {}
+    folders, rows = folders_of(store, segments)
+    report, posts = PostsReport(), dict[int, Post]()
     progress = progress or NoProgress()
     with during(progress, "posts", total=sum(len(folder.images) for folder in folders), brief=False):
         for folder in folders:
@@ -98,28 +96,27 @@ def _no_posts(site: str, report: PostsReport) -> str:
 
 def _read_folder(folder: Folder, site: str, report: PostsReport) -> dict[int, Post]:
     """The posts of a folder's images by their number; each file is read once, whoever share it."""
-    location, follow_links = folder.segment.location, folder.segment.options.follow_links
     try:
-        sidecars = list_sidecars(location, folder.path, follow_links=follow_links)
+        sidecars = folder.sidecars()
     except ImageError as problem:
         report.warnings.append((folder.shown(), str(problem)))
         return {}
     report.orphans += [folder.shown(name) for name in sidecars.orphans if name.lower().endswith(b".json")]
-    owners: dict[bytes, list[int]] = {}
-    for number, image in folder.images:
-        if (name := sidecars.json_of(image)) is not None:
-            owners.setdefault(name, []).append(number)
     posts: dict[int, Post] = {}
-    for name, numbers in owners.items():
+    for name, images in folder.owners(sidecars.json_of).items():
+        if name is None:
+            continue
         try:
-            value = read_json_beside(location, folder.key(name), follow_links=follow_links)
+            value = read_json_beside(
+                folder.segment.location, folder.key(name), follow_links=folder.follow_links
+            )
         except ImageError as problem:
             report.warnings.append((folder.shown(name), str(problem)))
             continue
         if reason := _not_of(site, value):
             report.warnings.append((folder.shown(name), reason))
         else:
-            posts |= dict.fromkeys(numbers, value)
+            posts |= dict.fromkeys((number for number, _ in images), value)
     return posts
 
 
@@ -134,15 +131,24 @@ def _not_of(site: str, value: Any) -> str | None:
 
 
 def _tags(*groups: str) -> Callable[[Post], list[str] | None]:
-    return lambda post: tags_of_post(dict(post), *groups)
+    def value(post: Post) -> list[str] | None:
+        tags = tags_of_post(dict(post), *groups)
+        return None if tags is None else [sound for tag in tags if (sound := _sound(tag).strip())]
+
+    return value
 
 
 def _text(*names: str) -> Callable[[Post], str | None]:
     def value(post: Post) -> str | None:
         found = next((post[name] for name in names if post.get(name)), None)
-        return found.encode(errors="ignore").decode() if isinstance(found, str) else None
+        return _sound(found) if isinstance(found, str) else None
 
     return value
+
+
+def _sound(text: str) -> str:
+    """`text` without halves of surrogate pairs, which JSON can hold and no column can keep."""
+    return text.encode(errors="ignore").decode()
 
 
 def _whole(*names: str) -> Callable[[Post], int | None]:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import QueryError
 from pfgdata.store import IMAGES_SCHEMA
+from pfgdata.vocabulary import Vocabulary
 
 __all__ = [
     "COLUMNS",
@@ -87,6 +89,13 @@ class Thresholds:
     def stored(self, category: str) -> float:
         """The threshold rounded as scores are stored (float16), so that a score equal to it counts."""
         return float(np.float16(self.general if category == "general" else self.character))
+
+    def least(self, vocabulary: Vocabulary) -> npt.NDArray[np.float32]:
+        """The score from which each tag counts, [V]; a rating never does, it is no tag that images share."""
+        least = np.full(len(vocabulary), np.inf, np.float32)
+        least[vocabulary.general_ids] = self.stored("general")
+        least[vocabulary.character_ids] = self.stored("character")
+        return least
 
 
 def locations(roots: Mapping[str, str], *, start: Path) -> dict[str, str]:

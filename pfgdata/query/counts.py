@@ -39,8 +39,8 @@ def tag_counts(
     is_character = vocabulary.categories == CHARACTER
     counts = None
     if index is not None:
-        floors = np.where(is_character, thresholds.stored("character"), thresholds.stored("general"))
-        counts = index.counts(floors.astype(np.float16), _masks(chosen, shards))
+        least = thresholds.least(vocabulary).astype(np.float16)
+        counts = index.counts(least, _masks(chosen, shards))
     if counts is None:
         counts = _by_lists(fetch, rows, is_character, thresholds)
     ratings = dict(zip(*chosen["rating"].value_counts().flatten(), strict=True)) if len(chosen) else {}

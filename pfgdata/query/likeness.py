@@ -21,7 +21,6 @@ from pfgdata.similarity import (
     Subject,
     corpus_mean,
     file_names,
-    least_scores,
     mean_direction,
     read_subjects,
     tags_over,
@@ -63,9 +62,7 @@ def most_similar(
     snapshot, chosen = session.snapshot, session.thresholds
     chosen.require(snapshot.score_floor)
     selection = None if options.where is None else session.select(options.where)
-    least = least_scores(
-        snapshot.vocabulary, general=chosen.stored("general"), character=chosen.stored("character")
-    )
+    least = chosen.least(snapshot.vocabulary)
     subjects = read_subjects(store, snapshot, images, least=least, tagger=tagger)
     asked = [subjects] if options.mean else [[one] for one in subjects]
     features = mean_direction([[one.feature for one in group] for group in asked])

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     )
     from pfgdata.similarity.hashes import pairs_within
     from pfgdata.similarity.judging import Likeness, judge
-    from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean, similar
+    from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean
     from pfgdata.similarity.pictures import Difference, compare_pictures, small_picture
-    from pfgdata.similarity.rows import file_names, least_scores, table_of, tags_over
+    from pfgdata.similarity.rows import file_names, tags_over
     from pfgdata.similarity.sampling import SampleOptions, SampleReport, balanced_sample
     from pfgdata.similarity.subjects import Subject, find_stored, mean_direction, read_subjects
 
@@ -44,13 +44,10 @@ __all__ = [
     "find_duplicates",
     "find_stored",
     "judge",
-    "least_scores",
     "mean_direction",
     "pairs_within",
     "read_subjects",
-    "similar",
     "small_picture",
-    "table_of",
     "tags_over",
 ]
 

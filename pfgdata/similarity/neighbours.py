@@ -19,7 +19,7 @@ from pfgdata.records import Selection
 from pfgdata.similarity.blocks import FeatureBlocks, Floats
 from pfgdata.store import Snapshot
 
-__all__ = ["Neighbours", "Similar", "corpus_mean", "similar"]
+__all__ = ["Neighbours", "Similar", "corpus_mean"]
 
 _PLACES = 6  # of a score
 _TOLERANCE = 2e-4  # how far a float32 cosine of 768 products can be off, several times over
@@ -148,21 +148,6 @@ class Neighbours:
             norms = np.sqrt((features_MF * features_MF).sum(axis=1))
             out[start : start + len(part)] = (features_MF * unit_F).sum(axis=1) / norms
         return out.round(_PLACES)
-
-
-def similar(
-    snapshot: Snapshot,
-    queries_QF: npt.NDArray[np.floating],
-    *,
-    k: int = 20,
-    selection: Selection | None = None,
-    without: Collection[bytes] = (),
-) -> list[Similar]:
-    """For each query, [Q, F], its `k` most similar contents among `selection` (None: all visible rows).
-
-    Who asks often keeps a `Neighbours`. Raises QueryError as its `nearest` does.
-    """
-    return Neighbours(snapshot, selection).nearest(queries_QF, k, without=without)
 
 
 def corpus_mean(snapshot: Snapshot) -> Doubles:

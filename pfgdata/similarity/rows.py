@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 
 from pfgdata.records import Selection, shown
 from pfgdata.store import KEY_COLUMNS, Snapshot, keys_of, rows_by_shard
-from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["file_names", "least_scores", "table_of", "tags_over"]
+__all__ = ["file_names", "table_of", "tags_over"]
 
 
 def table_of(snapshot: Snapshot, selection: Selection, columns: Sequence[str]) -> pa.Table:
@@ -52,11 +51,3 @@ def file_names(
         file = os.path.join(places.get(key.root, key.root), path)  # noqa: PTH118 - text, as query shows it
         found.append({"file": file, "root": key.root, "path": path, "member": member})
     return found
-
-
-def least_scores(vocabulary: Vocabulary, *, general: float, character: float) -> npt.NDArray[np.float32]:
-    """The score from which each tag counts, [V]; a rating never does: it is no tag that two images share."""
-    least = np.full(len(vocabulary), np.inf, np.float32)
-    least[vocabulary.general_ids] = general
-    least[vocabulary.character_ids] = character
-    return least

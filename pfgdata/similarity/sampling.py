@@ -20,11 +20,6 @@ from pfgdata.store import Snapshot
 
 __all__ = ["SampleOptions", "SampleReport", "balanced_sample"]
 
-_BLOCK = 8192  # rows: 25 MB of 768 as float32
-_KEPT = (
-    32_768  # rows whose features stay in memory, 100 MB as float32; a larger group is read again and again
-)
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 

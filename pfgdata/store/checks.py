@@ -6,8 +6,9 @@ set aside, never deleted, and an empty one takes over what it hides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from blake3 import blake3
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.files import Disk, explained, read_json
 from pfgdata.records import NoProgress, Progress, during
-from pfgdata.store.columns import DamagedColumnError, check_column, stems
+from pfgdata.store.columns import column_file, stems
 from pfgdata.store.identity import read_identity, read_roots, usable
 from pfgdata.store.latent_sets import LatentSet
+from pfgdata.store.recorded import DamagedFileError
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.selections import check_selection, list_selections
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
 from pfgdata.store.store import Shadow, ShardContents, Store
-from pfgdata.store.verdicts import read_verdicts
+from pfgdata.store.verdicts import verdicts_file
 
 __all__ = ["Problem", "RepairReport", "repair", "require_whole", "verify"]
 
@@ -144,34 +146,31 @@ def _of_store(disk: Disk, path: Path, *, deep: bool) -> Iterator[Problem]:
 
 def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
     for name in stems(disk, folder):
-        try:
-            check_column(disk, folder, name, deep=deep)
-        except DamagedColumnError as problem:
-            yield Problem(problem.path, f"{problem.what}; write the column again", None)
-        except StoreError as problem:
-            yield Problem(folder / f"{name}.json", _reason(problem), None)
-        except OSError as problem:
-            yield Problem(Path(problem.filename), _unread(problem), None)
+        file = column_file(disk, folder, name)
+        yield from _of_record(file.record, partial(file.check, deep=deep))
 
 
 def _of_selections(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
     for name in list_selections(disk, folder):
-        path = folder / f"{name}.json"
-        try:
-            check_selection(disk, folder, name, deep=deep)
-        except StoreError as problem:
-            yield Problem(path, _reason(problem).removeprefix(f"{path}: "), None)
-        except OSError as problem:
-            yield Problem(path, _unread(problem), None)
+        check = partial(check_selection, disk, folder, name, deep=deep)
+        yield from _of_record(folder / f"{name}.json", check)
 
 
 def _of_verdicts(disk: Disk, path: Path) -> Iterator[Problem]:
+    file = verdicts_file(disk, path)
+    yield from _of_record(file.record, partial(file.check, deep=True))  # a small file: read whole either way
+
+
+def _of_record(record: Path, check: Callable[[], object]) -> Iterator[Problem]:
+    """What `check` finds wrong with the file `record`, or with the one that it describes."""
     try:
-        read_verdicts(disk, path)  # a small file: read whole either way
+        check()
+    except DamagedFileError as problem:
+        yield Problem(problem.path, problem.what, None)
     except StoreError as problem:
-        yield Problem(path / "verdicts.parquet", _reason(problem).partition(": ")[2], None)
+        yield Problem(record, _reason(problem).removeprefix(f"{record}: "), None)
     except OSError as problem:
-        yield Problem(path / "verdicts.parquet", _unread(problem), None)
+        yield Problem(Path(problem.filename or record), _unread(problem), None)
 
 
 def _of_shard(disk: Disk, shard: Path, *, deep: bool) -> Iterator[Problem]:

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import StoreFormatError
-from pfgdata.files import Disk, canonical_json, explained, read_json
+from pfgdata.files import Disk, canonical_json, explained
 from pfgdata.store.identity import known_fields
-from pfgdata.store.layout import DERIVED_FAILURES_SCHEMA, FORMAT
+from pfgdata.store.layout import DERIVED_FAILURES_SCHEMA, FORMAT, read_record
 from pfgdata.store.shards import (
     ShardDraft,
     ShardMeta,
@@ -116,9 +116,7 @@ class DerivedSet(Generic[I, N]):
     def open(cls, path: Path, *, disk: Disk) -> Self:
         """Open the set in the folder `path`. Raises StoreFormatError where its JSON is damaged or newer."""
         advice = "delete the set and encode it again"
-        value = read_json(path / f"{cls.name}s.json", error=StoreFormatError, advice=advice, disk=disk)
-        if value["format"] > FORMAT:
-            raise StoreFormatError(f"{path}: written in format {value['format']}; upgrade pfg")
+        value = read_record(disk, path / f"{cls.name}s.json", error=StoreFormatError, advice=advice)
         identity = known_fields(cls.identity_type, value["identity"], where=path)
         if identity.id != path.name:
             raise StoreFormatError(f"{path}: its identity has fields this pfgdata does not know; upgrade pfg")

@@ -20,7 +20,7 @@ from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatE
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.paths import is_text, plain_path
 from pfgdata.records import TaggerIdentity, nearest
-from pfgdata.store.layout import FORMAT
+from pfgdata.store.layout import FORMAT, read_record
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = [
@@ -77,11 +77,7 @@ def read_identity(disk: Disk, store: Path) -> StoreIdentity:
     path = store / "store.json"
     if not disk.is_file(path):
         raise NoStoreError(f"{store}: no store here; make one with: pfgdata ingest IMAGES --store {store}")
-    value = read_json(path, error=StoreFormatError, advice="restore it from a backup", disk=disk)
-    if value["format"] > FORMAT:
-        raise StoreFormatError(
-            f"{store}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
-        )
+    value = read_record(disk, path, error=StoreFormatError, advice="restore it from a backup")
     try:
         tagger = TaggerIdentity.of(value["tagger"])
     except KeyError as problem:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pfgdata.errors import StoreError
+from pfgdata.errors import StoreError, StoreFormatError
+from pfgdata.files import Disk, read_json
 
 __all__ = [
     "COLUMN_NAME",
@@ -17,6 +20,8 @@ __all__ = [
     "IMAGES_SCHEMA",
     "LATENTS_SCHEMA",
     "SHADOWS_SCHEMA",
+    "parquet_bytes",
+    "read_record",
     "require_column_name",
     "table_in",
 ]
@@ -82,6 +87,26 @@ def require_column_name(name: str) -> None:
         )
     if name in _TAKEN:
         raise StoreError(f"{name} is what the store itself calls something; name the column my_{name}")
+
+
+def read_record(disk: Disk, path: Path, *, error: type[StoreError], advice: str) -> dict[str, Any]:
+    """The JSON file `path` of a store that says its format.
+
+    Raises `error`, ending with `advice`, if it is damaged, StoreFormatError if a newer pfgdata wrote it.
+    """
+    value = read_json(path, error=error, advice=advice, disk=disk)
+    if value["format"] > FORMAT:
+        raise StoreFormatError(
+            f"{path}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
+        )
+    return value
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """`table` as a Parquet file. Raises pa.ArrowException for a type that Parquet has not."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
 
 
 def table_in(data: bytes) -> pa.Table:

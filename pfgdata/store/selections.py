@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from blake3 import blake3
 
 from pfgdata.errors import QueryError, StoreError, StoreFormatError
-from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.files import Disk, canonical_json
 from pfgdata.records import CONTENT_ID_BYTES, ids_as_keys, nearest
-from pfgdata.store.layout import COLUMN_NAME, FORMAT, table_in
+from pfgdata.store.layout import COLUMN_NAME, FORMAT, parquet_bytes, read_record, table_in
 from pfgdata.store.matching import VALUE, column_values
+from pfgdata.store.recorded import size_misfit
 from pfgdata.store.snapshot import Snapshot, content_ids_of
 
 __all__ = [
@@ -116,10 +116,7 @@ def read_selection(disk: Disk, folder: Path, name: str) -> SavedSelection:
         if not known:
             hint = "save one with pfgdata select NAME EXPR"
         raise StoreError(f"no selection @{name}; {hint}")
-    value = read_json(path, error=StoreError, advice=_ADVICE, disk=disk)
-    if value["format"] > FORMAT:
-        raise StoreFormatError(f"{path}: written in format {value['format']}; upgrade pfg")
-    return SavedSelection.of(value)
+    return SavedSelection.of(read_record(disk, path, error=StoreError, advice=_ADVICE))
 
 
 def write_selection(
@@ -172,10 +169,8 @@ def check_selection(disk: Disk, folder: Path, name: str, *, deep: bool) -> None:
     if saved.frozen is None:
         return
     path = _ids_path(folder, name, saved.frozen)
-    if not disk.is_file(path):
-        raise StoreError(f"{path}: is missing; {_ADVICE}")
-    if (size := disk.size(path)) != saved.frozen.size:
-        raise StoreError(f"{path}: has {size:,} bytes, should have {saved.frozen.size:,}; {_ADVICE}")
+    if wrong := size_misfit([asdict(saved.frozen)], disk, path):
+        raise StoreError(f"{path}: {wrong}; {_ADVICE}")
     if deep:
         _ids_table(disk, folder, saved)
 
@@ -225,10 +220,7 @@ def _parquet(ids: npt.NDArray[np.void]) -> bytes:
     plain = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(CONTENT_ID_BYTES), len(ids), [None, pa.py_buffer(ids.tobytes())]
     )
-    sink = pa.BufferOutputStream()
-    column = pa.ExtensionArray.from_storage(pa.uuid(), plain)
-    pq.write_table(pa.table({"content_id": column}), sink, compression="zstd")
-    return bytes(sink.getvalue())
+    return parquet_bytes(pa.table({"content_id": pa.ExtensionArray.from_storage(pa.uuid(), plain)}))
 
 
 def _uses(disk: Disk, folder: Path, name: str) -> tuple[str, ...]:

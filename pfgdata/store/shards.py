@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
-from pfgdata.files import Disk, canonical_json, read_json
+from pfgdata.errors import CorruptShardError, StoreError
+from pfgdata.files import Disk, canonical_json
 from pfgdata.store.hdf5 import write_array
-from pfgdata.store.layout import FORMAT
+from pfgdata.store.layout import FORMAT, read_record
 
 __all__ = [
     "REPAIR",
@@ -147,11 +147,7 @@ def read_meta(disk: Disk, shard: Path) -> ShardMeta:
 
     Raises CorruptShardError when it is not as written, StoreFormatError when a newer pfgdata wrote it.
     """
-    value = read_json(shard / "shard.json", advice=REPAIR, disk=disk)
-    if value["format"] > FORMAT:
-        raise StoreFormatError(
-            f"{shard}: written in format {value['format']}, this pfgdata reads up to {FORMAT}; upgrade pfg"
-        )
+    value = read_record(disk, shard / "shard.json", error=CorruptShardError, advice=REPAIR)
     if value["id"] != shard.name:
         raise CorruptShardError(f"{shard}: its shard.json is of {value['id']}; {REPAIR}")
     return ShardMeta(

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pfgdata.errors import StoreError
 from pfgdata.files import TEMPORARY, Disk, explained
@@ -34,7 +33,7 @@ from pfgdata.store.identity import (
     vocabulary_table,
 )
 from pfgdata.store.latent_sets import LatentIdentity, LatentInfo, LatentSet
-from pfgdata.store.layout import SHADOWS_SCHEMA
+from pfgdata.store.layout import SHADOWS_SCHEMA, parquet_bytes
 from pfgdata.store.matching import column_values, unmatched_rows
 from pfgdata.store.rows import failures_table, images_table
 from pfgdata.store.selections import (
@@ -128,9 +127,7 @@ class Store:
                 raise StoreError(
                     f"{path}: holds shards of a store already; restore its store.json, or name another folder"
                 )
-            sink = pa.BufferOutputStream()
-            pq.write_table(vocabulary_table(vocabulary), sink, compression="zstd")
-            tags = sink.getvalue().to_pybytes()
+            tags = parquet_bytes(vocabulary_table(vocabulary))
             disk.replace_file(path / "vocabulary.parquet", tags)
             disk.replace_file(path / "roots.json", roots_bytes({}))
             created = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
 """What a person said of pairs of images: `verdicts.parquet`, keyed by content_ids, its digest beside it.
 
-A verdict is about contents: it outlives moves, reruns and compaction. Both files are replaced as a column's.
+A verdict is about contents: it outlives moves, reruns and compaction.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import pyarrow as pa
 
 from pfgdata.errors import StoreError
 from pfgdata.files import Disk
-from pfgdata.store.columns import DamagedColumnError, check_column, parquet_bytes, replace_pair
-from pfgdata.store.layout import table_in
+from pfgdata.store.layout import parquet_bytes, table_in
+from pfgdata.store.recorded import RecordedFile
 
-__all__ = ["VERDICTS", "Verdict", "pair_of", "read_verdicts", "write_verdicts"]
+__all__ = ["VERDICTS", "Verdict", "pair_of", "read_verdicts", "verdicts_file", "write_verdicts"]
 
 Verdict = Literal["different", "keep-both"]  # no duplicates at all; duplicates of which both stay
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-_NAME = "verdicts"
 _SCHEMA = pa.schema([("one", pa.binary(16)), ("two", pa.binary(16)), ("verdict", pa.string())])
-_ADVICE = "restore it from a backup, or delete verdicts.parquet and verdicts.json to judge anew"
 
 Pair = tuple[bytes, bytes]  # content_ids, the smaller first
 
@@ -34,12 +32,15 @@ def pair_of(one: bytes, two: bytes) -> Pair:
     return (one, two) if one < two else (two, one)
 
 
+def verdicts_file(disk: Disk, store: Path) -> RecordedFile:
+    """The files of a store's verdicts, be there any or none."""
+    advice = "restore it from a backup, or delete verdicts.parquet and verdicts.json to judge anew"
+    return RecordedFile(disk, store, "verdicts", advice)
+
+
 def read_verdicts(disk: Disk, store: Path) -> dict[Pair, Verdict]:
     """Every verdict of a store. Raises StoreError where a file of them is not what was written."""
-    try:
-        data = check_column(disk, store, _NAME, deep=True)
-    except DamagedColumnError as problem:
-        raise StoreError(f"{problem.path}: {problem.what}; {_ADVICE}") from None
+    data = verdicts_file(disk, store).check(deep=True)
     if data is None:
         return {}
     rows = table_in(data).to_pylist()
@@ -49,4 +50,4 @@ def read_verdicts(disk: Disk, store: Path) -> dict[Pair, Verdict]:
 def write_verdicts(disk: Disk, store: Path, verdicts: Mapping[Pair, Verdict]) -> None:
     """Replace all verdicts; only for a holder of the store's lock."""
     rows = [{"one": one, "two": two, "verdict": said} for (one, two), said in sorted(verdicts.items())]
-    replace_pair(disk, store, _NAME, parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA)))
+    verdicts_file(disk, store).replace(parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA)))

@@ -107,6 +107,18 @@ def test_what_query_writes_can_be_attached_again(capsys: Captured) -> None:
         assert len(values(capsys, f"by_{key}")) == 5
 
 
+def test_an_empty_member_in_a_csv_is_none(capsys: Captured) -> None:
+    write(
+        "t.csv",
+        [
+            {"root": "/corpus", "path": "x/a.png", "member": None, "v": 1},
+            {"root": "/corpus", "path": "z.zip", "member": "in/m.png", "v": 2},
+        ],
+    )
+    assert run("attach", "v", "t.csv", "--value", "v") == 0
+    assert values(capsys, "v") == {"x/a.png": 1, "z.zip": 2}
+
+
 def test_absolute_paths_below_where_the_corpus_is_now_are_its(capsys: Captured) -> None:
     write("t.csv", [{"path": "/moved/here/x/a.png", "v": 1}])
     assert run("attach", "v", "t.csv") == 0
@@ -168,6 +180,9 @@ def test_columns_are_listed_and_detached(capsys: Captured, here: Path) -> None:
         ("far.csv", [], "row 1: /far/a.png lies below no corpus of the store (/moved/here/)"),
         ("twice.csv", [], "1 rows repeat the key of another, first: x/a.png"),
         ("stems.csv", ["--key", "stem"], "the stem a stands twice"),
+        ("nameless.csv", [], "nameless.csv: 2 rows have no path; leave them out"),
+        ("idless.csv", [], "idless.csv: 1 rows have no content_id; leave them out"),
+        ("nameless.jsonl", ["--key", "stem"], "nameless.jsonl: 1 rows have no stem; leave them out"),
         ("keyless.csv", [], "no column content_id, path or stem to name the images; it has name, v"),
     ],
 )
@@ -179,6 +194,9 @@ def test_a_file_that_cannot_be_attached_is_one_line(
     write("far.csv", [{"path": "/far/a.png", "v": 1}])
     write("twice.csv", [{"path": "x/a.png", "v": 1}, {"path": "x/a.png", "v": 2}])
     write("stems.csv", [{"path": "p/a.png", "v": 1}, {"path": "a.jpg", "v": 2}])
+    write("nameless.csv", [{"path": "x/a.png", "v": 1}, {"path": "", "v": 2}, {"path": None, "v": 3}])
+    write("idless.csv", [{"content_id": "", "v": 1}])
+    write("nameless.jsonl", [{"stem": "a", "v": 1}, {"stem": None, "v": 2}])
     write("keyless.csv", [{"name": "x/a.png", "v": 1}])
     Path("t.txt").write_text("x")
     Path("bad.parquet").write_bytes(b"PAR1 no")

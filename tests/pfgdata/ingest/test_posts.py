@@ -120,6 +120,15 @@ def test_posts_are_replaced_all_together(store: Store, tmp_path: Path) -> None:
     assert sorted(report.columns) == store.columns() == ["danbooru_id", "danbooru_tags"]
 
 
+def test_half_a_surrogate_pair_in_a_tag_is_left_out(store: Store, tmp_path: Path) -> None:
+    post = {**DANBOORU, "tag_string_general": "smi\ud800le \udc00 solo", "source": "x\udc00"}
+    (tmp_path / "images" / "d" / "0000.png.json").write_text(json.dumps(post))
+    attach_posts(store, "danbooru", plan_segments([tmp_path / "images"], store.roots()))
+    tags = store.read_column("danbooru_tags")["value"].to_pylist()[0]
+    assert tags[-2:] == ["smile", "solo"]
+    assert store.read_column("danbooru_source")["value"].to_pylist()[0] == "x"
+
+
 def test_a_folder_without_posts_is_one_line(store: Store, tmp_path: Path) -> None:
     for file in (tmp_path / "images" / "d").glob("*.json"):
         file.unlink()

@@ -167,6 +167,17 @@ def test_damaged_verdicts_are_one_line_and_verify_sees_them(store: Store) -> Non
     assert [problem.path.name for problem in verify(store.path)] == ["verdicts.parquet"]
 
 
+def test_a_damaged_record_of_verdicts_is_named_itself_and_with_its_own_advice(store: Store) -> None:
+    store.set_verdicts({(b"a" * 16, b"b" * 16): "different"})
+    record = store.path / "verdicts.json"
+    record.write_bytes(record.read_bytes()[:-3])
+    with pytest.raises(StoreError, match=r"verdicts.json: damaged .*; restore it from a backup, or delete"):
+        store.verdicts()
+    (problem,) = verify(store.path)
+    assert problem.path == record and problem.what.startswith("damaged")
+    assert problem.what.endswith("to judge anew") and "write the column" not in problem.what
+
+
 def test_the_command_prints_stars_and_takes_verdicts(store: Store) -> None:
     def run(*arguments: str) -> Any:
         result = CliRunner().invoke(app, ["duplicates", str(store.path), *arguments])
@@ -189,6 +200,8 @@ def test_the_command_prints_stars_and_takes_verdicts(store: Store) -> None:
         app, ["duplicates", str(store.path), "--verdict", "different", "0.png", "no"]
     )
     assert isinstance(unknown.exception, QueryError)
+    low = CliRunner().invoke(app, ["duplicates", str(store.path), "--threshold", "0.001"])
+    assert isinstance(low.exception, QueryError) and "the store keeps scores from" in str(low.exception)
 
 
 def test_the_copies_become_a_selection_that_leaves_each_picture_once(store: Store) -> None:

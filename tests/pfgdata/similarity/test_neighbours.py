@@ -11,7 +11,7 @@ import pytest
 from pfgdata.errors import CorruptShardError, QueryError
 from pfgdata.query import Thresholds, select
 from pfgdata.records import content_id
-from pfgdata.similarity import Neighbours, corpus_mean, similar
+from pfgdata.similarity import Neighbours, corpus_mean
 from pfgdata.store import FAILURES_SCHEMA, Shadow, ShardContents, Snapshot, Store, images_table
 from tests.conftest import new_store
 from tests.doubles import CheapTagger
@@ -63,7 +63,7 @@ def test_the_nearest_are_those_of_a_plain_computation(tmp_path: Path, shards: in
     features = features_of(0)
     snapshot = filled(tmp_path / "s", features, shards=shards).snapshot()
     queries = features_of(1, 3).astype(np.float64)
-    for query, found in zip(queries, similar(snapshot, queries, k=25), strict=True):
+    for query, found in zip(queries, Neighbours(snapshot).nearest(queries, k=25), strict=True):
         expected = plainly(features, query)
         best = np.argsort(-expected)[:25]
         assert numbers(snapshot, found.rows.content_ids) == best.tolist()
@@ -88,7 +88,7 @@ def test_equal_scores_go_by_content_id_whatever_the_shards(tmp_path: Path) -> No
     expected = sorted(range(40), key=lambda index: content_id(f"{index}.png".encode()))[:9]
     for shards in (1, 5):
         snapshot = filled(tmp_path / str(shards), same, shards=shards).snapshot()
-        (found,) = similar(snapshot, one, k=9)
+        (found,) = Neighbours(snapshot).nearest(one, k=9)
         assert numbers(snapshot, found.rows.content_ids) == expected
 
 
@@ -100,11 +100,11 @@ def test_the_same_bytes_are_shown_once_and_more_rows_are_looked_at_for_it(tmp_pa
     with store.writer() as writer:
         failures = FAILURES_SCHEMA.empty_table()
         writer.commit(ShardContents(images=images_table(rows), features=features, failures=failures))
-    (found,) = similar(store.snapshot(), features[:1], k=5)
+    (found,) = Neighbours(store.snapshot()).nearest(features[:1], k=5)
     assert len(np.unique(found.rows.content_ids, axis=0)) == 5
-    (found,) = similar(store.snapshot(), features[:1], k=5, without={content_id(b"twice.png")})
+    (found,) = Neighbours(store.snapshot()).nearest(features[:1], k=5, without={content_id(b"twice.png")})
     assert content_id(b"twice.png") not in {one.tobytes() for one in found.rows.content_ids}
-    (found,) = similar(store.snapshot(), features[:1], k=500)
+    (found,) = Neighbours(store.snapshot()).nearest(features[:1], k=500)
     assert len(found.scores) == 11
 
 
@@ -115,7 +115,7 @@ def test_hidden_and_damaged_rows_are_not_shown(tmp_path: Path) -> None:
     store = filled(tmp_path / "s", features, shards=1)
     (shard,) = store.snapshot().shards
     add(store, ["other.png"], features_of(7, 1), shadows=(Shadow(shard.id, "images", 3),))
-    (found,) = similar(store.snapshot(), features[3:4], k=100)
+    (found,) = Neighbours(store.snapshot()).nearest(features[3:4], k=100)
     assert len(found.scores) == 58
     shown = {one.tobytes() for one in found.rows.content_ids}
     assert not shown & {content_id(f"{index}.png".encode()) for index in (3, 7, 8)}
@@ -137,17 +137,17 @@ def test_only_what_is_selected_is_compared(tmp_path: Path) -> None:
 def test_a_query_that_is_like_nothing_is_refused(tmp_path: Path) -> None:
     snapshot = filled(tmp_path / "s", features_of(9, 5), shards=1).snapshot()
     with pytest.raises(QueryError, match="512 numbers"):
-        similar(snapshot, np.ones((1, 512)))
+        Neighbours(snapshot).nearest(np.ones((1, 512)), k=20)
     for value in (0, np.nan):
         with pytest.raises(QueryError, match="like nothing"):
-            similar(snapshot, np.full((1, WIDTH), value))
+            Neighbours(snapshot).nearest(np.full((1, WIDTH), value), k=20)
 
 
 def test_an_empty_store_answers_nothing_and_a_lost_file_says_what_to_do(tmp_path: Path) -> None:
-    (found,) = similar(new_store(tmp_path / "e").snapshot(), np.ones((1, WIDTH)))
+    (found,) = Neighbours(new_store(tmp_path / "e").snapshot()).nearest(np.ones((1, WIDTH)), k=20)
     assert len(found.scores) == 0
     store = filled(tmp_path / "s", features_of(9, 5), shards=1)
     (shard,) = store.snapshot().shards
     (shard.path / "features.h5").unlink()
     with pytest.raises(CorruptShardError, match="verify"):
-        similar(store.snapshot(), np.ones((1, WIDTH)))
+        Neighbours(store.snapshot()).nearest(np.ones((1, WIDTH)), k=20)

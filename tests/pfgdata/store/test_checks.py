@@ -270,7 +270,7 @@ def test_a_shard_of_a_newer_format_is_refused_and_never_set_aside(changed_store:
 def test_a_column_of_a_newer_format_is_refused(changed_store: Store) -> None:
     changed_store.write_column("split", pa.table({"path": ["0001.png"], "value": ["train"]}))
     make_newer(changed_store.path / "columns" / "split.json")
-    with pytest.raises(StoreFormatError, match="format 2; upgrade"):
+    with pytest.raises(StoreFormatError, match=r"format 2, this pfgdata reads up to 1; upgrade pfg"):
         changed_store.read_column("split")
     (problem,) = verify(changed_store.path)
     assert problem.path.name == "split.json" and "upgrade" in problem.what
@@ -287,7 +287,7 @@ def test_a_latent_set_of_a_newer_format_is_refused_and_not_said_to_be_damaged(
     ).run(snapshot, snapshot.everything.take(np.arange(1)))
     (path,) = changed_store.path.glob("latents/*/latents.json")
     make_newer(path)
-    with pytest.raises(StoreFormatError, match="format 2; upgrade"):
+    with pytest.raises(StoreFormatError, match=r"format 2, this pfgdata reads up to 1; upgrade pfg"):
         changed_store.latent_sets()
     (problem,) = verify(changed_store.path)
     assert problem.path == path and "upgrade" in problem.what and "encode it again" not in problem.what

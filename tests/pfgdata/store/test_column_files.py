@@ -15,7 +15,7 @@ from pfgdata.errors import StoreError, StoreFormatError, StoreLockedError
 from pfgdata.files import canonical_json, read_json
 from pfgdata.store import Store, verify
 from tests.conftest import new_store
-from tests.doubles import FailingDisk
+from tests.doubles import FailingDisk, FullDisk
 
 
 @pytest.fixture
@@ -169,6 +169,16 @@ def test_a_damaged_column_is_made_good_by_writing_it_again(store: Store) -> None
             assert [problem.path.parent.name for problem in verify(store.path, deep=True)] == ["columns"]
             store.write_column("caption", captions("new"), replace=True)
             assert texts_of(store)[0] == "new" and verify(store.path, deep=True) == []
+
+
+def test_a_column_is_removed_from_a_full_disk_and_none_is_written_there(store: Store) -> None:
+    store.write_column("caption", captions("x"))
+    full = Store.open(store.path, disk=FullDisk())
+    with pytest.raises(StoreError, match="no space left on the disk of"):
+        full.write_column("caption", captions("y"), replace=True)
+    assert texts_of(store) == ["x"]
+    full.remove_column("caption")
+    assert list((store.path / "columns").iterdir()) == [] and verify(store.path, deep=True) == []
 
 
 def test_a_column_of_a_newer_format_is_refused_and_not_written_over(store: Store) -> None:
