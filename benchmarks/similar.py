@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
 import sys
@@ -79,34 +80,42 @@ def read_once(snapshot: Snapshot, threads: int) -> Callable[[], object]:
     return every
 
 
-def main() -> None:
-    """Print the table."""
+def table(snapshot: Snapshot) -> None:
+    """Print how long each question takes."""
     threads = os.cpu_count() or 1
+    queries = np.random.default_rng(1).normal(0, 1, (64, WIDTH)) + 1
+    base = median(read_once(snapshot, 1))
+    every = median(read_once(snapshot, threads))
+    neighbours, mean = Neighbours(snapshot), corpus_mean(snapshot)
+    centred = Neighbours(snapshot, mean=mean)
+    for name, took in (
+        ("read the bytes once, one thread", base),
+        (f"read the bytes once, {threads} threads", every),
+        ("20 nearest of one image, warm", median(lambda: neighbours.nearest(queries[:1], 20))),
+        ("20 nearest of one image, centred, warm", median(lambda: centred.nearest(queries[:1], 20))),
+        ("20 nearest of 64 images, warm", median(lambda: neighbours.nearest(queries, 20), 3)),
+        (
+            "first question: maps and norms too",
+            median(lambda: Neighbours(snapshot).nearest(queries[:1], 20), 3),
+        ),
+        ("mean of the corpus", median(lambda: corpus_mean(snapshot), 3)),
+        (
+            "count similar_to('000/000007.jpg') > 0.6",
+            median(lambda: count(snapshot, "similar_to('000/000007.jpg') > 0.6", Thresholds()), 3),
+        ),
+    ):
+        print(f"{name:44} {took:7.0f} ms   {took / base:5.1f} x")
+
+
+def main() -> None:
+    """Print the table without torch, then with it."""
     with tempfile.TemporaryDirectory() as folder:
         snapshot = build(Path(folder) / "feats").snapshot()
-        queries = np.random.default_rng(1).normal(0, 1, (64, WIDTH)) + 1
-        base = median(read_once(snapshot, 1))
-        every = median(read_once(snapshot, threads))
-        neighbours, mean = Neighbours(snapshot), corpus_mean(snapshot)
-        centred = Neighbours(snapshot, mean=mean)
         print(f"{snapshot.num_images:,} rows of {WIDTH}")
-        for name, took in (
-            ("read the bytes once, one thread", base),
-            (f"read the bytes once, {threads} threads", every),
-            ("20 nearest of one image, warm", median(lambda: neighbours.nearest(queries[:1], 20))),
-            ("20 nearest of one image, centred, warm", median(lambda: centred.nearest(queries[:1], 20))),
-            ("20 nearest of 64 images, warm", median(lambda: neighbours.nearest(queries, 20), 3)),
-            (
-                "first question: maps and norms too",
-                median(lambda: Neighbours(snapshot).nearest(queries[:1], 20), 3),
-            ),
-            ("mean of the corpus", median(lambda: corpus_mean(snapshot), 3)),
-            (
-                "count similar_to('000/000007.jpg') > 0.6",
-                median(lambda: count(snapshot, "similar_to('000/000007.jpg') > 0.6", Thresholds()), 3),
-            ),
-        ):
-            print(f"{name:44} {took:7.0f} ms   {took / base:5.1f} x")
+        table(snapshot)
+        importlib.import_module("torch")  # what is loaded is used
+        print("\nwith torch loaded")
+        table(snapshot)
 
 
 if __name__ == "__main__":

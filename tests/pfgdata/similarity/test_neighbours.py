@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +153,25 @@ def test_an_empty_store_answers_nothing_and_a_lost_file_says_what_to_do(tmp_path
     (shard.path / "features.h5").unlink()
     with pytest.raises(CorruptShardError, match="verify"):
         Neighbours(store.snapshot()).nearest(np.ones((1, WIDTH)), k=20)
+
+
+WITH_TORCH = """
+import sys, numpy as np
+from pathlib import Path
+from pfgdata.similarity import Neighbours
+from pfgdata.store import Store
+
+neighbours = Neighbours(Store.open(Path(sys.argv[1])).snapshot())
+query = np.linspace(-1, 1, int(sys.argv[2]))
+assert "torch" not in sys.modules
+plain = neighbours.scores(query)
+import torch
+assert plain.tobytes() == neighbours.scores(query).tobytes()
+"""
+
+
+def test_torch_where_it_is_loaded_changes_no_bit_of_a_score(tmp_path: Path) -> None:
+    features = features_of(7)
+    features[3, 5], features[4, 5], features[5] = np.inf, np.nan, np.float16(6e-8)  # the least there is
+    store = filled(tmp_path / "feats", features, shards=2)
+    subprocess.run([sys.executable, "-W", "error", "-c", WITH_TORCH, store.path, str(WIDTH)], check=True)
