@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import QueryError
-from pfgdata.query import COLUMNS, VIEWS, Limits, Session, Thresholds, run_sql
+from pfgdata.query import COLUMNS, VIEWS, Session, Thresholds
 from pfgdata.store import Store
 from tests.pfgdata.query.rows import VOCABULARY, row, store_of
 
@@ -117,7 +117,8 @@ def test_the_views_have_the_columns_that_they_say(session: Session) -> None:
 def test_thresholds_and_roots_and_a_limit_hold(store: Store) -> None:
     low = Thresholds(general=0.1, character=0.5)
     sql = "select file, len(tags) as n, character from images order by n desc"
-    table = run_sql(store.snapshot(), sql, thresholds=low, roots={"/corpus": "here"}, limits=Limits(rows=2))
+    with Session(store.snapshot(), thresholds=low, roots={"/corpus": "here"}) as session:
+        table = session.sql(sql, limit=2)
     assert table.to_pylist() == [
         {"file": "here/a.png", "n": 3, "character": "hatsune_miku"},
         {"file": "here/b.png", "n": 1, "character": "hatsune_miku"},
