@@ -41,6 +41,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], str], bool]] = {  # name -> SQL, 
     "tagcount": (_ALL_TAGS, ranges.number, False),
 }
 _ALIASES = {"filetype": "format", "char": "character"}
+_NAMES = ("conf", "rating", "order", "limit", "score", *_NUMBERS, *_ALIASES)  # beside columns
 _FORMATS = {"jpg": "jpeg", "tif": "tiff"}
 _ORDERS = {  # beside columns: name -> value, whether the largest comes first
     "id": ("path", False),
@@ -68,14 +69,12 @@ class Metatags:
 
     def knows(self, name: str) -> bool:
         """Whether `name:` begins a metatag."""
-        return name in ("conf", "rating", "order", "limit", "score", *_NUMBERS, *_ALIASES) or bool(
-            self._column(name)
-        )
+        return name in _NAMES or self._column(name) is not None
 
     def near(self, name: str) -> list[str]:
         """What `name:` may have been meant as."""
         columns = [known for known in self.joined.names if known not in _NOT_HERE]
-        return nearest(name, ["conf", "rating", "order", "limit", "score", *_NUMBERS, *_ALIASES, *columns])
+        return nearest(name, [*_NAMES, *columns])
 
     def condition(self, name: str, value: str) -> Condition:
         """The condition that `name:value` is."""
