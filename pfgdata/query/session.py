@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from dataclasses import asdict
 from typing import TypeVar
 
 import numpy as np
@@ -60,9 +60,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -96,7 +94,7 @@ class Session:
             shard_index=table["file_index"].to_numpy().astype(np.int32),
             rows=table["file_row_number"].to_numpy().astype(np.int64),
             expression=question.words if isinstance(question, Question) else question,
-            thresholds={"general": chosen.general, "character": chosen.character},
+            thresholds=asdict(chosen),
             named={name: saved.meaning for name, saved in joined.selections.items()},
         )
 
