@@ -6,20 +6,19 @@ from typing import Any
 
 from pfgdata.errors import QueryError
 from pfgdata.query.allowed import (
-    CLASSES,
     COMBINED,
     COUNTED,
     EQUALITIES,
     FUNCTIONS,
     LIKENESS,
     MEMBERSHIP,
-    OPERATORS,
     REFUSED,
     SELECTION,
     TAG_FUNCTIONS,
     TAG_LISTS,
     TAKES_LIST,
     TYPES,
+    is_listed,
 )
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
 from pfgdata.query.frame import Node, Typed, admitted, closed
@@ -48,7 +47,7 @@ class Rewriter:
         self._within = within  # the selections that the expression stands in
         self._sandbox = sandbox
         self._joined = joined
-        self._typed = typed
+        self.refusal = typed.refusal
         self._columns = definitions(thresholds, {})
         self._tags = Tags(joined.snapshot.vocabulary, thresholds, joined.tags)
 
@@ -75,7 +74,7 @@ class Rewriter:
             return self._lambda(node, scope)
         if kind == "CAST":
             return {**node, "child": self.rewrite(node["child"], scope), "type_expr": self._type(node)}
-        if kind not in CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
+        if not is_listed(node):
             raise self.refusal(node, f"{REFUSED.get(kind, str(node['type']).lower())} is not allowed here")
         node = self._known_literals(node, scope)
         rewritten = {key: self.rewrite(value, scope) for key, value in node.items()}
@@ -258,11 +257,6 @@ class Rewriter:
     def _own(self, sql: str) -> Any:
         """The tree of SQL that we wrote."""
         return self._sandbox.parse(f"SELECT {sql}")["statements"][0]["node"]["select_list"][0]
-
-    def refusal(self, node: Node, what: str) -> QueryError:
-        """The error that says `what` of a node, and where it stands."""
-        place = self._typed.place_of(node)
-        return QueryError(f"{what} ({place})" if place else what)
 
 
 def _flat(node: Node) -> Node:

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pfgdata.errors import QueryError
-from pfgdata.query.allowed import CLASSES, FUNCTIONS, OPERATORS, TAG_FUNCTIONS, TYPES
-from pfgdata.query.frame import NO_PLACE, Node
+from pfgdata.query.allowed import CLASSES, FUNCTIONS, REFUSED, TAG_FUNCTIONS, TYPES, is_listed
+from pfgdata.query.frame import Node, Typed, parsed
 from pfgdata.query.growth import Measured, Values
 from pfgdata.query.sandbox import Sandbox
-from pfgdata.query.text_limits import check_text
 from pfgdata.records import nearest
 
 __all__ = ["admitted_statement"]
@@ -47,19 +46,18 @@ _SIMPLE = frozenset(  # types of what is neither a query nor an expression
         "DESCENDING",
     }
 )
-_REFUSED = {
+_REFUSED = REFUSED | {  # beside classes, types of queries and tables
     "RECURSIVE_CTE_NODE": "a recursive query",
     "SHOW_REF": "DESCRIBE, SUMMARIZE or SHOW",
     "TABLE_FUNCTION": "a table function",
     "PIVOT": "PIVOT",
-    "PARAMETER": "a ? or $ parameter",
-    "COLLATE": "COLLATE",
-    "POSITIONAL_REFERENCE": "a # column number",
 }
 _SYSTEM = frozenset(  # names that DuckDB answers where no column is called so
     f"current_{what}" for what in ("catalog", "date", "role", "schema", "time", "timestamp", "user")
 ) | {"localtime", "localtimestamp", "session_user", "user"}
 _MOST_QUERIES = 100  # in one statement
+_EXAMPLE = "SELECT rating, count(*) FROM images GROUP BY rating"
+_OTHER = "only one SELECT is answered: nothing else, and nothing that changes data or settings"
 
 
 def admitted_statement(
@@ -70,21 +68,11 @@ def admitted_statement(
     In it each view is called by its name with _ before. `values` gives those of a user's column, to bound
     what an expression makes of them. Raises QueryError, one line with the place.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise QueryError("the SELECT is not UTF-8 text") from None
-    check_text(text, "SELECT")
-    if not text.strip():
-        raise QueryError(
-            "the SELECT is empty; an example: SELECT rating, count(*) FROM images GROUP BY rating"
-        )
-    answer = sandbox.parse(text)
-    if answer["error"]:
-        raise QueryError(_syntax_error(answer, text))
+    typed = Typed(text, "SELECT", before="")
+    answer = parsed(sandbox, typed, example=_EXAMPLE, other=_OTHER)
     if len(answer["statements"]) != 1:
         raise QueryError(f"{len(answer['statements'])} statements; only one SELECT is answered")
-    walk = _Walk(text, views, values)
+    walk = _Walk(typed, views, values)
     try:
         walk.query(answer["statements"][0]["node"], frozenset())
         return sandbox.write(answer), frozenset(walk.named)
@@ -92,28 +80,14 @@ def admitted_statement(
         raise QueryError("the SELECT is nested too deeply; put it more simply") from None
 
 
-def _syntax_error(answer: Node, text: str) -> str:
-    message = str(answer.get("error_message", "not valid")).splitlines()[0]
-    if answer.get("error_type") == "not implemented":
-        return "only one SELECT is answered: nothing else, and nothing that changes data or settings"
-    if "position" not in answer:
-        return f"the SELECT is not valid: {message}"
-    return f"{message} ({_place(int(answer['position']), text)})"
-
-
-def _place(offset: int, text: str) -> str:
-    before = text.encode()[:offset].decode(errors="ignore")
-    return f"character {len(before) + 1} of the SELECT"
-
-
 class _Walk:
     """Walks one statement; `scope` holds the queries that WITH has named so far."""
 
-    def __init__(self, text: str, views: Mapping[str, Collection[str]], values: Values) -> None:
+    def __init__(self, typed: Typed, views: Mapping[str, Collection[str]], values: Values) -> None:
         self.named: set[str] = set()
-        self._text = text
+        self.refusal = typed.refusal
         self._views = views
-        self._measured = Measured(self.refusal, values)
+        self._measured = Measured(typed.refusal, values)
         self._queries = 0
         self._known: frozenset[str] = frozenset()
         self._tables: frozenset[str] = frozenset(views)
@@ -191,7 +165,7 @@ class _Walk:
 
     def _expression(self, node: Node, scope: frozenset[str]) -> None:
         kind = node["class"]
-        if kind not in _CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
+        if not is_listed(node, _CLASSES):
             raise self._not_allowed(node)
         if kind == "COLUMN_REF":
             self._column(node)
@@ -270,11 +244,6 @@ class _Walk:
         kind = kind if kind in _REFUSED else str(node["type"])
         words = _REFUSED.get(kind, kind.lower().replace("_", " "))
         return self.refusal(node, f"{words}{more} is not allowed here")
-
-    def refusal(self, node: Node, what: str) -> QueryError:
-        """The error that says `what` of a node, and where it stands."""
-        offset = node.get("query_location", NO_PLACE)
-        return QueryError(what if offset >= NO_PLACE else f"{what} ({_place(offset, self._text)})")
 
 
 def _defined(node: Node) -> Iterator[str]:
