@@ -40,8 +40,9 @@ def answer_sql(
     """
     users = tuple(name for name in joined.names if name not in COLUMNS)
     views = {**VIEWS, "columns": (*VIEWS["columns"], *users)}
-    sql, named = admitted_statement(sandbox, statement, views, joined.read)
+    sql, named, used = admitted_statement(sandbox, statement, views, joined.read)
     if "columns" in named:
+        users = tuple(name for name in users if used is None or name in used)
         for name in users:
             joined.read(name)
         joined.join(sandbox)

@@ -62,11 +62,12 @@ _OTHER = "only one SELECT is answered: nothing else, and nothing that changes da
 
 def admitted_statement(
     sandbox: Sandbox, text: str, views: Mapping[str, Collection[str]], values: Values
-) -> tuple[str, frozenset[str]]:
-    """SQL that is safe to run for one SELECT over `views` (name -> its columns), and which views it names.
+) -> tuple[str, frozenset[str], frozenset[str] | None]:
+    """SQL that is safe to run for one SELECT over `views` (name -> its columns), and what of them it names.
 
-    In it each view is called by its name with _ before. `values` gives those of a user's column, to bound
-    what an expression makes of them. Raises QueryError, one line with the place.
+    That is which views, each called by its name with _ before in the SQL, and which columns: None where it
+    takes whole rows, as `SELECT *` does. `values` gives those of a user's column, to bound what an
+    expression makes of them. Raises QueryError, one line with the place.
     """
     typed = Typed(text, "SELECT", before="")
     answer = parsed(sandbox, typed, example=_EXAMPLE, other=_OTHER)
@@ -75,7 +76,7 @@ def admitted_statement(
     walk = _Walk(typed, views, values)
     try:
         walk.query(answer["statements"][0]["node"], frozenset())
-        return sandbox.write(answer), frozenset(walk.named)
+        return sandbox.write(answer), frozenset(walk.named), _columns_of(answer)
     except RecursionError:
         raise QueryError("the SELECT is nested too deeply; put it more simply") from None
 
@@ -223,20 +224,14 @@ class _Walk:
                 "a sample differs from run to run; use pfgdata query --sample, or ORDER BY and LIMIT"
             )
 
-    def _names(self, tree: Any) -> frozenset[str]:
+    def _names(self, tree: Node) -> frozenset[str]:
         """Every name that a column can have: of the views, and what the statement itself names."""
         names = {column for columns in self._views.values() for column in columns} | set(self._views)
         names |= {"unnest", "valueslist", *(f"col{number}" for number in range(20))}
-        left = [tree]
-        while left:
-            value = left.pop()
-            if isinstance(value, dict):
-                names.update(_defined(value))
-                if "class" not in value and "alias" in value:
-                    self._tables |= {str(value["alias"]).lower()}
-                left += value.values()
-            elif isinstance(value, list):
-                left += value
+        for node in _nodes(tree):
+            names.update(_defined(node))
+            if "class" not in node and "alias" in node:
+                self._tables |= {str(node["alias"]).lower()}
         return frozenset(name.lower() for name in names if name).difference(_SYSTEM)
 
     def _not_allowed(self, node: Node, more: str = "") -> QueryError:
@@ -244,6 +239,34 @@ class _Walk:
         kind = kind if kind in _REFUSED else str(node["type"])
         words = _REFUSED.get(kind, kind.lower().replace("_", " "))
         return self.refusal(node, f"{words}{more} is not allowed here")
+
+
+def _nodes(tree: Node) -> Iterator[Node]:
+    """Every part of a tree that has keys."""
+    left: list[Any] = [tree]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+
+
+def _columns_of(tree: Node) -> frozenset[str] | None:
+    """The names of columns in a tree that was walked; None where it takes rows without naming theirs."""
+    nodes = list(_nodes(tree))
+    tables = {str(node["alias"]).lower() for node in nodes if "class" not in node and "alias" in node}
+    names: set[str] = set()
+    for node in nodes:
+        written = [
+            str(one).lower() for key in ("column_names", "using_columns") for one in node.get(key) or []
+        ]
+        whole = node.get("class") == "STAR" or node.get("ref_type") == "NATURAL"
+        if whole or node.get("column_name_alias") or (written and written[-1] in tables):
+            return None
+        names.update(written)
+    return frozenset(names)
 
 
 def _defined(node: Node) -> Iterator[str]:

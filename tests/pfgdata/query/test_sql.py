@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,40 @@ def test_thresholds_and_roots_and_a_limit_hold(store: Store) -> None:
         {"file": "here/a.png", "n": 3, "character": "hatsune_miku"},
         {"file": "here/b.png", "n": 1, "character": "hatsune_miku"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select mark from columns", [(5,)]),
+        ("select c.mark from columns c where c.mark = 5", [(5,)]),
+        ("select count(*) from columns", [(1,)]),
+        ("select c.mark, i.width from columns c join images i using (content_id, shard, row)", [(5, 640)]),
+        ("select unnest(i.tags), mark from columns join images i using (path)", [("smile", 5)]),
+        ("select big from columns", None),
+        ("select 1 from columns c where c.big > 0", None),
+        ("select 1 from columns join columns c using (big)", None),
+        ("from columns", None),
+        ("select c.* from columns c", None),
+        ("select c from columns c", None),
+        ("select columns from columns", None),
+        ("select a from columns as c(a)", None),
+        ("select 1 from columns natural join images", None),
+    ],
+)
+def test_a_column_that_duckdb_has_no_type_for_is_only_in_the_way_of_who_names_it(
+    tmp_path: Path, sql: str, expected: list[tuple[Any, ...]] | None
+) -> None:
+    store = store_of(tmp_path / "s", [row("a.png", {"smile": 0.9})])
+    store.write_column("mark", pa.table({"path": ["a.png"], "value": [5]}))
+    large = pa.array([Decimal(1)], pa.decimal256(50, 0))
+    store.write_column("big", pa.table({"path": ["a.png"], "value": large}))
+    with Session(store.snapshot()) as session:
+        if expected is not None:
+            assert ask(session, sql) == expected
+            return
+        with pytest.raises(QueryError, match=r"DuckDB has no type for a column of these: .*big \(decimal256"):
+            ask(session, sql)
 
 
 def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
