@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pfgdata.query.columns import COLUMNS, SOURCE
 from pfgdata.query.joined import JoinedColumns
+from pfgdata.query.question import require_number
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.statements import admitted_statement
 from pfgdata.query.tags import kind_of_category
@@ -38,6 +39,7 @@ def answer_sql(
     `meaning` says what the columns of images hold; the view tags has every score that the store keeps.
     Raises QueryError, one line, for anything but one SELECT of known names.
     """
+    require_number("limit", limit)
     users = tuple(name for name in joined.names if name not in COLUMNS)
     views = {**VIEWS, "columns": (*VIEWS["columns"], *users)}
     sql, named, used = admitted_statement(sandbox, statement, views, joined.read)

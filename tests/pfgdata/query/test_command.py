@@ -243,6 +243,12 @@ def test_a_whole_select_is_answered_in_every_form(here: Path, capsys: Captured) 
     assert pq.read_table(here / "out.parquet").num_columns == 2
 
 
+@pytest.mark.parametrize("asked", [["true"], ["--tags", "smile"], ["--sql", "from images"]])
+def test_a_limit_without_end_is_called_by_its_name(capsys: Captured, asked: list[str]) -> None:
+    assert query(*asked, "--limit", "9" * 20) == 1
+    assert capsys.readouterr().err.endswith(f"limit {'9' * 20}: give 9223372036854775807 at most\n")
+
+
 def test_what_json_does_not_have_is_null(here: Path, capsys: Captured) -> None:
     sql = "select 'nan'::double as a, [{'x': '-inf'::float}] as b, 1.5 as c"
     assert query("--sql", sql, "--json") == 0
