@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import ASKED_BOUNDS, StoreOption, show_notes
+from pfgdata.cli.options import ASKED_BOUNDS, StoreOption, show_notes, values_of
 from pfgdata.errors import QueryError
 from pfgdata.flags import from_fields
 from pfgdata.paths import is_text, user_path
@@ -189,14 +189,9 @@ def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
-    try:
-        values: list[Any] = column.to_pylist()
-    except OverflowError:
-        raise QueryError(
-            f"{name}: has a date or time beyond the years 1 to 9999; show it as text: {name}::VARCHAR in "
-            "--sql, or use --parquet"
-        ) from None
-    return values
+    return values_of(
+        column, called=name, instead=f"show it as text: {name}::VARCHAR in --sql, or use --parquet"
+    )
 
 
 def _plain(value: Any, *, as_score: bool) -> Any:
