@@ -19,7 +19,7 @@ from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.question import RANDOM
 from pfgdata.query.ranges import WrongValueError, compared
 from pfgdata.query.tags import Tags
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["Condition", "Metatags", "in_sql"]
 
@@ -160,7 +160,7 @@ class Metatags:
                 raise self._missing(name)
             known = ("id", "random", "landscape", "portrait", "score", *_NUMBERS, *self.joined.names)
             near = nearest(name, [one for one in known if one not in _NOT_HERE])
-            hint = f"did you mean {' or '.join(near)}?" if near else f"orders are {', '.join(known[:12])}"
+            hint = did_you_mean(near, f"orders are {', '.join(known[:12])}")
             raise QueryError(f"no order '{name}'; {hint}")
         return in_sql(column), self._kind(column) != "text"
 

@@ -28,7 +28,7 @@ from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.named import selection_name, sql_of
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["Rewriter"]
 
@@ -97,7 +97,7 @@ class Rewriter:
             hint = f"as a tag it is has('{written}'), as a text '{written}'"
             raise self.refusal(node, f"no column {written}; {hint}")
         known = self._joined.names
-        hint = _did_you_mean(nearest(name, known), "columns are", known)
+        hint = did_you_mean(nearest(name, known), f"columns are {', '.join(known)}")
         raise self.refusal(node, f"no column {written}; {hint}")
 
     def _function(self, node: Node, scope: frozenset[str]) -> Any:
@@ -113,7 +113,7 @@ class Rewriter:
         if name not in FUNCTIONS:
             ours = FUNCTIONS | TAG_FUNCTIONS | {LIKENESS}
             near = nearest(name, sorted(known for known in ours if known[0].isalpha()))
-            hint = _did_you_mean(near, "for tags there are", ("has", "any_of", "all_of", "score"))
+            hint = did_you_mean(near, "for tags there are has, any_of, all_of, score")
             raise self.refusal(node, f"no function {name}; {hint}")
         if not plain or node["order_bys"]["orders"]:
             raise self.refusal(node, f"{name} takes only arguments here")
@@ -210,7 +210,7 @@ class Rewriter:
         kind: Node = node["type_expr"]
         if kind["type_name"].lower() not in TYPES or kind.get("schema") or kind.get("catalog"):
             near = nearest(kind["type_name"].lower(), sorted(TYPES))
-            hint = _did_you_mean(near, "try", ("varchar", "double"))
+            hint = did_you_mean(near, "try varchar, double")
             raise self.refusal(node, f"no cast to {kind['type_name']}; {hint}")
         if any(child["class"] != "CONSTANT" for child in kind["children"]):
             raise self.refusal(node, f"no cast to that kind of {kind['type_name']}")
@@ -281,7 +281,3 @@ def _arguments(node: Node, function: str) -> list[Node]:
     if node["class"] != "FUNCTION" or node["function_name"] != function:
         return []
     return [argument["expression"] for argument in node["arguments"]]
-
-
-def _did_you_mean(near: list[str], otherwise: str, known: tuple[str, ...]) -> str:
-    return f"did you mean {' or '.join(near)}?" if near else f"{otherwise} {', '.join(known)}"

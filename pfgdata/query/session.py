@@ -23,7 +23,7 @@ from pfgdata.query.limits import DEFAULT_LIMITS, Limits
 from pfgdata.query.question import Question
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.sql import answer_sql
-from pfgdata.records import Selection, nearest
+from pfgdata.records import Selection, did_you_mean, nearest
 from pfgdata.store import Snapshot, TagIndex, content_ids_of
 
 __all__ = ["Session"]
@@ -212,6 +212,5 @@ def _known(name: str, meaning: Mapping[str, str], joined: JoinedColumns) -> str:
         return meaning[name]
     if joined.read(name) is not None:
         return f'"{name}"'
-    near = nearest(name, joined.names)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"columns are {', '.join(joined.names)}"
+    hint = did_you_mean(nearest(name, joined.names), f"columns are {', '.join(joined.names)}")
     raise QueryError(f"no column {name}; {hint}")

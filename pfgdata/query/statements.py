@@ -14,7 +14,7 @@ from pfgdata.query.allowed import CLASSES, FUNCTIONS, REFUSED, TAG_FUNCTIONS, TY
 from pfgdata.query.frame import Node, Typed, parsed
 from pfgdata.query.growth import Measured, Values
 from pfgdata.query.sandbox import Sandbox
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["admitted_statement"]
 
@@ -151,7 +151,7 @@ class _Walk:
             return
         if not plain or name not in self._views:
             near = nearest(name, [*self._views, *scope])
-            hint = f"did you mean {' or '.join(near)}?" if near else f"views are {', '.join(self._views)}"
+            hint = did_you_mean(near, f"views are {', '.join(self._views)}")
             raise self.refusal(ref, f"no view {'.'.join(path)}; {hint}")
         self.named.add(name)
         ref["alias"] = ref["alias"] or path[-1]
@@ -191,8 +191,7 @@ class _Walk:
             unknown = lower[1]
         if unknown is None:
             return
-        near = nearest(unknown, sorted(self._known))
-        hint = f"did you mean {' or '.join(near)}?" if near else "see the views in docs/query.md"
+        hint = did_you_mean(nearest(unknown, sorted(self._known)), "see the views in docs/query.md")
         raise self.refusal(node, f"no column {'.'.join(names)}; {hint}")
 
     def _function(self, node: Node) -> None:
