@@ -134,8 +134,9 @@ class _Walk:
             self._walk(ref["condition"], scope)
         elif kind == "SUBQUERY":
             self.query(ref["subquery"]["node"], scope)
-        elif kind == "EXPRESSION_LIST":
-            self._walk(ref["values"], scope)
+        elif kind == "EXPRESSION_LIST":  # DuckDB writes it with a name that it then reads as something else
+            (first, *_), *_ = ref["values"]
+            raise self.refusal(first, "VALUES is not answered here; write SELECT 1 AS x UNION ALL SELECT 2")
         elif kind == "TABLE_FUNCTION" and ref["function"]["function_name"].lower() == "unnest":
             self._walk(ref["function"], scope)
         elif kind != "EMPTY":
@@ -226,7 +227,7 @@ class _Walk:
     def _names(self, tree: Node) -> frozenset[str]:
         """Every name that a column can have: of the views, and what the statement itself names."""
         names = {column for columns in self._views.values() for column in columns} | set(self._views)
-        names |= {"unnest", "valueslist", *(f"col{number}" for number in range(20))}
+        names.add("unnest")
         for node in _nodes(tree):
             names.update(_defined(node))
             if "class" not in node and "alias" in node:

@@ -184,6 +184,13 @@ def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
         ("select 1; select 2", "2 statements; only one SELECT is answered"),
         ("delete from images", "only one SELECT is answered: nothing else"),
         ("select '\udcff'", "the SELECT is not UTF-8 text"),
+        (
+            "values (1)",
+            "VALUES is not answered here; write SELECT 1 AS x UNION ALL SELECT 2 (character 9 of the SELECT)",
+        ),
+        ("select path from images where width in (values (1), (2))", "VALUES is not answered here"),
+        ("with v(x) as (values (1, 'a')) from v order by x", "VALUES is not answered here"),
+        ("select 1 union all values (2)", "VALUES is not answered here"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(session: Session, sql: str, words: str) -> None:
