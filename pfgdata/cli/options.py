@@ -86,11 +86,18 @@ def require_one(expression: str | None, tags: str | None) -> None:
 
 
 def values_of(column: pa.Array | pa.ChunkedArray, *, called: str, instead: str) -> list[Any]:
-    """The values of a column as Python's. Raises QueryError for a time that it has none for: do `instead`."""
+    """The values of a column as Python's, maps as dicts.
+
+    Raises QueryError for a value that Python has none for: do `instead`.
+    """
     try:
-        values: list[Any] = column.to_pylist()
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     except OverflowError:
         raise QueryError(f"{called}: has a date or time beyond the years 1 to 9999; {instead}") from None
+    except ValueError:  # where pandas is not installed
+        raise QueryError(f"{called}: has a time to the nanosecond; {instead}") from None
+    except TypeError:
+        raise QueryError(f"{called}: has maps whose keys are lists, maps or structs; {instead}") from None
     return values
 
 
