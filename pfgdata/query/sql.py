@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS, SOURCE
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.question import require_number
@@ -55,9 +56,15 @@ def answer_sql(
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The table, its sums of 128 bits as int64, or float64 where one is too large."""
+    """The table, its sums of 128 bits as int64, or float64 where one is too large.
+
+    Raises QueryError for those in a list or struct, which Arrow has as bytes alone.
+    """
     for number, field in enumerate(table.schema):
-        if getattr(field.type, "type_name", "") in ("hugeint", "uhugeint"):
+        if field.type.num_fields and _has_wide(field.type):
+            what = "numbers of 128 bits in a list or struct; cast them there, as in sum(x)::BIGINT"
+            raise QueryError(f"{field.name}: has {what}")
+        if _has_wide(field.type):
             signed = field.type.type_name == "hugeint"
             values = [
                 None if one is None else int.from_bytes(one, "little", signed=signed)
@@ -68,6 +75,12 @@ def _plain(table: pa.Table) -> pa.Table:
             column = pa.array(values if small else [one and float(one) for one in values], kind)
             table = table.set_column(number, field.name, column)
     return table
+
+
+def _has_wide(kind: pa.DataType) -> bool:
+    """Whether values of a type are numbers of 128 bits, or have them within."""
+    within = any(_has_wide(kind.field(number).type) for number in range(kind.num_fields))
+    return within or getattr(kind, "type_name", "") in ("hugeint", "uhugeint")
 
 
 def _source(

@@ -101,6 +101,7 @@ def ask(session: Session, sql: str, *, limit: int | None = None) -> list[tuple[A
         ("select count(*) from failures", [(0,)]),
         ("select count(*) from latents", [(0,)]),
         ("with images as (select 1 as x) select x from images", [(1,)]),
+        ("select [sum(width)::bigint] as s from images", [([600],)]),
     ],
 )
 def test_a_select_is_answered(session: Session, sql: str, expected: list[tuple[Any, ...]]) -> None:
@@ -184,6 +185,14 @@ def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
         ("select 1; select 2", "2 statements; only one SELECT is answered"),
         ("delete from images", "only one SELECT is answered: nothing else"),
         ("select '\udcff'", "the SELECT is not UTF-8 text"),
+        (
+            "select [sum(width)] as s from images",
+            "s: has numbers of 128 bits in a list or struct; cast them there",
+        ),
+        (
+            "select {'a': [width::uhugeint]} as s from images",
+            "s: has numbers of 128 bits in a list or struct",
+        ),
         (
             "values (1)",
             "VALUES is not answered here; write SELECT 1 AS x UNION ALL SELECT 2 (character 9 of the SELECT)",
