@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pfgdata.errors import ConfigError
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 from pfgdata.store import (
     KEY_COLUMNS,
     Snapshot,
@@ -183,7 +183,7 @@ def _value(file: Path, names: Sequence[str], keys: Sequence[str], asked: str | N
     if found in others:
         return found
     near = nearest(found, others)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(others) or 'no other'}"
+    hint = did_you_mean(near, f"it has {', '.join(others) or 'no other'}")
     what = f"no column {found}" if asked or name not in names else f"{name} names the images"
     more = "" if asked else "; say which by --value"
     raise ConfigError(f"{file}: {what}; {hint}{more}")

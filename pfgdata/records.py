@@ -26,6 +26,7 @@ __all__ = [
     "StoredImage",
     "TaggerIdentity",
     "content_id",
+    "did_you_mean",
     "during",
     "during_one",
     "factor",
@@ -254,6 +255,11 @@ def during_one(progress: Progress, task: str, *, unit: str) -> Iterator[None]:
     with during(progress, task, total=1, unit=unit):
         yield
         progress.advance()
+
+
+def did_you_mean(near: Sequence[str], otherwise: str) -> str:
+    """The hint of an error text: the `near` names may have been meant; `otherwise` where there are none."""
+    return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def nearest(name: str, known: Sequence[str], *, count: int = 3) -> list[str]:

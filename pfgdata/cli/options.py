@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfgdata.errors import QueryError
 from pfgdata.paths import user_folder
 from pfgdata.screen import show_facts
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pfgdata.query import Question
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "require_one",
     "show_failures",
     "show_notes",
+    "values_of",
 ]
 
 _STORE = Path("feats")
@@ -79,6 +83,22 @@ def require_one(expression: str | None, tags: str | None) -> None:
     """Refuse a command that has both EXPR and --tags, or neither."""
     if (expression is None) == (tags is None):
         raise typer.BadParameter("give EXPR or --tags, one of them")
+
+
+def values_of(column: pa.Array | pa.ChunkedArray, *, called: str, instead: str) -> list[Any]:
+    """The values of a column as Python's, maps as dicts.
+
+    Raises QueryError for a value that Python has none for: do `instead`.
+    """
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    except OverflowError:
+        raise QueryError(f"{called}: has a date or time beyond the years 1 to 9999; {instead}") from None
+    except ValueError:  # where pandas is not installed
+        raise QueryError(f"{called}: has a time to the nanosecond; {instead}") from None
+    except TypeError:
+        raise QueryError(f"{called}: has maps whose keys are lists, maps or structs; {instead}") from None
+    return values
 
 
 def show_notes(question: Question) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import ASKED_BOUNDS, StoreOption, show_notes
+from pfgdata.cli.options import ASKED_BOUNDS, StoreOption, show_notes, values_of
 from pfgdata.errors import QueryError
 from pfgdata.flags import from_fields
 from pfgdata.paths import is_text, user_path
@@ -32,7 +32,7 @@ _SCREEN_ROWS = 40  # drawn on a terminal without --limit
 _SCREEN_TAGS = 6  # of a list, on a terminal
 _BATCH_ROWS = 10_000  # turned into Python values at a time
 _OUTPUT = "Output"
-
+_SHOWN_BYTES = frozenset(range(32, 127)).difference(b"\\'\"")  # as they are; SQL writes others as \xNN
 
 _ROWS = "Which images"
 Expression = Annotated[
@@ -189,29 +189,49 @@ def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
-    try:
-        values: list[Any] = column.to_pylist()
-    except OverflowError:
-        raise QueryError(
-            f"{name}: has a date or time beyond the years 1 to 9999; show it as text: {name}::VARCHAR in "
-            "--sql, or use --parquet"
-        ) from None
-    return values
+    return values_of(
+        column, called=name, instead=f"show it as text: {name}::VARCHAR in --sql, or use --parquet"
+    )
 
 
 def _plain(value: Any, *, as_score: bool) -> Any:
-    """`value` as JSON has it; `as_score` with five digits, from which any float16 comes back."""
+    """`value` as JSON has it; `as_score` with five digits, from which any float16 comes back.
+
+    Bytes and durations are the text that SQL casts them to, which a condition takes back.
+    """
     if isinstance(value, list):
         if value and isinstance(value[0], str):
             return value
         return [_plain(item, as_score=as_score) for item in value]
     if isinstance(value, dict):
-        return {name: _plain(item, as_score=as_score) for name, item in value.items()}
+        return {_key(name): _plain(item, as_score=as_score) for name, item in value.items()}
     if isinstance(value, Decimal):
         return float(value) if value.as_tuple().exponent else int(value)
     if isinstance(value, float):
         return float(f"{value:.5g}") if as_score else value
+    if isinstance(value, bytes):
+        return "".join(chr(byte) if byte in _SHOWN_BYTES else f"\\x{byte:02X}" for byte in value)
+    if isinstance(value, tuple):  # of an interval: there is no other
+        return _duration(*value)
     return value if value is None or isinstance(value, (int, str)) else str(value)
+
+
+def _key(value: Any) -> str | int:
+    """A key of a map or name of a struct's field, as JSON takes it."""
+    plain: str | int | None = _plain(value, as_score=False)
+    return plain if isinstance(plain, (str, int)) else str(plain)
+
+
+def _duration(months: int, days: int, nanoseconds: int) -> str:
+    """An interval as SQL writes it: 1 year 2 months 3 days 04:05:06.5."""
+    years, months = (count if months >= 0 else -count for count in divmod(abs(months), 12))
+    named = {"year": years, "month": months, "day": days}
+    words = [f"{count} {unit}{'s' * (abs(count) != 1)}" for unit, count in named.items() if count]
+    if nanoseconds or not words:
+        seconds, part = divmod(abs(nanoseconds) // 1000, 1_000_000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        words.append(f"{'-' * (nanoseconds < 0)}{clock}{f'.{part:06}'.rstrip('0') if part else ''}")
+    return " ".join(words)
 
 
 def _print_json(table: pa.Table) -> None:

@@ -15,6 +15,7 @@ from pfgdata.cli.options import (
     StoreOption,
     require_one,
     show_notes,
+    values_of,
 )
 from pfgdata.flags import from_fields
 from pfgdata.query import QueryJob
@@ -73,11 +74,12 @@ def sample(
         groups = session.rows(question, columns=[per])
     if pa.types.is_nested(groups[per].type):
         raise QueryError(f"--per {per}: has lists, not one value an image; name another column")
+    values = values_of(groups[per], called=f"--per {per}", instead="name another column")
     with ScreenProgress() as progress:
         report = balanced_sample(
             snapshot,
             selection,
-            groups[per].to_pylist(),
+            values,
             SampleOptions(at_most=at_most, spread=spread, seed=seed),
             progress=progress,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,8 @@ from pfgdata.query import QueryJob
 from pfgdata.screen import print_json, show_facts, show_table
 
 if TYPE_CHECKING:
-    from pfgdata.store import SavedSelection, Snapshot, Store
+    from pfgdata.query import Session
+    from pfgdata.store import SavedSelection, Store
 
 __all__ = ["EXAMPLE", "LIST_EXAMPLE", "select", "selections"]
 
@@ -76,7 +78,7 @@ def select(
         name=name,
         text=expression if job.tags is None else job.tags,
         language="sql" if job.tags is None else "tags",
-        thresholds={"general": job.threshold, "character": job.character_threshold},
+        thresholds=asdict(job.thresholds),
     )
     options = SaveOptions(
         minus=minus or (), freeze=freeze, replace=replace, limits=Limits(seconds=job.seconds)
@@ -98,6 +100,7 @@ def selections(
     json: Json = False,
 ) -> None:
     """List the saved selections of a store: how many images each has now, and what it means."""
+    from pfgdata.query import Session
     from pfgdata.store import Store
 
     there = Store.open(store)
@@ -105,8 +108,8 @@ def selections(
         there.remove_selection(remove.removeprefix("@"))
         show_facts({"removed": f"@{remove.removeprefix('@')}"})
         return
-    snapshot = there.snapshot()
-    rows = [_described(there, snapshot, name) for name in there.selections()]
+    with Session(there.snapshot()) as session:
+        rows = [_described(there, session, name) for name in there.selections()]
     if json:
         print_json(rows)
         return
@@ -117,15 +120,13 @@ def selections(
             show_facts({row["name"]: row["problem"]})
 
 
-def _described(store: Store, snapshot: Snapshot, name: str) -> dict[str, Any]:
+def _described(store: Store, session: Session, name: str) -> dict[str, Any]:
     """A selection as the list has it, or what is wrong with it."""
     from pfgdata.errors import PfgError
-    from pfgdata.query import Thresholds
-    from pfgdata.query import select as rows_of
 
     try:
         saved = store.read_selection(name)
-        images = len(rows_of(snapshot, f"@{name}", Thresholds()).distinct())
+        images = len(session.select(f"@{name}").distinct())
     except PfgError as problem:
         return {"name": f"@{name}", "problem": str(problem)}
     frozen = saved.frozen.count if saved.frozen else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from pfgdata.query.answer import check, count, run_query, run_sql, select
+    from pfgdata.query.answer import count, run_query, select
     from pfgdata.query.columns import COLUMNS, Thresholds, locations
     from pfgdata.query.job import QueryJob
     from pfgdata.query.likeness import LikenessOptions, most_similar
@@ -37,7 +37,6 @@ __all__ = [
     "Session",
     "TagShares",
     "Thresholds",
-    "check",
     "count",
     "freeze_selection",
     "locations",
@@ -46,7 +45,6 @@ __all__ = [
     "read_tags",
     "require_free_name",
     "run_query",
-    "run_sql",
     "save_selection",
     "select",
     "tag_shares",

@@ -7,6 +7,8 @@ can make a value of any length (repeat, range, lpad). How values grow in what is
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 __all__ = [
     "CLASSES",
     "COMBINED",
@@ -24,6 +26,7 @@ __all__ = [
     "TAG_LISTS",
     "TAKES_LIST",
     "TYPES",
+    "is_listed",
 ]
 
 CLASSES = frozenset(
@@ -155,3 +158,8 @@ SEARCHES = {  # name -> how its second argument is sought in its first
     for how, words in (("wildcards", _WILDCARDS), ("regex", _REGEXES), ("distance", _DISTANCES))
     for name in words.split()
 }
+
+
+def is_listed(node: Mapping[str, object], classes: Collection[object] = CLASSES) -> bool:
+    """Whether a node is of one of `classes`, or one of OPERATORS."""
+    return node["class"] in classes or (node["class"] == "OPERATOR" and node["type"] in OPERATORS)

@@ -13,7 +13,7 @@ from pfgdata.query.session import Session
 from pfgdata.records import Selection
 from pfgdata.store import Snapshot
 
-__all__ = ["check", "count", "run_query", "run_sql", "select"]
+__all__ = ["count", "run_query", "select"]
 
 
 def run_query(
@@ -52,28 +52,3 @@ def count(
     """`Session.count` of one question."""
     with Session(snapshot, thresholds=thresholds, limits=limits) as session:
         return session.count(question)
-
-
-def check(
-    snapshot: Snapshot,
-    question: str | Question | None,
-    thresholds: Thresholds,
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-) -> None:
-    """Raise QueryError where `select` would, before it reads a row."""
-    with Session(snapshot, thresholds=thresholds, limits=limits) as session:
-        session.check(question)
-
-
-def run_sql(
-    snapshot: Snapshot,
-    statement: str,
-    thresholds: Thresholds,
-    *,
-    roots: Mapping[str, str],
-    limits: Limits = DEFAULT_LIMITS,
-) -> pa.Table:
-    """`Session.sql` of one statement: at most `limits.rows` rows."""
-    with Session(snapshot, thresholds=thresholds, roots=roots, limits=limits) as session:
-        return session.sql(statement, limit=limits.rows)

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.query.columns import Thresholds
+from pfgdata.query.tags import kind_of_category
 from pfgdata.store import ShardView, TagIndex
-from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
+from pfgdata.vocabulary import CHARACTER, Vocabulary
 
 __all__ = ["tag_counts"]
 
@@ -75,13 +76,11 @@ def _by_lists(fetch: Fetch, rows: str, is_character: npt.NDArray[np.bool_], thre
 def _table(counts: Counts, vocabulary: Vocabulary, *, total: int) -> pa.Table:
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
-    kinds = {RATING: "rating", CHARACTER: "character"}
+    kinds = [kind_of_category(int(vocabulary.categories[number])) for number in order]
     return pa.table(
         {
             "tag": pa.array([vocabulary.names[number] for number in order], pa.string()),
-            "kind": pa.array(
-                [kinds.get(int(vocabulary.categories[n]), "general") for n in order], pa.string()
-            ),
+            "kind": pa.array(kinds, pa.string()),
             "count": counts[order],
             "share": counts[order] / max(total, 1),
         }

@@ -5,7 +5,7 @@ Names are danbooru's where danbooru has the thing; every column can be named too
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.question import RANDOM
 from pfgdata.query.ranges import WrongValueError, compared
 from pfgdata.query.tags import Tags
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["Condition", "Metatags", "in_sql"]
 
@@ -41,6 +41,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], str], bool]] = {  # name -> SQL, 
     "tagcount": (_ALL_TAGS, ranges.number, False),
 }
 _ALIASES = {"filetype": "format", "char": "character"}
+_NAMES = ("conf", "rating", "order", "limit", "score", *_NUMBERS, *_ALIASES)  # beside columns
 _FORMATS = {"jpg": "jpeg", "tif": "tiff"}
 _ORDERS = {  # beside columns: name -> value, whether the largest comes first
     "id": ("path", False),
@@ -49,6 +50,13 @@ _ORDERS = {  # beside columns: name -> value, whether the largest comes first
 }
 _LISTS = ("tags", "characters")
 _NOT_HERE = {"file", "shard", "row"}
+_UNASKED: Mapping[Callable[[pa.DataType], bool], str] = {  # of what no `name:value` is compared to
+    pa.types.is_struct: "structs",
+    pa.types.is_map: "maps",
+    pa.types.is_nested: "lists of other things than texts",
+    pa.types.is_duration: "durations",
+    pa.types.is_time: "times of day",
+}
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -68,14 +76,12 @@ class Metatags:
 
     def knows(self, name: str) -> bool:
         """Whether `name:` begins a metatag."""
-        return name in ("conf", "rating", "order", "limit", "score", *_NUMBERS, *_ALIASES) or bool(
-            self._column(name)
-        )
+        return name in _NAMES or self._column(name) is not None
 
     def near(self, name: str) -> list[str]:
         """What `name:` may have been meant as."""
         columns = [known for known in self.joined.names if known not in _NOT_HERE]
-        return nearest(name, ["conf", "rating", "order", "limit", "score", *_NUMBERS, *_ALIASES, *columns])
+        return nearest(name, [*_NAMES, *columns])
 
     def condition(self, name: str, value: str) -> Condition:
         """The condition that `name:value` is."""
@@ -161,9 +167,9 @@ class Metatags:
                 raise self._missing(name)
             known = ("id", "random", "landscape", "portrait", "score", *_NUMBERS, *self.joined.names)
             near = nearest(name, [one for one in known if one not in _NOT_HERE])
-            hint = f"did you mean {' or '.join(near)}?" if near else f"orders are {', '.join(known[:12])}"
+            hint = did_you_mean(near, f"orders are {', '.join(known[:12])}")
             raise QueryError(f"no order '{name}'; {hint}")
-        return in_sql(column), self._kind(column) != "text"
+        return in_sql(column), self._kind(column) not in ("text", "structs", "maps")
 
     def known(self, text: str) -> str:
         """The tag's own spelling."""
@@ -194,7 +200,7 @@ class Metatags:
         return QueryError(f"no metatag {name}:")
 
     def _kind(self, column: str) -> str:
-        """What values of a column are: number, text, texts (a list), truth or time."""
+        """What values of a column are: number, text, texts (a list), truth, time, or a word of `_UNASKED`."""
         if column in _LISTS:
             return "texts"
         values = self.joined.read(column)
@@ -216,7 +222,9 @@ class Metatags:
         if kind == "texts":
             texts = [self.known(one) if column in _LISTS else one for one in value.split(",")]
             return f"list_has_any({sql}, [{', '.join(map(quoted, texts))}])"
-        return ranges.one_of(sql, value)
+        if kind == "text":
+            return ranges.one_of(sql, value)
+        raise WrongValueError(f"the column has {kind}, for which tags have no words; ask it in a condition")
 
 
 def _kind_of(kind: pa.DataType) -> str:
@@ -224,11 +232,16 @@ def _kind_of(kind: pa.DataType) -> str:
         return _kind_of(kind.value_type)
     if pa.types.is_boolean(kind):
         return "truth"
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _kind_of(kind.value_type) == "text":
+        return "texts"
+    for holds, word in _UNASKED.items():
+        if holds(kind):
+            return word
     if pa.types.is_temporal(kind):
         return "time"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "number"
-    return "texts" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "text"
+    return "text"
 
 
 def in_sql(column: str) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pfgdata.errors import QueryError
 from pfgdata.query.frame import Typed
 
-__all__ = ["RANDOM", "Question"]
+__all__ = ["RANDOM", "Question", "require_number"]
 
 RANDOM = "random()"  # an order
+_MOST = 2**63 - 1  # rows: DuckDB counts them in an INT64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class Question:
 
     Of these `sample` by chance, in the order of the expression `order` (a minus before it: largest first;
     RANDOM: shuffled; None: the corpus's own), of these the first `limit`. `notes` tell what one should know.
-    Raises QueryError for numbers below 0.
+    Raises QueryError as `require_number`.
     """
 
     where: str | Typed | None = None
@@ -29,9 +30,8 @@ class Question:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in (("sample", self.sample), ("limit", self.limit)):
-            if value is not None and value < 0:
-                raise QueryError(f"{name} {value}: give 0 or more")
+        require_number("sample", self.sample)
+        require_number("limit", self.limit)
 
     @property
     def condition(self) -> str | None:
@@ -53,3 +53,11 @@ class Question:
     def words(self) -> str | None:
         """The whole question in one line; just the condition where nothing else is asked."""
         return f"{self.condition or 'true'} ({self.beside})" if self.beside else self.condition
+
+
+def require_number(name: str, rows: int | None) -> None:
+    """Raise QueryError, which calls it `name`, for what is no number of rows: below 0, or without end."""
+    if rows is not None and not 0 <= rows <= _MOST:
+        raise QueryError(
+            f"{name} {rows}: give 0 or more" if rows < 0 else f"{name} {rows}: give {_MOST} at most"
+        )

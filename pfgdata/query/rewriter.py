@@ -6,20 +6,19 @@ from typing import Any
 
 from pfgdata.errors import QueryError
 from pfgdata.query.allowed import (
-    CLASSES,
     COMBINED,
     COUNTED,
     EQUALITIES,
     FUNCTIONS,
     LIKENESS,
     MEMBERSHIP,
-    OPERATORS,
     REFUSED,
     SELECTION,
     TAG_FUNCTIONS,
     TAG_LISTS,
     TAKES_LIST,
     TYPES,
+    is_listed,
 )
 from pfgdata.query.columns import COLUMNS, RAW_COLUMNS, SOURCE, Thresholds, definitions
 from pfgdata.query.frame import Node, Typed, admitted, closed
@@ -29,7 +28,7 @@ from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.named import selection_name, sql_of
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.tags import CATEGORY_COLUMNS, Tags
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["Rewriter"]
 
@@ -48,7 +47,7 @@ class Rewriter:
         self._within = within  # the selections that the expression stands in
         self._sandbox = sandbox
         self._joined = joined
-        self._typed = typed
+        self.refusal = typed.refusal
         self._columns = definitions(thresholds, {})
         self._tags = Tags(joined.snapshot.vocabulary, thresholds, joined.tags)
 
@@ -75,7 +74,7 @@ class Rewriter:
             return self._lambda(node, scope)
         if kind == "CAST":
             return {**node, "child": self.rewrite(node["child"], scope), "type_expr": self._type(node)}
-        if kind not in CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
+        if not is_listed(node):
             raise self.refusal(node, f"{REFUSED.get(kind, str(node['type']).lower())} is not allowed here")
         node = self._known_literals(node, scope)
         rewritten = {key: self.rewrite(value, scope) for key, value in node.items()}
@@ -98,7 +97,7 @@ class Rewriter:
             hint = f"as a tag it is has('{written}'), as a text '{written}'"
             raise self.refusal(node, f"no column {written}; {hint}")
         known = self._joined.names
-        hint = _did_you_mean(nearest(name, known), "columns are", known)
+        hint = did_you_mean(nearest(name, known), f"columns are {', '.join(known)}")
         raise self.refusal(node, f"no column {written}; {hint}")
 
     def _function(self, node: Node, scope: frozenset[str]) -> Any:
@@ -114,7 +113,7 @@ class Rewriter:
         if name not in FUNCTIONS:
             ours = FUNCTIONS | TAG_FUNCTIONS | {LIKENESS}
             near = nearest(name, sorted(known for known in ours if known[0].isalpha()))
-            hint = _did_you_mean(near, "for tags there are", ("has", "any_of", "all_of", "score"))
+            hint = did_you_mean(near, "for tags there are has, any_of, all_of, score")
             raise self.refusal(node, f"no function {name}; {hint}")
         if not plain or node["order_bys"]["orders"]:
             raise self.refusal(node, f"{name} takes only arguments here")
@@ -211,7 +210,7 @@ class Rewriter:
         kind: Node = node["type_expr"]
         if kind["type_name"].lower() not in TYPES or kind.get("schema") or kind.get("catalog"):
             near = nearest(kind["type_name"].lower(), sorted(TYPES))
-            hint = _did_you_mean(near, "try", ("varchar", "double"))
+            hint = did_you_mean(near, "try varchar, double")
             raise self.refusal(node, f"no cast to {kind['type_name']}; {hint}")
         if any(child["class"] != "CONSTANT" for child in kind["children"]):
             raise self.refusal(node, f"no cast to that kind of {kind['type_name']}")
@@ -259,11 +258,6 @@ class Rewriter:
         """The tree of SQL that we wrote."""
         return self._sandbox.parse(f"SELECT {sql}")["statements"][0]["node"]["select_list"][0]
 
-    def refusal(self, node: Node, what: str) -> QueryError:
-        """The error that says `what` of a node, and where it stands."""
-        place = self._typed.place_of(node)
-        return QueryError(f"{what} ({place})" if place else what)
-
 
 def _flat(node: Node) -> Node:
     """An AND or OR with the parts of those of its kind right in it, as DuckDB parses its text again."""
@@ -287,7 +281,3 @@ def _arguments(node: Node, function: str) -> list[Node]:
     if node["class"] != "FUNCTION" or node["function_name"] != function:
         return []
     return [argument["expression"] for argument in node["arguments"]]
-
-
-def _did_you_mean(near: list[str], otherwise: str, known: tuple[str, ...]) -> str:
-    return f"did you mean {' or '.join(near)}?" if near else f"{otherwise} {', '.join(known)}"

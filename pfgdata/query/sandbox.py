@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, TypeVar
 
 import duckdb
@@ -58,14 +57,6 @@ class Sandbox:
         except duckdb.Error as problem:
             self._connection.close()
             raise self._removed() or _unreadable(problem) from problem
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection, of a query that was given up as soon as it ends."""

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import duckdb
+
 from pfgdata.errors import QueryError
 from pfgdata.query.columns import Thresholds
 from pfgdata.query.limits import DEFAULT_LIMITS, Limits
@@ -36,8 +38,8 @@ def save_selection(
     that is taken or cannot be one, StoreLockedError while another process writes.
     """
     options, snapshot = options or SaveOptions(), store.snapshot()
+    require_free_name(store, asked.name, replace=options.replace)
     with Session(snapshot, thresholds=Thresholds(**asked.thresholds), limits=options.limits) as session:
-        _require_free_name(store, session, asked.name, replace=options.replace)
         question = question_of(asked, snapshot)
         if not options.freeze:
             sql_of(asked, snapshot)
@@ -74,19 +76,11 @@ def freeze_selection(
 
 def require_free_name(store: Store, name: str, *, replace: bool) -> None:
     """Raise StoreError where `name` is taken and not to be `replace`d, QueryError for a word of SQL."""
-    with Session(store.snapshot()) as session:
-        _require_free_name(store, session, name, replace=replace)
-
-
-def _require_free_name(store: Store, session: Session, name: str, *, replace: bool) -> None:
     store.require_selection(name, replace=replace)
-    if name in store.selections():
-        return
     try:
-        session.check(f"@{name}", thresholds=Thresholds())
-    except QueryError as problem:
-        if not str(problem).startswith("no selection"):
-            raise QueryError(f"{name} is a word of SQL; name the selection my_{name}") from None
+        duckdb.extract_statements(f"FROM {name}")  # it only parses: a table cannot be called by a word of SQL
+    except duckdb.ParserException:
+        raise QueryError(f"{name} is a word of SQL; name the selection my_{name}") from None
 
 
 def _less(text: str, without: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from dataclasses import asdict
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from pfgdata.query.limits import DEFAULT_LIMITS, Limits
 from pfgdata.query.question import Question
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.sql import answer_sql
-from pfgdata.records import Selection, nearest
+from pfgdata.records import Selection, did_you_mean, nearest
 from pfgdata.store import Snapshot, TagIndex, content_ids_of
 
 __all__ = ["Session"]
@@ -60,9 +60,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -96,7 +94,7 @@ class Session:
             shard_index=table["file_index"].to_numpy().astype(np.int32),
             rows=table["file_row_number"].to_numpy().astype(np.int64),
             expression=question.words if isinstance(question, Question) else question,
-            thresholds={"general": chosen.general, "character": chosen.character},
+            thresholds=asdict(chosen),
             named={name: saved.meaning for name, saved in joined.selections.items()},
         )
 
@@ -214,6 +212,5 @@ def _known(name: str, meaning: Mapping[str, str], joined: JoinedColumns) -> str:
         return meaning[name]
     if joined.read(name) is not None:
         return f'"{name}"'
-    near = nearest(name, joined.names)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"columns are {', '.join(joined.names)}"
+    hint = did_you_mean(nearest(name, joined.names), f"columns are {', '.join(joined.names)}")
     raise QueryError(f"no column {name}; {hint}")

@@ -61,7 +61,7 @@ def tag_shares(
 
     A tag counts where has() of it holds. Raises QueryError as the session does.
     """
-    total = session.count(None)
+    total = session.snapshot.num_images
     every = session.counts(None, thresholds=thresholds)
     if question in (None, Question()):
         return TagShares(images=total, total=total, tags=_ordered(every, every["count"], total, total))

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from pfgdata.errors import QueryError
 from pfgdata.query.columns import COLUMNS, SOURCE
 from pfgdata.query.joined import JoinedColumns
+from pfgdata.query.question import require_number
 from pfgdata.query.sandbox import Sandbox
 from pfgdata.query.statements import admitted_statement
 from pfgdata.query.tags import kind_of_category
@@ -38,10 +40,12 @@ def answer_sql(
     `meaning` says what the columns of images hold; the view tags has every score that the store keeps.
     Raises QueryError, one line, for anything but one SELECT of known names.
     """
+    require_number("limit", limit)
     users = tuple(name for name in joined.names if name not in COLUMNS)
     views = {**VIEWS, "columns": (*VIEWS["columns"], *users)}
-    sql, named = admitted_statement(sandbox, statement, views, joined.read)
+    sql, named, used = admitted_statement(sandbox, statement, views, joined.read)
     if "columns" in named:
+        users = tuple(name for name in users if used is None or name in used)
         for name in users:
             joined.read(name)
         joined.join(sandbox)
@@ -52,9 +56,15 @@ def answer_sql(
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The table, its sums of 128 bits as int64, or float64 where one is too large."""
+    """The table, its sums of 128 bits as int64, or float64 where one is too large.
+
+    Raises QueryError for those in a list or struct, which Arrow has as bytes alone.
+    """
     for number, field in enumerate(table.schema):
-        if getattr(field.type, "type_name", "") in ("hugeint", "uhugeint"):
+        if field.type.num_fields and _has_wide(field.type):
+            what = "numbers of 128 bits in a list or struct; cast them there, as in sum(x)::BIGINT"
+            raise QueryError(f"{field.name}: has {what}")
+        if _has_wide(field.type):
             signed = field.type.type_name == "hugeint"
             values = [
                 None if one is None else int.from_bytes(one, "little", signed=signed)
@@ -65,6 +75,12 @@ def _plain(table: pa.Table) -> pa.Table:
             column = pa.array(values if small else [one and float(one) for one in values], kind)
             table = table.set_column(number, field.name, column)
     return table
+
+
+def _has_wide(kind: pa.DataType) -> bool:
+    """Whether values of a type are numbers of 128 bits, or have them within."""
+    within = any(_has_wide(kind.field(number).type) for number in range(kind.num_fields))
+    return within or getattr(kind, "type_name", "") in ("hugeint", "uhugeint")
 
 
 def _source(

@@ -10,12 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pfgdata.errors import QueryError
-from pfgdata.query.allowed import CLASSES, FUNCTIONS, OPERATORS, TAG_FUNCTIONS, TYPES
-from pfgdata.query.frame import NO_PLACE, Node
+from pfgdata.query.allowed import CLASSES, FUNCTIONS, REFUSED, TAG_FUNCTIONS, TYPES, is_listed
+from pfgdata.query.frame import Node, Typed, parsed
 from pfgdata.query.growth import Measured, Values
 from pfgdata.query.sandbox import Sandbox
-from pfgdata.query.text_limits import check_text
-from pfgdata.records import nearest
+from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["admitted_statement"]
 
@@ -47,73 +46,49 @@ _SIMPLE = frozenset(  # types of what is neither a query nor an expression
         "DESCENDING",
     }
 )
-_REFUSED = {
+_REFUSED = REFUSED | {  # beside classes, types of queries and tables
     "RECURSIVE_CTE_NODE": "a recursive query",
     "SHOW_REF": "DESCRIBE, SUMMARIZE or SHOW",
     "TABLE_FUNCTION": "a table function",
     "PIVOT": "PIVOT",
-    "PARAMETER": "a ? or $ parameter",
-    "COLLATE": "COLLATE",
-    "POSITIONAL_REFERENCE": "a # column number",
 }
 _SYSTEM = frozenset(  # names that DuckDB answers where no column is called so
     f"current_{what}" for what in ("catalog", "date", "role", "schema", "time", "timestamp", "user")
 ) | {"localtime", "localtimestamp", "session_user", "user"}
 _MOST_QUERIES = 100  # in one statement
+_EXAMPLE = "SELECT rating, count(*) FROM images GROUP BY rating"
+_OTHER = "only one SELECT is answered: nothing else, and nothing that changes data or settings"
 
 
 def admitted_statement(
     sandbox: Sandbox, text: str, views: Mapping[str, Collection[str]], values: Values
-) -> tuple[str, frozenset[str]]:
-    """SQL that is safe to run for one SELECT over `views` (name -> its columns), and which views it names.
+) -> tuple[str, frozenset[str], frozenset[str] | None]:
+    """SQL that is safe to run for one SELECT over `views` (name -> its columns), and what of them it names.
 
-    In it each view is called by its name with _ before. `values` gives those of a user's column, to bound
-    what an expression makes of them. Raises QueryError, one line with the place.
+    That is which views, each called by its name with _ before in the SQL, and which columns: None where it
+    takes whole rows, as `SELECT *` does. `values` gives those of a user's column, to bound what an
+    expression makes of them. Raises QueryError, one line with the place.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise QueryError("the SELECT is not UTF-8 text") from None
-    check_text(text, "SELECT")
-    if not text.strip():
-        raise QueryError(
-            "the SELECT is empty; an example: SELECT rating, count(*) FROM images GROUP BY rating"
-        )
-    answer = sandbox.parse(text)
-    if answer["error"]:
-        raise QueryError(_syntax_error(answer, text))
+    typed = Typed(text, "SELECT", before="")
+    answer = parsed(sandbox, typed, example=_EXAMPLE, other=_OTHER)
     if len(answer["statements"]) != 1:
         raise QueryError(f"{len(answer['statements'])} statements; only one SELECT is answered")
-    walk = _Walk(text, views, values)
+    walk = _Walk(typed, views, values)
     try:
         walk.query(answer["statements"][0]["node"], frozenset())
-        return sandbox.write(answer), frozenset(walk.named)
+        return sandbox.write(answer), frozenset(walk.named), _columns_of(answer)
     except RecursionError:
         raise QueryError("the SELECT is nested too deeply; put it more simply") from None
-
-
-def _syntax_error(answer: Node, text: str) -> str:
-    message = str(answer.get("error_message", "not valid")).splitlines()[0]
-    if answer.get("error_type") == "not implemented":
-        return "only one SELECT is answered: nothing else, and nothing that changes data or settings"
-    if "position" not in answer:
-        return f"the SELECT is not valid: {message}"
-    return f"{message} ({_place(int(answer['position']), text)})"
-
-
-def _place(offset: int, text: str) -> str:
-    before = text.encode()[:offset].decode(errors="ignore")
-    return f"character {len(before) + 1} of the SELECT"
 
 
 class _Walk:
     """Walks one statement; `scope` holds the queries that WITH has named so far."""
 
-    def __init__(self, text: str, views: Mapping[str, Collection[str]], values: Values) -> None:
+    def __init__(self, typed: Typed, views: Mapping[str, Collection[str]], values: Values) -> None:
         self.named: set[str] = set()
-        self._text = text
+        self.refusal = typed.refusal
         self._views = views
-        self._measured = Measured(self.refusal, values)
+        self._measured = Measured(typed.refusal, values)
         self._queries = 0
         self._known: frozenset[str] = frozenset()
         self._tables: frozenset[str] = frozenset(views)
@@ -159,8 +134,9 @@ class _Walk:
             self._walk(ref["condition"], scope)
         elif kind == "SUBQUERY":
             self.query(ref["subquery"]["node"], scope)
-        elif kind == "EXPRESSION_LIST":
-            self._walk(ref["values"], scope)
+        elif kind == "EXPRESSION_LIST":  # DuckDB writes it with a name that it then reads as something else
+            (first, *_), *_ = ref["values"]
+            raise self.refusal(first, "VALUES is not answered here; write SELECT 1 AS x UNION ALL SELECT 2")
         elif kind == "TABLE_FUNCTION" and ref["function"]["function_name"].lower() == "unnest":
             self._walk(ref["function"], scope)
         elif kind != "EMPTY":
@@ -176,7 +152,7 @@ class _Walk:
             return
         if not plain or name not in self._views:
             near = nearest(name, [*self._views, *scope])
-            hint = f"did you mean {' or '.join(near)}?" if near else f"views are {', '.join(self._views)}"
+            hint = did_you_mean(near, f"views are {', '.join(self._views)}")
             raise self.refusal(ref, f"no view {'.'.join(path)}; {hint}")
         self.named.add(name)
         ref["alias"] = ref["alias"] or path[-1]
@@ -191,7 +167,7 @@ class _Walk:
 
     def _expression(self, node: Node, scope: frozenset[str]) -> None:
         kind = node["class"]
-        if kind not in _CLASSES and not (kind == "OPERATOR" and node["type"] in OPERATORS):
+        if not is_listed(node, _CLASSES):
             raise self._not_allowed(node)
         if kind == "COLUMN_REF":
             self._column(node)
@@ -216,8 +192,7 @@ class _Walk:
             unknown = lower[1]
         if unknown is None:
             return
-        near = nearest(unknown, sorted(self._known))
-        hint = f"did you mean {' or '.join(near)}?" if near else "see the views in docs/query.md"
+        hint = did_you_mean(nearest(unknown, sorted(self._known)), "see the views in docs/query.md")
         raise self.refusal(node, f"no column {'.'.join(names)}; {hint}")
 
     def _function(self, node: Node) -> None:
@@ -249,20 +224,14 @@ class _Walk:
                 "a sample differs from run to run; use pfgdata query --sample, or ORDER BY and LIMIT"
             )
 
-    def _names(self, tree: Any) -> frozenset[str]:
+    def _names(self, tree: Node) -> frozenset[str]:
         """Every name that a column can have: of the views, and what the statement itself names."""
         names = {column for columns in self._views.values() for column in columns} | set(self._views)
-        names |= {"unnest", "valueslist", *(f"col{number}" for number in range(20))}
-        left = [tree]
-        while left:
-            value = left.pop()
-            if isinstance(value, dict):
-                names.update(_defined(value))
-                if "class" not in value and "alias" in value:
-                    self._tables |= {str(value["alias"]).lower()}
-                left += value.values()
-            elif isinstance(value, list):
-                left += value
+        names.add("unnest")
+        for node in _nodes(tree):
+            names.update(_defined(node))
+            if "class" not in node and "alias" in node:
+                self._tables |= {str(node["alias"]).lower()}
         return frozenset(name.lower() for name in names if name).difference(_SYSTEM)
 
     def _not_allowed(self, node: Node, more: str = "") -> QueryError:
@@ -271,10 +240,33 @@ class _Walk:
         words = _REFUSED.get(kind, kind.lower().replace("_", " "))
         return self.refusal(node, f"{words}{more} is not allowed here")
 
-    def refusal(self, node: Node, what: str) -> QueryError:
-        """The error that says `what` of a node, and where it stands."""
-        offset = node.get("query_location", NO_PLACE)
-        return QueryError(what if offset >= NO_PLACE else f"{what} ({_place(offset, self._text)})")
+
+def _nodes(tree: Node) -> Iterator[Node]:
+    """Every part of a tree that has keys."""
+    left: list[Any] = [tree]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+
+
+def _columns_of(tree: Node) -> frozenset[str] | None:
+    """The names of columns in a tree that was walked; None where it takes rows without naming theirs."""
+    nodes = list(_nodes(tree))
+    tables = {str(node["alias"]).lower() for node in nodes if "class" not in node and "alias" in node}
+    names: set[str] = set()
+    for node in nodes:
+        written = [
+            str(one).lower() for key in ("column_names", "using_columns") for one in node.get(key) or []
+        ]
+        whole = node.get("class") == "STAR" or node.get("ref_type") == "NATURAL"
+        if whole or node.get("column_name_alias") or (written and written[-1] in tables):
+            return None
+        names.update(written)
+    return frozenset(names)
 
 
 def _defined(node: Node) -> Iterator[str]:

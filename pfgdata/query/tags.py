@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pfgdata.query.columns import Thresholds, quoted
 from pfgdata.query.indexed import IndexedTags
+from pfgdata.records import did_you_mean
 from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
 
 __all__ = ["CATEGORY_COLUMNS", "Tags", "kind_of_category"]
@@ -83,7 +84,7 @@ class Tags:
             return f"no rating '{text}'; there are {', '.join(names)}"
         near = [name for name in self._near(text) if self.kind_of(self._numbers[name]) in kinds]
         what = "character" if wanted == "character" else "tag"
-        hint = f"did you mean {' or '.join(near[:3])}?" if near else "its vocabulary has nothing like it"
+        hint = did_you_mean(near[:3], "its vocabulary has nothing like it")
         return f"this store's tagger knows no {what} '{text}'; {hint}"
 
     def _near(self, text: str) -> list[str]:

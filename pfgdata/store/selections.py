@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from pfgdata.errors import QueryError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json
-from pfgdata.records import CONTENT_ID_BYTES, ids_as_keys, nearest
+from pfgdata.records import CONTENT_ID_BYTES, did_you_mean, ids_as_keys, nearest
 from pfgdata.store.layout import COLUMN_NAME, FORMAT, parquet_bytes, read_record, table_in
 from pfgdata.store.matching import VALUE, column_values
 from pfgdata.store.recorded import size_misfit
@@ -112,7 +112,7 @@ def read_selection(disk: Disk, folder: Path, name: str) -> SavedSelection:
     if not COLUMN_NAME.fullmatch(name) or not disk.is_file(path):
         known = [f"@{one}" for one in list_selections(disk, folder)]
         near = nearest(f"@{name}", known)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+        hint = did_you_mean(near, f"there are {', '.join(known)}")
         if not known:
             hint = "save one with pfgdata select NAME EXPR"
         raise StoreError(f"no selection @{name}; {hint}")

@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -243,15 +244,70 @@ def test_a_whole_select_is_answered_in_every_form(here: Path, capsys: Captured) 
     assert pq.read_table(here / "out.parquet").num_columns == 2
 
 
+@pytest.mark.parametrize("asked", [["true"], ["--tags", "smile"], ["--sql", "from images"]])
+def test_a_limit_without_end_is_called_by_its_name(capsys: Captured, asked: list[str]) -> None:
+    assert query(*asked, "--limit", "9" * 20) == 1
+    assert capsys.readouterr().err.endswith(f"limit {'9' * 20}: give 9223372036854775807 at most\n")
+
+
 def test_what_json_does_not_have_is_null(here: Path, capsys: Captured) -> None:
     sql = "select 'nan'::double as a, [{'x': '-inf'::float}] as b, 1.5 as c"
     assert query("--sql", sql, "--json") == 0
     assert capsys.readouterr().out == '{"a": null, "b": [{"x": null}], "c": 1.5}\n'
 
 
+def test_durations_and_bytes_are_the_texts_of_sql_and_can_be_typed_again(
+    here: Path, capsys: Captured
+) -> None:
+    every = ["1 month", "-1 month", "14 months", "-14 months", "1 day", "1 month -2 days", "0 days"]
+    every += ["3 seconds", "-1.5 seconds"]
+    every += ["100 hours 1 microsecond", "1 year 2 months 3 days 04:05:06.789", "-00:00:00.000001"]
+    one = " union all ".join(f"select interval '{span}' as i" for span in every)
+    assert (
+        query("--sql", f"select i, i::varchar as text, [i] as l, {{'a': i}} as s from ({one})", "--json") == 0
+    )
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == len(every)
+    assert all(row["i"] == row["text"] == row["l"][0] == row["s"]["a"] for row in rows)
+    store = Store.open(here / "feats")
+    paths = {"path": ["a.png", "b.png"]}
+    store.write_column("blob", pa.table({**paths, "value": [bytes(range(256)), b""]}))
+    store.write_column("span", pa.table({**paths, "value": [timedelta(days=1, microseconds=5), None]}))
+    sql = "select blob, blob::varchar as text, [blob] as l from columns where path <= 'b.png' order by path"
+    assert query("--sql", sql, "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(row["blob"] == row["text"] == row["l"][0] for row in rows)
+    assert query(f"blob = '{rows[0]['blob']}'", "--columns", "path,span", "--csv") == 0
+    assert capsys.readouterr().out.splitlines() == ["path,span", "a.png,24:00:00.000005"]
+    assert query("span = interval '24:00:00.000005'", "--columns", "path") == 0
+    assert capsys.readouterr().out.split() == ["path", "a.png"]
+
+
+def test_a_map_is_an_object_of_json(here: Path, capsys: Captured) -> None:
+    store = Store.open(here / "feats")
+    for name, values, kind in (
+        ("m", [[("x", 1), ("y", None)], []], pa.map_(pa.string(), pa.int64())),
+        ("n", [[(1.5, [b"\xff"])], None], pa.map_(pa.float64(), pa.list_(pa.binary()))),
+        ("o", [[([1], 1)], []], pa.map_(pa.list_(pa.int64()), pa.int64())),
+    ):
+        store.write_column(name, pa.table({"path": ["a.png", "b.png"], "value": pa.array(values, kind)}))
+    assert query("true", "--columns", "m,n", "--limit", "2", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows == [{"m": {"x": 1, "y": None}, "n": {"1.5": ["\\xFF"]}}, {"m": {}, "n": None}]
+    assert query("--sql", "select o from columns", "--json") == 1
+    assert "o: has maps whose keys are lists, maps or structs; show it as text" in capsys.readouterr().err
+    assert query("--sql", "select o::varchar as o from columns where path = 'a.png'", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"o": "{[1]=1}"}
+
+
 @pytest.mark.parametrize(
     ("sql", "more", "words"),
     [
+        (
+            "select '2020-01-01 00:00:00.123456789'::timestamp_ns as t",
+            ["--json"],
+            "t: has a time to the nano",
+        ),
         ("select make_date(99999, 1, 1) as day", ["--json"], "day: has a date or time beyond the years 1"),
         ("select 'infinity'::timestamp as t", [], "t: has a date or time beyond the years 1 to 9999"),
         ("select interval '1 month' as i", ["--parquet", "i.parquet"], "Parquet has no type for a column"),

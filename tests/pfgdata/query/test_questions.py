@@ -195,5 +195,18 @@ def test_a_selection_says_how_it_was_asked(session: Session) -> None:
     assert words() is None
     assert words(sample=2, seed=7) == "true (a sample of 2, seed 7)"
     assert words(where="width > 3", order="-mark", limit=2) == "width > 3 (the first 2 by -mark)"
+
+
+def test_a_number_of_rows_is_none_below_zero_or_without_end(session: Session) -> None:
     with pytest.raises(QueryError, match="sample -1: give 0 or more"):
         Question(sample=-1)
+    with pytest.raises(QueryError, match="limit -1: give 0 or more"):
+        session.sql("from images", limit=-1)
+    for ask in (
+        lambda: Question(limit=2**63),
+        lambda: session.rows(None, limit=2**63),
+        lambda: session.sql("from images", limit=2**63),
+    ):
+        with pytest.raises(QueryError, match="limit 9223372036854775808: give 9223372036854775807 at most"):
+            ask()
+    assert session.rows(None, limit=2**63 - 1).num_rows == session.count(None)

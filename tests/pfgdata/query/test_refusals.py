@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def test_the_sandbox_reads_its_files_and_nothing_else(tmp_path: Path, store: Sto
     outside = tmp_path / "outside.csv"
     outside.write_text("a\n1\n")
     inside = store.path / "vocabulary.parquet"
-    with Sandbox(store.snapshot().shards, variables={}, limits=Limits()) as sandbox:
+    with closing(Sandbox(store.snapshot().shards, variables={}, limits=Limits())) as sandbox:
         assert sandbox.fetch("SELECT count(*) AS n FROM images")["n"].to_pylist() == [2]
         for statement in (
             f"SELECT * FROM read_csv('{outside}')",

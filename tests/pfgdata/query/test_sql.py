@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pfgdata.errors import QueryError
-from pfgdata.query import COLUMNS, VIEWS, Limits, Session, Thresholds, run_sql
+from pfgdata.query import COLUMNS, VIEWS, Session, Thresholds
 from pfgdata.store import Store
 from tests.pfgdata.query.rows import VOCABULARY, row, store_of
 
@@ -100,6 +101,7 @@ def ask(session: Session, sql: str, *, limit: int | None = None) -> list[tuple[A
         ("select count(*) from failures", [(0,)]),
         ("select count(*) from latents", [(0,)]),
         ("with images as (select 1 as x) select x from images", [(1,)]),
+        ("select [sum(width)::bigint] as s from images", [([600],)]),
     ],
 )
 def test_a_select_is_answered(session: Session, sql: str, expected: list[tuple[Any, ...]]) -> None:
@@ -117,11 +119,46 @@ def test_the_views_have_the_columns_that_they_say(session: Session) -> None:
 def test_thresholds_and_roots_and_a_limit_hold(store: Store) -> None:
     low = Thresholds(general=0.1, character=0.5)
     sql = "select file, len(tags) as n, character from images order by n desc"
-    table = run_sql(store.snapshot(), sql, thresholds=low, roots={"/corpus": "here"}, limits=Limits(rows=2))
+    with Session(store.snapshot(), thresholds=low, roots={"/corpus": "here"}) as session:
+        table = session.sql(sql, limit=2)
     assert table.to_pylist() == [
         {"file": "here/a.png", "n": 3, "character": "hatsune_miku"},
         {"file": "here/b.png", "n": 1, "character": "hatsune_miku"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select mark from columns", [(5,)]),
+        ("select c.mark from columns c where c.mark = 5", [(5,)]),
+        ("select count(*) from columns", [(1,)]),
+        ("select c.mark, i.width from columns c join images i using (content_id, shard, row)", [(5, 640)]),
+        ("select unnest(i.tags), mark from columns join images i using (path)", [("smile", 5)]),
+        ("select big from columns", None),
+        ("select 1 from columns c where c.big > 0", None),
+        ("select 1 from columns join columns c using (big)", None),
+        ("from columns", None),
+        ("select c.* from columns c", None),
+        ("select c from columns c", None),
+        ("select columns from columns", None),
+        ("select a from columns as c(a)", None),
+        ("select 1 from columns natural join images", None),
+    ],
+)
+def test_a_column_that_duckdb_has_no_type_for_is_only_in_the_way_of_who_names_it(
+    tmp_path: Path, sql: str, expected: list[tuple[Any, ...]] | None
+) -> None:
+    store = store_of(tmp_path / "s", [row("a.png", {"smile": 0.9})])
+    store.write_column("mark", pa.table({"path": ["a.png"], "value": [5]}))
+    large = pa.array([Decimal(1)], pa.decimal256(50, 0))
+    store.write_column("big", pa.table({"path": ["a.png"], "value": large}))
+    with Session(store.snapshot()) as session:
+        if expected is not None:
+            assert ask(session, sql) == expected
+            return
+        with pytest.raises(QueryError, match=r"DuckDB has no type for a column of these: .*big \(decimal256"):
+            ask(session, sql)
 
 
 def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
@@ -148,6 +185,21 @@ def test_an_order_outlives_a_limit_over_many_rows(tmp_path: Path) -> None:
         ("select 1; select 2", "2 statements; only one SELECT is answered"),
         ("delete from images", "only one SELECT is answered: nothing else"),
         ("select '\udcff'", "the SELECT is not UTF-8 text"),
+        (
+            "select [sum(width)] as s from images",
+            "s: has numbers of 128 bits in a list or struct; cast them there",
+        ),
+        (
+            "select {'a': [width::uhugeint]} as s from images",
+            "s: has numbers of 128 bits in a list or struct",
+        ),
+        (
+            "values (1)",
+            "VALUES is not answered here; write SELECT 1 AS x UNION ALL SELECT 2 (character 9 of the SELECT)",
+        ),
+        ("select path from images where width in (values (1), (2))", "VALUES is not answered here"),
+        ("with v(x) as (values (1, 'a')) from v order by x", "VALUES is not answered here"),
+        ("select 1 union all values (2)", "VALUES is not answered here"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(session: Session, sql: str, words: str) -> None:

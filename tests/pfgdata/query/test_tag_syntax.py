@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +309,38 @@ def test_a_store_without_scores_of_posts_says_how_to_get_them(tmp_path: Path) ->
     store.write_column("score", pa.table({"path": ["a.png"], "value": [11]}))
     with Session(store.snapshot()) as session:
         assert found(session, read_tags(session.snapshot, "score:>10")) == "a"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "what", "condition"),
+    [
+        ([{"x": 1}, {"x": 2}], None, "structs", "own['x'] = 1"),
+        ([[("x", 1)], [("y", 2)]], pa.map_(pa.string(), pa.int64()), "maps", "own['x'] = 1"),
+        ([[{"x": 1}], []], None, "lists of other things than texts", "len(own) = 1"),
+        ([[1, 2], []], None, "lists of other things than texts", "list_contains(own, 2)"),
+        (
+            [["x", "y"], ["z", "z"]],
+            pa.list_(pa.string(), 2),
+            "lists of other things than texts",
+            "own[1] = 'x'",
+        ),
+        ([timedelta(days=1), None], None, "durations", "own = interval '24 hours'"),
+        ([time(1, 2, 3), None], None, "times of day", "own = '01:02:03'"),
+    ],
+)
+def test_a_column_that_no_tag_can_be_compared_to_says_so_and_is_asked_in_a_condition(
+    tmp_path: Path, values: list[Any], kind: pa.DataType | None, what: str, condition: str
+) -> None:
+    store = store_of(tmp_path / "s", ROWS)
+    store.write_column("own", pa.table({"path": ["a.png", "b.jpg"], "value": pa.array(values, kind)}))
+    said = rf"^own: the column has {what}, for which .* in a condition \(character 2 of the tags\)$"
+    for tags in ("-own:x", "-own:1", "-own:>2024-01-31"):
+        with pytest.raises(QueryError, match=said):
+            read_tags(store.snapshot(), tags)
+    with Session(store.snapshot()) as session:
+        assert found(session, Question(where=condition)) == "a"
+        with pytest.raises(QueryError, match=r"^has\(\) takes one tag name in single quotes.*\)$"):
+            session.count("has(own)")
 
 
 def test_what_the_condition_shows_only_later_has_the_place_that_was_typed(session: Session) -> None:

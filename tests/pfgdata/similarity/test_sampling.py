@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pfgdata.cli import app
@@ -113,3 +114,17 @@ def test_the_command_saves_a_frozen_selection(store: Store, capsys: pytest.Captu
     assert "did you mean rating?" in capsys.readouterr().err
     assert run(*asked, "--replace", "--per", "tags") == 1
     assert "--per tags: has lists" in capsys.readouterr().err
+
+
+def test_a_group_is_no_date_that_python_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path / "s", [row("a.png")])
+    far = pa.array([10**7], pa.date32())
+    store.write_column("far", pa.table({"path": ["a.png"], "value": far}))
+    asked = ["sample", "few", "true", "--at-most", "1", "--per", "far", "--store", str(store.path)]
+    with pytest.raises(SystemExit) as caught:
+        run_app(app, args=asked, name="pfgdata")
+    assert caught.value.code == 1
+    said = "--per far: has a date or time beyond the years 1 to 9999; name another column"
+    assert said in capsys.readouterr().err
