@@ -26,7 +26,7 @@ def lazy_imports(package: str) -> Callable[[str], Any]:
         import ast
         import inspect
 
-        tree = ast.parse(inspect.getsource(sys.modules[package]))  # 0.5 ms for the longest
+        tree = ast.parse(inspect.getsource(sys.modules[package]))  # 0.3 ms for the longest
         blocks = (node.body for node in tree.body if isinstance(node, ast.If))
         imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
         return {alias.name: str(node.module) for node in imports for alias in node.names}
