@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from pfgdata.errors import PfgError, refused_by_system
@@ -82,9 +81,7 @@ class ScreenProgress:
     def __enter__(self) -> ScreenProgress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tasks.clear()
         self._stop_bars()
 
@@ -234,7 +231,8 @@ def make_app(name: str, *, help: str, example: str) -> typer.Typer:
         ),
         no_args_is_help=True,
         rich_markup_mode="markdown",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        # for a --help that is not given, and so None, typer would import pydantic: 0.12 s
+        context_settings={"help_option_names": ["-h", "--help"], "default_map": {"help": False}},
         add_completion=False,
         pretty_exceptions_enable=False,
     )
