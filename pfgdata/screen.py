@@ -6,7 +6,6 @@ Results pipe through stdout, words for people go to stderr; control characters i
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 import time
@@ -181,6 +180,8 @@ def print_line(text: object) -> None:
 
 def print_json(value: Any) -> None:
     r"""Print `value` as JSON on a line of stdout, NaN as null; on a terminal controls stand as `\uNNNN`."""
+    import json
+
     line = json.dumps(value, ensure_ascii=False, default=str)
     if "NaN" in line or "Infinity" in line:
         line = json.dumps(json.loads(line, parse_constant=lambda _: None), ensure_ascii=False)
