@@ -7,6 +7,7 @@ words. A key that the sentence names in backticks is shown as the flag that it h
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import re
@@ -27,13 +28,17 @@ def field_texts(kind: type[DataclassInstance]) -> dict[str, str]:
     """Field name -> the string that stands below it in the class or in one it extends, on one line."""
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__[:-1]):
-        module = ast.parse(inspect.getsource(sys.modules[one.__module__]))
-        (body,) = (n.body for n in module.body if isinstance(n, ast.ClassDef) and n.name == one.__name__)
-        for node, text in itertools.pairwise(body):
+        for node, text in itertools.pairwise(_class_bodies(one.__module__)[one.__name__]):
             if isinstance(node, ast.AnnAssign) and isinstance(text, ast.Expr):
                 assert isinstance(node.target, ast.Name) and isinstance(text.value, ast.Constant)
                 found[node.target.id] = " ".join(str(text.value.value).split())
     return found
+
+
+@functools.cache  # commands share what their dataclasses extend
+def _class_bodies(module: str) -> dict[str, list[ast.stmt]]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def from_fields(

@@ -5,8 +5,6 @@ What a door offers stands there once, as imports that only a type checker runs, 
 
 from __future__ import annotations
 
-import functools
-import importlib
 import sys
 
 TYPE_CHECKING = False  # see pfgdata/__init__.py
@@ -20,20 +18,26 @@ __all__ = ["lazy_imports"]
 
 def lazy_imports(package: str) -> Callable[[str], Any]:
     """The `__getattr__` of `package`: the names that its source imports under `if TYPE_CHECKING:`."""
-
-    @functools.cache
-    def homes() -> dict[str, str]:
-        import ast
-        import inspect
-
-        tree = ast.parse(inspect.getsource(sys.modules[package]))  # 0.5 ms for the longest
-        blocks = (node.body for node in tree.body if isinstance(node, ast.If))
-        imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
-        return {alias.name: str(node.module) for node in imports for alias in node.names}
+    homes: dict[str, str] = {}  # read at the first name asked for
 
     def get(name: str) -> Any:
-        if name.startswith("__") or name not in homes():
+        if not homes and not name.startswith("__"):
+            homes.update(_homes(package))
+        if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(homes()[name]), name)
+        import importlib  # here: it and functools take as long as all else of `import pfgdata`
+
+        return getattr(importlib.import_module(homes[name]), name)
 
     return get
+
+
+def _homes(package: str) -> dict[str, str]:
+    """Name -> the module it is imported from."""
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(sys.modules[package]))  # 0.3 ms for the longest
+    blocks = (node.body for node in tree.body if isinstance(node, ast.If))
+    imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}

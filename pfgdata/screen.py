@@ -6,14 +6,12 @@ Results pipe through stdout, words for people go to stderr; control characters i
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from pfgdata.errors import PfgError, refused_by_system
@@ -82,9 +80,7 @@ class ScreenProgress:
     def __enter__(self) -> ScreenProgress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tasks.clear()
         self._stop_bars()
 
@@ -184,6 +180,8 @@ def print_line(text: object) -> None:
 
 def print_json(value: Any) -> None:
     r"""Print `value` as JSON on a line of stdout, NaN as null; on a terminal controls stand as `\uNNNN`."""
+    import json
+
     line = json.dumps(value, ensure_ascii=False, default=str)
     if "NaN" in line or "Infinity" in line:
         line = json.dumps(json.loads(line, parse_constant=lambda _: None), ensure_ascii=False)
@@ -234,7 +232,8 @@ def make_app(name: str, *, help: str, example: str) -> typer.Typer:
         ),
         no_args_is_help=True,
         rich_markup_mode="markdown",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        # for a --help that is not given, and so None, typer would import pydantic: 0.12 s
+        context_settings={"help_option_names": ["-h", "--help"], "default_map": {"help": False}},
         add_completion=False,
         pretty_exceptions_enable=False,
     )

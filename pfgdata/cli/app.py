@@ -37,7 +37,6 @@ from pfgdata.cli.tags import tags
 from pfgdata.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from pfgdata.cli.verify import verify
 from pfgdata.interrupts import INTERRUPTED
-from pfgdata.query import unfinished
 from pfgdata.screen import FIXABLE, make_app, run_app
 
 __all__ = ["app", "main"]
@@ -74,9 +73,15 @@ def main() -> NoReturn:
     try:
         run_app(app, name="pfgdata")
     except SystemExit as leaving:
-        if (leaving.code == INTERRUPTED and threading.active_count() > 1) or unfinished():
+        if threading.active_count() > 1 and (leaving.code == INTERRUPTED or _querying()):
             # a thread that is in the model's C++ while the interpreter ends aborts the process, and one in
             # DuckDB's holds it
             sys.stderr.flush()
             os._exit(leaving.code if isinstance(leaving.code, int) else FIXABLE)
         raise
+
+
+def _querying() -> bool:
+    from pfgdata.query import unfinished
+
+    return unfinished()

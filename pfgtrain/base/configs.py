@@ -13,6 +13,7 @@ from pfgdata.hub import FamilyFacts
 __all__ = [
     "NOISE",
     "PredictionType",
+    "config_if_any",
     "context_width",
     "has_more_than_context",
     "noise_schedule",
@@ -25,8 +26,10 @@ __all__ = [
 PredictionType = Literal["epsilon", "v_prediction"]
 
 
-_INDEX = "model_index.json"  # of the whole folder, the part ""
-_NAMES = {"scheduler": "scheduler_config.json", "": _INDEX}  # of the parts whose config is not config.json
+_NAMES = {  # of the parts whose config is not config.json; "" is the whole folder
+    "scheduler": "scheduler_config.json",
+    "": "model_index.json",
+}
 _OTHERS = {  # parts that no base has
     "transformer": "a transformer (SD3, Flux and the like)",
     "prior": "a prior (Stable Cascade and the like)",
@@ -53,20 +56,16 @@ def has_more_than_context(folder: Path) -> bool:
     """Whether the UNet in `folder` is told more of a text than a context, as SDXL's are."""
     if (folder / "text_encoder_2").is_dir():
         return True
-    unet = read_config(folder, "unet") if (folder / "unet" / "config.json").is_file() else {}
-    return bool(unet.get("addition_embed_type"))
+    return bool(config_if_any(folder, "unet").get("addition_embed_type"))
 
 
 def why_other_model(folder: Path) -> str | None:
     """What else than a base `folder` holds, by its name in diffusers, or its noise; None if nothing tells."""
     for part, kind in _OTHERS.items():
         if (folder / part).is_dir():
-            index = folder / _INDEX
-            named = read_config(folder, "") if index.is_file() else {}
-            return f"is {named.get('_class_name', 'of another pipeline')}, with {kind}"
-    if not (folder / "scheduler" / "scheduler_config.json").is_file():
-        return None
-    sampler = str(read_config(folder, "scheduler").get("_class_name", ""))
+            pipeline = config_if_any(folder, "").get("_class_name", "of another pipeline")
+            return f"is {pipeline}, with {kind}"
+    sampler = str(config_if_any(folder, "scheduler").get("_class_name", ""))
     kinds = [kind for start, kind in _OTHER_NOISE.items() if sampler.startswith(start)]
     return f"its scheduler {sampler} is of {kinds[0]}" if kinds else None
 
@@ -86,9 +85,14 @@ def why_not_whole(folder: Path, facts: FamilyFacts, *, name: str) -> str | None:
     return None
 
 
+def config_if_any(folder: Path, part: str) -> dict[str, Any]:
+    """The part's config file as written; empty where there is none, as in a folder that is not whole."""
+    return read_config(folder, part) if _config_file(folder, part).is_file() else {}
+
+
 def read_config(folder: Path, part: str) -> dict[str, Any]:
     """The part's config file as written."""
-    path = folder / part / _NAMES.get(part, "config.json")
+    path = _config_file(folder, part)
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -97,6 +101,10 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"{path}: a config is a JSON object")
     return config
+
+
+def _config_file(folder: Path, part: str) -> Path:
+    return folder / part / _NAMES.get(part, "config.json")
 
 
 def context_width(unet: Mapping[str, Any], texts: Sequence[Mapping[str, Any]], *, where: Path) -> int:

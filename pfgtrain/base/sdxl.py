@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pfgdata.hub import SDXL, FamilyFacts
-from pfgtrain.base.configs import has_more_than_context, read_config, why_not_whole
+from pfgtrain.base.configs import config_if_any, has_more_than_context, why_not_whole
 from pfgtrain.base.families import HasParts, LdmFacts
 from pfgtrain.base.prompts import ClipText, TextModels, token_ids
 from pfgtrain.condition import Condition
@@ -95,14 +95,12 @@ class Sdxl:
 
     def why_not(self, folder: Path, *, name: str) -> str | None:
         """Why it cannot be used as one: a refiner, a part that lacks, a UNet that is told something else."""
-        unet = read_config(folder, "unet") if (folder / "unet" / "config.json").is_file() else {}
+        unet, second = (config_if_any(folder, part) for part in ("unet", "text_encoder_2"))
         step = unet.get("addition_time_embed_dim") or 0
         told = unet.get("projection_class_embeddings_input_dim") or 0
-        pooled = 0
-        if (folder / "text_encoder_2" / "config.json").is_file():
-            pooled = read_config(folder, "text_encoder_2").get("projection_dim", 512)  # class default
-            if unet and told == pooled + _SIZES_OF_REFINER * step:
-                return f"{name}: an SDXL refiner, which only finishes pictures; use an SDXL base model"
+        pooled = second.get("projection_dim", 512)  # class default
+        if unet and second and told == pooled + _SIZES_OF_REFINER * step:
+            return f"{name}: an SDXL refiner, which only finishes pictures; use an SDXL base model"
         if reason := why_not_whole(folder, self.facts, name=name):
             return reason
         kind = unet.get("addition_embed_type")

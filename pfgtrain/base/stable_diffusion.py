@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pfgdata.hub import SD1, SD2, FamilyFacts
-from pfgtrain.base.configs import has_more_than_context, read_config, why_not_whole
+from pfgtrain.base.configs import config_if_any, has_more_than_context, why_not_whole
 from pfgtrain.base.families import HasParts, LdmFacts
 from pfgtrain.base.prompts import ClipText, TextModels
 from pfgtrain.condition import Condition
@@ -36,9 +36,7 @@ class StableDiffusion:
         """Whether its UNet is told a context alone, and projects as this one's."""
         if has_more_than_context(folder):
             return False
-        whole = (folder / "unet" / "config.json").is_file()
-        unet = read_config(folder, "unet") if whole else {}
-        return bool(unet.get("use_linear_projection")) == self.linear_projection
+        return bool(config_if_any(folder, "unet").get("use_linear_projection")) == self.linear_projection
 
     def why_not(self, folder: Path, *, name: str) -> str | None:
         """What it lacks, if anything."""

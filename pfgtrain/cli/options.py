@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pfgdata.hub import DEMO, resolve
 from pfgdata.paths import user_folder
 
 __all__ = [
@@ -60,9 +59,13 @@ def one_store(context: typer.Context, store: Path | None, shards: Path | None) -
 
 def run_folder(run: Path) -> Path:
     """The folder of the run called `run`: `demo` is the one that travels inside the package."""
+    from pfgdata.hub import DEMO, resolve
+
     return resolve(DEMO, what="run").folder if run == Path(DEMO) else run
 
 
 def folder_for(what: str, run: Path | None) -> Path:
     """Where `what` is made of a run goes by default: into its folder, of the package's own run here."""
+    from pfgdata.hub import DEMO
+
     return run / what if run and run != Path(DEMO) else Path(what)

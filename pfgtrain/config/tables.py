@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 from pfgdata.errors import ConfigError
 from pfgdata.paths import is_text
-from pfgdata.records import nearest
 from pfgtrain.config.aliases import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ def _advice(key: str, known: tuple[str, ...]) -> str:
         return f"; that is {FLAGS_ONLY[key]}"
     if key in UNSUPPORTED and "max_train_steps" in known:
         return "; pfgtrain has no such thing; leave it out"
+    from pfgdata.records import nearest  # with numpy, which no --help waits for
+
     close = nearest(key, known)
     return f"; did you mean {' or '.join(close)}?" if close else f"; known are {', '.join(known)}"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pfgdata.hub import DEMO
 from pfgdata.paths import user_path
-from pfgdata.query import Thresholds, select
+from pfgdata.query import select
 from pfgdata.records import NoProgress, Progress, during_one
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger, Tagger
@@ -20,7 +20,7 @@ from pfgtrain.evaluate.guides import Guide, guides_of_folder, guides_of_selectio
 from pfgtrain.evaluate.job import EvaluateJob
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.report import Tuning
-from pfgtrain.evaluate.training import TrainingImages
+from pfgtrain.evaluate.training import TrainingImages, thresholds_of
 from pfgtrain.evaluate.tuning import tune
 from pfgtrain.generate import PFGModel
 
@@ -78,9 +78,8 @@ def tuned(
 
 def _selected(job: EvaluateJob, record: RunRecord, store: Store | None) -> list[Guide]:
     assert store is not None
-    known = {name: record.thresholds[name] for name in ("general", "character") if name in record.thresholds}
     snapshot = store.snapshot()
-    return guides_of_selection(store, snapshot, select(snapshot, job.where, Thresholds(**known)))
+    return guides_of_selection(store, snapshot, select(snapshot, job.where, thresholds_of(record)))
 
 
 def _spread(guides: list[Guide], limit: int | None) -> list[Guide]:

@@ -22,7 +22,7 @@ from pfgdata.store import Snapshot, Store, require_same_tagger, stored_image
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.evaluate.measures import Floats, Ints
 
-__all__ = ["TrainingImages", "training_images"]
+__all__ = ["TrainingImages", "thresholds_of", "training_images"]
 
 _CHUNK = 8192  # rows: 25 MB as float32
 
@@ -98,9 +98,8 @@ def training_images(store: Store, record: RunRecord, *, tagger: TaggerIdentity) 
     Raises IdentityError for a store of another tagger than the run's, QueryError if it cannot be asked.
     """
     require_same_tagger(store.identity.tagger, tagger, where=f"store {store.path}")
-    known, snapshot = record.thresholds, store.snapshot()
-    thresholds = Thresholds(**{name: known[name] for name in ("general", "character") if name in known})
-    selection = select(snapshot, record.selection_expression, thresholds).distinct()
+    snapshot = store.snapshot()
+    selection = select(snapshot, record.selection_expression, thresholds_of(record)).distinct()
     if not len(selection):
         return None
     return TrainingImages(
@@ -109,6 +108,12 @@ def training_images(store: Store, record: RunRecord, *, tagger: TaggerIdentity) 
         selection=selection,
         changed=selection.digest != record.selection_digest,
     )
+
+
+def thresholds_of(record: RunRecord) -> Thresholds:
+    """From which score on a tag counted when the run selected its images."""
+    known = record.thresholds
+    return Thresholds(**{name: known[name] for name in ("general", "character") if name in known})
 
 
 def _unit(features_MF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -62,6 +62,7 @@ def adapter_facts(plan: ExportPlan) -> dict[str, Any]:
         "prompt": record.prompt,
         "text_layer": record.text_layer,
         "uncond": record.uncond,
+        "empty_prompt": record.empty_prompt,
         "prediction_type": record.prediction_type,
         "resolution": record.resolution,
         "images": record.trained_count,

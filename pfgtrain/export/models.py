@@ -56,35 +56,43 @@ class Model:
 
 def limits(model: Model, plan: ExportPlan) -> Iterator[str]:
     """What a reader of the files cannot know of this model, or must be told, a line each."""
-    record, scheduler = plan.record, model.base.scheduler_config
-    layers = model.base.text_layers
-    family = model.base.family
-    skip = layers + 1 - record.text_layer
-    unusual = skip != (family.clip_skip or 1)
-    if unusual and "diffusers" in plan.formats:
+    ldm, layer, layers = plan.family.ldm, plan.record.text_layer, model.base.text_layers
+    cut = _cut(plan, model.base)
+    if cut and "diffusers" in plan.formats:
         yield (
-            f"{plan.name}-diffusers: its text encoder ends after layer {record.text_layer} of {layers},"
+            f"{plan.name}-diffusers: its text encoder ends after layer {layer} of {layers},"
             " where the run read it"
         )
     if not set(plan.formats) & {"checkpoint", "unet"}:
         return
-    if tuple(model.unet_config["block_out_channels"]) != family.ldm.channels:
+    if tuple(model.unet_config["block_out_channels"]) != ldm.channels:
         yield "web UIs know no UNet of this size; diffusers reads it by from_single_file(..., config=BASE)"
-    if unusual:
-        advice = f"A1111 cannot for {family.facts.title}"
-        if family.ldm.has_clip_skip:
-            advice = f"set Clip skip to {skip} in web UIs"
-        yield f"texts were read at layer {record.text_layer} of {layers}: {advice}"
-    if family.ldm.markers:
+    if cut:
+        advice = f"A1111 cannot for {plan.family.facts.title}"
+        if ldm.has_clip_skip:
+            advice = f"set Clip skip to {layers + 1 - layer} in web UIs"
+        yield f"texts were read at layer {layer} of {layers}: {advice}"
+    yield from _told_of_noise(plan, model.base.scheduler_config)
+
+
+def _told_of_noise(plan: ExportPlan, scheduler: Mapping[str, Any]) -> Iterator[str]:
+    """How web UIs learn what the UNet predicts, and that its noise ends at zero SNR."""
+    if plan.family.ldm.markers:
         if marked := " and ".join(_markers(plan, scheduler)):
             yield f"the file says what its UNet predicts by {marked}; ComfyUI and Forge read that"
         return
-    if record.prediction_type == "v_prediction":
+    if plan.record.prediction_type == "v_prediction":
         if "checkpoint" in plan.formats:
             yield "v-prediction: keep the .yaml beside the checkpoint, A1111 reads it"
         yield "v-prediction: in ComfyUI put the node ModelSamplingDiscrete, v_prediction, behind the loader"
     if scheduler.get("rescale_betas_zero_snr"):
         yield "the base's noise ends at zero SNR: choose that noise schedule in the web UI"
+
+
+def _cut(plan: ExportPlan, base: Base) -> int:
+    """How many more of the last layers of its texts the run left unread than bases of its family do."""
+    usual = plan.family.clip_skip or 1
+    return base.text_layers + 1 - usual - plan.record.text_layer
 
 
 def write_checkpoint(folder: Path, plan: ExportPlan, model: Model) -> None:
@@ -133,9 +141,8 @@ def write_diffusers(folder: Path, plan: ExportPlan, model: Model) -> None:
     vae = base.load_vae(digest=plan.record.vae_digest)
     _write_part(top / "unet", model.unet, model.unet_config)
     _write_part(top / "vae", vae.state_dict(), _portable(vae.config))
-    cut = base.text_layers + 1 - plan.record.text_layer - (plan.family.clip_skip or 1)
     for part in facts.text_encoders:
-        _write_text_encoder(top / part, base.load_text_encoder(part), cut=cut)
+        _write_text_encoder(top / part, base.load_text_encoder(part), cut=_cut(plan, base))
     for part in facts.tokenizers:
         _copy_tokenizer(base.folder / part, top / part)
     (top / "scheduler").mkdir()

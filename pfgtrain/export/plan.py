@@ -166,13 +166,12 @@ def _require_possible(kind: Format, record: RunRecord, run_dir: Path) -> None:
             " is told; --as diffusers can say it"
         )
     family = family_named(record.base_family)
-    if kind == "checkpoint" and family.ldm.text_config is None:
-        usual = family.facts.scaling_factor
-        if record.scaling_factor != usual:
-            raise ConfigError(
-                f"{run_dir}: its VAE's latents are scaled by {record.scaling_factor}, readers of a single"
-                f" {family.facts.title} file take {usual} for granted; --as diffusers can say it"
-            )
+    usual = family.facts.scaling_factor
+    if kind == "checkpoint" and family.ldm.text_config is None and record.scaling_factor != usual:
+        raise ConfigError(
+            f"{run_dir}: its VAE's latents are scaled by {record.scaling_factor}, readers of a single"
+            f" {family.facts.title} file take {usual} for granted; --as diffusers can say it"
+        )
     if kind == "lora" and record.train != "lora":
         raise ConfigError(f'{run_dir}: trained no LoRA (train = "{record.train}"); leave out --as lora')
 

@@ -12,6 +12,7 @@ from pfgdata.taggers import OnnxTagger, Tagger
 from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base, onnx_device, require_same_width
 from pfgtrain.checkpoint import RunRecord
+from pfgtrain.generate.beside import facts_beside
 from pfgtrain.generate.job import GenerateJob, ModelJob
 from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
 
@@ -54,12 +55,14 @@ def adapter_model(asked: GenerateJob, *, progress: Progress) -> PFGModel:
     """The model of published weights on a base; a single file that they do not fit is not unpacked."""
     assert asked.base and asked.adapter
     adapter = user_path(asked.adapter)
+    facts = facts_beside(adapter)
     if (width := single_file_width(asked.base)) is not None:
         load_adapter(adapter, cross_attention_dim=width)
     loaded = Base.load(
         asked.base, config=_configs(asked), prediction_type=asked.prediction_type, progress=progress
     )
-    model = _tagger_named(asked, preprocess=PUBLISHED_PREPROCESS, progress=progress)
+    preprocess = facts["tagger"].preprocess if facts else PUBLISHED_PREPROCESS
+    model = _tagger_named(asked, preprocess=preprocess, progress=progress)
     return load_adapter_on_base(adapter, loaded, tagger=model, device=asked.device, progress=progress)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.images import square
-from pfgdata.records import NoProgress, Progress, during, during_one
+from pfgdata.records import NoProgress, Progress, TaggerIdentity, during, during_one
 from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry, state_digest
@@ -37,6 +37,7 @@ from pfgtrain.base import (
 )
 from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, weights_folder
 from pfgtrain.condition import Condition
+from pfgtrain.generate.beside import facts_beside
 from pfgtrain.generate.job import CheckpointJob
 from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
@@ -138,13 +139,8 @@ def load_run(
     which = which or CheckpointJob()
     record, chosen = RunRecord.read(run_dir), find_checkpoint(run_dir, which.checkpoint)
     weights = weights_folder(chosen, record, ema=not which.no_ema, progress=progress)
-    known = record.tagger
-    if tagger is None:
-        with during_one(progress, "load", unit="taggers"):
-            tagger = OnnxTagger.load(
-                known.name, preprocess=known.preprocess, revision=known.revision, device=onnx_device(device)
-            )
-    require_same_tagger(known, tagger.identity, where=f"run {run_dir}")
+    tagger = tagger or _tagger_of(record.tagger, device=device, progress=progress)
+    require_same_tagger(record.tagger, tagger.identity, where=f"run {run_dir}")
     base = base or Base.load(record.base_name, revision=record.base_revision, progress=progress)
     require_same_base(base, record, where=f"run {run_dir}")
     return _assemble(
@@ -176,38 +172,68 @@ def load_adapter_on_base(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> PFGModel:
-    """The model of published two-key weights on a base; the file does not say its tagger, so one is assumed.
+    """The model of published two-key weights on a base, trained as the .json that export wrote beside says.
 
-    The prompt is empty and the pad `zeros` unless the options of `generate` say otherwise; `progress` is told
-    what is assumed.
+    Without one the tagger is assumed, and an empty prompt and the pad `zeros` where the options of `generate`
+    say nothing; `progress` is told. Raises IdentityError or RunError for what contradicts the .json.
     """
     where, dtype = placement(device)
     progress = progress or NoProgress()
     assumed = "" if tagger else " (assumed)"
-    if tagger is None:
-        with during_one(progress, "load", unit="taggers"):
-            tagger = OnnxTagger.load(
-                DEFAULT_TAGGER, preprocess=PUBLISHED_PREPROCESS, device=onnx_device(device)
-            )
-    identity = tagger.identity
-    progress.say(
-        f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed}, preprocessing"
-        f" {identity.preprocess}; where no option says otherwise, assumed: an empty prompt, the pad zeros"
-        " (the article's weights: --uncond eos)"
-    )
+    facts = facts_beside(adapter_file)
+    tagger = tagger or _tagger_of(facts["tagger"] if facts else None, device=device, progress=progress)
+    if facts:
+        _require_as_trained(facts, base, tagger.identity, where=f"adapter {adapter_file}")
+        progress.say(f"{adapter_file.name} is used as its .json says; the prompt was: {facts['prompt']}")
+    else:
+        identity = tagger.identity
+        progress.say(
+            f"{adapter_file.name} does not record its training: tagger {identity.name}{assumed},"
+            f" preprocessing {identity.preprocess}; where no option says otherwise, assumed: an empty prompt,"
+            " the pad zeros (the article's weights: --uncond eos)"
+        )
+    fixed = {
+        "prompt": "",
+        "text_layer": base.text_layer,
+        "uncond": "zeros",
+        "empty_prompt": "encoded",
+        "resolution": base_geometry(base.folder).resolution,
+    }
     return _assemble(
         replace(base, device=where, dtype=dtype),
         tagger,
-        _Weights(adapter=adapter_file, origin={"weights": adapter_file.name}),
-        {
-            "prompt": "",
-            "text_layer": base.text_layer,
-            "uncond": "zeros",
-            "empty_prompt": "encoded",
-            "resolution": base_geometry(base.folder).resolution,
-        },
+        _Weights(
+            adapter=adapter_file,
+            num_tokens=facts["num_tokens"] if facts else None,
+            origin={"weights": adapter_file.name},
+        ),
+        {name: facts[name] for name in fixed} if facts else fixed,
         progress=progress,
     )
+
+
+def _tagger_of(known: TaggerIdentity | None, *, device: str | None, progress: Progress) -> Tagger:
+    """The tagger on record, else the one that published weights are used with."""
+    name, preprocess, revision = DEFAULT_TAGGER, PUBLISHED_PREPROCESS, None
+    if known is not None:
+        name, preprocess, revision = known.name, known.preprocess, known.revision
+    with during_one(progress, "load", unit="taggers"):
+        return OnnxTagger.load(name, preprocess=preprocess, revision=revision, device=onnx_device(device))
+
+
+def _require_as_trained(facts: dict[str, Any], base: Base, tagger: TaggerIdentity, *, where: str) -> None:
+    """Raise IdentityError unless tagger and base are of the kinds that an adapter was trained with."""
+    require_same_tagger(facts["tagger"], tagger, where=where)
+    if facts["prediction_type"] != base.prediction_type:
+        raise IdentityError(
+            f"{where} learned with a base that predicts {facts['prediction_type']}, {base.name} predicts"
+            f" {base.prediction_type}; use the base it was trained on, or say --prediction-type"
+        )
+    if facts["text_layer"] > base.text_layers:
+        raise IdentityError(
+            f"{where} read layer {facts['text_layer']} of its texts, base {base.name} has {base.text_layers};"
+            " use the base it was trained on"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

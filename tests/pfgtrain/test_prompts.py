@@ -62,7 +62,7 @@ def test_embeddings_are_those_of_the_diffusers_pipeline(base: Base) -> None:
 def test_the_final_layer_norm_is_applied_to_the_last_layer_the_file_holds() -> None:
     tokenizer = tiny_tokenizer()
     torch.manual_seed(1)
-    text_encoder = tiny_text_encoder(len(tokenizer), layers=3)
+    text_encoder = tiny_text_encoder(layers=3)
     embedding = encode(["a cat"], tokenizer=tokenizer, text_encoder=text_encoder)[0]
     torch.testing.assert_close(embedding.mean(dim=1), torch.zeros(77), atol=1e-5, rtol=0)
     torch.testing.assert_close(embedding.var(dim=1, correction=0), torch.ones(77), atol=1e-3, rtol=0)
@@ -72,8 +72,8 @@ def test_the_final_layer_norm_is_applied_to_the_last_layer_the_file_holds() -> N
 def test_clip_skip_reads_a_text_encoder_that_ends_so_many_layers_earlier(clip_skip: int) -> None:
     tokenizer = tiny_tokenizer()
     torch.manual_seed(1)
-    whole = tiny_text_encoder(len(tokenizer), layers=3)
-    cut = tiny_text_encoder(len(tokenizer), layers=4 - clip_skip)
+    whole = tiny_text_encoder(layers=3)
+    cut = tiny_text_encoder(layers=4 - clip_skip)
     cut.load_state_dict(whole.state_dict(), strict=False)
     layer = whole.config.num_hidden_layers + 1 - clip_skip
     ours = encode(["a cat"], tokenizer=tokenizer, text_encoder=whole, text_layer=layer)

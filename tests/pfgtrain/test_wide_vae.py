@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 
 from pfgdata.corpus import plan_segments
 from pfgdata.files import canonical_json
@@ -28,7 +28,7 @@ from pfgtrain.objective import latents_of
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import SMALL, data_of
-from tests.pfgtrain.tiny_base import BLOCKS, build_tiny_base
+from tests.pfgtrain.tiny_base import build_tiny_base, tiny_vae
 
 CHANNELS = 16
 MEAN = tuple(0.25 * channel - 2.0 for channel in range(CHANNELS))
@@ -47,12 +47,7 @@ def base(tmp_path: Path) -> Base:
     for part in ("unet", "vae"):
         shutil.rmtree(folder / part)
     torch.manual_seed(0)
-    AutoencoderKL(
-        block_out_channels=BLOCKS,
-        down_block_types=("DownEncoderBlock2D",) * len(BLOCKS),
-        up_block_types=("UpDecoderBlock2D",) * len(BLOCKS),
-        norm_num_groups=4,
-        mid_block_add_attention=False,
+    tiny_vae(
         latent_channels=CHANNELS,
         latents_mean=MEAN,
         latents_std=DEVIATION,

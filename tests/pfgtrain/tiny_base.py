@@ -6,6 +6,7 @@ Its width is 16; the VAE halves three times and the UNet once, so sides are mult
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -17,10 +18,9 @@ BLOCKS = (8, 8, 8, 8)
 
 def build_tiny_base(folder: Path, *, prediction_type: str = "epsilon", linear: bool = False) -> Path:
     """Write the folder; `linear` gives the UNet SD2's linear projections."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.save_pretrained(folder / "tokenizer")
+    tiny_tokenizer().save_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
-    tiny_text_encoder(len(tokenizer)).save_pretrained(folder / "text_encoder")
+    tiny_text_encoder().save_pretrained(folder / "text_encoder")
     UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),
@@ -32,13 +32,7 @@ def build_tiny_base(folder: Path, *, prediction_type: str = "epsilon", linear: b
         attention_head_dim=4,
         use_linear_projection=linear,
     ).save_pretrained(folder / "unet")
-    AutoencoderKL(
-        block_out_channels=BLOCKS,
-        down_block_types=("DownEncoderBlock2D",) * len(BLOCKS),
-        up_block_types=("UpDecoderBlock2D",) * len(BLOCKS),
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-    ).save_pretrained(folder / "vae")
+    tiny_vae().save_pretrained(folder / "vae")
     DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -51,20 +45,38 @@ def build_tiny_base(folder: Path, *, prediction_type: str = "epsilon", linear: b
     return folder
 
 
-def tiny_text_encoder(vocabulary: int, *, layers: int = 2) -> CLIPTextModel:
+def tiny_vae(**options: Any) -> AutoencoderKL:
+    """An AutoencoderKL that halves three times, without attention if `options` do not ask for it."""
+    config = {
+        "block_out_channels": BLOCKS,
+        "down_block_types": ("DownEncoderBlock2D",) * len(BLOCKS),
+        "up_block_types": ("UpDecoderBlock2D",) * len(BLOCKS),
+        "norm_num_groups": 4,
+        "mid_block_add_attention": False,
+    }
+    return AutoencoderKL(**{**config, **options})
+
+
+def tiny_text_encoder(*, layers: int = 2, **options: Any) -> CLIPTextModel:
     """A CLIPTextModel of `layers` layers and the tiny width."""
-    config = CLIPTextConfig(
+    return CLIPTextModel(tiny_text_config(layers=layers, **options)).eval()
+
+
+def tiny_text_config(*, width: int = WIDTH, layers: int, **options: Any) -> CLIPTextConfig:
+    """The config of a text encoder that reads what `tiny_tokenizer` makes."""
+    vocabulary = len(tiny_tokenizer())
+    return CLIPTextConfig(
         vocab_size=vocabulary,
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=77,
         bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1,
         pad_token_id=vocabulary - 1,
+        **options,
     )
-    return CLIPTextModel(config).eval()
 
 
 def tiny_tokenizer() -> CLIPTokenizer:

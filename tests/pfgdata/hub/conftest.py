@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
 from tests.pfgdata.hub.ldm import Tensors, ldm_tensors
-from tests.pfgtrain.tiny_base import BLOCKS, build_tiny_base
+from tests.pfgtrain.tiny_base import build_tiny_base, tiny_vae
 from tests.pfgtrain.tiny_sdxl import build_tiny_sdxl
 
 
@@ -24,12 +23,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny SD1, its VAE with the attention that Stable Diffusion's has."""
     folder = build_tiny_base(tmp_path_factory.mktemp("sd1") / "base")
     torch.manual_seed(1)
-    AutoencoderKL(
-        block_out_channels=BLOCKS,
-        down_block_types=("DownEncoderBlock2D",) * len(BLOCKS),
-        up_block_types=("UpDecoderBlock2D",) * len(BLOCKS),
-        norm_num_groups=4,
-    ).save_pretrained(folder / "vae")
+    tiny_vae(mid_block_add_attention=True).save_pretrained(folder / "vae")
     return folder
 
 

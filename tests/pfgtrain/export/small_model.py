@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel
 
 from pfgdata.hub import SD1, SDXL
-from tests.pfgtrain.tiny_base import BLOCKS, WIDTH, build_tiny_base, tiny_tokenizer
-from tests.pfgtrain.tiny_sdxl import POOLED, WIDTHS, build_tiny_sdxl
+from tests.pfgtrain.tiny_base import BLOCKS, build_tiny_base, tiny_text_encoder, tiny_vae
+from tests.pfgtrain.tiny_sdxl import build_tiny_sdxl, tiny_sdxl_unet
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -53,20 +53,14 @@ def build_whole_sdxl(folder: Path, *, prediction_type: str = "epsilon", zero_snr
     """A tiny SDXL of the real one's blocks: 3 of 2 layers, the first without attention, 1, 2 and 3 deep."""
     build_tiny_sdxl(folder, prediction_type=prediction_type, zero_snr=zero_snr)
     torch.manual_seed(3)
-    UNet2DConditionModel(
-        sample_size=8,
+    tiny_sdxl_unet(
         block_out_channels=(8, 16, 16),
         layers_per_block=2,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
-        cross_attention_dim=sum(WIDTHS),
         attention_head_dim=(1, 2, 2),
         transformer_layers_per_block=(1, 2, 3),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=4,
-        projection_class_embeddings_input_dim=POOLED + 6 * 4,
     ).save_pretrained(folder / "unet")
     whole_vae(scaling_factor=SDXL.scaling_factor).save_pretrained(folder / "vae")
     (folder / "model_index.json").write_text(json.dumps(SDXL_INDEX))
@@ -76,12 +70,10 @@ def build_whole_sdxl(folder: Path, *, prediction_type: str = "epsilon", zero_snr
 def whole_vae(*, scaling_factor: float = SD1.scaling_factor) -> AutoencoderKL:
     """A tiny AutoencoderKL, 2 layers a block."""
     torch.manual_seed(1)
-    return AutoencoderKL(
+    return tiny_vae(
         block_out_channels=(*BLOCKS[:2], 16, 16),  # a shortcut convolution where the width changes
-        down_block_types=("DownEncoderBlock2D",) * len(BLOCKS),
-        up_block_types=("UpDecoderBlock2D",) * len(BLOCKS),
+        mid_block_add_attention=True,
         layers_per_block=2,
-        norm_num_groups=4,
         scaling_factor=scaling_factor,
     ).eval()
 
@@ -89,16 +81,4 @@ def whole_vae(*, scaling_factor: float = SD1.scaling_factor) -> AutoencoderKL:
 def text_encoder(*, act: str, layers: int = 3) -> CLIPTextModel:
     """A tiny CLIPTextModel of SD1's (quick_gelu) or SD2's (gelu) activation."""
     torch.manual_seed(2)
-    vocabulary = len(tiny_tokenizer())
-    config = CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        hidden_act=act,
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 1,
-    )
-    return CLIPTextModel(config).eval()
+    return tiny_text_encoder(layers=layers, hidden_act=act)
