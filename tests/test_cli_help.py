@@ -50,5 +50,14 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_asking_a_store_imports_no_model_and_no_writer() -> None:
+    program = (
+        "import sys; from pfgdata.query import Session; from pfgdata.store import Store;"
+        "heavy = {'torch', 'onnxruntime', 'onnx', 'PIL', 'cv2', 'h5py'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_every_key_of_a_fit_is_explained() -> None:
     assert docs.config.TARGET.read_text() == render_config(), "run: python -m docs.config"
