@@ -78,9 +78,10 @@ class Contents:
         sharp = np.flatnonzero(~self.flat)
         hashes, which = np.unique(self.hashes[sharp], return_inverse=True)
         label = _components(len(hashes), pairs_within(hashes, radius))[which]
-        order = np.lexsort((sharp, label))
+        more = np.flatnonzero(np.bincount(label)[label] > 1)  # the rest, nearly all, would each be an array
+        order = more[np.lexsort((sharp[more], label[more]))]
         bounds = np.flatnonzero(np.diff(label[order])) + 1
-        return [sharp[group] for group in np.split(order, bounds) if len(group) > 1]
+        return [sharp[group] for group in np.split(order, bounds) if len(group)]
 
     def images(self, snapshot: Snapshot, contents: Ints) -> list[StoredImage]:
         """Those contents as images to read, each with the files of all its rows."""

@@ -6,9 +6,10 @@ may have copies of its own. Memory holds the small pictures (28 kB each) of one 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ from pfgdata.store import Snapshot
 __all__ = ["DuplicateOptions", "DuplicateReport", "Member", "Star", "find_duplicates"]
 
 _MOST_COMPARED = 32  # kept pictures that one is compared with, the nearest in bits first
+_FEATURES = 4096  # in memory at a time
 _FLAT_LEVELS = 4.0  # standard deviation of a picture of one colour, but for noise
 
 
@@ -159,18 +161,16 @@ class _Search:
         self._sides = sides
         self._options = options
         self._report = report
-        self._tags: dict[int, frozenset[int]] = {}
-        self._maps: dict[str, npt.NDArray[np.float16]] = {}
+        self._tags: dict[int, npt.NDArray[np.uint32]] = {}  # as sets they would be 10 kB a picture
+        self._features: dict[int, npt.NDArray[np.float16]] = {}  # of the groups at hand
         self._members: dict[int, list[Member]] = {}
 
     def prepare(self, groups: Sequence[npt.NDArray[np.int64]]) -> None:
         """Read the tags of every candidate: shard by shard, once."""
         every = np.concatenate([np.empty(0, np.int64), *groups])
         rows = self._contents.rows.take(self._contents.places[self._contents.starts[every]])
-        for content, tags in zip(
-            every.tolist(), tags_over(self._snapshot, rows, self._options.least), strict=True
-        ):
-            self._tags[content] = frozenset(tags.tolist())
+        tags = tags_over(self._snapshot, rows, self._options.least)
+        self._tags = dict(zip(every.tolist(), tags, strict=True))
 
     def run(
         self, groups: Sequence[npt.NDArray[np.int64]], roots: Mapping[str, str], progress: Progress
@@ -183,7 +183,7 @@ class _Search:
         with closing(
             read_images(images, _small, roots=roots, threads=threads, ahead=8 * threads)
         ) as pictures:
-            for group in groups:
+            for group in self._with_features(groups):
                 found: dict[int, npt.NDArray[np.uint8]] = {}
                 for content in group.tolist():
                     image, picture = next(pictures)
@@ -250,27 +250,36 @@ class _Search:
     def _likeness(
         self, one: int, two: int, bits: int, pictures: Mapping[int, npt.NDArray[np.uint8]]
     ) -> Likeness:
-        either = self._tags[one] | self._tags[two]
+        tags = self._tags[one], self._tags[two]
+        both = len(np.intersect1d(*tags, assume_unique=True))
+        either = sum(map(len, tags)) - both
         return Likeness(
             bits=bits,
             difference=compare_pictures(pictures[one], pictures[two]),
-            cosine=_cosine(self._feature(one), self._feature(two)),
-            tags=len(self._tags[one] & self._tags[two]) / len(either) if either else 1.0,
+            cosine=_cosine(self._features[one], self._features[two]),
+            tags=both / either if either else 1.0,
         )
 
-    def _feature(self, content: int) -> npt.NDArray[np.float64]:
-        rows, row = self._contents.rows, self._contents.row(content)
-        shard = rows.shards[rows.shard_index[row]]
-        if shard not in self._maps:
-            self._maps[shard] = self._snapshot.feature_map(shard)
-        return self._maps[shard][rows.rows[row]].astype(np.float64)
+    def _with_features(self, groups: Sequence[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
+        """The groups, with the features of some at a time; maps kept for all would hold whole shards."""
+        ends = np.cumsum([len(group) for group in groups])
+        for _, part in itertools.groupby(
+            zip(ends // _FEATURES, groups, strict=True), key=lambda pair: pair[0]
+        ):
+            some = [group for _, group in part]
+            contents = np.concatenate(some)
+            rows = self._contents.rows.take(self._contents.places[self._contents.starts[contents]])
+            features = self._snapshot.features(rows)
+            self._features = dict(zip(contents.tolist(), features, strict=True))
+            yield from some
 
 
 def _small(image: ReadImage) -> npt.NDArray[np.uint8]:
     return small_picture(image.pixels)
 
 
-def _cosine(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
+def _cosine(*pair: npt.NDArray[np.float16]) -> float:
+    one, two = (feature.astype(np.float64) for feature in pair)
     norms = np.linalg.norm(one) * np.linalg.norm(two)
     return float(one @ two / norms) if np.isfinite(norms) and norms > 0 else 0.0
 
