@@ -57,24 +57,15 @@ class Forecast:
         return {**asdict(self), "memory": self.memory}
 
 
-def _forecast(inputs: Inputs, config: FitConfig, *, steps: int, sides: Sequence[tuple[int, int]]) -> Forecast:
-    """What `config`, its precision and tokens settled, will take in `steps` steps.
-
-    `sides` are the widths and heights of the buckets in pixels, of which the largest counts.
-    """
-    base = inputs.base
+def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) -> Forecast:
+    """What the fit of `plan` will take on this machine; some seconds, and no weight is read."""
+    config = with_tokens(with_precision(config), base)
     unet = _outline(base, config)
-    spread = (torch.zeros(inputs.feature_dim), torch.ones(inputs.feature_dim))
-    _, parts = what_learns(
-        unet,
-        base,
-        config,
-        feature_dim=inputs.feature_dim,
-        standardization=spread if config.standardize_features else None,
-    )
-    width, height = max(sides, key=lambda pair: pair[0] * pair[1])
+    _, parts = what_learns(unet, Inputs.of(data, base).unmeasured(config), config)
+    sides = [(int(width), int(height)) for width, _, height in (name.partition("x") for name in plan.buckets)]
+    width, height = max(sides, key=lambda pair: pair[0] * pair[1])  # the largest bucket counts
     factor = base_geometry(base.folder).factor
-    told = forecast_step(unet, parts, config, latent=(height // factor, width // factor), steps=steps)
+    told = forecast_step(unet, parts, config, latent=(height // factor, width // factor), steps=plan.steps)
     stay = config.caption is not None and not config.cache_captions
     return replace(told, texts=_text_bytes(base, config) if stay else 0)
 
@@ -82,13 +73,6 @@ def _forecast(inputs: Inputs, config: FitConfig, *, steps: int, sides: Sequence[
 def _text_bytes(base: Base, config: FitConfig) -> int:
     size = frozen_dtype(config).itemsize
     return sum(size * value.numel() for model in base.text_outlines() for value in model.parameters())
-
-
-def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) -> Forecast:
-    """What the fit of `plan` will take on this machine; some seconds, and no weight is read."""
-    config = with_tokens(with_precision(config), base)
-    sides = [(int(width), int(height)) for width, _, height in (name.partition("x") for name in plan.buckets)]
-    return _forecast(Inputs.of(data, base), config, steps=plan.steps, sides=sides)
 
 
 def _outline(base: Base, config: FitConfig) -> Any:

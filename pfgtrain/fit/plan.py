@@ -15,7 +15,7 @@ from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.checks import require_own_prediction, require_same_vae
-from pfgtrain.fit.data import FitData, Sets, sets_of
+from pfgtrain.fit.data import FitData, Inputs, Sets, sets_of
 from pfgtrain.fit.start import rehearse, with_tokens
 from pfgtrain.optim import require_optimizer
 
@@ -65,8 +65,7 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     require_own_prediction(base)
     text_layer_of(base, config)
     require_optimizer(config)
-    identity, feature_dim = data.store.identity, data.snapshot.feature_dim
-    rehearse(base, with_tokens(config, base), tagger=identity.tagger, feature_dim=feature_dim)
+    rehearse(Inputs.of(data, base), with_tokens(config, base))
     return plan_of(data, sets_of(data, config, processes=processes), config, processes=processes)
 
 

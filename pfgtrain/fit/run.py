@@ -94,7 +94,7 @@ def _fit(
         sized = base.family.reads_sizes
         sets = sets_of(data, config, processes=accelerator.num_processes, with_sizes=sized)
         if not folder.resume:
-            rehearse(base, config, tagger=inputs.tagger, feature_dim=inputs.feature_dim)
+            rehearse(inputs, config)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
     require_own_prediction(base)
     digest = require_same_vae(data, base, progress=progress)
