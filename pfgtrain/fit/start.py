@@ -28,7 +28,7 @@ from pfgtrain.checkpoint import (
     require_undamaged,
     weights_folder,
 )
-from pfgtrain.config import FitConfig
+from pfgtrain.config import FitConfig, toml_value
 from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.training_model import what_learns
 from pfgtrain.lora import read_lora
@@ -148,7 +148,7 @@ def _sources(
         found = [(part, folder / part.file) for part in parts if (folder / part.file).exists()]
     if not found:
         learns = ", ".join(part.name for part in parts)
-        raise ConfigError(f"init = {config.init!r} has nothing of what learns here ({learns})")
+        raise ConfigError(f"init = {toml_value(config.init)} has nothing of what learns here ({learns})")
     for part, source in found:
         if part.name == "lora":
             _require_scale(source, config)
@@ -162,8 +162,9 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: 
         require_same_tagger(record.tagger, tagger, where=f"init {run}")
     if record.train not in (config.train, "adapter"):
         raise ConfigError(
-            f'init = {config.init!r} trained its {record.train}, which train = "{config.train}" does not go'
-            " on with; name the run by --base, and its exported adapter by --init"
+            f"init = {toml_value(config.init)} trained its {record.train}, which train ="
+            f" {toml_value(config.train)} does not go on with; name the run by --base, and"
+            " its exported adapter by --init"
         )
     return weights_folder(checkpoint, record, compare=progress is not None, progress=progress)
 

@@ -166,10 +166,10 @@ def test_gradient_checkpointing_keeps_a_part_of_the_activations(data: FitData, b
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"full_bf16": True, "train": "lora"}, "full_bf16 = True is not of use without train"),
+        ({"full_bf16": True, "train": "lora"}, "full_bf16 = true is not of use without train"),
         (
             {"full_bf16": True, "mixed_precision": "fp16"},
-            "full_bf16 = True is not possible without mixed_prec",
+            "full_bf16 = true is not possible without mixed_prec",
         ),
         ({"fused_backward_pass": True, "gradient_accumulation_steps": 2}, "not possible with accumulation"),
         ({"fused_backward_pass": True, "max_grad_norm": 1.0}, "max_grad_norm; set that to 0"),
@@ -177,7 +177,7 @@ def test_gradient_checkpointing_keeps_a_part_of_the_activations(data: FitData, b
             {"fused_backward_pass": True, "mixed_precision": "fp16"},
             'not possible with mixed_precision = "fp16"',
         ),
-        ({"cache_captions": True}, "cache_captions = True is not of use without a caption"),
+        ({"cache_captions": True}, "cache_captions = true is not of use without a caption"),
         (
             {"cache_captions": True, "caption": "tags", "shuffle_caption": True},
             "not possible with shuffle_caption",
