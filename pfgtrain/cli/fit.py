@@ -180,7 +180,7 @@ def _told(base: Base) -> str:
 
 def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -> None:
     each = forecast.operations
-    hours = each * plan.effective_batch * plan.steps / 3600
+    work = each * plan.effective_batch * plan.steps
     show_facts(
         {
             "images": f"{plan.images:,} of {plan.selected:,} rows; {plan.held_out:,} more held out,"
@@ -192,8 +192,8 @@ def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -
             f" {_gb(forecast.texts)}, optimizer {_gb(forecast.optimizer)}, average {_gb(forecast.average)},"
             f" a pass {_gb(forecast.passing)}",
             "disk": f"{_gb(forecast.disk)}, a checkpoint {_gb(forecast.checkpoint)}",
-            "work": f"{each / 1e12:.3g} TFLOP an image; {hours / 30e12:.3g} h at 30 TFLOP/s,"
-            f" {hours / 150e12:.3g} h at 150",
+            "work": f"{each / 1e12:.3g} TFLOP an image; {duration(work / 30e12)} at 30 TFLOP/s,"
+            f" {duration(work / 150e12)} at 150",
             "dry run": "nothing was written",
         }
     )

@@ -212,6 +212,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert plan["effective_batch"] == 8
     assert plan["forecast"]["memory"] > plan["forecast"]["weights"] > 0
     assert plan["steps"] == 3 * plan["batches_per_epoch"]
+    assert re.search(r"[0-9] TFLOP an image; 0 s at 30 TFLOP/s, 0 s at 150\n", err), err
     assert not (tmp_path / "a").exists()
 
 
