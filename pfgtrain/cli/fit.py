@@ -121,17 +121,19 @@ def fit(
     path = named or _recorded_store(run_dir, resume=resume) or Path("feats")
     data = data_of(Store.open(path), asked)
     begun = run_dir if resume else None
+    first = int(os.environ.get("RANK", "0")) == 0  # set by accelerate launch and torchrun
     if dry_run:
         with ScreenProgress() as screen:
-            loaded = base_of(data, asked, run_dir=begun, progress=screen)
-            plan = plan_fit(data, loaded, asked)
-            with during_one(screen, "forecast", unit="fits"):
+            progress: Progress = screen if first else NoProgress()
+            loaded = base_of(data, asked, run_dir=begun, progress=progress)
+            plan = plan_fit(data, loaded, asked, processes=_processes())
+            with during_one(progress, "forecast", unit="fits"):
                 forecast = forecast_fit(data, loaded, asked, plan)
-        _show_plan(plan, forecast, f"{_told(loaded)}, latents {data.latent_set.id}", as_json=as_json)
+        if first:
+            _show_plan(plan, forecast, f"{_told(loaded)}, latents {data.latent_set.id}", as_json=as_json)
         return
-    first = int(os.environ.get("RANK", "0")) == 0  # set by accelerate launch and torchrun
     with ScreenProgress() as screen, stop_on_interrupt() as stop:
-        progress: Progress = screen if first else NoProgress()
+        progress = screen if first else NoProgress()
         loaded = base_of(data, asked, run_dir=begun, progress=progress)
         train = go_on if resume else begin
         report = train(data, loaded, asked, run_dir=run_dir, progress=progress, stop=stop)
@@ -160,9 +162,14 @@ def _run_dir(out: Path | None, *, resume: bool) -> Path:
         return out
     if resume:
         raise typer.BadParameter("--resume needs --out, the folder of the run")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         raise typer.BadParameter("several processes need --out, for they must agree on the folder")
     return Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _processes() -> int:
+    """How many there are, as accelerate launch and torchrun say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _recorded_store(run_dir: Path, *, resume: bool) -> Path | None:
@@ -180,7 +187,8 @@ def _told(base: Base) -> str:
 
 def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -> None:
     each = forecast.operations
-    work = each * plan.effective_batch * plan.steps
+    reducing = f", gradients' buffers {_gb(forecast.reducing)}" if plan.processes > 1 else ""
+    work = each * plan.effective_batch * plan.steps / plan.processes
     show_facts(
         {
             "images": f"{plan.images:,} of {plan.selected:,} rows; {plan.held_out:,} more held out,"
@@ -190,7 +198,7 @@ def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -
             "steps": f"{plan.steps:,} of {plan.effective_batch} images, {plan.epochs:.3g} epochs",
             "memory": f"{_gb(forecast.memory)}: weights {_gb(forecast.weights)}, text encoders"
             f" {_gb(forecast.texts)}, optimizer {_gb(forecast.optimizer)}, average {_gb(forecast.average)},"
-            f" a pass {_gb(forecast.passing)}",
+            f" a pass {_gb(forecast.passing)}{reducing}",
             "disk": f"{_gb(forecast.disk)}, a checkpoint {_gb(forecast.checkpoint)}",
             "work": f"{each / 1e12:.3g} TFLOP an image; {duration(work / 30e12)} at 30 TFLOP/s,"
             f" {duration(work / 150e12)} at 150",

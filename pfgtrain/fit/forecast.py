@@ -35,12 +35,13 @@ _POSITIONS = 77  # of a text, whatever Stable Diffusion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Bytes that a fit will take of its device, and of the disk; operations of one image."""
+    """Bytes that a fit will take of each process's device, and of the disk; operations of one image."""
 
     weights: int  # of the UNet and the adapter; the VAE is gone by then
     texts: int  # of the text encoders, which stay for captions that are not cached
     optimizer: int
     average: int  # in main memory with offload_ema
+    reducing: int  # of the buffers in which several processes add their gradients: as much as these once more
     passing: int  # at most, of a pass: activations, gradients, what autocast keeps; or of the step after it,
     # or of a look at the losses, where the average has to be copied to stand in the weights' place
     checkpoint: int
@@ -50,7 +51,7 @@ class Forecast:
     @property
     def memory(self) -> int:
         """Of the device at most, less the programs themselves."""
-        return self.weights + self.texts + self.optimizer + self.passing + self.average
+        return self.weights + self.texts + self.optimizer + self.passing + self.average + self.reducing
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -65,7 +66,8 @@ def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) ->
     sides = [(int(width), int(height)) for width, _, height in (name.partition("x") for name in plan.buckets)]
     width, height = max(sides, key=lambda pair: pair[0] * pair[1])  # the largest bucket counts
     factor = base_geometry(base.folder).factor
-    told = forecast_step(unet, parts, config, latent=(height // factor, width // factor), steps=plan.steps)
+    latent = (height // factor, width // factor)
+    told = forecast_step(unet, parts, config, latent=latent, steps=plan.steps, processes=plan.processes)
     stay = config.caption is not None and not config.cache_captions
     return replace(told, texts=_text_bytes(base, config) if stay else 0)
 
@@ -83,9 +85,15 @@ def _outline(base: Base, config: FitConfig) -> Any:
 
 
 def forecast_step(
-    unet: Any, parts: Sequence[Part], config: FitConfig, *, latent: tuple[int, int], steps: int
+    unet: Any,
+    parts: Sequence[Part],
+    config: FitConfig,
+    *,
+    latent: tuple[int, int],
+    steps: int,
+    processes: int = 1,
 ) -> Forecast:
-    """What a step of `unet`, on the meta device, takes, for latents of `latent` sides h, w."""
+    """What a step of `unet`, on the meta device, takes of each process; `latent` are the sides h, w."""
     learns = [value for part in parts for value in part.parameters.values()]
     frozen = [value for value in unet.parameters() if not value.requires_grad]
     passing, operations = _play(unet, config, latent=latent)
@@ -105,6 +113,7 @@ def forecast_step(
         texts=0,
         optimizer=optimizer,
         average=0 if config.offload_ema else average,
+        reducing=_bytes(learns) if processes > 1 else 0,
         passing=passing,
         checkpoint=checkpoint,
         disk=checkpoint * _kept(config, steps),

@@ -14,7 +14,7 @@ from pfgdata.store import installed_versions
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
-from pfgtrain.fit.checks import require_own_prediction, require_same_vae
+from pfgtrain.fit.checks import require_one_process, require_own_prediction, require_same_vae
 from pfgtrain.fit.data import FitData, Inputs, Sets, sets_of
 from pfgtrain.fit.start import rehearse, with_tokens
 from pfgtrain.optim import require_optimizer
@@ -61,6 +61,7 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     Raises IdentityError for the latents of another VAE, RunError where there is nothing to train on, and what
     `rehearse` does.
     """
+    require_one_process(config, processes)
     require_same_vae(data, base)
     require_own_prediction(base)
     text_layer_of(base, config)

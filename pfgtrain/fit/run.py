@@ -13,7 +13,6 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from pfgdata.errors import ConfigError
 from pfgdata.files import Disk
 from pfgdata.paths import user_path
 from pfgdata.records import NoProgress, Progress, during_one
@@ -21,7 +20,13 @@ from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoint_of, keep_for
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.announce import announce, where_it_goes_on
-from pfgtrain.fit.checks import require_own_prediction, require_run, require_same_vae, require_whole_steps
+from pfgtrain.fit.checks import (
+    require_one_process,
+    require_own_prediction,
+    require_run,
+    require_same_vae,
+    require_whole_steps,
+)
 from pfgtrain.fit.data import FitData, Inputs, captions_of, sets_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.loop import FitReport, Loop, Work
@@ -147,11 +152,7 @@ def _settled(
     config = with_tokens(config, base, resumed=RunRecord.read(folder.path) if folder.resume else None)
     require_optimizer(config)
     accelerator = make_accelerator(config)
-    if config.fused_backward_pass and accelerator.num_processes > 1:
-        raise ConfigError(
-            f"fused_backward_pass = true works in one process, here are {accelerator.num_processes}; leave it"
-            " out, or train in one"
-        )
+    require_one_process(config, accelerator.num_processes)
     base = replace(
         base,
         device=accelerator.device,

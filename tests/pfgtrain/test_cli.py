@@ -216,6 +216,26 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert not (tmp_path / "a").exists()
 
 
+def test_a_dry_run_of_several_processes_counts_them_and_refuses_what_the_run_would(
+    call: Call, feats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dry = ["fit", "--shards", feats, "--out", tmp_path / "a", "--dry-run", "--json", "--batch-size", 4]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, out, err = call(*dry)
+    assert code == 0, err
+    plan = json.loads(out)
+    assert (plan["processes"], plan["effective_batch"]) == (2, 8)
+    assert plan["forecast"]["memory"] > plan["forecast"]["reducing"] > 0
+    assert ", gradients' buffers " in err
+    frugal = ["optimizer=adafactor", "max_grad_norm=0.0", "fused_backward_pass=true"]
+    code, out, err = call(*dry, *(word for pair in frugal for word in ("--set", pair)))
+    assert (code, out) == (1, "")
+    assert "fused_backward_pass = true works in one process, here are 2" in err
+    monkeypatch.setenv("RANK", "1")
+    assert call(*dry)[:2] == (0, "")
+    assert not (tmp_path / "a").exists()
+
+
 def stop_when_training(run_dir: Path, number: int) -> threading.Thread:
     """Send ourselves the signal once the run has logged a step."""
 
