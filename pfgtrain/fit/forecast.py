@@ -22,7 +22,7 @@ from pfgtrain.base import Base
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.data import FitData, Inputs
 from pfgtrain.fit.live_bytes import LiveBytes
-from pfgtrain.fit.plan import FitPlan
+from pfgtrain.fit.plan import FitPlan, checkpoints_made
 from pfgtrain.fit.start import with_tokens
 from pfgtrain.fit.trainer import with_precision
 from pfgtrain.fit.training_model import frozen_dtype, what_learns
@@ -130,7 +130,7 @@ def _copied(learns: Sequence[Tensor], config: FitConfig) -> int:
 
 def _kept(config: FitConfig, steps: int) -> int:
     """How many checkpoints there will be at once: with a limit one more is written, and the best stays."""
-    made = -(-steps // config.checkpointing_steps) + config.checkpoint_at_start
+    made = checkpoints_made(config, steps)
     limit = config.checkpoints_total_limit
     return made if limit is None else min(made, limit + 2 + config.checkpoint_at_start)
 
