@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pfgdata.errors import ConfigError, RunError, refused_by_system
+from pfgtrain.config import toml_value
 
 __all__ = ["LoraFile", "add_lora", "lora_header", "lora_parameters", "merge_lora", "read_lora", "unet_part"]
 
@@ -58,8 +59,8 @@ def add_lora(
     ]
     if not found:
         raise ConfigError(
-            f"target_modules = {list(target_modules)!r} name no layer of unet_blocks = {blocks!r};"
-            " the attention's are to_q, to_k, to_v, to_out.0"
+            f"target_modules = {toml_value(list(target_modules))} name no layer of unet_blocks ="
+            f" {toml_value(blocks)}; the attention's are to_q, to_k, to_v, to_out.0"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

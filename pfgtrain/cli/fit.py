@@ -15,13 +15,13 @@ from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
 from pfgdata.paths import user_folder, user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
-from pfgtrain.cli.options import DryRun, Json, ShardsAlias, one_store
+from pfgtrain.cli.options import OUTPUT, DryRun, Json, ShardsAlias, one_store, option
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 
 if TYPE_CHECKING:
     from pfgdata.records import Progress
     from pfgtrain.base import Base
-    from pfgtrain.fit import FitPlan, FitReport, Forecast
+    from pfgtrain.fit import FitPlan, FitReport, Forecast, Timing
 
 __all__ = ["EXAMPLE", "fit"]
 
@@ -30,7 +30,7 @@ EXAMPLE = (
     "pfgtrain fit --config pipelines/umamusume_46k.toml; pfgtrain fit --out runs/a --resume"
 )
 _ROWS, _LEARNS, _TOLD = "Which images", "What learns, from what", "What it is told"
-_LENGTH, _OUTPUT = "How long and how fast", "Output"
+_LENGTH = "How long and how fast"
 _PANELS = {
     _ROWS: "where latents threshold character_threshold validation_split",
     _LEARNS: "base base_config prediction_type init train unet_blocks r lora_alpha num_tokens adapter_kind"
@@ -76,6 +76,18 @@ Out = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 
+TimedSteps = Annotated[
+    int | None,
+    option(
+        OUTPUT,
+        "--timed-steps",
+        min=1,
+        metavar="N",
+        help="With --dry-run: do so many steps, keep nothing of them, and foretell the time.",
+        show_default="none",
+    ),
+]
+
 
 @from_fields(FitConfig, _PANELS, flags=_FLAGS, layered=True)
 def fit(
@@ -97,6 +109,7 @@ def fit(
         ),
     ] = None,
     dry_run: DryRun = False,
+    timed_steps: TimedSteps = None,
     as_json: Json = False,
     **flags: Any,
 ) -> None:
@@ -108,6 +121,8 @@ def fit(
     given = {key: value for key, value in flags.items() if value is not None}
     if {"max_train_steps", "num_train_epochs"} <= set(given):
         raise typer.BadParameter("--steps and --epochs exclude each other")
+    if timed_steps and not dry_run:
+        raise typer.BadParameter("--timed-steps is of use with --dry-run; a fit says itself how fast it is")
     named, run_dir = one_store(context, store, shards), _run_dir(out, resume=resume)
     if resume and config is None and (run_dir / CONFIG_FILE).is_file():
         config = run_dir / CONFIG_FILE
@@ -115,23 +130,29 @@ def fit(
 
     from pfgdata.records import NoProgress, during_one
     from pfgdata.store import Store
-    from pfgtrain.fit import base_of, data_of, forecast_fit, go_on, plan_fit
+    from pfgtrain.fit import base_of, data_of, forecast_fit, go_on, plan_fit, time_fit
     from pfgtrain.fit import fit as begin
 
     path = named or _recorded_store(run_dir, resume=resume) or Path("feats")
     data = data_of(Store.open(path), asked)
     begun = run_dir if resume else None
+    first = int(os.environ.get("RANK", "0")) == 0  # set by accelerate launch and torchrun
     if dry_run:
         with ScreenProgress() as screen:
-            loaded = base_of(data, asked, run_dir=begun, progress=screen)
-            plan = plan_fit(data, loaded, asked)
-            with during_one(screen, "forecast", unit="fits"):
+            progress: Progress = screen if first else NoProgress()
+            loaded = base_of(data, asked, run_dir=begun, progress=progress)
+            plan = plan_fit(data, loaded, asked, processes=_processes())
+            with during_one(progress, "forecast", unit="fits"):
                 forecast = forecast_fit(data, loaded, asked, plan)
-        _show_plan(plan, forecast, f"{_told(loaded)}, latents {data.latent_set.id}", as_json=as_json)
+            timing = None
+            if timed_steps:
+                timing = time_fit(data, loaded, asked, plan, steps=timed_steps, progress=progress)
+        if first:
+            what = f"{_told(loaded)}, latents {data.latent_set.id}"
+            _show_plan(plan, forecast, timing, base=what, as_json=as_json)
         return
-    first = int(os.environ.get("RANK", "0")) == 0  # set by accelerate launch and torchrun
     with ScreenProgress() as screen, stop_on_interrupt() as stop:
-        progress: Progress = screen if first else NoProgress()
+        progress = screen if first else NoProgress()
         loaded = base_of(data, asked, run_dir=begun, progress=progress)
         train = go_on if resume else begin
         report = train(data, loaded, asked, run_dir=run_dir, progress=progress, stop=stop)
@@ -160,9 +181,14 @@ def _run_dir(out: Path | None, *, resume: bool) -> Path:
         return out
     if resume:
         raise typer.BadParameter("--resume needs --out, the folder of the run")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         raise typer.BadParameter("several processes need --out, for they must agree on the folder")
     return Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _processes() -> int:
+    """How many there are, as accelerate launch and torchrun say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _recorded_store(run_dir: Path, *, resume: bool) -> Path | None:
@@ -178,9 +204,10 @@ def _told(base: Base) -> str:
     return f"{base.name} ({base.family.facts.title}, {base.prediction_type}{ends})"
 
 
-def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -> None:
+def _show_plan(plan: FitPlan, forecast: Forecast, timing: Timing | None, *, base: str, as_json: bool) -> None:
     each = forecast.operations
-    hours = each * plan.effective_batch * plan.steps / 3600
+    reducing = f", gradients' buffers {_gb(forecast.reducing)}" if plan.processes > 1 else ""
+    work = each * plan.effective_batch * plan.steps / plan.processes
     show_facts(
         {
             "images": f"{plan.images:,} of {plan.selected:,} rows; {plan.held_out:,} more held out,"
@@ -190,15 +217,27 @@ def _show_plan(plan: FitPlan, forecast: Forecast, base: str, *, as_json: bool) -
             "steps": f"{plan.steps:,} of {plan.effective_batch} images, {plan.epochs:.3g} epochs",
             "memory": f"{_gb(forecast.memory)}: weights {_gb(forecast.weights)}, text encoders"
             f" {_gb(forecast.texts)}, optimizer {_gb(forecast.optimizer)}, average {_gb(forecast.average)},"
-            f" a pass {_gb(forecast.passing)}",
+            f" a pass {_gb(forecast.passing)}{reducing}",
             "disk": f"{_gb(forecast.disk)}, a checkpoint {_gb(forecast.checkpoint)}",
-            "work": f"{each / 1e12:.3g} TFLOP an image; {hours / 30e12:.3g} h at 30 TFLOP/s,"
-            f" {hours / 150e12:.3g} h at 150",
+            "work": f"{each / 1e12:.3g} TFLOP an image; {duration(work / 30e12)} at 30 TFLOP/s,"
+            f" {duration(work / 150e12)} at 150",
+            "time": _show_time(timing),
             "dry run": "nothing was written",
         }
     )
     if as_json:
-        print_json({**plan.as_dict(), "forecast": forecast.as_dict()})
+        times = timing.as_dict() if timing else None
+        print_json({**plan.as_dict(), "forecast": forecast.as_dict(), "timing": times})
+
+
+def _show_time(timing: Timing | None) -> str:
+    if timing is None:
+        return "--timed-steps 10 measures it on this machine"
+    return (
+        f"{duration(timing.seconds)} on this machine, by {timing.steps} steps of {timing.step:.3g} s: all"
+        f" steps {duration(timing.training)}, loading {duration(timing.loading)}, looks and pictures"
+        f" {duration(timing.looking)}; less the writing of checkpoints"
+    )
 
 
 def _gb(size: int) -> str:

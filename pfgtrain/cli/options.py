@@ -13,6 +13,7 @@ __all__ = [
     "MODEL",
     "MODEL_FIELDS",
     "MODEL_METAVARS",
+    "OUTPUT",
     "PICTURE",
     "PICTURE_FLAGS",
     "DryRun",
@@ -24,7 +25,7 @@ __all__ = [
     "run_folder",
 ]
 
-PICTURE, MODEL, _OUTPUT = "The pictures", "The model", "Output"
+PICTURE, MODEL, OUTPUT = "The pictures", "The model", "Output"
 
 
 def option(panel: str, *flags: str, help: str, **more: Any) -> Any:
@@ -32,8 +33,8 @@ def option(panel: str, *flags: str, help: str, **more: Any) -> Any:
     return typer.Option(*flags, help=help, rich_help_panel=panel, **more)
 
 
-DryRun = Annotated[bool, option(_OUTPUT, "--dry-run", help="Say what would be done, and do nothing.")]
-Json = Annotated[bool, option(_OUTPUT, "--json", help="Print the result as JSON on stdout.")]
+DryRun = Annotated[bool, option(OUTPUT, "--dry-run", help="Say what would be done, and do nothing.")]
+Json = Annotated[bool, option(OUTPUT, "--json", help="Print the result as JSON on stdout.")]
 
 ShardsAlias = Annotated[
     Path | None, typer.Option("--shards", parser=user_folder, help="The same as --store.", show_default=False)

@@ -15,7 +15,7 @@ from pfgtrain.config.files import (
 )
 from pfgtrain.config.fit_config import LR_SCHEDULERS, FitConfig
 from pfgtrain.config.optimizers import Adafactor, AdamW, AdamW8bit
-from pfgtrain.config.tables import read_table, require_text, toml_of
+from pfgtrain.config.tables import read_table, require_text, toml_of, toml_value
 
 __all__ = [
     "CONFIG_FILE",
@@ -31,4 +31,5 @@ __all__ = [
     "read_table",
     "require_text",
     "toml_of",
+    "toml_value",
 ]

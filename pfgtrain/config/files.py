@@ -10,6 +10,7 @@ from typing import Any
 from pfgdata.errors import ConfigError
 from pfgtrain.config.fit_config import FitConfig
 from pfgtrain.config.optimizers import TABLES
+from pfgtrain.config.tables import toml_value
 
 __all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table", "read_recipe_tables"]
 
@@ -59,7 +60,9 @@ def read_recipe_tables(path: Path) -> dict[str, Any]:
     _require_recipe(path, content)
     for key, value in content.items():
         if not isinstance(value, dict):
-            raise ConfigError(f"{path}: {key} = {value!r} is no table; write [{key}] and its keys below it")
+            raise ConfigError(
+                f"{path}: {key} = {toml_value(value)} is no table; write [{key}] and its keys below it"
+            )
     return content
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from pfgdata.errors import ConfigError
 from pfgtrain.config.optimizers import TABLES, Adafactor, AdamW, AdamW8bit
-from pfgtrain.config.tables import read_table, require_text, toml_of
+from pfgtrain.config.tables import read_table, require_text, toml_of, toml_value
 
 __all__ = ["LR_SCHEDULERS", "FitConfig"]
 
@@ -334,4 +334,4 @@ _NOT_NEGATIVE = (
 
 def _require(condition: bool, config: FitConfig, name: str, wanted: str) -> None:
     if not condition:
-        raise ConfigError(f"{name} = {getattr(config, name)!r} is not {wanted}")
+        raise ConfigError(f"{name} = {toml_value(getattr(config, name))} is not {wanted}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pfgdata.errors import ConfigError
+from pfgtrain.config.tables import toml_value
 
 __all__ = ["TABLES", "Adafactor", "AdamW", "AdamW8bit"]
 
@@ -94,4 +95,4 @@ def _check_adam(table: str, keys: AdamW | AdamW8bit) -> None:
 def _check(table: str, keys: object, checks: Iterable[tuple[str, bool, str]]) -> None:
     for name, possible, wanted in checks:
         if not possible:
-            raise ConfigError(f"{table}.{name} = {getattr(keys, name)!r} is not {wanted}")
+            raise ConfigError(f"{table}.{name} = {toml_value(getattr(keys, name))} is not {wanted}")

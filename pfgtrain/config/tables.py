@@ -15,7 +15,7 @@ from pfgtrain.config.aliases import FLAGS_ONLY, SYNONYMS, UNSUPPORTED
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["read_table", "require_text", "toml_of"]
+__all__ = ["read_table", "require_text", "toml_of", "toml_value"]
 
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -42,7 +42,9 @@ def read_table(
         if key not in hints:
             raise ConfigError(f"{source}: unknown key {within + key!r}{_advice(key, _known(hints))}")
         if not _fits(value, hints[key]):
-            raise ConfigError(f"{source}: {within}{key} = {value!r} is not {_described(hints[key])}")
+            raise ConfigError(
+                f"{source}: {within}{key} = {toml_value(value)} is not {_described(hints[key])}"
+            )
     for field in dataclasses.fields(kind):
         if field.name not in table and field.default is field.default_factory is dataclasses.MISSING:
             raise ConfigError(
@@ -72,13 +74,16 @@ def toml_of(table: Mapping[str, Any]) -> str:
     """`table` of text, numbers, bools, lists of them and such tables as TOML; what is None is left out."""
     inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     own = {key: value for key, value in table.items() if key not in inner and value is not None}
-    lines = [f"{key} = {_toml_value(value)}\n" for key, value in own.items()]
+    lines = [f"{key} = {toml_value(value)}\n" for key, value in own.items()]
     return "".join([*lines, *(f"\n[{key}]\n{toml_of(value)}" for key, value in inner.items())])
 
 
-def _toml_value(value: str | bool | float | list[Any]) -> str:
+def toml_value(value: Any) -> str:
+    """`value`, of those that TOML has, as it is written there; a table on one line."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {toml_value(one)}' for key, one in value.items())}}}"
     if isinstance(value, str):
         quoted = json.dumps(value, ensure_ascii=False)  # TOML knows every escape that JSON writes
         return quoted.replace("\x7f", "\\u007f")  # the one control that JSON leaves bare and TOML forbids

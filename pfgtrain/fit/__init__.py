@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pfgtrain.fit.loop import FitReport
     from pfgtrain.fit.plan import FitPlan, plan_fit
     from pfgtrain.fit.run import fit, go_on
+    from pfgtrain.fit.timing import Timing, time_fit
     from pfgtrain.fit.trainer import Trainer, make_accelerator
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FitReport",
     "Forecast",
     "Inputs",
+    "Timing",
     "Trainer",
     "base_of",
     "data_of",
@@ -28,6 +30,7 @@ __all__ = [
     "go_on",
     "make_accelerator",
     "plan_fit",
+    "time_fit",
 ]
 
 if not TYPE_CHECKING:

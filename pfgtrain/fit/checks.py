@@ -20,7 +20,13 @@ from pfgtrain.checkpoint import CheckpointState, RunRecord, is_run
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
 from pfgtrain.fit.data import FitData
 
-__all__ = ["require_own_prediction", "require_run", "require_same_vae", "require_whole_steps"]
+__all__ = [
+    "require_one_process",
+    "require_own_prediction",
+    "require_run",
+    "require_same_vae",
+    "require_whole_steps",
+]
 
 _SAME = 0.005  # of the probe's deviation; bfloat16 weights move it by 0.003, 1 % of noise on each by 0.012
 
@@ -75,6 +81,15 @@ def require_own_prediction(base: Base) -> None:
         raise ConfigError(
             f"base {base.name} predicts v, as {told} says by prediction_type or rescale_betas_zero_snr, and"
             " would unlearn it as epsilon; set prediction_type = 'v_prediction' (--prediction-type)"
+        )
+
+
+def require_one_process(config: FitConfig, processes: int) -> None:
+    """Raise ConfigError where each of `processes` would step by its own gradient, in the backward pass."""
+    if config.fused_backward_pass and processes > 1:
+        raise ConfigError(
+            f"fused_backward_pass = true works in one process, here are {processes}; leave it out, or train"
+            " in one"
         )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from blake3 import blake3
 from torch import Tensor
 
@@ -62,6 +63,11 @@ class Inputs:
             tagger=data.store.identity.tagger,
             feature_dim=data.snapshot.feature_dim,
         )
+
+    def unmeasured(self, config: FitConfig) -> Inputs:
+        """The same with a spread that nobody has measured, if `config` wants one: where shapes are enough."""
+        spread = (torch.zeros(self.feature_dim), torch.ones(self.feature_dim))
+        return replace(self, standardization=spread if config.standardize_features else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from pfgtrain.base import Base
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.data import FitData, Inputs
 from pfgtrain.fit.live_bytes import LiveBytes
-from pfgtrain.fit.plan import FitPlan
+from pfgtrain.fit.plan import FitPlan, checkpoints_made
 from pfgtrain.fit.start import with_tokens
 from pfgtrain.fit.trainer import with_precision
 from pfgtrain.fit.training_model import frozen_dtype, what_learns
@@ -35,12 +35,13 @@ _POSITIONS = 77  # of a text, whatever Stable Diffusion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Bytes that a fit will take of its device, and of the disk; operations of one image."""
+    """Bytes that a fit will take of each process's device, and of the disk; operations of one image."""
 
     weights: int  # of the UNet and the adapter; the VAE is gone by then
     texts: int  # of the text encoders, which stay for captions that are not cached
     optimizer: int
     average: int  # in main memory with offload_ema
+    reducing: int  # of the buffers in which several processes add their gradients: as much as these once more
     passing: int  # at most, of a pass: activations, gradients, what autocast keeps; or of the step after it,
     # or of a look at the losses, where the average has to be copied to stand in the weights' place
     checkpoint: int
@@ -50,31 +51,23 @@ class Forecast:
     @property
     def memory(self) -> int:
         """Of the device at most, less the programs themselves."""
-        return self.weights + self.texts + self.optimizer + self.passing + self.average
+        return self.weights + self.texts + self.optimizer + self.passing + self.average + self.reducing
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {**asdict(self), "memory": self.memory}
 
 
-def _forecast(inputs: Inputs, config: FitConfig, *, steps: int, sides: Sequence[tuple[int, int]]) -> Forecast:
-    """What `config`, its precision and tokens settled, will take in `steps` steps.
-
-    `sides` are the widths and heights of the buckets in pixels, of which the largest counts.
-    """
-    base = inputs.base
+def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) -> Forecast:
+    """What the fit of `plan` will take on this machine; some seconds, and no weight is read."""
+    config = with_tokens(with_precision(config), base)
     unet = _outline(base, config)
-    spread = (torch.zeros(inputs.feature_dim), torch.ones(inputs.feature_dim))
-    _, parts = what_learns(
-        unet,
-        base,
-        config,
-        feature_dim=inputs.feature_dim,
-        standardization=spread if config.standardize_features else None,
-    )
-    width, height = max(sides, key=lambda pair: pair[0] * pair[1])
+    _, parts = what_learns(unet, Inputs.of(data, base).unmeasured(config), config)
+    sides = [(int(width), int(height)) for width, _, height in (name.partition("x") for name in plan.buckets)]
+    width, height = max(sides, key=lambda pair: pair[0] * pair[1])  # the largest bucket counts
     factor = base_geometry(base.folder).factor
-    told = forecast_step(unet, parts, config, latent=(height // factor, width // factor), steps=steps)
+    latent = (height // factor, width // factor)
+    told = forecast_step(unet, parts, config, latent=latent, steps=plan.steps, processes=plan.processes)
     stay = config.caption is not None and not config.cache_captions
     return replace(told, texts=_text_bytes(base, config) if stay else 0)
 
@@ -82,13 +75,6 @@ def _forecast(inputs: Inputs, config: FitConfig, *, steps: int, sides: Sequence[
 def _text_bytes(base: Base, config: FitConfig) -> int:
     size = frozen_dtype(config).itemsize
     return sum(size * value.numel() for model in base.text_outlines() for value in model.parameters())
-
-
-def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) -> Forecast:
-    """What the fit of `plan` will take on this machine; some seconds, and no weight is read."""
-    config = with_tokens(with_precision(config), base)
-    sides = [(int(width), int(height)) for width, _, height in (name.partition("x") for name in plan.buckets)]
-    return _forecast(Inputs.of(data, base), config, steps=plan.steps, sides=sides)
 
 
 def _outline(base: Base, config: FitConfig) -> Any:
@@ -99,9 +85,15 @@ def _outline(base: Base, config: FitConfig) -> Any:
 
 
 def forecast_step(
-    unet: Any, parts: Sequence[Part], config: FitConfig, *, latent: tuple[int, int], steps: int
+    unet: Any,
+    parts: Sequence[Part],
+    config: FitConfig,
+    *,
+    latent: tuple[int, int],
+    steps: int,
+    processes: int = 1,
 ) -> Forecast:
-    """What a step of `unet`, on the meta device, takes, for latents of `latent` sides h, w."""
+    """What a step of `unet`, on the meta device, takes of each process; `latent` are the sides h, w."""
     learns = [value for part in parts for value in part.parameters.values()]
     frozen = [value for value in unet.parameters() if not value.requires_grad]
     passing, operations = _play(unet, config, latent=latent)
@@ -121,6 +113,7 @@ def forecast_step(
         texts=0,
         optimizer=optimizer,
         average=0 if config.offload_ema else average,
+        reducing=_bytes(learns) if processes > 1 else 0,
         passing=passing,
         checkpoint=checkpoint,
         disk=checkpoint * _kept(config, steps),
@@ -137,7 +130,7 @@ def _copied(learns: Sequence[Tensor], config: FitConfig) -> int:
 
 def _kept(config: FitConfig, steps: int) -> int:
     """How many checkpoints there will be at once: with a limit one more is written, and the best stays."""
-    made = -(-steps // config.checkpointing_steps) + config.checkpoint_at_start
+    made = checkpoints_made(config, steps)
     limit = config.checkpoints_total_limit
     return made if limit is None else min(made, limit + 2 + config.checkpoint_at_start)
 

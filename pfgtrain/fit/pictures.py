@@ -31,10 +31,15 @@ from pfgtrain.generate import (
 )
 from pfgtrain.objective import latents_of
 
-__all__ = ["draw_held_out"]
+__all__ = ["draw_held_out", "passes_of_pictures"]
 
 _STEPS = 20  # of the sampler: as good as 25 for a look
 _GUIDANCE = 5.0
+
+
+def passes_of_pictures(config: FitConfig, held_out: int) -> int:
+    """How many rows pass through the UNet for one sheet: each step asks with the condition and without."""
+    return 2 * _STEPS * min(config.num_validation_images, held_out)
 
 
 def draw_held_out(

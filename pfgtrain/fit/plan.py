@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 
 from pfgdata.errors import ConfigError
+from pfgdata.paths import user_path
 from pfgdata.store import installed_versions
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
-from pfgtrain.fit.checks import require_own_prediction, require_same_vae
-from pfgtrain.fit.data import FitData, Sets, sets_of
+from pfgtrain.fit.checks import require_one_process, require_own_prediction, require_same_vae
+from pfgtrain.fit.data import FitData, Inputs, Sets, sets_of
 from pfgtrain.fit.start import rehearse, with_tokens
+from pfgtrain.fit.trainer import make_accelerator, with_precision
 from pfgtrain.optim import require_optimizer
 
-__all__ = ["FitPlan", "plan_fit", "plan_of", "record_of", "text_layer_of"]
+__all__ = [
+    "FitPlan",
+    "checkpoints_made",
+    "plan_fit",
+    "plan_of",
+    "record_of",
+    "settled",
+]
 
 _PACKAGES = ("pfg", "torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "safetensors")
 
@@ -61,13 +71,32 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     Raises IdentityError for the latents of another VAE, RunError where there is nothing to train on, and what
     `rehearse` does.
     """
+    require_one_process(config, processes)
     require_same_vae(data, base)
     require_own_prediction(base)
-    text_layer_of(base, config)
+    _text_layer_of(base, config)
     require_optimizer(config)
-    identity, feature_dim = data.store.identity, data.snapshot.feature_dim
-    rehearse(base, with_tokens(config, base), tagger=identity.tagger, feature_dim=feature_dim)
+    rehearse(Inputs.of(data, base), with_tokens(config, base))
     return plan_of(data, sets_of(data, config, processes=processes), config, processes=processes)
+
+
+def settled(
+    data: FitData, base: Base, config: FitConfig, *, resumed: RunRecord | None = None
+) -> tuple[Accelerator, Base, FitConfig]:
+    """What is left to this machine, to the data and to the run that goes on, decided."""
+    init = str(user_path(config.init).absolute()) if config.init else None
+    config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
+    config = with_tokens(config, base, resumed=resumed)
+    require_optimizer(config)
+    accelerator = make_accelerator(config)
+    require_one_process(config, accelerator.num_processes)
+    base = replace(
+        base,
+        device=accelerator.device,
+        prediction_type=config.prediction_type or base.prediction_type,
+        text_layer=_text_layer_of(base, config),
+    )
+    return accelerator, base, config
 
 
 def plan_of(data: FitData, sets: Sets, config: FitConfig, *, processes: int) -> FitPlan:
@@ -93,7 +122,12 @@ def plan_of(data: FitData, sets: Sets, config: FitConfig, *, processes: int) -> 
     )
 
 
-def text_layer_of(base: Base, config: FitConfig) -> int:
+def checkpoints_made(config: FitConfig, steps: int) -> int:
+    """How many a fit of so many steps makes."""
+    return -(-steps // config.checkpointing_steps) + config.checkpoint_at_start
+
+
+def _text_layer_of(base: Base, config: FitConfig) -> int:
     """The hidden layer of the text encoder that is read. Raises ConfigError for one that is not there."""
     if config.clip_skip is None:
         return base.text_layer

@@ -11,25 +11,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accelerate import Accelerator
-
-from pfgdata.errors import ConfigError
 from pfgdata.files import Disk
-from pfgdata.paths import user_path
 from pfgdata.records import NoProgress, Progress, during_one
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoint_of, keep_for
 from pfgtrain.config import CONFIG_FILE, FitConfig
 from pfgtrain.fit.announce import announce, where_it_goes_on
-from pfgtrain.fit.checks import require_own_prediction, require_run, require_same_vae, require_whole_steps
+from pfgtrain.fit.checks import (
+    require_own_prediction,
+    require_run,
+    require_same_vae,
+    require_whole_steps,
+)
 from pfgtrain.fit.data import FitData, Inputs, captions_of, sets_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.loop import FitReport, Loop, Work
-from pfgtrain.fit.plan import plan_of, record_of, text_layer_of
+from pfgtrain.fit.plan import plan_of, record_of, settled
 from pfgtrain.fit.shards import ShardCheck, comparisons
-from pfgtrain.fit.start import rehearse, standardization_of, standing_of, with_tokens
-from pfgtrain.fit.trainer import Trainer, make_accelerator, with_precision
-from pfgtrain.optim import require_optimizer
+from pfgtrain.fit.start import rehearse, standardization_of, standing_of
+from pfgtrain.fit.trainer import Trainer
 
 __all__ = ["fit", "go_on"]
 
@@ -88,13 +88,14 @@ def _fit(
     begun = time.monotonic()
     run_dir = folder.path
     disk = Disk()
-    accelerator, base, config = _settled(data, base, config, folder)
+    resumed = RunRecord.read(run_dir) if folder.resume else None
+    accelerator, base, config = settled(data, base, config, resumed=resumed)
     inputs = Inputs.of(data, base)
     with memory_is_short(run_dir, config):
         sized = base.family.reads_sizes
         sets = sets_of(data, config, processes=accelerator.num_processes, with_sizes=sized)
         if not folder.resume:
-            rehearse(base, config, tagger=inputs.tagger, feature_dim=inputs.feature_dim)
+            rehearse(inputs, config)
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
     require_own_prediction(base)
     digest = require_same_vae(data, base, progress=progress)
@@ -136,29 +137,6 @@ def _fit(
         work = Work(run_dir=run_dir, base=base, config=config, plan=plan, sets=sets, standing=standing)
         _begin(work, trainer, record, resume=folder.resume, disk=disk, progress=progress)
         return Loop(work, trainer, check, progress=progress, disk=disk).go(stop, begun=begun)
-
-
-def _settled(
-    data: FitData, base: Base, config: FitConfig, folder: _Folder
-) -> tuple[Accelerator, Base, FitConfig]:
-    """What is left to this machine, to the data and to the run gone on with, decided."""
-    init = str(user_path(config.init).absolute()) if config.init else None
-    config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
-    config = with_tokens(config, base, resumed=RunRecord.read(folder.path) if folder.resume else None)
-    require_optimizer(config)
-    accelerator = make_accelerator(config)
-    if config.fused_backward_pass and accelerator.num_processes > 1:
-        raise ConfigError(
-            f"fused_backward_pass = true works in one process, here are {accelerator.num_processes}; leave it"
-            " out, or train in one"
-        )
-    base = replace(
-        base,
-        device=accelerator.device,
-        prediction_type=config.prediction_type or base.prediction_type,
-        text_layer=text_layer_of(base, config),
-    )
-    return accelerator, base, config
 
 
 def _begin(

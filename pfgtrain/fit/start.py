@@ -28,7 +28,8 @@ from pfgtrain.checkpoint import (
     require_undamaged,
     weights_folder,
 )
-from pfgtrain.config import FitConfig
+from pfgtrain.config import FitConfig, toml_value
+from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.training_model import what_learns
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
@@ -91,20 +92,16 @@ def with_tokens(config: FitConfig, base: Base, *, resumed: RunRecord | None = No
     return replace(config, num_tokens=count or _TOKENS)
 
 
-def rehearse(base: Base, config: FitConfig, *, tagger: TaggerIdentity, feature_dim: int) -> None:
+def rehearse(inputs: Inputs, config: FitConfig) -> None:
     """Raise what building the models and starting them from `config.init` would, before any is loaded.
 
     Configs, the headers of files and the adapter's own file say enough: 1 s where loading takes a minute.
     """
-    config = replace(
-        config, mixed_precision="no", full_bf16=False
-    )  # may still be auto, and no dtype matters here
-    spread = (torch.zeros(feature_dim), torch.ones(feature_dim)) if config.standardize_features else None
-    adapter, parts = what_learns(
-        base.unet_outline(), base, config, feature_dim=feature_dim, standardization=spread
-    )
+    # the precision may still be auto, and no dtype matters here
+    config = replace(config, mixed_precision="no", full_bf16=False)
+    adapter, parts = what_learns(inputs.base.unet_outline(), inputs.unmeasured(config), config)
     if config.init:
-        for part, source in _sources(config, parts, tagger=tagger):
+        for part, source in _sources(config, parts, tagger=inputs.tagger):
             if part.name == "adapter" and adapter is not None:
                 _take_adapter(source, adapter)
             else:
@@ -151,7 +148,7 @@ def _sources(
         found = [(part, folder / part.file) for part in parts if (folder / part.file).exists()]
     if not found:
         learns = ", ".join(part.name for part in parts)
-        raise ConfigError(f"init = {config.init!r} has nothing of what learns here ({learns})")
+        raise ConfigError(f"init = {toml_value(config.init)} has nothing of what learns here ({learns})")
     for part, source in found:
         if part.name == "lora":
             _require_scale(source, config)
@@ -165,8 +162,9 @@ def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: 
         require_same_tagger(record.tagger, tagger, where=f"init {run}")
     if record.train not in (config.train, "adapter"):
         raise ConfigError(
-            f'init = {config.init!r} trained its {record.train}, which train = "{config.train}" does not go'
-            " on with; name the run by --base, and its exported adapter by --init"
+            f"init = {toml_value(config.init)} trained its {record.train}, which train ="
+            f" {toml_value(config.train)} does not go on with; name the run by --base, and"
+            " its exported adapter by --init"
         )
     return weights_folder(checkpoint, record, compare=progress is not None, progress=progress)
 

@@ -113,13 +113,7 @@ class Trainer:
         )
         self.texts = TextSource(base, config, captions=inputs.captions, progress=progress)
         progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
-        self._model, self._parts = build_training_model(
-            base,
-            config,
-            feature_dim=inputs.feature_dim,
-            standardization=inputs.standardization,
-            empty=self.texts.empty,
-        )
+        self._model, self._parts = build_training_model(inputs, config, empty=self.texts.empty)
         progress.advance()
         require_finite([("its text encoder's output", self.texts.empty.context)], of=f"base {base.name}")
         require_finite(self._model.unet.named_parameters(), of=f"base {base.name}")

@@ -19,6 +19,7 @@ from pfgtrain.base import Base, Family
 from pfgtrain.checkpoint import ADAPTER_FILE, LORA_FILE, UNET_FILE
 from pfgtrain.condition import Condition
 from pfgtrain.config import FitConfig
+from pfgtrain.fit.data import Inputs
 from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
 from pfgtrain.objective import Draw, seed_of
 from pfgtrain.optim import Part
@@ -74,17 +75,13 @@ def frozen_dtype(config: FitConfig) -> torch.dtype:
 
 
 def build_training_model(
-    base: Base,
-    config: FitConfig,
-    *,
-    feature_dim: int,
-    standardization: tuple[Tensor, Tensor] | None,
-    empty: Condition,
+    inputs: Inputs, config: FitConfig, *, empty: Condition
 ) -> tuple[TrainingModel, list[Part]]:
     """The models on the base's device, the fresh parts from the seed, and what of them learns."""
+    base = inputs.base
     learns_as = torch.bfloat16 if config.full_bf16 else torch.float32
     unet = base.load_unet(dtype=learns_as if config.train == "unet" else frozen_dtype(config))
-    adapter, parts = what_learns(unet, base, config, feature_dim=feature_dim, standardization=standardization)
+    adapter, parts = what_learns(unet, inputs, config)
     unet.train()
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -92,27 +89,20 @@ def build_training_model(
     return model, parts
 
 
-def what_learns(
-    unet: Any,
-    base: Base,
-    config: FitConfig,
-    *,
-    feature_dim: int,
-    standardization: tuple[Tensor, Tensor] | None,
-) -> tuple[PFGAdapter | None, list[Part]]:
+def what_learns(unet: Any, inputs: Inputs, config: FitConfig) -> tuple[PFGAdapter | None, list[Part]]:
     """A fresh adapter, if there is to be one, and the parts that learn, of it and of the base's `unet`.
 
     `unet` may be an outline. Raises RunError or ConfigError if it has none of the layers that are to learn.
     """
-    adapter = _adapter(base, config, feature_dim, standardization) if config.num_tokens else None
+    adapter = _adapter(inputs, config) if config.num_tokens else None
     parts = []
     if adapter is not None:
-        adapter.to(base.device)
+        adapter.to(inputs.base.device)
         fixed = dict(adapter.named_buffers())
         parts.append(
             Part(name="adapter", file=ADAPTER_FILE, parameters=dict(adapter.named_parameters()), fixed=fixed)
         )
-    learns = _part_of(unet, base, config)
+    learns = _part_of(unet, inputs.base, config)
     return adapter, parts if learns is None else [*parts, learns]
 
 
@@ -153,14 +143,13 @@ def _hold_frozen(unet: Any, dtype: torch.dtype) -> None:
                 module.to(dtype)
 
 
-def _adapter(
-    base: Base, config: FitConfig, feature_dim: int, standardization: tuple[Tensor, Tensor] | None
-) -> PFGAdapter:
+def _adapter(inputs: Inputs, config: FitConfig) -> PFGAdapter:
     """A fresh adapter; what it draws follows from the seed."""
     assert config.num_tokens, "a fit settles their number first"
     generator = torch.Generator().manual_seed(seed_of("adapter", config.seed))
-    shape = (feature_dim, config.num_tokens, base.cross_attention_dim)
+    shape = (inputs.feature_dim, config.num_tokens, inputs.base.cross_attention_dim)
+    standardization = inputs.standardization
     if config.adapter_kind == "linear":
         return PFGLinear(*shape, standardization=standardization, generator=generator)
-    hidden = config.adapter_hidden_dim or feature_dim
+    hidden = config.adapter_hidden_dim or inputs.feature_dim
     return PFGMLP(*shape, hidden_dim=hidden, standardization=standardization, generator=generator)

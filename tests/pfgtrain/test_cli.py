@@ -212,6 +212,61 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert plan["effective_batch"] == 8
     assert plan["forecast"]["memory"] > plan["forecast"]["weights"] > 0
     assert plan["steps"] == 3 * plan["batches_per_epoch"]
+    assert re.search(r"[0-9] TFLOP an image; 0 s at 30 TFLOP/s, 0 s at 150\n", err), err
+    assert not (tmp_path / "a").exists()
+
+
+def test_timed_steps_without_a_dry_run_are_refused(call: Call, feats: Path, tmp_path: Path) -> None:
+    code, _, err = call("fit", "--shards", feats, "--out", tmp_path / "a", "--timed-steps", 3)
+    assert (code, "--timed-steps is of use with --dry-run" in err) == (2, True)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_dry_run_times_steps_and_leaves_store_and_run_as_they_were(
+    call: Call, feats: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "a"
+    code, _, err = call("fit", "--shards", feats, "--out", made, "--steps", 2, "--ema")
+    assert code == 0, err
+    before = contents_of(feats, made)
+    dry = ["--dry-run", "--timed-steps", 3, "--steps", 40, "--json"]
+    code, out, err = call("fit", "--out", made, "--resume", *dry)
+    assert code == 0, err
+    told = json.loads(out)["timing"]
+    assert told["steps"] == 3
+    assert told["training"] == pytest.approx(40 * told["step"])
+    assert told["step"] > 0
+    assert told["seconds"] == pytest.approx(told["loading"] + told["training"] + told["looking"])
+    assert "on this machine, by 3 steps of " in err
+    assert contents_of(feats, made) == before
+    code, _, err = call("fit", "--out", made, "--resume", "--steps", 3)
+    assert code == 0, err
+    assert [line["step"] for line in read_metrics(made)] == [1, 2, 3]
+
+
+def contents_of(*folders: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file in `folders`: when it was written last, and its bytes."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_dry_run_of_several_processes_counts_them_and_refuses_what_the_run_would(
+    call: Call, feats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dry = ["fit", "--shards", feats, "--out", tmp_path / "a", "--dry-run", "--json", "--batch-size", 4]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, out, err = call(*dry)
+    assert code == 0, err
+    plan = json.loads(out)
+    assert (plan["processes"], plan["effective_batch"]) == (2, 8)
+    assert plan["forecast"]["memory"] > plan["forecast"]["reducing"] > 0
+    assert ", gradients' buffers " in err
+    frugal = ["optimizer=adafactor", "max_grad_norm=0.0", "fused_backward_pass=true"]
+    code, out, err = call(*dry, *(word for pair in frugal for word in ("--set", pair)))
+    assert (code, out) == (1, "")
+    assert "fused_backward_pass = true works in one process, here are 2" in err
+    monkeypatch.setenv("RANK", "1")
+    assert call(*dry)[:2] == (0, "")
     assert not (tmp_path / "a").exists()
 
 

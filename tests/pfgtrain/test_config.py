@@ -94,11 +94,13 @@ def test_an_unknown_key_is_answered_with_ours(tmp_path: Path, text: str, hint: s
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('learning_rate = "1e-5"', "learning_rate = '1e-5' is not a number"),
-        ("seed = true", "seed = True is not a whole number"),
+        ('learning_rate = "1e-5"', 'learning_rate = "1e-5" is not a number'),
+        ("seed = true", "seed = true is not a whole number"),
+        ("seed = [true]", "seed = [true] is not a whole number"),
+        ("[adamw]\nbeta2 = {a = true}", "adamw.beta2 = {a = true} is not a number"),
         ("seed = 1.5", "seed = 1.5 is not a whole number"),
         ("gradient_checkpointing = 1", "is not true or false"),
-        ('train = "locon"', "train = 'locon' is not one of unet, adapter, lora"),
+        ('train = "locon"', 'train = "locon" is not one of unet, adapter, lora'),
         ('uncond = "none"', "is not one of zeros, eos"),
         ('prediction_type = "sample"', "is not one of epsilon, v_prediction"),
         ('lr_scheduler = "cosin"', "is not one of constant, "),
@@ -111,8 +113,8 @@ def test_an_unknown_key_is_answered_with_ours(tmp_path: Path, text: str, hint: s
         ("seed = [1]", "is not a whole number"),
         ("adamw = 1", "adamw = 1 is not a table"),
         ("[adamw]\nbeta2 = 1", "adamw.beta2 = 1.0 is not 0 to 1, and below 1"),
-        ("[adamw]\nepsilon = 'x'", "adamw.epsilon = 'x' is not a number"),
-        ('optimizer = "lion"', "optimizer = 'lion' is not one of adamw"),
+        ("[adamw]\nepsilon = 'x'", 'adamw.epsilon = "x" is not a number'),
+        ('optimizer = "lion"', 'optimizer = "lion" is not one of adamw'),
         ('lr_scheduler = "polynomial"\nlearning_rate = 0', "learning_rate = 0.0 is not above 1e-07"),
         (
             'lr_scheduler = "polynomial"\ntrain = "adapter"\nadapter_learning_rate = 0',
@@ -199,7 +201,7 @@ def test_every_synonym_leads_to_a_field() -> None:
         ({"train": "adapter", "num_tokens": 0}, "num_tokens = 0 is not possible .*nothing learns"),
         ({"condition_dropout": 0.6, "pfg_dropout": 0.5}, r"it makes 1\.1 of all rows"),
         ({"num_tokens": 0, "pfg_dropout": 0.5}, "pfg_dropout = 0.5 is not possible with num_tokens = 0"),
-        ({"shuffle_caption": True}, "shuffle_caption = True is not of use without a caption"),
+        ({"shuffle_caption": True}, "shuffle_caption = true is not of use without a caption"),
         ({"clip_skip": 0}, "clip_skip = 0 is not above 0"),
         ({"target_modules": []}, "target_modules"),
         ({"validation_split": 1.5}, "validation_split = 1.5 is not 0 to 1"),
@@ -238,7 +240,7 @@ def test_any_table_of_a_recipe_is_read_the_same_way() -> None:
     assert read == Table(images="a", guides=["b"], scale=2.0)
     wrong: list[tuple[dict[str, object], str]] = [
         ({}, "images is missing; it is text"),
-        ({"images": "a", "guides": "b"}, "guides = 'b' is not a list, each text"),
+        ({"images": "a", "guides": "b"}, 'guides = "b" is not a list, each text'),
         ({"images": "a", "guides": [1]}, "is not a list, each text"),
         ({"images": "a", "steps": 1}, r"unknown key 'steps'; did you mean|known are"),  # no word of [fit]'s
     ]

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.parallel import DistributedDataParallel
 
 from pfgdata.errors import ConfigError
 from pfgdata.records import NoProgress
@@ -166,10 +167,10 @@ def test_gradient_checkpointing_keeps_a_part_of_the_activations(data: FitData, b
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"full_bf16": True, "train": "lora"}, "full_bf16 = True is not of use without train"),
+        ({"full_bf16": True, "train": "lora"}, "full_bf16 = true is not of use without train"),
         (
             {"full_bf16": True, "mixed_precision": "fp16"},
-            "full_bf16 = True is not possible without mixed_prec",
+            "full_bf16 = true is not possible without mixed_prec",
         ),
         ({"fused_backward_pass": True, "gradient_accumulation_steps": 2}, "not possible with accumulation"),
         ({"fused_backward_pass": True, "max_grad_norm": 1.0}, "max_grad_norm; set that to 0"),
@@ -177,7 +178,7 @@ def test_gradient_checkpointing_keeps_a_part_of_the_activations(data: FitData, b
             {"fused_backward_pass": True, "mixed_precision": "fp16"},
             'not possible with mixed_precision = "fp16"',
         ),
-        ({"cache_captions": True}, "cache_captions = True is not of use without a caption"),
+        ({"cache_captions": True}, "cache_captions = true is not of use without a caption"),
         (
             {"cache_captions": True, "caption": "tags", "shuffle_caption": True},
             "not possible with shuffle_caption",
@@ -255,6 +256,30 @@ def test_a_forecast_has_the_text_encoders_that_stay_for_captions(sdxl_data: FitD
     assert forecast_fit(sdxl_data, sdxl, asked, plan).texts == size > 0
     for cached in (replace(asked, cache_captions=True), replace(asked, caption=None)):
         assert forecast_fit(sdxl_data, sdxl, cached, plan).texts == 0
+
+
+def test_a_forecast_has_the_buffers_in_which_several_processes_add_their_gradients(
+    base: Base, tmp_path: Path
+) -> None:
+    config = replace(SHORT, unet_blocks="up_blocks", num_tokens=0, mixed_precision="no")
+    unet = base.unet_outline().requires_grad_(False)
+    chosen = {n: p.requires_grad_(True) for n, p in unet.named_parameters() if n.startswith("up_blocks")}
+    part = Part(name="unet", file="f", parameters=chosen)
+    told = [forecast_step(unet, [part], config, latent=(4, 4), steps=1, processes=count) for count in (1, 2)]
+    assert told[0].reducing == 0
+    assert told[1].memory == told[0].memory + told[1].reducing
+
+    model = base.load_unet().requires_grad_(False)
+    learns = [p.requires_grad_(True) for n, p in model.named_parameters() if n.startswith("up_blocks")]
+    store = f"file://{tmp_path / 'meeting'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        with LiveBytes(list(model.parameters())) as live:
+            wrapped = DistributedDataParallel(model)
+        assert live.now == told[1].reducing == sum(value.nbytes for value in learns) > 0
+        del wrapped
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("keys", [{"full_bf16": True}, {"offload_ema": True}])
