@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: setup demo test test-slow test-crash check bench bench-ingest bench-query docs clean
+.PHONY: setup demo test test-slow test-crash test-browser check bench bench-ingest bench-query docs clean
 
 setup: .venv/.ready
 
@@ -27,6 +27,10 @@ test-slow: setup  ## the longer proof, also run by CI
 
 test-crash: setup  ## a store whose writer is killed, or whose power is cut, at every step; also run by CI
 	$(PYTEST) -m crash
+
+test-browser: setup  ## the pages in Debian's chromium, by selenium; also run by CI
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ci]'
+	$(PYTEST) -m browser -n 1
 
 check: setup  ## format, lint, types, house, docs
 	$(BIN)/ruff format --check .

@@ -18,6 +18,7 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.lazy": 0,
     "pfgdata.records": 1,
     "pfgdata.files": 1,
+    "pfgdata.pages": 1,
     "pfgdata.paths": 1,
     "pfgdata.interrupts": 1,
     "pfgdata.hub": 2,

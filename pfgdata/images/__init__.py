@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from pfgdata.images.limits import IMAGE_SECONDS, Limits
     from pfgdata.images.squares import PREPROCESSINGS, on_white, picture_in, square
     from pfgdata.images.threads import one_opencv_thread
+    from pfgdata.images.thumbs import THUMBNAIL_SIDE, thumbnail_jpeg
 
 __all__ = [
     "DECODE_VERSION",
     "IMAGE_SECONDS",
     "PIXEL_RECIPE",
     "PREPROCESSINGS",
+    "THUMBNAIL_SIDE",
     "BucketPolicy",
     "CropBox",
     "Limits",
@@ -44,6 +46,7 @@ __all__ = [
     "picture_in",
     "pixel_count",
     "square",
+    "thumbnail_jpeg",
 ]
 
 if not TYPE_CHECKING:
