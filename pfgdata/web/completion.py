@@ -21,6 +21,7 @@ __all__ = ["Completion", "Item", "Names"]
 
 _MOST = 20
 _LETTERS = 2**14  # of a text
+_BEFORE = 500  # letters before a literal, that say what it is: the patterns take time with their square
 _FUNCTIONS = (
     "has('",
     "score('",
@@ -128,7 +129,7 @@ class Completion:
 
     def _quoted(self, text: str, begun: int, at: int, names: Names) -> tuple[int, int, list[Item]]:
         """Inside a literal that begins at `begun`."""
-        before, typed = text[:begun], text[begun + 1 : at].replace("''", "'")
+        before, typed = text[max(0, begun - _BEFORE) : begun], text[begun + 1 : at].replace("''", "'")
         closing = re.match(r"(?:[^']|'')*'", text[at:])
         end = at + (closing.end() if closing else 0)
         if closing is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,10 @@ def test_any_text_is_answered(client: Client, text: str) -> None:
         answer = client.get("/api/complete", text=text, at=len(text), language=language)
         assert answer.status == 200
         assert isinstance(answer.json["items"], list)
+
+
+@pytest.mark.parametrize("before", ["list_a(b,", "a IN (", "any_of(", "a ="])
+def test_a_long_text_is_answered_at_once(before: str) -> None:
+    begun = time.perf_counter()
+    completed(f"{before}{' ' * 16_000}('|", "sql")
+    assert time.perf_counter() - begun < 0.5  # of the whole text it took 1.4
