@@ -96,12 +96,17 @@ class PFGModel:
         width, height = (
             self.resolution if side is None else side for side in (options.width, options.height)
         )
-        step = math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
+        step = self.step
         if any(side < step or side % step for side in (width, height)):
             raise ConfigError(
                 f"size {width}x{height}: sides of base {self.base.name} are multiples of {step}"
             )
         return width, height
+
+    @property
+    def step(self) -> int:
+        """Of what the sides of a picture are multiples, in pixels."""
+        return math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
 
     def texts(self, *texts: str, progress: Progress) -> tuple[Condition, ...]:
         """The one row of each text, encoded once and kept."""
