@@ -1,7 +1,7 @@
 """The page's server: requests to the desk and its answers. What may ask at all, the guard of pfgdata decides.
 
-No path that a browser sends is opened: files are looked up by name among those that travel with pfg, that this
-session made, or that a question of its store found. Whatever decodes or asks runs beside the event loop.
+No path that a browser sends is opened: files are looked up by name among those that travel with pfg, that
+this session made, or that a question of its store found. What decodes or asks runs beside the event loop.
 """
 
 from __future__ import annotations

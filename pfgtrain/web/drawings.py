@@ -33,6 +33,7 @@ class Drawing:
     options: GenerateOptions
     command: str  # that makes the same files
     id: int = 0
+    asked: int = 0  # the id of the first that was asked for with it
     state: State = "waiting"
     step: int = 0  # of the sampler, over all its pictures
     task: str = ""  # what is done before the first step
@@ -110,6 +111,7 @@ class Drawings:
                 )
             for one in new:
                 one.id = next(self._ids)
+                one.asked = new[0].id
                 self._all[one.id] = one
             self._trim()
         self._changed()
@@ -175,10 +177,11 @@ class Drawings:
             return self.folder / name if name in self._known else None
 
     def as_dicts(self) -> list[Mapping[str, Any]]:
-        """What the page shows, the latest first."""
+        """What the page shows: what was asked for last comes first, and what was asked for at once in order."""
         with self._lock:
             now = self._clock()
-            return [one.as_dict(now) for one in reversed(self._all.values())]
+            ordered = sorted(self._all.values(), key=lambda one: (-one.asked, one.id))
+            return [one.as_dict(now) for one in ordered]
 
     def _trim(self) -> None:
         """Let the oldest go that are over the bounds."""
@@ -187,7 +190,7 @@ class Drawings:
         for number in list(itertools.islice(ended, max(0, over))):
             del self._all[number]
         while len(self._files) > self._bounds.pictures:
-            name, number = next(iter(self._files.items()))
+            number = next(iter(self._files.values()))
             if (owner := self._all.get(number)) is not None and not owner.ended:
                 break  # one drawing alone is over the bound: it stays whole
             self._all.pop(number, None)

@@ -6,7 +6,6 @@ has ended: the commands that the page tells name it. Its name is a picture's set
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import threading
@@ -116,7 +115,7 @@ class Shelf:
             path = earlier[0]
         else:
             path.parent.mkdir()
-            os.replace(fresh, path)
+            fresh.replace(path)
         height, width = pixels.shape[:2]
         return Guide(id=known, name=path.name, path=path, width=width, height=height, thumbnail=small)
 

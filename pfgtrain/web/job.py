@@ -26,9 +26,13 @@ class WebJob(ModelJob):
     def drawing(self) -> GenerateJob:
         """The job of `generate` with this model, its paths absolute: its command works in any folder."""
         words = {one.name: getattr(self, one.name) for one in fields(WebJob)}
-        job = GenerateJob(**words)
-        names = ("adapter", "base", "base_config", "tagger")
-        return replace(job, **{name: _anywhere(getattr(job, name)) for name in names})
+        return replace(
+            GenerateJob(**words),
+            adapter=_anywhere(self.adapter),
+            base=_anywhere(self.base),
+            base_config=_anywhere(self.base_config),
+            tagger=_anywhere(self.tagger),
+        )
 
 
 def _anywhere(name: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Guides out of a store: a question by tags or by a condition, small pictures of what is found, and its bytes.
+"""Guides out of a store: a question by tags or by a condition, small pictures of what it finds, its bytes.
 
 Only what a question of this page found is ever given, by content id, and its file is read as every image of a
 store is.

@@ -184,6 +184,7 @@ class _DrawProgress(NoProgress):
 
     def finish(self) -> None:
         self._tasks.pop()
+        self._drawings.update(self._drawing, task="")
 
 
 def _names(drawings: Drawings) -> frozenset[str]:

@@ -11,8 +11,13 @@ export function h(name, attributes = {}, ...children) {
     else if (key in element && key !== "list" && key !== "form") element[key] = value;
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  fill(element, ...children);
   return element;
+}
+
+/** Append `children` to `parent`; what is null or false is left out. */
+export function fill(parent, ...children) {
+  parent.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }
 
 /** Give `element` text, touching it only where it is another: a reader's selection stays. */

@@ -17,24 +17,36 @@ export class Drawings {
         : "Drop an image of what the pictures are to show. Then press Draw."));
     this.list = h("div.drawing-list");
     this.views = new Keyed(this.list, (drawing) => this.view(drawing));
-    parent.append(this.empty, this.list);
+    this.words_of_queue = h("span.quiet.small");
+    this.queue = h("div.queue.row", { hidden: true }, this.words_of_queue,
+      h("button", { type: "button", id: "cancel-all", onclick: () => this.dropAll() }, "Cancel all"));
+    parent.append(this.queue, this.empty, this.list);
   }
 
   update(drawings) {
     this.empty.hidden = drawings.length > 0;
     this.views.update(drawings);
+    this.active = drawings.filter((one) => one.state === "waiting" || one.state === "drawing").map((one) => one.id);
+    this.queue.hidden = this.active.length < 2;
+    setText(this.words_of_queue, `${this.active.length} drawings to make`);
+  }
+
+  /** Cancel what waits, then what is under way: nothing begins in between. */
+  async dropAll() {
+    for (const id of [...this.active].sort((one, other) => other - one)) await this.drop(id);
   }
 
   view(first) {
     const { settings, guide } = first;
     let latest = first;
     const state = h("span.state.small");
-    const fill = h("span.fill");
-    const bar = h("div.progress", { role: "progressbar", "aria-valuemin": 0, "aria-valuemax": first.steps }, fill);
+    const done = h("span.fill");
+    const bar = h("div.progress", { role: "progressbar", "aria-valuemin": 0, "aria-valuemax": first.steps }, done);
     const grid = h("div.pictures");
     const problem = h("p.problem", { hidden: true });
     const again = h("button", { type: "button", onclick: () => this.reuse(latest), title: "Put these settings and this guide in the form" }, "Use settings");
     const command = h("button.copy", { type: "button", title: latest.command, onclick: () => copy(latest.command, "command") }, "Copy command");
+    const sheet = h("a.button", { hidden: true, target: "_blank", title: "The guide and its pictures in one PNG" }, "Sheet");
     const end = h("button.end", { type: "button", onclick: () => this.drop(latest.id) });
     const cells = Array.from({ length: settings.images_per_guide }, (_, index) => this.cell(settings, index, () => latest));
     grid.append(...cells.map((cell) => cell.element));
@@ -44,7 +56,7 @@ export class Drawings {
         h("div.drawing-words", {}, h("strong", {}, guide.name), h("p.quiet.small", {}, this.words(settings)),
           settings.prompt !== null && h("p.quiet.small.prompt-line", { title: settings.prompt }, settings.prompt || "no prompt"),
           settings.negative_prompt && h("p.quiet.small.prompt-line", { title: settings.negative_prompt }, `not: ${settings.negative_prompt}`)),
-        h("div.drawing-buttons", {}, state, command, again, end)),
+        h("div.drawing-buttons", {}, state, sheet, command, again, end)),
       bar, problem, grid);
     return {
       element: card,
@@ -55,7 +67,7 @@ export class Drawings {
         setText(state, busy ? progress(now) : `${WORDS[now.state]}${now.state === "done" ? duration(now.seconds) : ""}`);
         bar.hidden = now.state !== "drawing" && now.state !== "waiting";
         bar.setAttribute("aria-valuenow", now.step);
-        fill.style.width = `${(100 * now.step) / now.steps}%`;
+        done.style.width = `${(100 * now.step) / now.steps}%`;
         problem.hidden = !now.error;
         setText(problem, now.error ?? "");
         const ended = !["waiting", "drawing"].includes(now.state);
@@ -64,7 +76,9 @@ export class Drawings {
         end.title = ended ? "Take it off the page; its files stay" : "Stop at this step";
         end.setAttribute("aria-label", ended ? "remove" : "cancel");
         cells.forEach((cell, index) => cell.update(now, index));
-        grid.hidden = ended && now.pictures.length === 0;
+        grid.hidden = now.state === "waiting" || (ended && now.pictures.length === 0);
+        sheet.hidden = !now.sheet || now.pictures.length < 2;
+        if (now.sheet) sheet.href = `/pictures/${encodeURIComponent(now.sheet)}`;
       },
     };
   }

@@ -1,7 +1,7 @@
 // The guides: dropped, pasted or chosen; what the tagger saw in each; which are to be drawn.
 
 import { post, remove, upload } from "/static/api.js";
-import { h, Keyed, setText, toast } from "/static/dom.js";
+import { fill, h, Keyed, setText, toast } from "/static/dom.js";
 
 const FEW = 6; // tags shown before a guide is unfolded
 
@@ -25,7 +25,7 @@ export class Guides {
     const samples = about.samples.map((name) =>
       h("button.sample", { type: "button", title: name, onclick: () => this.sample(name) },
         h("img", { src: `/static/guides/${name}`, alt: name, width: 64, height: 64 })));
-    parent.append(
+    fill(parent,
       h("h2", {}, "Guides"),
       h("button.drop", { type: "button", onclick: () => this.input.click() },
         h("strong", {}, "Drop images, paste, or choose"),
@@ -121,11 +121,11 @@ export class Guides {
     const tags = h("ul.tags");
     const more = h("button.link.small", { type: "button", hidden: true, onclick: () => {
       unfolded = !unfolded;
-      fill();
+      unfold();
     } });
     const card = h("article.guide.card", { "data-guide": guide.id },
-      h("label.guide-head", {}, box,
-        h("img", { src: `/guides/${guide.id}.jpg`, alt: "" }),
+      h("label.guide-head", {},
+        h("span.guide-look", {}, h("img", { src: `/guides/${guide.id}.jpg`, alt: "" }), box),
         h("span.guide-name", {}, h("strong", { title: guide.name }, guide.name),
           h("span.quiet.small", {}, `${guide.width} × ${guide.height}`))),
       h("button.close", { type: "button", title: "Take it off the page", "aria-label": `remove ${guide.name}`,
@@ -133,7 +133,7 @@ export class Guides {
       tags, more);
     let unfolded = false;
     let seen = null;
-    const fill = () => {
+    const unfold = () => {
       tags.replaceChildren(...rows(seen, unfolded));
       const rest = seen.tags.length - FEW;
       more.hidden = rest <= 0;
@@ -146,7 +146,7 @@ export class Guides {
         card.classList.toggle("chosen", box.checked);
         if (now.seen && !seen) {
           seen = now.seen;
-          fill();
+          unfold();
         } else if (now.problem) {
           tags.replaceChildren(h("li.problem.small", {}, now.problem));
         } else if (!seen) {
