@@ -177,7 +177,7 @@ class Drawings:
             return self.folder / name if name in self._known else None
 
     def as_dicts(self) -> list[Mapping[str, Any]]:
-        """What the page shows: what was asked for last comes first, and what was asked for at once in order."""
+        """What the page shows: the last asked for first, and what was asked for at once in order."""
         with self._lock:
             now = self._clock()
             ordered = sorted(self._all.values(), key=lambda one: (-one.asked, one.id))

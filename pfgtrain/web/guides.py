@@ -90,13 +90,14 @@ class Shelf:
         fresh = self._folder / f".tmp-{secrets.token_hex(8)}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(data)
-            guide = self._placed(fresh, known, plain_name(name))
+            try:
+                fresh.write_bytes(data)
+                guide = self._placed(fresh, known, plain_name(name))
+            finally:
+                fresh.unlink(missing_ok=True)
         except OSError as problem:
             why = (problem.strerror or str(problem)).lower()
             raise RunError(f"{self._folder}: cannot be written ({why}); choose another --out") from problem
-        finally:
-            fresh.unlink(missing_ok=True)
         with self._lock:
             return self._guides.setdefault(known, guide)
 
