@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.errors import ConfigError
+from pfgdata.errors import ConfigError, PfgError
 from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED
 from pfgdata.paths import user_folder, user_path
-from pfgdata.screen import print_line, show_facts
+from pfgdata.screen import one_line_error, print_line, show_facts
 from pfgtrain.cli.options import MODEL, MODEL_FIELDS, MODEL_METAVARS, option, run_folder
 from pfgtrain.web import WebJob
 
@@ -114,7 +115,7 @@ def _desk(job: WebJob, run: Path | None, folder: Path) -> Desk:
         def load_adapter(progress: Progress) -> PFGModel:
             from pfgtrain.generate import adapter_model
 
-            return adapter_model(drawing, progress=progress)
+            return _told(lambda: adapter_model(drawing, progress=progress))
 
         if not Path(drawing.adapter or "").is_file():
             raise ConfigError(f"{drawing.adapter}: no such file; name published weights, .pt or .safetensors")
@@ -126,7 +127,16 @@ def _desk(job: WebJob, run: Path | None, folder: Path) -> Desk:
     def load_run(progress: Progress) -> PFGModel:
         from pfgtrain.generate import run_model
 
-        return run_model(run_dir, drawing, progress=progress)
+        return _told(lambda: run_model(run_dir, drawing, progress=progress))
 
     name = str(run) if run == Path("demo") else str(run.absolute())
     return Desk(folder, load_run, job=drawing, run=name, kept=Sampling.read(run_dir))
+
+
+def _told(load: Callable[[], PFGModel]) -> PFGModel:
+    """What `load` gives; why it gives nothing stands on the terminal too, not on the page alone."""
+    try:
+        return load()
+    except PfgError as problem:
+        print(one_line_error(problem), file=sys.stderr, flush=True)
+        raise

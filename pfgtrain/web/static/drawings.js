@@ -20,7 +20,14 @@ export class Drawings {
     this.words_of_queue = h("span.quiet.small");
     this.queue = h("div.queue.row", { hidden: true }, this.words_of_queue,
       h("button", { type: "button", id: "cancel-all", onclick: () => this.dropAll() }, "Cancel all"));
-    parent.append(this.queue, this.empty, this.list);
+    this.notes = h("ul.notes.small", { hidden: true });
+    parent.append(this.notes, this.queue, this.empty, this.list);
+  }
+
+  /** What one should know of the model. */
+  note(notes) {
+    if (this.notes.childElementCount !== notes.length) this.notes.replaceChildren(...notes.map((note) => h("li", {}, note)));
+    this.notes.hidden = notes.length === 0;
   }
 
   update(drawings) {

@@ -32,6 +32,7 @@ function show(state) {
   drawings.facts = model.facts;
   guides.update(state.guides);
   drawings.update(state.drawings);
+  drawings.note(model.notes);
   showModel();
   const active = state.drawings.filter((one) => one.state === "drawing" || one.state === "waiting");
   const now = active.find((one) => one.state === "drawing");
@@ -50,8 +51,6 @@ function showModel() {
   const chip = at("model");
   setText(chip, words);
   chip.dataset.state = model.state;
-  chip.title = model.notes.join("\n");
-  chip.classList.toggle("warned", model.notes.length > 0);
 }
 
 function refresh() {
