@@ -1,4 +1,4 @@
-"""Makes docs/pictures/web.webp, the page that draws with the demo run's pictures on it: `python -m docs.pictures_web`.
+"""Writes docs/pictures/web.webp, the page that draws, with the demo run: `python -m docs.pictures_web`.
 
 It needs the extra `ci`, and Debian's chromium and chromium-driver; a minute on two cores.
 """

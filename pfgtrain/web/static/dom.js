@@ -61,8 +61,14 @@ export class Keyed {
 /** A line for the user, at the corner, for a few seconds. */
 export function toast(text, { bad = false } = {}) {
   const line = h(bad ? "p.toast.bad" : "p.toast", {}, text);
-  document.getElementById("toasts").append(line);
-  setTimeout(() => line.remove(), bad ? 9000 : 2500);
+  const lines = document.getElementById("toasts");
+  lines.append(line);
+  if (lines.matches(":popover-open")) lines.hidePopover();
+  lines.showPopover(); // above a dialog that was opened since
+  setTimeout(() => {
+    line.remove();
+    if (!lines.firstChild) lines.hidePopover();
+  }, bad ? 9000 : 2500);
 }
 
 /** Copy `text`; also where a browser has no clipboard for pages of a plain address. */
