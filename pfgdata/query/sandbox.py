@@ -6,6 +6,7 @@ could still write into it. On top of that, only checked SELECTs are run here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -88,8 +89,14 @@ class Sandbox:
             afresh,
             seconds=self._limits.seconds,
             memory=self._memory,
-            interrupt=self._give_up,
+            interrupt=self.give_up,
         )
+
+    def give_up(self) -> None:
+        """End the query that another thread runs, as soon as DuckDB heeds it."""
+        self._given_up = True
+        with contextlib.suppress(duckdb.ConnectionException):  # closed meanwhile
+            self._connection.interrupt()
 
     def join(self, columns: Mapping[str, pa.ChunkedArray], scores: pa.Table | None = None) -> None:
         """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows.
@@ -193,10 +200,6 @@ class Sandbox:
         self._connection.register("given", table)
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given")
         self._connection.unregister("given")
-
-    def _give_up(self) -> None:
-        self._given_up = True
-        self._connection.interrupt()
 
     def _one(self, sql: str, value: str) -> str:
         return str(self._connection.execute(sql, [value]).fetchall()[0][0])
