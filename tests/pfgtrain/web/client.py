@@ -54,7 +54,7 @@ class Client:
             self.raw("POST", f"/api/guides?name={quote(name, safe='')}", data, **{"content-type": BYTES})
         )
 
-    def until(self, wanted: Callable[[Any], bool], *, seconds: float = 60) -> Any:
+    def until(self, wanted: Callable[[Any], bool], *, seconds: float = 240) -> Any:
         """The first state for which `wanted` is true."""
         ends = time.monotonic() + seconds
         while not wanted(state := self.get("/api/state")):

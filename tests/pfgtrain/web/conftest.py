@@ -71,7 +71,7 @@ def desk(weights: GenerateJob, gate: Gate, tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path / "session", gate, job=weights, run=None, bounds=BOUNDS)
     yield desk
     gate.open()
-    assert desk.stop()
+    assert any(desk.stop() for _ in range(20))  # a busy machine may take more than one wait
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_loaded_is_said_on_the_page(desk: Desk, weights: 
 
     other = Desk(desk.folder, load, job=weights, run=None)
     other.start()
-    assert other.stop()
+    assert any(other.stop() for _ in range(20))
     model = other.state()["model"]
     assert (model["state"], model["error"]) == ("failed", "no such run; name another")
 

@@ -71,7 +71,7 @@ class Page:
         self.until(lambda: self.all(selector))
         return self.all(selector)[0]
 
-    def until(self, wanted: Callable[[], Any], *, seconds: float = 20) -> None:
+    def until(self, wanted: Callable[[], Any], *, seconds: float = 90) -> None:
         ends = time.monotonic() + seconds
         while not wanted():
             assert time.monotonic() < ends, self.driver.page_source[-3000:]
