@@ -19,10 +19,10 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 KINDS: dict[str, list[str]] = {
-    "whole UNet, batch 32": ["--batch-size", "32", "--steps", "60"],
-    "LoRA, batch 16": ["--train", "lora", "--batch-size", "16", "--steps", "80"],
+    "whole UNet, batch 32": ["--batch-size", "32", "--steps", "200"],
+    "LoRA, batch 16": ["--train", "lora", "--batch-size", "16", "--steps", "200"],
     "adapter, batch 16, validated": [
-        *("--train", "adapter", "--batch-size", "16", "--steps", "80", "--validation-split", "0.2"),
+        *("--train", "adapter", "--batch-size", "16", "--steps", "200", "--validation-split", "0.2"),
     ],
 }
 
