@@ -16,6 +16,9 @@ export function tidy(ask) {
   return Object.fromEntries(kept.map((key) => [key, String(ask[key])]));
 }
 
+/** In which language a question is put: "where" (SQL) or "tags". */
+export const languageOf = (ask) => (ask.tags !== undefined && ask.where === undefined ? 'tags' : 'where');
+
 /** The query string of a question: "" or "?where=...". */
 export function queryString(ask) {
   const text = new URLSearchParams(tidy(ask)).toString();

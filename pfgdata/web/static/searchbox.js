@@ -1,6 +1,7 @@
 // The query box: a condition or tags, with completion, and what is wrong marked where it stands.
 // A text area over a mirror of itself: the mirror gives the height and holds the mark, the area holds caret and text.
 import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { languageOf } from './address.js';
 import { useCompletion } from './complete.js';
 import { grouped, replaced, toUnits } from './text.js';
 
@@ -8,7 +9,6 @@ const PLACEHOLDER = {
   where: "has('1girl') AND rating = 'general'   (empty shows all)",
   tags: '1girl smile -hat rating:g   (empty shows all)',
 };
-export const languageOf = (ask) => (ask.tags !== undefined && ask.where === undefined ? 'tags' : 'where');
 
 /** The text with the characters `at` fault marked; the error's own place, never a search for its words. */
 function Mirror({ text, at }) {
@@ -88,8 +88,8 @@ export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
     if (to === 'where' && text === asked && compiled) setText(compiled);
     area.current.focus();
   };
-  const isTyped = Boolean(mistake) && text.trim() === asked.trim();
-  const at = isTyped && mistake.at && shifted(mistake.at, text, asked);
+  const isTyped = Boolean(mistake) && text === asked;
+  const at = isTyped && mistake.at;
   return html`<form class="search" role="search" onSubmit=${(event) => { event.preventDefault(); submit(); }}>
     <div class="languages" role="group" aria-label="Language">
       ${[['where', 'SQL'], ['tags', 'Tags']].map(([key, name]) => html`<button type="button" key=${key}
@@ -115,10 +115,4 @@ export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
       put(next.text, next.caret);
     }} />
   </form>`;
-}
-
-// The box may hold spaces around what was asked.
-function shifted([start, end], text, asked) {
-  const lead = text.length - text.trimStart().length - (asked.length - asked.trimStart().length);
-  return [start + lead, end + lead];
 }
