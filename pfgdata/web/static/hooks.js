@@ -7,17 +7,19 @@ import { isAbort } from './api.js';
  * dropped, so a slow one never overwrites a later one. With `keep` the old value stands until the new one is there.
  */
 export function useLoaded(load, keys, { keep = false } = {}) {
-  const [state, setState] = useState({ value: null, error: null, busy: true });
+  const [state, setState] = useState({ value: null, error: null, keys: null });
   useEffect(() => {
     const control = new AbortController();
-    setState((old) => ({ value: keep ? old.value : null, error: null, busy: true }));
+    const settle = (value, error) => { if (!control.signal.aborted) setState({ value, error, keys }); };
     Promise.resolve(load(control.signal)).then(
-      (value) => { if (!control.signal.aborted) setState({ value, error: null, busy: false }); },
-      (error) => { if (!control.signal.aborted && !isAbort(error)) setState({ value: null, error, busy: false }); },
+      (value) => settle(value, null),
+      (error) => { if (!isAbort(error)) settle(null, error); },
     );
     return () => control.abort();
   }, keys);
-  return state;
+  const isNow = state.keys?.every((key, index) => key === keys[index]) ?? false;
+  if (isNow) return { value: state.value, error: state.error, busy: false };
+  return { value: keep ? state.value : null, error: null, busy: true };
 }
 
 /** `value` once it has not changed for `ms`. */
