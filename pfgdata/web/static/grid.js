@@ -4,12 +4,13 @@ import { Cell } from './cells.js';
 import { Geometry } from './geometry.js';
 import { Pages } from './pages.js';
 
-const SETTLE = 90; // ms without a jump before anything is fetched: a dragged scrollbar passes thousands of rows
+const LAND = 90; // ms without a jump before anything is fetched: a dragged scrollbar passes thousands of rows
+const REST = 150; // ms without scrolling before the scrollbar is put right
 
-/** Shows an answer in `host`, a scrolling element; `on` hears `cursor(index)`, `open(index)` and `trouble(error)`. */
+/** Shows an answer in `host`, a scrolling element; `on` hears `cursor(index)`, `open(index)`, `jump(index or -1)`, `trouble(error)`. */
 export class Grid {
   constructor(host, { gate, marks, on }) {
-    Object.assign(this, { host, gate, marks, on, side: 160, cursor: 0, pages: null, ahead: 1, frame: 0, settling: 0 });
+    Object.assign(this, { host, gate, marks, on, side: 160, cursor: 0, pages: null, ahead: 1, frame: 0, landing: 0, resting: 0 });
     this.geometry = new Geometry();
     this.cells = new Map(); // row -> Cell
     this.free = [];
@@ -89,10 +90,17 @@ export class Grid {
     const jump = this.geometry.scrolled(this.host.scrollTop);
     if (this.geometry.top !== from) this.ahead = this.geometry.top > from ? 1 : -1;
     if (this.geometry.hasDrifted && !jump) this.#settle();
-    clearTimeout(this.settling);
-    if (jump) this.gate.hold(true);
-    this.settling = setTimeout(() => { this.#settle(); this.gate.hold(false); this.#draw(); }, SETTLE);
+    if (jump) this.#jumped();
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => { this.#settle(); this.#draw(); }, REST);
     this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.#draw(); });
+  }
+
+  #jumped() {
+    this.gate.hold(true);
+    this.on.jump(this.geometry.rows()[0]);
+    clearTimeout(this.landing);
+    this.landing = setTimeout(() => { this.gate.hold(false); this.on.jump(-1); }, LAND);
   }
 
   #clicked(event) {
