@@ -120,7 +120,7 @@ function Page({ facts, onSaved }) {
     trouble,
     shown: () => set({ trouble: null }),
   };
-  return html`<div class=${`page ${view.name === 'image' ? 'with-detail' : ''}`} data-busy=${busy}>
+  return html`<div class=${`page ${view.name === 'image' ? 'with-detail' : ''}`} data-busy=${String(busy)}>
     <header class="top">
       <a class="name" href="/" title=${facts.path} onClick=${(event) => { event.preventDefault(); go({}); }}>${facts.name}</a>
       <${SearchBox} ask=${ask} mistake=${mistake} compiled=${answer && queryString(answer.ask) === queryString(ask) ? answer.facts.where : ''}

@@ -23,7 +23,7 @@ export function Compare({ pair, flick, second }) {
   const [zoom] = useState(() => new Zoom());
   const { keep, member } = pair;
   useEffect(() => zoom.reset(), [keep.content_id, member.content_id]);
-  return html`<div class=${`compare ${flick ? 'flick' : 'beside'}`} data-second=${second}>
+  return html`<div class=${`compare ${flick ? 'flick' : 'beside'}`} data-second=${String(second)}>
     <div class="panes">
       <figure class=${flick && second ? 'out' : ''}><${Side} letter="A" image=${keep} role="to keep" />
         <${ZoomPane} key=${keep.content_id} id=${keep.content_id} zoom=${zoom} /></figure>

@@ -37,7 +37,7 @@ function Facet({ name, kind, answer, ask, onNarrow }) {
   const [open, setOpen] = useState(!CLOSED.has(name) && !QUIET.has(kind));
   const { value, error, busy } = useLoaded(
     (signal) => (open && answer ? answer.facet(name, signal) : null), [answer, open, name], { keep: true });
-  return html`<section class="facet" data-facet=${name} data-busy=${busy}>
+  return html`<section class="facet" data-facet=${name} data-busy=${String(busy)}>
     <h3><button type="button" aria-expanded=${open} onClick=${() => setOpen(!open)}>${spaced(name)}
       ${open && value?.approximate && html`<span class="approximate"
         title=${`Counted in a sample of ${grouped(value.approximate.sample)} images`}>approximate</span>`}
