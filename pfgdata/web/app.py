@@ -6,7 +6,9 @@ Nothing here blocks the event loop: questions stand in one line, thumbnails have
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,15 @@ from pfgdata.pages import stylesheet
 from pfgdata.store import Store, ThumbnailCache
 from pfgdata.web.about import about_store
 from pfgdata.web.ask import Ask
-from pfgdata.web.catalog import id_of
-from pfgdata.web.desk import Desk, DeskOptions, Kept
+from pfgdata.web.catalog import Rows, id_of
+from pfgdata.web.completion import Completion, Names
+from pfgdata.web.desk import Desk, DeskOptions, Kept, Shown
+from pfgdata.web.detail import Likeness, detail
+from pfgdata.web.facets import Facets
+from pfgdata.web.jobs import Jobs
 from pfgdata.web.pictures import Pictures
 from pfgdata.web.questions import Line, waited
+from pfgdata.web.saving import asked_in, save, say
 from pfgdata.web.trouble import told
 
 __all__ = ["browse_app"]
@@ -59,7 +66,9 @@ class _Browser:
         self._pictures = Pictures(cache, follow_links=desk.options.follow_links)
         self._questions = Line("question")
         self._works = Line("work", threads=2)
-        self._works.begin(lambda: desk.shown.catalog)
+        self._jobs = Jobs(desk)
+        self._made: _Parts | None = None
+        self._works.begin(self._warm)
 
     def routes(self) -> list[Route]:
         return [
@@ -69,6 +78,15 @@ class _Browser:
             Route("/api/select", self.select),
             Route("/api/count", self.count),
             Route("/api/rows/{selection}", self.rows),
+            Route("/api/facets/{selection}", self.facet),
+            Route("/api/complete", self.complete),
+            Route("/api/image/{content_id}", self.image),
+            Route("/api/similar/{content_id}", self.similar),
+            Route("/api/selections", self.save, methods=["POST"]),
+            Route("/api/verdicts", self.verdict, methods=["POST"]),
+            Route("/api/duplicates", self.find_duplicates, methods=["POST"]),
+            Route("/api/duplicates/{job}", self.duplicates),
+            Route("/api/duplicates/{job}", self.cancel, methods=["DELETE"]),
             Route("/thumb/{name}", self.thumbnail),
             Route("/picture/{content_id}", self.picture),
         ]
@@ -81,7 +99,9 @@ class _Browser:
 
     async def store(self, request: Request) -> Response:
         def work() -> dict[str, Any]:
-            self._desk.renew()
+            if self._desk.renew():
+                self._works.begin(self._warm)
+            self._parts(self._desk.shown).facets.forget_own()
             return about_store(self._desk)
 
         return await self._asked(request, work)
@@ -100,6 +120,62 @@ class _Browser:
         if count > _ROWS:
             raise QueryError(f"count {count}: at most {_ROWS} rows at a time")
         return JSONResponse({"rows": kept.shown.catalog.described(kept.rows[start : start + count])})
+
+    async def facet(self, request: Request) -> Response:
+        kept, name = self._kept(request), request.query_params.get("facet", "")
+        facets = self._parts(kept.shown).facets
+        return JSONResponse(await self._works.run(request, lambda: facets.answer(name, kept)))
+
+    async def complete(self, request: Request) -> Response:
+        query, parts = request.query_params, self._parts(self._desk.shown)
+        text, language = query.get("text", ""), query.get("language", "sql")
+        at = _whole(request, "at", len(text))
+        store = self._desk.store
+
+        def work() -> dict[str, Any]:
+            values = parts.facets.values
+            names = Names(own=store.columns(), selections=store.selections(), values=values)
+            return parts.completion.answer(text, at, language, names)
+
+        return JSONResponse(await self._works.run(request, work))
+
+    async def image(self, request: Request) -> Response:
+        parts, ask = self._parts(self._desk.shown), self._ask(request)
+
+        def work() -> dict[str, Any]:
+            rows = _rows(parts.shown, request)
+            return detail(parts.shown, parts.facets.own, rows, ask.thresholds)
+
+        return JSONResponse(await self._works.run(request, work))
+
+    async def similar(self, request: Request) -> Response:
+        parts, ask, k = self._parts(self._desk.shown), self._ask(request), _whole(request, "k", 24)
+
+        def work() -> dict[str, Any]:
+            return parts.likeness.answer(_rows(parts.shown, request), k, ask)
+
+        return JSONResponse(await self._works.run(request, work))
+
+    async def save(self, request: Request) -> Response:
+        asked = await _object(request)
+        return await self._asked(request, lambda: save(self._desk, asked))
+
+    async def verdict(self, request: Request) -> Response:
+        asked = await _object(request)
+        return JSONResponse(await self._works.run(request, lambda: say(self._desk, asked)))
+
+    async def find_duplicates(self, request: Request) -> Response:
+        asked = await _object(request)
+        ask, radius = asked_in(self._desk, asked), asked.get("radius", 8)
+        if not isinstance(radius, int) or isinstance(radius, bool):
+            raise QueryError(f"radius {radius!r}: is no whole number")
+        return JSONResponse({"job": await self._works.run(request, lambda: self._jobs.begin(ask, radius))})
+
+    async def duplicates(self, request: Request) -> Response:
+        return _job(self._jobs.answer(request.path_params["job"]))
+
+    async def cancel(self, request: Request) -> Response:
+        return _job(self._jobs.cancel(request.path_params["job"]))
 
     async def thumbnail(self, request: Request) -> Response:
         content_id = _content_id(request.path_params["name"].removesuffix(".jpg"))
@@ -123,6 +199,15 @@ class _Browser:
         session = self._desk.shown.session
         return JSONResponse(await self._questions.run(request, work, interrupt=session.interrupt))
 
+    def _warm(self) -> None:
+        """Load what the first page asks for, before it does."""
+        self._parts(self._desk.shown).facets.warm()
+
+    def _parts(self, shown: Shown) -> _Parts:
+        if self._made is None or self._made.shown is not shown:
+            self._made = _Parts(self._desk, shown)
+        return self._made
+
     def _ask(self, request: Request) -> Ask:
         return Ask.of(_values(request), self._desk.options.thresholds)
 
@@ -131,6 +216,37 @@ class _Browser:
         if kept is None:
             raise HTTPException(410, "this selection was let go; ask again")
         return kept
+
+
+class _Parts:
+    """What is made of one moment of a store beside its catalog, each when it is first asked for."""
+
+    def __init__(self, desk: Desk, shown: Shown) -> None:
+        self.shown = shown
+        self.facets = Facets(desk, shown)
+        self.likeness = Likeness(desk, shown)
+        self._usual = desk.options.thresholds
+
+    @cached_property
+    def completion(self) -> Completion:
+        """Its counts are those of the thresholds that an ask may leave out."""
+        return Completion(self.shown.snapshot.vocabulary, self.facets.tags.totals(self._usual))
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise QueryError("the request is no JSON object")
+    return found
+
+
+def _job(answer: dict[str, Any] | None) -> Response:
+    if answer is None:
+        raise HTTPException(404, "no such search; it was let go, or never begun")
+    return JSONResponse(answer)
 
 
 def _values(request: Request) -> dict[str, str]:
@@ -143,6 +259,14 @@ def _whole(request: Request, name: str, usual: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 12):
         raise QueryError(f"{name} {text!r}: is no whole number from 0 on")
     return int(text)
+
+
+def _rows(shown: Shown, request: Request) -> Rows:
+    """The rows of the content_id in the path."""
+    rows = shown.catalog.find(_content_id(request.path_params["content_id"]))
+    if not len(rows):
+        raise HTTPException(404, _NO_IMAGE)
+    return rows
 
 
 def _content_id(text: str) -> bytes:

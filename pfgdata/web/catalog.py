@@ -59,9 +59,13 @@ class Catalog:
         """The image of `rows`, which have one content."""
         return stored_image(*self._table.take(rows[::-1]).to_pylist())
 
-    def format(self, row: int) -> str:
-        """What kind of file a row was: jpeg, png, ..."""
-        return str(self._table["format"][row].as_py())
+    def formats(self, rows: Rows) -> list[str]:
+        """What kind of file each row was: jpeg, png, ..."""
+        return [str(one) for one in self._table["format"].take(rows).to_pylist()]
+
+    def sizes(self, rows: Rows) -> list[int]:
+        """Bytes of each row's file."""
+        return [int(one) for one in self._table["size"].take(rows).to_pylist()]
 
     def described(self, rows: Rows) -> list[tuple[str, int, int]]:
         """content_id, width and height of each row."""
@@ -90,19 +94,30 @@ class Catalog:
             rows=self._at[rows].astype(np.int64),
         )
 
+    def rows_of(self, selection: Selection) -> Rows:
+        """The numbers of a selection's rows, in its order."""
+        return self.snapshot.positions(selection).astype(np.uint32)
+
     def masks(self, rows: Rows | None) -> list[npt.NDArray[np.bool_]]:
         """Of each shard that has images which of its rows are among `rows` (None: all visible), bool."""
         starts = np.cumsum([0, *(view.num_rows for view in self._views)])
         mask = np.zeros(int(starts[-1]), np.bool_)
-        chosen = np.arange(len(self)) if rows is None else rows
-        shard = np.searchsorted(self._starts, chosen, side="right") - 1
-        before = np.cumsum([0, *(view.num_rows for view in self.snapshot.shards)])
-        mask[before[shard] + self._at[chosen]] = True
+        mask[self._places if rows is None else self._places[rows]] = True
         return np.split(mask, starts[1:-1]) if self._views else []
+
+    def places(self, rows: Rows) -> Rows:
+        """Where the rows stand among all rows of the shards, hidden ones too."""
+        return self._places[rows]
 
     @property
     def _views(self) -> Sequence[Any]:
         return [view for view in self.snapshot.shards if view.num_rows]
+
+    @cached_property
+    def _places(self) -> Rows:
+        shown = np.diff([*self._starts, len(self)])
+        before = np.cumsum([0, *(view.num_rows for view in self.snapshot.shards)])[:-1]
+        return (np.repeat(before, shown) + self._at).astype(np.uint32)
 
     @cached_property
     def _starts(self) -> npt.NDArray[np.int64]:

@@ -99,7 +99,7 @@ class Pictures:
             return None
         image = shown.catalog.image(rows)
         _, data = stored_bytes(image, shown.roots, follow_links=self._follow)
-        kind = _SHOWN_BY_BROWSERS.get(shown.catalog.format(int(rows[-1])))
+        kind = _SHOWN_BY_BROWSERS.get(shown.catalog.formats(rows[-1:])[0])
         if kind is not None:
             return Picture(data=data, kind=kind)
         return _converted(decode(data, limits=Limits.of_stored(image.width, image.height)).array)
