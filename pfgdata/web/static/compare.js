@@ -4,14 +4,14 @@ import { fileSize } from './text.js';
 import { Zoom, ZoomPane } from './zoom.js';
 
 function Side({ letter, image, role }) {
-  return html`<figcaption><b>${letter}</b> ${role} <code class="path" title=${image.file}>${image.file}</code>
+  return html`<figcaption><b>${letter}</b> ${role} <code class="path" title=${image.file}><bdi>${image.file}</bdi></code>
     <span class="quiet number">${image.width} × ${image.height} · ${image.format} · ${fileSize(image.size)}</span></figcaption>`;
 }
 
 /** What sets the two apart, in figures. */
 function Difference({ member }) {
   const figures = [
-    ['kind', member.kind], ['bits', member.bits], ['cosine', member.cosine?.toFixed(4)], ['change', member.change?.toFixed(3)],
+    ['kind', member.kind], ['bits', member.bits], ['cosine', member.cosine?.toFixed(4)], ['change', member.change?.toFixed(1)],
     ['tags', Array.isArray(member.tags) ? member.tags.join(', ') : member.tags],
   ].filter(([, value]) => value !== undefined && value !== null && value !== '');
   return html`<p class="difference small">${figures.map(([name, value]) => html`<span key=${name}>

@@ -57,8 +57,8 @@ function Start({ ask, count, search, job, onJob, onTrouble }) {
   };
   const running = search?.state === 'running';
   return html`<form class="start" onSubmit=${start}>
-    <span>Among ${count === undefined ? 'the shown images' : counted(count, 'image')}, hashes at most
-      <input name="radius" type="number" min="0" max="32" value="8" aria-label="bits" /> bits apart</span>
+    <span>Among ${count === undefined ? 'the shown images' : counted(count, 'image')}, hashes at most${' '}
+      <input name="radius" type="number" min="0" max="32" value="8" aria-label="bits" />${' '}bits apart</span>
     <button type="submit" class="main" disabled=${running}>Find duplicates</button>
     ${running && html`<progress max=${search.total || 1} value=${search.done ?? 0}></progress>
       <button type="button" onClick=${() => api.stopDuplicates(job).catch(onTrouble)}>Cancel</button>`}

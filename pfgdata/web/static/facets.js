@@ -23,10 +23,10 @@ function Value({ value, share, on, onNarrow }) {
 function Values({ facet, ask, onNarrow }) {
   const [all, setAll] = useState(false);
   const shown = all || facet.kind === 'ranges' ? facet.values : facet.values.slice(0, SHORT);
-  const most = Math.max(1, ...facet.values.map((value) => value.count));
+  const whole = facet.kind === 'ranges' ? Math.max(1, ...facet.values.map((value) => value.count)) : facet.total || 1;
   const rest = facet.values.length - shown.length;
   return html`
-    <ul>${shown.map((value) => html`<${Value} key=${value.label} value=${value} share=${value.count / most}
+    <ul>${shown.map((value) => html`<${Value} key=${value.label} value=${value} share=${Math.min(1, value.count / whole)}
       on=${holds(ask, value.add) || holds(ask, value.add_tag)} onNarrow=${onNarrow} />`)}</ul>
     ${facet.values.length === 0 && html`<p class="quiet small">none</p>`}
     ${rest > 0 && html`<button type="button" class="more" onClick=${() => setAll(true)}>${rest} more</button>`}
@@ -44,7 +44,7 @@ function Facet({ name, kind, answer, ask, onNarrow }) {
     </button></h3>
     ${open && error && html`<p class="problem small">${error.message}</p>`}
     ${open && value && html`<${Values} facet=${value} ask=${ask} onNarrow=${onNarrow} />`}
-    ${open && !value && !error && html`<p class="quiet small">counting…</p>`}
+    ${open && answer && !value && !error && html`<p class="quiet small">counting…</p>`}
   </section>`;
 }
 

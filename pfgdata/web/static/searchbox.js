@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
 import { languageOf } from './address.js';
 import { useCompletion } from './complete.js';
-import { grouped, replaced, toUnits } from './text.js';
+import { grouped, quoted, replaced, toUnits } from './text.js';
 
 const PLACEHOLDER = {
   where: "has('1girl') AND rating = 'general'   (empty shows all)",
@@ -90,6 +90,11 @@ export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
   };
   const isTyped = Boolean(mistake) && text === asked;
   const at = isTyped && mistake.at;
+  const repair = (name) => {
+    const wasQuoted = [...text][at[0]] === "'";
+    const next = replaced(text, ...at, wasQuoted ? quoted(name) : name);
+    put(next.text, next.caret);
+  };
   return html`<form class="search" role="search" onSubmit=${(event) => { event.preventDefault(); submit(); }}>
     <div class="languages" role="group" aria-label="Language">
       ${[['where', 'SQL'], ['tags', 'Tags']].map(([key, name]) => html`<button type="button" key=${key}
@@ -110,9 +115,6 @@ export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
       <${Completions} state=${state} onTake=${take} />
     </div>
     <button type="submit" class="main">Search</button>
-    <${Problem} mistake=${mistake} isTyped=${isTyped} onNear=${(name) => {
-      const next = replaced(text, ...at, name);
-      put(next.text, next.caret);
-    }} />
+    <${Problem} mistake=${mistake} isTyped=${isTyped} onNear=${repair} />
   </form>`;
 }
