@@ -23,7 +23,7 @@ export function useCompletion() {
       const control = new AbortController();
       running.current.control = control;
       try {
-        const found = await api.complete(text, toCharacters(text, caret), language, control.signal);
+        const found = await api.complete(text, toCharacters(text, caret), language === 'tags' ? 'tags' : 'sql', control.signal);
         if (!control.signal.aborted) setState({ ...found, text, active: -1 });
       } catch (error) {
         if (!isAbort(error)) setState(NOTHING); // a list that does not come is no reason to disturb whoever types

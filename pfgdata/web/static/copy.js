@@ -24,6 +24,8 @@ function entries(answer) {
   ].filter(([, text]) => text);
 }
 
+const isCut = (ask) => Boolean(ask.sample || ask.limit);
+
 /** The menu of what can be copied of an answer. */
 export function CopyMenu({ answer, open, onToggle }) {
   const box = useRef(null);
@@ -44,6 +46,7 @@ export function CopyMenu({ answer, open, onToggle }) {
         <code>${text}</code>
         <${CopyButton} text=${text} />
       </div>`)}
+      ${isCut(answer.ask) && html`<p class="quiet small">A sample or a limit is no condition: save it as a selection, then @NAME is one.</p>`}
     </div>`}
   </div>`;
 }

@@ -25,7 +25,7 @@ function Picture({ id, image, onClose }) {
     <img class="under" key=${`small ${id}`} src=${api.thumbnail(id)} alt="" />
     <img class="over" key=${id} src=${api.picture(id)} alt=${image?.files[0] ?? ''}
       onLoad=${() => setState('ready')} onError=${failed} onClick=${onClose} />
-    ${reason && html`<p class="problem reason">${reason}</p>`}
+    ${reason && html`<p class="problem reason">Cannot be shown: ${reason}</p>`}
   </div>`;
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,7 +15,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pfgdata.__main__ import main
 from pfgdata.store import Store
 from pfgdata.web import DeskOptions, browse_app, serving
 from tests.pfgdata.web.browser.pages import Page, Requests
@@ -82,9 +83,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Image.open(first) as image:
             image.convert("RGB").resize((200, 200)).save(folder / "images" / style / "copy.png")
     Image.new("RGB", (64, 48), (200, 30, 90)).save(folder / "images" / MARKUP)
-    with pytest.raises(SystemExit) as ended:
-        main(["ingest", str(folder / "images"), "--tagger", "demo", "--store", str(folder / "feats")])
-    assert ended.value.code == 0
+    words = ["ingest", folder / "images", "--tagger", "demo", "--store", folder / "feats"]
+    subprocess.run([sys.executable, "-m", "pfgdata", *words], check=True, capture_output=True)
     return folder
 
 
