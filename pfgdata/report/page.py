@@ -1,0 +1,1 @@
+def report_page(r): return "<p>"

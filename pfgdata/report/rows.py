@@ -1,0 +1,210 @@
+"""One reading of all rows, a shard in memory at a time: scores, sizes, formats, who is in them.
+
+Scores are float16 from 0 to 1, so at most 15,361 different ones: counting each is exact, and any bins follow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pfgdata.images import BucketPolicy
+from pfgdata.query import Thresholds
+from pfgdata.records import NoProgress, Progress, Selection, during
+from pfgdata.report.crops import policy_figures
+from pfgdata.report.figures import Counted, Grid, Histogram, PolicyFigures, RowFigures, SizeFigures
+from pfgdata.store import Snapshot, rows_by_shard
+from pfgdata.vocabulary import CHARACTER, GENERAL, Vocabulary
+
+__all__ = ["Reading", "counted"]
+
+Ints = npt.NDArray[np.int64]
+
+_COLUMNS = (
+    *("size", "width", "height", "format", "frames", "rating", "rating_scores"),
+    *("character", "character_score", "tag_ids", "tag_scores"),
+)
+_ONE = int(np.array(1, np.float16).view(np.uint16))  # 1.0 as its bits: scores are in the order of theirs
+_SCORE_EDGES = [step / 20 for step in range(21)]  # the customary thresholds 0.35 and 0.85 are edges
+_TAG_EDGES = [0, 1, *range(5, 55, 5), 60, 80, 100]  # tags of an image
+_SIDES = [2.0 ** (power / 4) for power in range(20, 61)]  # 32 to 32,768 pixels in steps of 19 %
+_MEGAPIXELS = [0, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 50]
+_RESOLUTIONS = (512, 768, 1024)
+_STEP = 64  # of every Stable Diffusion base
+
+
+class Reading:
+    """Takes the rows of a selection once; then `figures()`, and `best`: each character's most certain row."""
+
+    def __init__(self, vocabulary: Vocabulary, thresholds: Thresholds) -> None:
+        kinds = vocabulary.categories
+        self._kind = np.where(kinds == CHARACTER, 1, np.where(kinds == GENERAL, 0, 2)).astype(np.uint16)
+        self._general, self._character = (
+            int(np.array(thresholds.stored(kind), np.float16).view(np.uint16))
+            for kind in ("general", "character")
+        )
+        self._names = [vocabulary.names[one] for one in vocabulary.rating_ids]
+        self._scores = np.zeros((3, _ONE + 1), np.int64)  # general, character, any other
+        self._ratings = np.zeros((4, _ONE + 1), np.int64)
+        self._tags = np.zeros(1, np.int64)
+        self._counts: dict[str, Counter[str]] = {"rating": Counter(), "format": Counter()}
+        self._sides: list[npt.NDArray[np.uint64]] = []  # width and height in one number
+        self._bytes = self._animated = self._without = 0
+        self.best: dict[str, tuple[float, int]] = {}  # character -> its score, place among the rows
+
+    def read(self, snapshot: Snapshot, rows: Selection, progress: Progress | None = None) -> None:
+        """Look at every row of `rows`."""
+        progress = progress or NoProgress()
+        with during(progress, "read", total=len(rows), unit="rows"):
+            for places, table in _tables(snapshot, rows):
+                self._take(places, table)
+                progress.advance(len(places))
+
+    def figures(self) -> RowFigures:
+        """What the rows come to."""
+        general, character, _ = map(_binned, self._scores)
+        sizes, policies = self._sizes()
+        top = np.searchsorted(_TAG_EDGES, np.arange(len(self._tags)), side="right") - 1
+        tags = np.bincount(np.minimum(top, len(_TAG_EDGES) - 2), self._tags, len(_TAG_EDGES) - 1)
+        return RowFigures(
+            bytes=self._bytes,
+            ratings=counted(self._counts["rating"]),
+            formats=counted(self._counts["format"]),
+            animated=self._animated,
+            without_character=self._without,
+            tags_per_image=Histogram(edges=list(map(float, _TAG_EDGES)), counts=tags.astype(int).tolist()),
+            general_scores=general,
+            character_scores=character,
+            rating_scores={
+                name: _binned(counts) for name, counts in zip(self._names, self._ratings, strict=False)
+            },
+            sizes=sizes,
+            policies=policies,
+        )
+
+    def _take(self, places: Ints, table: pa.Table) -> None:
+        self._bytes += int(pc.sum(table["size"]).as_py() or 0)
+        self._animated += int(pc.sum(pc.greater(table["frames"], 1)).as_py() or 0)
+        for name, counter in self._counts.items():
+            values, counts = table[name].combine_chunks().value_counts().flatten()
+            counter.update(dict(zip(values.to_pylist(), counts.to_pylist(), strict=True)))
+        width, height = (table[name].to_numpy().astype(np.uint64) for name in ("width", "height"))
+        self._sides.append(width << np.uint64(32) | height)
+        self._take_scores(table)
+        self._take_characters(places, table)
+
+    def _take_scores(self, table: pa.Table) -> None:
+        """Every score by its kind, and how many general tags count in each row."""
+        ids, scores = (table[name].combine_chunks() for name in ("tag_ids", "tag_scores"))
+        kind = self._kind[pc.list_flatten(ids).to_numpy()]
+        bits = _bits(pc.list_flatten(scores))
+        keys = kind.astype(np.int64) * (_ONE + 1) + bits
+        self._scores += np.bincount(keys, minlength=self._scores.size).reshape(self._scores.shape)
+        counts = np.concatenate([[0], np.cumsum((bits >= self._general) & (kind == 0))])
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(ids), 0).to_numpy())
+        tags = np.bincount(np.diff(counts[ends], prepend=0), minlength=len(self._tags))
+        tags[: len(self._tags)] += self._tags
+        self._tags = tags
+        ratings = _bits(pc.list_flatten(table["rating_scores"].combine_chunks())).reshape(-1, 4)
+        for column, mine in zip(ratings.T, self._ratings, strict=True):
+            mine += np.bincount(column, minlength=_ONE + 1)
+
+    def _take_characters(self, places: Ints, table: pa.Table) -> None:
+        """The best row of each character over the threshold, the first of equals."""
+        column = table["character"].combine_chunks()
+        codes = column.indices.fill_null(-1).to_numpy().astype(np.int64)
+        scores = table["character_score"].combine_chunks().fill_null(np.float16(0)).to_numpy(zero_copy_only=False)
+        counts = (codes >= 0) & (scores.view(np.uint16) >= self._character)
+        self._without += int(len(counts) - counts.sum())
+        rows = np.flatnonzero(counts)
+        rows = rows[np.lexsort((-places[rows], scores[rows]))]
+        best = np.full(len(column.dictionary), -1, np.int64)
+        best[codes[rows]] = rows  # of several the last is written: the best
+        for name, row in zip(column.dictionary.to_pylist(), best.tolist(), strict=True):
+            if row >= 0:
+                found = (-float(scores[row]), int(places[row]))
+                self.best[name] = min(self.best.get(name, found), found)
+
+    def _sizes(self) -> tuple[SizeFigures | None, list[PolicyFigures]]:
+        if not self._sides:
+            return None, []
+        every = np.concatenate(self._sides)
+        both, counts = np.unique(every, return_counts=True)
+        low = np.uint64(0xFFFFFFFF)
+        width, height = ((both >> np.uint64(32)).astype(np.int64), (both & low).astype(np.int64))
+        millions, _ = np.histogram(width * height / 1e6, [*_MEGAPIXELS, np.inf], weights=counts)
+        inside = (np.clip(side, _SIDES[0], _SIDES[-1]) for side in (height, width))
+        grid, _, _ = np.histogram2d(*inside, [_SIDES, _SIDES], weights=counts)
+        sizes = SizeFigures(
+            width=_spread(every >> np.uint64(32)),
+            height=_spread(every & low),
+            grid=_trimmed(grid.astype(np.int64)),
+            megapixels=_cut(Histogram(edges=[*_MEGAPIXELS, 1e3], counts=millions.astype(int).tolist())),
+        )
+        policies = [BucketPolicy.derive(resolution, _STEP) for resolution in _RESOLUTIONS]
+        return sizes, [policy_figures(width, height, counts, policy) for policy in policies]
+
+
+def counted(counts: Mapping[str, int]) -> list[Counted]:
+    """Names and counts, most first, equal ones by name; those of 0 are left out."""
+    items = sorted(((str(name), count) for name, count in counts.items() if count), key=lambda one: (-one[1], one[0]))
+    return [Counted(name=name, count=count) for name, count in items]
+
+
+def _tables(snapshot: Snapshot, rows: Selection) -> Iterator[tuple[Ints, pa.Table]]:
+    """The rows of each shard and their places among `rows`; all rows of a store are not picked one by one."""
+    if len(rows) < snapshot.num_images:
+        yield from rows_by_shard(snapshot, rows, _COLUMNS)
+        return
+    where = snapshot.positions(rows)
+    place = np.empty(len(where), np.int64)
+    place[where] = np.arange(len(where))
+    first = 0
+    for view in snapshot.shards:
+        if table := snapshot.images(_COLUMNS, shards=[view.id]):
+            yield place[first : first + len(table)], table
+            first += len(table)
+
+
+def _bits(scores: pa.Array) -> npt.NDArray[np.uint16]:
+    values: npt.NDArray[np.uint16] = scores.to_numpy(zero_copy_only=False).view(np.uint16)
+    return np.minimum(values, np.uint16(_ONE))
+
+
+def _binned(counts: Ints) -> Histogram:
+    """Counts of each score by its bits to bins, the last with its upper edge."""
+    edges = np.array(_SCORE_EDGES, np.float16).view(np.uint16).astype(np.int64)
+    edges[-1] = len(counts)
+    sums = np.concatenate([[0], np.cumsum(counts)])
+    return Histogram(edges=_SCORE_EDGES, counts=np.diff(sums[edges]).tolist())
+
+
+def _spread(values: npt.NDArray[np.uint64]) -> tuple[int, int, int]:
+    return int(values.min()), int(np.median(values)), int(values.max())
+
+
+def _trimmed(counts: Ints) -> Grid:
+    """The part of the grid that has images."""
+    rows, columns = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return Grid(widths=[], heights=[], counts=[])
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    return Grid(
+        widths=_SIDES[left : right + 1],
+        heights=_SIDES[top : bottom + 1],
+        counts=counts[top:bottom, left:right].tolist(),
+    )
+
+
+def _cut(histogram: Histogram) -> Histogram:
+    """Without the empty bins at both ends."""
+    there = np.flatnonzero(histogram.counts)
+    if not len(there):
+        return histogram
+    first, behind = int(there[0]), int(there[-1]) + 1
+    return Histogram(edges=histogram.edges[first : behind + 1], counts=histogram.counts[first:behind])
