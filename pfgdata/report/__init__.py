@@ -12,10 +12,11 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.report.figures import StoreReport
+    from pfgdata.report.output import require_place, write_page
     from pfgdata.report.page import report_page
     from pfgdata.report.run import ReportOptions, report_store
 
-__all__ = ["ReportOptions", "StoreReport", "report_page", "report_store"]
+__all__ = ["ReportOptions", "StoreReport", "report_page", "report_store", "require_place", "write_page"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_imports(__name__)

@@ -60,6 +60,7 @@ class SizeFigures:
     height: tuple[int, int, int]
     grid: Grid
     megapixels: Histogram
+    ratios: Histogram  # width over height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

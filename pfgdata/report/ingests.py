@@ -67,9 +67,7 @@ def _writer(meta: ShardMeta) -> dict[str, str]:
     versions = {name: record[name] for name in ("python", "pyarrow") if name in record}
     versions |= record.get("versions", {})
     merged = {"merged by": record["what"]} if record.get("what") in _SUMS else {}
-    return {
-        name: str(value) for name, value in {**facts, **merged, **versions}.items() if value is not None
-    }
+    return {name: str(value) for name, value in {**facts, **merged, **versions}.items() if value is not None}
 
 
 def _seconds(meta: ShardMeta) -> dict[str, Any]:

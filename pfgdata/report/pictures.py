@@ -38,7 +38,12 @@ class Shelf:
     characters: Mapping[int, str]  # place among the rows -> the character that is shown
 
     def examples(
-        self, places: Sequence[int], most: int, progress: Progress | None = None, *, most_bytes: int = _MOST_BYTES
+        self,
+        places: Sequence[int],
+        most: int,
+        progress: Progress | None = None,
+        *,
+        most_bytes: int = _MOST_BYTES,
     ) -> tuple[dict[int, Example], int]:
         """The first `most` of the rows at `places` that can be read, by place; and how many could not."""
         rows = self.rows.take(np.array(places, np.int64))
@@ -108,7 +113,11 @@ def stored_names(snapshot: Snapshot, rows: Selection) -> list[str]:
 
 def _spread(rows: int, count: int) -> list[int]:
     """Up to `count` places over `rows`, the first half of them alone as well spread as all."""
-    every = np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64)).tolist() if rows else []
+    every = (
+        np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64)).tolist()
+        if rows
+        else []
+    )
     return [*every[::2], *every[1::2]]
 
 

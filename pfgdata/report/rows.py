@@ -31,9 +31,9 @@ _COLUMNS = (
 )
 _ONE = int(np.array(1, np.float16).view(np.uint16))  # 1.0 as its bits: scores are in the order of theirs
 _SCORE_EDGES = [step / 20 for step in range(21)]  # the customary thresholds 0.35 and 0.85 are edges
-_TAG_EDGES = [0, 1, *range(5, 55, 5), 60, 80, 100]  # tags of an image
 _SIDES = [2.0 ** (power / 4) for power in range(20, 61)]  # 32 to 32,768 pixels in steps of 19 %
-_MEGAPIXELS = [0, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 50]
+_MEGAPIXELS = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 1000]
+_RATIOS = [2.0 ** (step / 4) for step in range(-10, 11)]  # 1:5.7 to 5.7:1; beyond is the last bin's
 _RESOLUTIONS = (512, 768, 1024)
 _STEP = 64  # of every Stable Diffusion base
 
@@ -69,15 +69,13 @@ class Reading:
         """What the rows come to."""
         general, character, _ = map(_binned, self._scores)
         sizes, policies = self._sizes()
-        top = np.searchsorted(_TAG_EDGES, np.arange(len(self._tags)), side="right") - 1
-        tags = np.bincount(np.minimum(top, len(_TAG_EDGES) - 2), self._tags, len(_TAG_EDGES) - 1)
         return RowFigures(
             bytes=self._bytes,
             ratings=counted(self._counts["rating"]),
             formats=counted(self._counts["format"]),
             animated=self._animated,
             without_character=self._without,
-            tags_per_image=Histogram(edges=list(map(float, _TAG_EDGES)), counts=tags.astype(int).tolist()),
+            tags_per_image=_tags(self._tags),
             general_scores=general,
             character_scores=character,
             rating_scores={
@@ -118,7 +116,9 @@ class Reading:
         """The best row of each character over the threshold, the first of equals."""
         column = table["character"].combine_chunks()
         codes = column.indices.fill_null(-1).to_numpy().astype(np.int64)
-        scores = table["character_score"].combine_chunks().fill_null(np.float16(0)).to_numpy(zero_copy_only=False)
+        scores = (
+            table["character_score"].combine_chunks().fill_null(np.float16(0)).to_numpy(zero_copy_only=False)
+        )
         counts = (codes >= 0) & (scores.view(np.uint16) >= self._character)
         self._without += int(len(counts) - counts.sum())
         rows = np.flatnonzero(counts)
@@ -137,14 +137,15 @@ class Reading:
         both, counts = np.unique(every, return_counts=True)
         low = np.uint64(0xFFFFFFFF)
         width, height = ((both >> np.uint64(32)).astype(np.int64), (both & low).astype(np.int64))
-        millions, _ = np.histogram(width * height / 1e6, [*_MEGAPIXELS, np.inf], weights=counts)
+        millions = np.clip(width * height / 1e6, 0, _MEGAPIXELS[-1])
         inside = (np.clip(side, _SIDES[0], _SIDES[-1]) for side in (height, width))
         grid, _, _ = np.histogram2d(*inside, [_SIDES, _SIDES], weights=counts)
         sizes = SizeFigures(
             width=_spread(every >> np.uint64(32)),
             height=_spread(every & low),
             grid=_trimmed(grid.astype(np.int64)),
-            megapixels=_cut(Histogram(edges=[*_MEGAPIXELS, 1e3], counts=millions.astype(int).tolist())),
+            ratios=_histogram(np.clip(width / height, _RATIOS[0], _RATIOS[-1]), _RATIOS, counts),
+            megapixels=_histogram(millions, _MEGAPIXELS, counts),
         )
         policies = [BucketPolicy.derive(resolution, _STEP) for resolution in _RESOLUTIONS]
         return sizes, [policy_figures(width, height, counts, policy) for policy in policies]
@@ -152,7 +153,9 @@ class Reading:
 
 def counted(counts: Mapping[str, int]) -> list[Counted]:
     """Names and counts, most first, equal ones by name; those of 0 are left out."""
-    items = sorted(((str(name), count) for name, count in counts.items() if count), key=lambda one: (-one[1], one[0]))
+    items = sorted(
+        ((str(name), count) for name, count in counts.items() if count), key=lambda one: (-one[1], one[0])
+    )
     return [Counted(name=name, count=count) for name, count in items]
 
 
@@ -188,6 +191,14 @@ def _spread(values: npt.NDArray[np.uint64]) -> tuple[int, int, int]:
     return int(values.min()), int(np.median(values)), int(values.max())
 
 
+def _tags(counts: Ints) -> Histogram:
+    """Images by how many tags they have, in at most 25 bins of one width."""
+    step = -(-len(counts) // 25)
+    padded = np.concatenate([counts, np.zeros(-len(counts) % step, np.int64)])
+    edges = [float(edge) for edge in range(0, len(padded) + 1, step)]
+    return Histogram(edges=edges, counts=padded.reshape(-1, step).sum(axis=1).tolist())
+
+
 def _trimmed(counts: Ints) -> Grid:
     """The part of the grid that has images."""
     rows, columns = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
@@ -201,10 +212,9 @@ def _trimmed(counts: Ints) -> Grid:
     )
 
 
-def _cut(histogram: Histogram) -> Histogram:
-    """Without the empty bins at both ends."""
-    there = np.flatnonzero(histogram.counts)
-    if not len(there):
-        return histogram
+def _histogram(values: npt.NDArray[np.float64], edges: list[float], counts: Ints) -> Histogram:
+    """Values of each `counts` many, without the empty bins at both ends."""
+    found, _ = np.histogram(values, edges, weights=counts)
+    there = np.flatnonzero(found)
     first, behind = int(there[0]), int(there[-1]) + 1
-    return Histogram(edges=histogram.edges[first : behind + 1], counts=histogram.counts[first:behind])
+    return Histogram(edges=edges[first : behind + 1], counts=found[first:behind].astype(int).tolist())

@@ -32,10 +32,10 @@ _NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """How many pictures a report opens with; `duplicates`: search near copies within so many bits, None: not."""
+    """How many pictures a report opens with; `duplicates`: search near copies too, which reads pictures."""
 
     pictures: int = 24
-    duplicates: int | None = None
+    duplicates: bool = False
 
 
 def report_store(
@@ -103,9 +103,7 @@ def report_store(
 def _tag_figures(tags: pa.Table, kind: str) -> TagFigures:
     mine = tags.filter(pc.equal(tags["kind"], kind))
     top = mine.slice(0, _TAGS).select(["tag", "count"]).to_pylist()
-    return TagFigures(
-        different=len(mine), top=[Counted(name=one["tag"], count=one["count"]) for one in top]
-    )
+    return TagFigures(different=len(mine), top=[Counted(name=one["tag"], count=one["count"]) for one in top])
 
 
 def _again(snapshot: Snapshot, rows: Selection) -> tuple[int, list[Counted]]:
@@ -150,10 +148,9 @@ def _store_bytes(snapshot: Snapshot) -> dict[str, int]:
 def _near(
     store: Store, shelf: Shelf, session: Session, options: ReportOptions, progress: Progress
 ) -> NearCopies | None:
-    if options.duplicates is None:
+    if not options.duplicates:
         return None
     found = DuplicateOptions(
-        radius=options.duplicates,
         least=session.thresholds.least(session.snapshot.vocabulary),
         decided=store.verdicts(),
     )
