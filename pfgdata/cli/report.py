@@ -58,9 +58,9 @@ def report(
 ) -> None:
     """Write one page that says what a store is: pictures, then figures; or the figures as JSON.
 
-    Counts, ratings, tags and characters, scores, sizes and what buckets would cut away and enlarge, columns of
-    your own, failures by reason, copies, and how fast each ingest was. --where and --tags choose the images;
-    failures and ingests are always the whole store's. The page is one file: no script, nothing from a network.
+    Counts, ratings, tags and characters, scores, sizes and what buckets would cut away and enlarge, columns
+    of your own, failures by reason, copies, and how fast each ingest was. --where and --tags choose the
+    images; failures and ingests are always the whole store's. The page is one file: no script, no network.
     """
     if out == _STDOUT and json:
         raise typer.BadParameter("--json and -o - both go to stdout; name a file for the page")

@@ -1,7 +1,7 @@
 """What a store is, on one page: pictures, then figures; everything in one file, without a script.
 
-Gathered by one session and one reading of the rows (`report_store`), then drawn (`report_page`): the page, `--json`
-and whoever imports this have the same figures.
+Gathered by one session and one reading of the rows (`report_store`), then drawn (`report_page`): the page,
+`--json` and whoever imports this have the same figures.
 """
 
 from __future__ import annotations

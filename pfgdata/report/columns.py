@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,7 +44,7 @@ def _figures(name: str, column: pa.ChunkedArray) -> ColumnFigures:
     return figures
 
 
-def _numbers(figures: ColumnFigures, values: np.ndarray) -> ColumnFigures:  # type: ignore[type-arg]
+def _numbers(figures: ColumnFigures, values: npt.NDArray[np.float64]) -> ColumnFigures:
     finite = values[np.isfinite(values)]
     different = len(np.unique(finite))
     histogram = None

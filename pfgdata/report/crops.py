@@ -25,7 +25,7 @@ _CROP_EDGES = [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0]
 def policy_figures(widths: Ints, heights: Ints, counts: Ints, policy: BucketPolicy) -> PolicyFigures:
     """The figures of images of those sizes, of each `counts` many; there must be one at least."""
     buckets = np.array(bucket_sizes(policy), np.int64)
-    crop, scale, nearest = (np.empty(len(widths), kind) for kind in (np.float64, np.float64, np.int64))
+    crop, scale, nearest = np.empty(len(widths)), np.empty(len(widths)), np.empty(len(widths), np.int64)
     for first in range(0, len(widths), _BLOCK):
         part = slice(first, first + _BLOCK)
         nearest[part] = nearest_buckets(widths[part], heights[part], bucket_sizes(policy))

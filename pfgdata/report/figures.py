@@ -116,7 +116,7 @@ class FailureFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnFigures:
-    """A column of the user's own: `top` for texts and truths, `histogram` for numbers; `problem` if damaged."""
+    """A column of the user's own: `top` of texts and truths, `histogram` of numbers; `problem` if damaged."""
 
     name: str
     type: str = ""

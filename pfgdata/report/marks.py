@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from pfgdata.report.figures import Counted, Grid, Histogram
 
-__all__ = ["bars", "compact", "heat", "histogram", "legend", "lines", "share_bar", "size_text"]
+__all__ = ["bars", "compact", "heat", "histogram", "legend", "lines", "plural", "share_bar", "size_text"]
 
 WIDTH, HEIGHT = 460, 190  # of a plot, in its own units: about a pixel each in a card
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 16, 34
@@ -26,6 +26,11 @@ def compact(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.4g}"
+
+
+def plural(count: int, what: str) -> str:
+    """A number of things for people: 1 image, 2,000 images."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def size_text(count: float) -> str:
@@ -114,8 +119,8 @@ def lines(
 def legend(names: Sequence[str]) -> str:
     """Which colour is whose."""
     marks = "".join(
-        f'<span><svg class="key" viewBox="0 0 1 1" aria-hidden="true"><rect class="s{number}" width="1" height="1"/>'
-        f"</svg>{escape(name)}</span>"
+        '<span><svg class="key" viewBox="0 0 1 1" aria-hidden="true">'
+        f'<rect class="s{number}" width="1" height="1"/></svg>{escape(name)}</span>'
         for number, name in enumerate(names)
     )
     return f'<p class="legend small">{marks}</p>'
@@ -186,9 +191,9 @@ def _y_axis(most: float, scale: Callable[[float], float], log: bool) -> list[str
     else:
         values = _round_steps(most)
     return [
-        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{scale(value):.1f}" y2="{scale(value):.1f}"/>'
-        f'<text x="{_LEFT - 6}" y="{scale(value) + 4:.1f}" text-anchor="end">{compact(value)}</text>'
-        for value in values
+        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{compact(value)}</text>'
+        for value, y in ((value, scale(value)) for value in values)
     ]
 
 

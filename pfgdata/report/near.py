@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pfgdata.records import Progress
 from pfgdata.report.figures import NearCopies, Star
 from pfgdata.report.pictures import Shelf
@@ -47,5 +49,5 @@ def _shown(shelf: Shelf, report: DuplicateReport, progress: Progress) -> list[St
     ]
 
 
-def _members(star: FoundStar) -> list[tuple[int, str]]:
+def _members(star: FoundStar) -> Sequence[tuple[int, str]]:
     return [(one.row, one.kind) for one in star.members if one.kind != "same"][:_MEMBERS]

@@ -1,7 +1,7 @@
 """Which pictures a report opens with, and their thumbnails: bounded in number and bytes.
 
-Each of another character, its most certain row; where there are fewer characters, rows spread over the order of
-paths beside them. The same store gives the same pictures.
+Each of another character, its most certain row; where there are fewer characters, rows spread over the order
+of paths beside them. The same store gives the same pictures.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def chosen_places(
 
 
 def stored_names(snapshot: Snapshot, rows: Selection) -> list[str]:
-    """Each file as the store names it, below its root: a page that is passed on tells no folder of a machine."""
+    """Each file as the store names it, below its root: a page to pass on tells no folder of a machine."""
     found = file_names(snapshot, rows, {})
     return [f"{one['path']}{'' if one['member'] is None else '!' + one['member']}" for one in found]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ _ONE = int(np.array(1, np.float16).view(np.uint16))  # 1.0 as its bits: scores a
 _SCORE_EDGES = [step / 20 for step in range(21)]  # the customary thresholds 0.35 and 0.85 are edges
 _SIDES = [2.0 ** (power / 4) for power in range(20, 61)]  # 32 to 32,768 pixels in steps of 19 %
 _MEGAPIXELS = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 1000]
-_RATIOS = [2.0 ** (step / 4) for step in range(-10, 11)]  # 1:5.7 to 5.7:1; beyond is the last bin's
+_RATIOS = [2.0 ** ((step - 0.5) / 4) for step in range(-10, 12)]  # squares in the middle of a bin, 1:6 to 6:1
 _RESOLUTIONS = (512, 768, 1024)
 _STEP = 64  # of every Stable Diffusion base
 
@@ -138,8 +139,8 @@ class Reading:
         low = np.uint64(0xFFFFFFFF)
         width, height = ((both >> np.uint64(32)).astype(np.int64), (both & low).astype(np.int64))
         millions = np.clip(width * height / 1e6, 0, _MEGAPIXELS[-1])
-        inside = (np.clip(side, _SIDES[0], _SIDES[-1]) for side in (height, width))
-        grid, _, _ = np.histogram2d(*inside, [_SIDES, _SIDES], weights=counts)
+        across, up = (np.clip(side, _SIDES[0], _SIDES[-1]).astype(np.float64) for side in (width, height))
+        grid, _, _ = np.histogram2d(up, across, [_SIDES, _SIDES], weights=counts)
         sizes = SizeFigures(
             width=_spread(every >> np.uint64(32)),
             height=_spread(every & low),
@@ -200,21 +201,26 @@ def _tags(counts: Ints) -> Histogram:
 
 
 def _trimmed(counts: Ints) -> Grid:
-    """The part of the grid that has images."""
-    rows, columns = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return Grid(widths=[], heights=[], counts=[])
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    """The part of the grid that has images, and around a small one what makes it a field."""
+    up, across = (_span(counts.sum(axis=axis), least=12) for axis in (1, 0))
     return Grid(
-        widths=_SIDES[left : right + 1],
-        heights=_SIDES[top : bottom + 1],
-        counts=counts[top:bottom, left:right].tolist(),
+        widths=_SIDES[across.start : across.stop + 1],
+        heights=_SIDES[up.start : up.stop + 1],
+        counts=counts[up, across].tolist(),
     )
 
 
 def _histogram(values: npt.NDArray[np.float64], edges: list[float], counts: Ints) -> Histogram:
     """Values of each `counts` many, without the empty bins at both ends."""
     found, _ = np.histogram(values, edges, weights=counts)
-    there = np.flatnonzero(found)
+    span = _span(found, least=5)
+    return Histogram(edges=edges[span.start : span.stop + 1], counts=found[span].astype(int).tolist())
+
+
+def _span(counts: npt.NDArray[np.number[Any]], *, least: int) -> slice:
+    """From the first place that is not 0 to the last, widened to both sides to `least` places."""
+    there = np.flatnonzero(counts)
     first, behind = int(there[0]), int(there[-1]) + 1
-    return Histogram(edges=edges[first : behind + 1], counts=found[first:behind].astype(int).tolist())
+    first = max(0, first - max(0, least - (behind - first)) // 2)
+    behind = min(len(counts), max(behind, first + least))
+    return slice(max(0, min(first, behind - least)), behind)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from pfgdata.report.figures import ColumnFigures, Counted, IngestFigures, PolicyFigures, StoreReport
-from pfgdata.report.marks import bars, compact, heat, histogram, legend, lines, share_bar, size_text
+from pfgdata.report.marks import bars, compact, heat, histogram, legend, lines, plural, share_bar, size_text
 
 __all__ = ["sections"]
 
@@ -187,13 +187,13 @@ def _waste(policies: Sequence[PolicyFigures]) -> str:
         for one in policies
     ]
     fullest = "".join(
-        f"<div><h3>{one.resolution} <span class='quiet small'>{_first(one.largest, one.used)} used</span></h3>"
-        f"{bars(one.largest)}</div>"
-        for one in policies
+        f'<div><h3>{one.resolution} px <span class="quiet small">{told}</span></h3>{bars(one.largest)}</div>'
+        for one, told in ((one, f"buckets, {_first(one.largest, one.used)}") for one in policies)
     )
     return (
-        f'{_table(head, rows, numbers=range(1, 6))}<p class="quiet small">cut away: the mean part of a picture\'s area;'
-        f" enlarged: pictures smaller than their bucket. Steps of {policies[0].step} pixels, sides of 2/3 to 4/3.</p>"
+        f'{_table(head, rows, numbers=range(1, 6))}<p class="quiet small">cut away: the mean part of a'
+        " picture's area; enlarged: pictures that are smaller than their bucket. Sides are multiples of"
+        f" {policies[0].step}, 2/3 to 4/3 of the resolution.</p>"
         f'<div class="cards">{fullest}</div>'
     )
 
@@ -201,7 +201,7 @@ def _waste(policies: Sequence[PolicyFigures]) -> str:
 def _column(one: ColumnFigures) -> str:
     if one.problem is not None:
         return _card(one.name, f'<p class="problem">{escape(one.problem)}</p>')
-    note = f"{escape(one.type)}, {one.images:,} images"
+    note = f"{escape(one.type)}, {plural(one.images, 'image')}"
     if one.different is not None:
         note += f", {one.different:,} different"
     body = bars(one.top)
@@ -214,16 +214,10 @@ def _failures(report: StoreReport) -> Iterator[str]:
     if not report.failures:
         return
     rows = [(f"{one.count:,}", one.kind, one.reason, one.example) for one in report.failures[:_SHOWN_REASONS]]
-    note = f"{report.failed:,} images of the whole store; {_first_reasons(report)}"
+    shown = f"{plural(report.failed, 'image')} of the whole store, {plural(len(report.failures), 'reason')}"
+    note = f"{shown}, the first {_SHOWN_REASONS}" if len(report.failures) > _SHOWN_REASONS else shown
     table = _table(("images", "kind", "reason", "for example"), rows, numbers=range(1))
     yield _card("Failures by reason", table, note=note, wide=True)
-
-
-def _first_reasons(report: StoreReport) -> str:
-    count = len(report.failures)
-    return (
-        f"the first {_SHOWN_REASONS} of {count:,} reasons" if count > _SHOWN_REASONS else f"{count:,} reasons"
-    )
 
 
 def _copies(report: StoreReport) -> Iterator[str]:
@@ -232,7 +226,7 @@ def _copies(report: StoreReport) -> Iterator[str]:
         yield _card(
             "Equal bytes",
             bars(report.again),
-            note=f"{again:,} images have the bytes of another; files of the contents that are there most often",
+            note=f"{plural(again, 'image')} with the bytes of another; those that are there most often",
             wide=True,
         )
 
@@ -272,7 +266,8 @@ def _stages(one: IngestFigures) -> str:
     total = sum(one.stages.values())
     words = ", ".join(f"{name} {seconds:,.1f}" for name, seconds in one.stages.items())
     parts = [one.stages.get(name, 0.0) / total for name in _STAGES]
-    return f'<p class="small"><span class="quiet">{escape(one.began[:16].replace("T", " "))}</span> {words}</p>{share_bar(*parts)}'
+    began = escape(one.began[:16].replace("T", " "))
+    return f'<p class="small"><span class="quiet">{began}</span> {words}</p>{share_bar(*parts)}'
 
 
 def _writers(ingests: Sequence[IngestFigures]) -> list[dict[str, str]]:
@@ -282,7 +277,8 @@ def _writers(ingests: Sequence[IngestFigures]) -> list[dict[str, str]]:
 
 
 def _versions(versions: dict[str, str]) -> str:
-    return f'<p class="quiet small">Written with {escape(", ".join(f"{name} {version}" for name, version in versions.items()))}</p>'
+    words = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f'<p class="quiet small">Written with {escape(words)}.</p>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range) -> str:
@@ -296,4 +292,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range
         )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+    top = f"<thead><tr>{cells(head, 'th')}</tr></thead>"
+    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
