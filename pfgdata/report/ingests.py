@@ -16,7 +16,7 @@ from pfgdata.store import ShardMeta
 
 __all__ = ["ingest_figures"]
 
-_PAUSE = timedelta(seconds=60)  # between two shards of one ingest: a commit waits for the disk
+_PAUSE = timedelta(seconds=15)  # between two shards of one ingest: a commit waits for the disk
 _FACTS = ("tagger", "provider", "precision", "decode", "batch_size")
 _STAGES = ("read", "decode", "preprocess", "model", "write")
 _SUMS = ("merge", "compact")

@@ -68,7 +68,7 @@ def _content(report: StoreReport) -> Iterator[str]:
         histogram(rows.tags_per_image, title="Images by how many general tags count", unit="images"),
         note="images by how many general tags count",
     )
-    if report.characters.different:
+    if report.characters.different > 1:
         yield _card(
             "Images of each character",
             _ranks(report.images_per_character),
