@@ -21,11 +21,10 @@ _STYLE = """
 .verdict { font-size: 1.05rem }
 .guides { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 42rem), 1fr)); gap: 1rem }
 .guides { margin: 1.2rem 0 }
-.row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-start }
-.row .results { display: flex; flex-wrap: wrap; gap: 3px; padding-left: .6rem }
-.row .results { border-left: 3px solid var(--accent) }
-.row figure, .row figure img { max-width: 100% }
-.picture img { border-radius: var(--radius); background: var(--sunken); width: auto }
+.row { display: grid; gap: 3px; align-items: start; justify-content: start }
+.row > :first-child { grid-row: 1 / span var(--lines) }
+.guides > section > .row > :first-child { margin-right: .8rem }
+.row img { border-radius: var(--radius); background: var(--sunken); width: 100%; height: auto }
 .beside { margin: .6rem 0 .2rem }
 .beside summary { cursor: pointer }
 .beside .row { margin-top: .4rem }
@@ -33,8 +32,15 @@ h3 .small { font-weight: 400 }
 td, th { white-space: nowrap }
 .settings td, .terms td { white-space: normal; overflow-wrap: anywhere }
 """
-_SHOWN = 192  # pixels high at most, of pictures of any resolution: five beside each other
-_BESIDE = {"vae": "guide through the VAE", "view": "other view", "copy": "nearest training image"}
+_SHOWN = 192  # pixels wide at most, whatever they have
+_BESIDE_IT = 6  # results beside their guide; more stand below these
+_KINDS = {
+    "guide": "guide",
+    "results": "",
+    "vae": "guide through the VAE",
+    "view": "other view",
+    "copy": "nearest training image",
+}
 
 
 def page(report: EvaluateReport) -> str:
@@ -62,30 +68,34 @@ def _guide(report: EvaluateReport, index: int) -> str:
     guide = report.guides[index]
     names = [name for name in (guide.character, guide.style) if name]
     mark = " <mark>in the run's selection</mark>" if guide.in_selection else ""
-    first = "".join(_figure(path, report, "guide") for path in guide.pictures.get("guide", []))
-    results = "".join(_figure(path, report, "") for path in guide.pictures.get("results", []))
-    beside = "".join(
-        _figure(path, report, words)
-        for kind, words in _BESIDE.items()
-        for path in guide.pictures.get(kind, [])
-    )
-    folded = (
-        f'<details class="beside small"><summary>beside it</summary><div class="row">{beside}</div></details>'
-    )
+    kept = {
+        kind: [_figure(path, words) for path in guide.pictures.get(kind, [])]
+        for kind, words in _KINDS.items()
+    }
+    shown, results = [*kept["guide"], *kept["results"]], len(kept["results"])
+    beside = [figure for kind in ("vae", "view", "copy") for figure in kept[kind]]
+    folded = f'<details class="beside small"><summary>beside it</summary>{_row(report, beside)}</details>'
     return (
         f'<section class="card"><h3>{escape(guide.name)} <span class="small quiet">{escape(", ".join(names))}'
-        f'</span>{mark}</h3><div class="row">{first}<div class="results">{results}</div></div>'
-        f"{folded if beside else ''}"
+        f"</span>{mark}</h3>{_row(report, shown, lines=-(-results // _BESIDE_IT))}{folded if beside else ''}"
         f'<div class="small quiet">{escape("; ".join(_numbers(report, index)))}</div></section>'
     )
+
+
+def _row(report: EvaluateReport, figures: Sequence[str], *, lines: int = 1) -> str:
+    """Pictures beside each other, the first one beside all `lines` of the others."""
+    side = min(_SHOWN, report.model["resolution"])
+    columns = min(len(figures), _BESIDE_IT + 1)
+    style = f"grid-template-columns: repeat({columns}, minmax(0, {side}px)); --lines: {max(1, lines)}"
+    return f'<div class="row" style="{style}">{"".join(figures)}</div>'
 
 
 def _no_pfg(report: EvaluateReport) -> str:
     if not report.no_pfg_pictures:
         return ""
-    pictures = "".join(_figure(path, report, "") for path in report.no_pfg_pictures)
+    pictures = _row(report, [_figure(path, "") for path in report.no_pfg_pictures])
     words = f'<p class="small quiet">{escape(ROWS["no_pfg"])}, from the same noise.</p>'
-    return f'<h2>No PFG</h2>{words}<div class="row">{pictures}</div>'
+    return f"<h2>No PFG</h2>{words}{pictures}"
 
 
 def _table(table: Table) -> str:
@@ -133,9 +143,8 @@ def _joined(values: Sequence[int]) -> str:
     return " ".join(map(str, values))
 
 
-def _figure(path: str, report: EvaluateReport, caption: str) -> str:
-    """A picture; a guide may be larger than what is made of it, and is shown as high as that."""
-    height = min(_SHOWN, report.model["resolution"])
+def _figure(path: str, caption: str) -> str:
+    """A picture that leads to itself."""
     link, words = quote(path), f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    image = f'<img src="{link}" height="{height}" loading="lazy" alt="{escape(caption)}">'
-    return f'<figure class="picture"><a href="{link}">{image}</a>{words}</figure>'
+    image = f'<img src="{link}" loading="lazy" alt="{escape(caption)}">'
+    return f'<figure><a href="{link}">{image}</a>{words}</figure>'
