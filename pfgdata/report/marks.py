@@ -12,10 +12,21 @@ from itertools import pairwise
 
 from pfgdata.report.figures import Counted, Grid, Histogram
 
-__all__ = ["bars", "compact", "heat", "histogram", "legend", "lines", "plural", "share_bar", "size_text"]
+__all__ = [
+    "bars",
+    "compact",
+    "heat",
+    "histogram",
+    "legend",
+    "lines",
+    "percent",
+    "plural",
+    "share_bar",
+    "size_text",
+]
 
 WIDTH, HEIGHT = 460, 190  # of a plot, in its own units: about a pixel each in a card
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 16, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 18, 16, 34
 _MOST_TICKS = 8
 Words = Callable[[float], str]
 
@@ -33,6 +44,11 @@ def plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def percent(part: float) -> str:
+    """A part of a whole for people: 37.9%, and of few 0.009%."""
+    return f"{part:.1%}" if part >= 0.001 or not part else f"{100 * part:.1g}%"
+
+
 def size_text(count: float) -> str:
     """An amount of bytes for people."""
     for size, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
@@ -46,7 +62,7 @@ def bars(items: Sequence[Counted], *, total: int | None = None) -> str:
     most = max((item.count for item in items), default=0)
     rows = []
     for item in items:
-        share = f'<span class="part">{item.count / total:.1%}</span>' if total else ""
+        share = f'<span class="part">{percent(item.count / total)}</span>' if total else ""
         rows.append(
             f'<li><span class="name" title="{escape(item.name)}">{escape(item.name)}</span>'
             f"{share_bar(item.count / most if most else 0.0)}"
@@ -129,7 +145,7 @@ def legend(names: Sequence[str]) -> str:
 def heat(grid: Grid, *, title: str) -> str:
     """A field of cells, the fuller the stronger by the logarithm; a line where both sides are equal."""
     columns, rows = len(grid.widths) - 1, len(grid.heights) - 1
-    side = min(16.0, (WIDTH - _LEFT - _RIGHT) / max(columns, 1), 300 / max(rows, 1))
+    side = min(16.0, (WIDTH - _LEFT - _RIGHT) / max(columns, 1), 210 / max(rows, 1))
     high = rows * side + _TOP + _BOTTOM
     most = max((count for line in grid.counts for count in line), default=0)
     marks = []

@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from pfgdata.report.figures import ColumnFigures, Counted, IngestFigures, PolicyFigures, StoreReport
-from pfgdata.report.marks import bars, compact, heat, histogram, legend, lines, plural, share_bar, size_text
+from pfgdata.report.marks import (
+    bars,
+    compact,
+    heat,
+    histogram,
+    legend,
+    lines,
+    percent,
+    plural,
+    share_bar,
+    size_text,
+)
 
 __all__ = ["sections"]
 
@@ -57,7 +68,6 @@ def _tiles(report: StoreReport) -> str:
 
 def _content(report: StoreReport) -> Iterator[str]:
     rows, images = report.rows, report.images
-    without = [Counted(name="without", count=rows.without_character)] if rows.without_character else []
     animated = [Counted(name="animated", count=rows.animated)] if rows.animated else []
     yield _card(
         "Ratings and formats",
@@ -81,10 +91,14 @@ def _content(report: StoreReport) -> Iterator[str]:
         wide=True,
     )
     if report.characters.different:
-        top = [*report.characters.top, *without]
+        without = (
+            f"{plural(rows.without_character, 'image')} ({percent(rows.without_character / images)}) without"
+            f" a character over {report.thresholds['character']:g}."
+        )
         yield _card(
             "Characters",
-            f'<div class="two">{bars(top, total=images)}</div>',
+            f'<div class="two">{bars(report.characters.top, total=images)}</div>'
+            f'<p class="quiet small">{without}</p>',
             note=_first(report.characters.top, report.characters.different),
             wide=True,
         )
@@ -194,7 +208,7 @@ def _waste(policies: Sequence[PolicyFigures]) -> str:
         f'{_table(head, rows, numbers=range(1, 6))}<p class="quiet small">cut away: the mean part of a'
         " picture's area; enlarged: pictures that are smaller than their bucket. Sides are multiples of"
         f" {policies[0].step}, 2/3 to 4/3 of the resolution.</p>"
-        f'<div class="cards">{fullest}</div>'
+        f'<div class="cards lists">{fullest}</div>'
     )
 
 

@@ -19,7 +19,7 @@ from pfgdata.ingest import ingest
 from pfgdata.pages import stylesheet
 from pfgdata.records import TaggerIdentity
 from pfgdata.report import StoreReport, report_page
-from pfgdata.report.marks import compact, plural, size_text
+from pfgdata.report.marks import compact, percent, plural, size_text
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.vocabulary import Vocabulary
 from tests.conftest import make_images, new_store
@@ -60,8 +60,10 @@ def test_the_page_has_the_figures_of_the_report(report: StoreReport) -> None:
     for title, counted in wanted.items():
         for one in counted:
             assert bars[title][one.name] == f"{one.count:,}"
-    assert bars["Characters"]["without"] == f"{report.rows.without_character:,}"
     text = " ".join(page.text)
+    assert (
+        f"{report.rows.without_character} images ({report.rows.without_character / 115:.1%}) without" in text
+    )
     for policy in report.rows.policies:
         row_text = rf"{policy.resolution} {policy.used} of {policy.buckets} {policy.cropped:.1%}"
         assert row_text in text
@@ -223,6 +225,9 @@ def test_pages_of_stores_with_nothing_to_show_stand(tmp_path: Path) -> None:
         (compact(2.5e6), "2.5M"),
         (size_text(999), "999 bytes"),
         (size_text(1_036_790), "1.04 MB"),
+        (percent(0.379), "37.9%"),
+        (percent(56 / 598_016), "0.009%"),
+        (percent(0), "0.0%"),
         (plural(1, "image"), "1 image"),
         (plural(2000, "image"), "2,000 images"),
     ],
