@@ -116,7 +116,10 @@ class FailureFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnFigures:
-    """A column of the user's own: `top` of texts and truths, `histogram` of numbers; `problem` if damaged."""
+    """A column of the user's own: `top` of texts, truths and items of lists, `histogram` of numbers.
+
+    `problem` says what is wrong with a damaged one.
+    """
 
     name: str
     type: str = ""

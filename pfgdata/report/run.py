@@ -91,7 +91,7 @@ def report_store(
         characters=characters,
         images_per_character=list(images.values()),
         failures=_failures(snapshot),
-        columns=column_figures(store, snapshot, rows),
+        columns=column_figures(store, snapshot, rows, progress),
         ingests=ingest_figures(snapshot.present),
         near=_near(store, shelf, session, options, progress),
         examples=list(examples.values()),

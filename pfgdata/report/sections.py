@@ -57,7 +57,7 @@ def _tiles(report: StoreReport) -> str:
         "failures": f"{report.failed:,}",
         "shards": f"{report.shards:,}",
         "bytes of pictures": size_text(report.rows.bytes),
-        "bytes of the store's shards": size_text(sum(report.store_bytes.values())),
+        "in the store's shards": size_text(sum(report.store_bytes.values())),
     }
     tiles = "".join(
         f'<div><b>{value}</b><span class="quiet small">{escape(name)}</span></div>'
