@@ -28,6 +28,8 @@ from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
+from pfgdata.cli.report import EXAMPLE as REPORT_EXAMPLE
+from pfgdata.cli.report import report
 from pfgdata.cli.sample import EXAMPLE as SAMPLE_EXAMPLE
 from pfgdata.cli.sample import sample
 from pfgdata.cli.select import EXAMPLE as SELECT_EXAMPLE
@@ -63,6 +65,7 @@ app.command("sample", epilog=SAMPLE_EXAMPLE)(sample)
 app.command("similar", epilog=SIMILAR_EXAMPLE)(similar)
 app.command("duplicates", epilog=DUPLICATES_EXAMPLE)(duplicates)
 app.command("browse", epilog=BROWSE_EXAMPLE)(browse)
+app.command("report", epilog=REPORT_EXAMPLE)(report)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

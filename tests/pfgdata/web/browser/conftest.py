@@ -46,7 +46,9 @@ def timings(pytestconfig: pytest.Config) -> Iterator[Callable[[str, float, str],
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Debian's chromium, headless, with a fresh profile."""
     if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
-        missing = "Debian's chromium and chromium-driver are not installed (apt install chromium chromium-driver)"
+        missing = (
+            "Debian's chromium and chromium-driver are not installed (apt install chromium chromium-driver)"
+        )
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)

@@ -74,7 +74,9 @@ class Page:
         """Nothing of the page broke, and no rule of its content-security policy was touched."""
         self.driver.get("about:blank")
         messages = [entry["message"] for entry in self.driver.get_log("browser")]
-        assert not [text for text in messages if "Content Security Policy" in text or "Uncaught" in text], messages
+        assert not [text for text in messages if "Content Security Policy" in text or "Uncaught" in text], (
+            messages
+        )
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """What `condition` says once it says something true; nodes may be drawn anew meanwhile."""
@@ -88,7 +90,9 @@ class Page:
 
     def _state(self) -> str:
         said = [entry["message"] for entry in self.driver.get_log("browser")]
-        return f"{self.driver.current_url}\n{self.js('return document.body.innerText.slice(0, 2000)')}\n{said}"
+        return (
+            f"{self.driver.current_url}\n{self.js('return document.body.innerText.slice(0, 2000)')}\n{said}"
+        )
 
     def js(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]

@@ -38,7 +38,9 @@ def test_of_many_images_opened_in_haste_the_last_one_is_told(page: Page) -> None
     page.until(lambda: page.detail() == ids[9])
     page.until(lambda: page.all(f".likeness[data-of='{ids[9]}'] [data-image]"))
     expected = [one["content_id"] for one in page.json(f"/api/similar/{ids[9]}?k=24")["results"]]
-    shown = page.js("return [...document.querySelectorAll('.likes [data-image]')].map((one) => one.dataset.image)")
+    shown = page.js(
+        "return [...document.querySelectorAll('.likes [data-image]')].map((one) => one.dataset.image)"
+    )
     assert shown == [one for one in expected if one != ids[9]]
 
 
@@ -106,7 +108,9 @@ def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) ->
     page.all(".pairs li button")[kinds.index("copy")].click()
     one, two = (pane.get_attribute("data-image") for pane in page.all(".panes .zoom"))
     assert one and two and one != two
-    page.until(lambda: page.js("return [...document.querySelectorAll('.zoom img')].every((one) => one.naturalWidth)"))
+    page.until(
+        lambda: page.js("return [...document.querySelectorAll('.zoom img')].every((one) => one.naturalWidth)")
+    )
     page.js(
         "document.querySelector('.zoom').dispatchEvent("
         "new WheelEvent('wheel', { deltaY: -900, clientX: 400, clientY: 300, bubbles: true, cancelable: true }))"
@@ -128,7 +132,9 @@ def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) ->
 
 
 def test_a_file_that_is_gone_leaves_its_place_and_says_why(page: Page, pictures: Path) -> None:
-    shutil.rmtree(page.store.path / "cache" / "thumbnails", ignore_errors=True)  # what is made is shown from there
+    shutil.rmtree(
+        page.store.path / "cache" / "thumbnails", ignore_errors=True
+    )  # what is made is shown from there
     copy = pictures / "images" / COPIES[0] / "copy.png"
     away = copy.rename(copy.with_suffix(".away"))
     try:

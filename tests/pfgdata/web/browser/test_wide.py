@@ -176,7 +176,10 @@ def test_a_minute_of_scrolling_keeps_the_tab_small(wide: Page, timings: Timings)
     assert most_under_way(wide) <= 6
     wide.driver.execute_cdp_cmd("Performance.enable", {})
     wide.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
-    metrics = {one["name"]: one["value"] for one in wide.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
+    metrics = {
+        one["name"]: one["value"]
+        for one in wide.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    }
     timings("heap of the tab", metrics["JSHeapUsedSize"] / 1e6, "MB")
     assert metrics["JSHeapTotalSize"] < 400e6
     assert metrics["Nodes"] < 20_000

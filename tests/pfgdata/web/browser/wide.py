@@ -110,7 +110,11 @@ def _tar_entries(rows: npt.NDArray[np.int64], pictures: Bytes) -> Bytes:
 
 
 def _vocabulary() -> Vocabulary:
-    names = (*_RATINGS, *(f"tag_{number}" for number in range(200)), *(f"who_{number}" for number in range(40)))
+    names = (
+        *_RATINGS,
+        *(f"tag_{number}" for number in range(200)),
+        *(f"who_{number}" for number in range(40)),
+    )
     categories = [RATING] * 4 + [GENERAL] * 200 + [CHARACTER] * 40
     return Vocabulary(
         names=names,
