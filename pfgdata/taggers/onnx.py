@@ -109,7 +109,7 @@ class OnnxTagger:
 
         Its convention is what the catalog says, or the files beside the model. `preprocess` puts a named
         square in it; a Convention, or the text of one on record, is all of it. `device` is auto, cpu,
-        cuda or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores by default. Raises
+        cuda or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores if None. Raises
         ModelNotFoundError, GraphError, VocabularyError, ModelError (nobody states a convention, no such
         device), ConfigError (no such preprocessing or name of a device).
         """
