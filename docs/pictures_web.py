@@ -9,6 +9,7 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _shot(address: str) -> bytes:
         _until(lambda: find("css selector", "#model[data-state='ready']"))
         for number, name in enumerate(GUIDES, start=1):
             find("css selector", f".sample[title='{name}.webp']")[0].click()
-            _until(lambda number=number: len(find("css selector", ".guide .bar")) >= 6 * number)
+            _until(partial(lambda least: len(find("css selector", ".guide .bar")) >= least, 6 * number))
         find("css selector", "#draw")[0].click()
         _until(lambda: len(find("css selector", ".frame img")) == 4 * len(GUIDES))
         time.sleep(1)

@@ -86,10 +86,12 @@ def web(
     options = server.ServeOptions(host=host, port=port, usual=8788, open=open_it, rules=RULES)
     try:
         server.serve(drawing_app(desk, store), options, ready=ready)
-    finally:
-        if not desk.stop():  # in the middle of an import or a step of minutes: nothing is half written
-            print("interrupted", file=sys.stderr, flush=True)
-            os._exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        desk.stop()
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(
+            INTERRUPTED
+        )  # torch takes a second to leave, an import of it longer; no file is half written
 
 
 def _server() -> Any:

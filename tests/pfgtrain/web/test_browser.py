@@ -6,6 +6,7 @@ import base64
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,11 @@ class Page:
 @pytest.fixture
 def browser(page: Client, chromium: webdriver.Chrome) -> Iterator[Page]:
     """The page, opened; at the end nothing may have gone wrong in it."""
-    chromium.get_log("browser")
+    log: Any = chromium.get_log  # selenium leaves it without types
+    log("browser")
     chromium.get(f"{page.origin}/")
     yield Page(chromium)
-    wrong = [
-        entry["message"] for entry in chromium.get_log("browser") if "status of 400" not in entry["message"]
-    ]
+    wrong = [entry["message"] for entry in log("browser") if "status of 400" not in entry["message"]]
     chromium.get("about:blank")
     assert wrong == []
 
@@ -145,7 +145,7 @@ def test_a_queue_is_drawn_in_order_a_long_drawing_is_cancelled_and_its_settings_
     desk.start()
     for seed in range(2):
         browser.drop(picture(seed), f"{seed}.png")
-        browser.until(lambda seed=seed: len(browser.all("[data-guide].chosen")) == seed + 1)
+        browser.until(partial(lambda count: len(browser.all("[data-guide].chosen")) == count, seed + 1))
     browser.until(lambda: browser.one("#model").get_attribute("data-state") == "ready")
     browser.until(lambda: browser.one("#draw").text == "Draw 2 guides")
     browser.set("num_inference_steps", 1000)
