@@ -1,7 +1,7 @@
 """How long does `pfgdata report` take over 598,016 rows of 80 tags, and how much memory?
 
-The whole command, by the store that benchmarks/query.py makes once (PFG_BENCH_CACHE); its pictures do not exist,
-so none is read. Beside the peak of resident memory, which counts mapped files, what is the process's own.
+The whole command, by the store that benchmarks/query.py makes once (PFG_BENCH_CACHE); its pictures do not
+exist, so none is read. Beside the peak of resident memory, which counts mapped files, what is the process's own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from query import made
+from benchmarks.query import made
 
 ROWS, RUNS = 598_016, 5
 
