@@ -1,7 +1,7 @@
 """How long does `pfgdata report` take over 598,016 rows of 80 tags, and how much memory?
 
 The whole command, by the store that benchmarks/query.py makes once (PFG_BENCH_CACHE); its pictures do not
-exist, so none is read. Beside the peak of resident memory, which counts mapped files, what is the process's own.
+exist, so none is read. Memory is the process's own (RssAnon), without the files that it maps.
 """
 
 from __future__ import annotations
