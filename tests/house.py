@@ -17,6 +17,7 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.errors": 0,
     "pfgdata.lazy": 0,
     "pfgdata.records": 1,
+    "pfgdata.conventions": 1,
     "pfgdata.files": 1,
     "pfgdata.pages": 1,
     "pfgdata.paths": 1,

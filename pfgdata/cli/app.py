@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import NoReturn
 
+from pfgdata.cli.browse import EXAMPLE as BROWSE_EXAMPLE
+from pfgdata.cli.browse import browse
 from pfgdata.cli.columns import EXAMPLE as ATTACH_EXAMPLE
 from pfgdata.cli.columns import LEAVE_EXAMPLE, attach, columns, detach
 from pfgdata.cli.columns import LIST_EXAMPLE as COLUMNS_EXAMPLE
@@ -62,6 +64,7 @@ app.command("tags", epilog=TAGS_EXAMPLE)(tags)
 app.command("sample", epilog=SAMPLE_EXAMPLE)(sample)
 app.command("similar", epilog=SIMILAR_EXAMPLE)(similar)
 app.command("duplicates", epilog=DUPLICATES_EXAMPLE)(duplicates)
+app.command("browse", epilog=BROWSE_EXAMPLE)(browse)
 app.command("report", epilog=REPORT_EXAMPLE)(report)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)

@@ -36,7 +36,7 @@ _LOOPS = "to folders they lie in, not followed"
 _PANELS = {
     _IMAGES: "include exclude archives follow_links sidecars",
     _LIMITS: "max_megapixels max_megabytes min_side max_aspect image_seconds",
-    _TAGGER: "tagger preprocess",
+    _TAGGER: "tagger convention preprocess",
     _SPEED: "device precision decode batch_size threads",
     _AGAIN: "retry_failed rehash wait",
     "": "shard_rows",

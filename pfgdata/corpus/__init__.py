@@ -11,7 +11,7 @@ from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
 from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.isolated import Isolated
 from pfgdata.corpus.names import archive_kind
-from pfgdata.corpus.pixels import ReadImage, read_image, read_images
+from pfgdata.corpus.pixels import ReadImage, read_image, read_images, stored_bytes
 from pfgdata.corpus.pool import OrderedPool, Timeout, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, file_time, read
 from pfgdata.corpus.segments import Segment, WalkOptions
@@ -50,6 +50,7 @@ __all__ = [
     "read_image",
     "read_images",
     "read_json_beside",
+    "stored_bytes",
     "tags_of_post",
     "too_long",
     "walk",

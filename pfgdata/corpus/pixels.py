@@ -21,7 +21,7 @@ from pfgdata.errors import AccessError, ImageError
 from pfgdata.images import IMAGE_SECONDS, Limits, decode
 from pfgdata.records import StoredImage, content_id
 
-__all__ = ["ReadImage", "read_image", "read_images"]
+__all__ = ["ReadImage", "read_image", "read_images", "stored_bytes"]
 
 R = TypeVar("R")
 S = TypeVar("S", bound=StoredImage | Path)
@@ -70,7 +70,7 @@ def read_images(
         try:
             if isinstance(image, StoredImage):
                 limits, known = Limits.of_stored(image.width, image.height), image.content_id
-                file, data = _stored_bytes(image, roots)
+                file, data = stored_bytes(image, roots)
             else:
                 data = read_file(image).data
                 known = content_id(data)
@@ -90,13 +90,18 @@ def read_images(
     return ordered_pool(images, work, threads=threads, ahead=ahead, timeout=timeout)
 
 
-def _stored_bytes(image: StoredImage, roots: Mapping[str, str]) -> tuple[str, bytes]:
-    """The first of its files that has its bytes, and those; of none, the last one's error."""
+def stored_bytes(
+    image: StoredImage, roots: Mapping[str, str], *, follow_links: bool = True
+) -> tuple[str, bytes]:
+    """The first of its files that has its bytes, and those.
+
+    Without `follow_links` only files inside their roots are opened. Raises AccessError of the last file.
+    """
     failure = AccessError("no file")
     for key in image.keys:
         location = Path(roots.get(key.root, key.root))
         try:
-            data = read(location, key, max_bytes=max(MAX_BYTES, image.size), follow_links=True).data
+            data = read(location, key, max_bytes=max(MAX_BYTES, image.size), follow_links=follow_links).data
             if content_id(data) == image.content_id:
                 return str(key), data
             failure = AccessError("changed since its ingest; ingest it again")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from pfgdata.conventions import Convention, read_convention
 from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
-from pfgdata.images import PREPROCESSINGS
 from pfgdata.ingest.job import IngestJob
+from pfgdata.paths import user_path
 from pfgdata.store import Store, StoreIdentity
-from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
+from pfgdata.taggers import CATALOG, DEFAULT_TAGGER, OnnxTagger, Tagger
 
-__all__ = ["open_or_create", "open_or_none", "tagger_for"]
+__all__ = ["convention_named", "open_or_create", "open_or_none", "tagger_for"]
 
 _ASK_AGAIN = 0.2  # seconds between two looks at a store that another process makes: it takes no longer
 
@@ -32,11 +33,32 @@ def tagger_for(store: Store | None, job: IngestJob) -> OnnxTagger:
     own = store.identity.tagger if store else None
     return OnnxTagger.load(
         job.tagger or (own.name if own else DEFAULT_TAGGER),
-        preprocess=job.preprocess or (own.preprocess if own else PREPROCESSINGS[0]),
+        preprocess=_asked(job, own.preprocess if own else None),
         revision=own.revision if own and job.tagger is None else None,
         device=job.device,
         precision=job.precision,
     )
+
+
+def convention_named(name: str) -> Convention:
+    """The convention in the .toml or .json file `name`, or the one that the catalog has for a tagger.
+
+    Raises ConfigError.
+    """
+    entry = CATALOG.get(name)
+    if entry is not None and entry.convention is not None:
+        return entry.convention
+    return read_convention(user_path(name))
+
+
+def _asked(job: IngestJob, own: str | None) -> str | Convention | None:
+    """How to load the tagger: by the convention that `job` names, with its square, or the store's own."""
+    if job.convention is not None:
+        named = convention_named(job.convention)
+        return named.with_square(job.preprocess) if job.preprocess else named
+    if job.preprocess is not None or own is None:
+        return job.preprocess
+    return Convention.of(own)
 
 
 def open_or_create(path: Path, tagger: Tagger, *, wait: bool = False) -> Store:

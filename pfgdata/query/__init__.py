@@ -12,10 +12,11 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.query.answer import count, run_query, select
-    from pfgdata.query.columns import COLUMNS, Thresholds, locations
+    from pfgdata.query.columns import COLUMNS, Thresholds, locations, quoted
     from pfgdata.query.job import QueryJob
     from pfgdata.query.likeness import LikenessOptions, most_similar
-    from pfgdata.query.limits import Limits, unfinished
+    from pfgdata.query.limits import DEFAULT_LIMITS, Limits, unfinished
+    from pfgdata.query.metatags import in_sql
     from pfgdata.query.opened import Answer, OpenStore, open
     from pfgdata.query.question import Question
     from pfgdata.query.saving import SaveOptions, freeze_selection, require_free_name, save_selection
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "DEFAULT_LIMITS",
     "VIEWS",
     "Answer",
     "LikenessOptions",
@@ -39,9 +41,11 @@ __all__ = [
     "Thresholds",
     "count",
     "freeze_selection",
+    "in_sql",
     "locations",
     "most_similar",
     "open",
+    "quoted",
     "read_tags",
     "require_free_name",
     "run_query",

@@ -88,8 +88,13 @@ class Sandbox:
             afresh,
             seconds=self._limits.seconds,
             memory=self._memory,
-            interrupt=self._give_up,
+            interrupt=self.give_up,
         )
+
+    def give_up(self) -> None:
+        """End the query that another thread runs, as soon as DuckDB heeds it."""
+        self._given_up = True
+        self._connection.interrupt()
 
     def join(self, columns: Mapping[str, pa.ChunkedArray], scores: pa.Table | None = None) -> None:
         """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows.
@@ -193,10 +198,6 @@ class Sandbox:
         self._connection.register("given", table)
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given")
         self._connection.unregister("given")
-
-    def _give_up(self) -> None:
-        self._given_up = True
-        self._connection.interrupt()
 
     def _one(self, sql: str, value: str) -> str:
         return str(self._connection.execute(sql, [value]).fetchall()[0][0])

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import QueryError
@@ -97,6 +98,33 @@ class Session:
             thresholds=asdict(chosen),
             named={name: saved.meaning for name, saved in joined.selections.items()},
         )
+
+    def places(
+        self, question: str | Question | None, *, thresholds: Thresholds | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Where the rows that `question` asks for stand in `snapshot.images()`, int64 [N].
+
+        In the order that the question names, else in none: it is half of what `select` takes (600,000 rows).
+        """
+        ordered = isinstance(question, Question) and question.order is not None
+
+        def sql(rows: Rows) -> str:
+            order = rows.order if ordered else ""
+            return f"SELECT file_index, file_row_number FROM ({rows.keyed}) {order}"
+
+        table = self._fetch(question, thresholds, sql)
+        shards = self._sandbox.shards
+        starts = np.cumsum([0, *(shard.num_rows for shard in shards)])
+        shown = np.ones(starts[-1], np.bool_)
+        for start, shard in zip(starts, shards, strict=False):
+            shown[start + shard.hidden] = False
+        place = np.cumsum(shown) - 1
+        file = table["file_index"].to_numpy().astype(np.int64)
+        return np.asarray(place[starts[file] + table["file_row_number"].to_numpy()], np.int64)
+
+    def interrupt(self) -> None:
+        """End the question that another thread asks now, which raises QueryError; of none, do nothing."""
+        self._sandbox.give_up()
 
     def rows(
         self,

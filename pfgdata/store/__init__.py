@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
     from pfgdata.store.tag_index import Postings, TagIndex, index_tags
+    from pfgdata.store.thumbnails import ThumbnailCache
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
     from pfgdata.store.verdicts import VERDICTS, Verdict, pair_of
 
@@ -84,6 +85,7 @@ __all__ = [
     "StoreIdentity",
     "StoreWriter",
     "TagIndex",
+    "ThumbnailCache",
     "Verdict",
     "column_values",
     "compact",

@@ -107,17 +107,36 @@ class TagIndex:
         runs = [0, *(np.flatnonzero(np.diff(bits)) + 1), len(bits)]  # of tags with one threshold
         found = np.zeros(len(least), np.int64)
         for ends, rows, scores, mask in zip(self._ends, self._rows, self._scores, wanted, strict=True):
+            if mask is not None and not mask.any():
+                continue
             counted = np.empty(len(scores), np.bool_)
             for first, behind in itertools.pairwise(runs):
                 run = slice(ends[first], ends[behind])
                 np.greater_equal(scores.view(np.uint16)[run], bits[first], out=counted[run])
             if mask is not None:
-                of_rows = pc.take(pa.array(mask.view(np.uint8)), pa.array(rows))  # 25 ms, numpy's 240
-                counted &= of_rows.to_numpy().view(np.bool_)
+                counted &= _of_rows(mask, rows)
             there = np.flatnonzero(np.diff(ends))
             if len(there):
                 found[there] += np.add.reduceat(counted, ends[there], dtype=np.int64)
         return found
+
+    def size(self, wanted: Sequence[npt.NDArray[np.bool_]]) -> int:
+        """How many scores `counts` looks at: those of every shard that has any of the `wanted` rows."""
+        return sum(len(rows) for rows, mask in zip(self._rows, wanted, strict=True) if mask.any())
+
+    def of_rows(
+        self, wanted: Sequence[npt.NDArray[np.bool_]]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float16]]:
+        """Every score of the `wanted` rows: the row, counted through all shards, its tag, the score."""
+        places, tags, found = [np.empty(0, np.int64)], [np.empty(0, np.uint32)], [np.empty(0, np.float16)]
+        start = 0
+        for ends, rows, scores, mask in zip(self._ends, self._rows, self._scores, wanted, strict=True):
+            mine = np.flatnonzero(_of_rows(mask, rows))
+            places.append(rows[mine].astype(np.int64) + start)
+            tags.append((np.searchsorted(ends, mine, side="right") - 1).astype(np.uint32))
+            found.append(scores[mine])
+            start += len(mask)
+        return np.concatenate(places), np.concatenate(tags), np.concatenate(found)
 
     def _are_whole(self) -> bool:
         """Whether every byte is as written; looked at once, 2 GB/s."""
@@ -129,6 +148,11 @@ class TagIndex:
         except (StoreError, OSError):
             return False
         return True
+
+
+def _of_rows(mask: npt.NDArray[np.bool_], rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    found = pc.take(pa.array(mask.view(np.uint8)), pa.array(rows))  # of 48 million 25 ms, numpy's 240
+    return np.asarray(found.to_numpy().view(np.bool_))
 
 
 def index_folder(store: Path) -> Path:
