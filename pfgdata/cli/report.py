@@ -83,7 +83,8 @@ def report(
     if path:
         write_page(path, report_page(found))
     elif not json:
-        print_line(report_page(found))
+        for line in report_page(found).removesuffix("\n").split("\n"):
+            print_line(line)
     show_facts(_facts(found, path))
     if json:
         print_json(found.as_dict())

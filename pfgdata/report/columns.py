@@ -41,6 +41,8 @@ def _figures(name: str, column: pa.ChunkedArray) -> ColumnFigures:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         values = values.cast(kind)
+    if pa.types.is_integer(kind) and pc.count_distinct(values).as_py() <= _TOP:
+        return _texts(figures, values)  # labels, years, folds
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _numbers(figures, values.cast(pa.float64(), safe=False).to_numpy())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):  # tags and the like: what is in them

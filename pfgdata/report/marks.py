@@ -108,8 +108,10 @@ def histogram(
     if at is not None:
         x = _LEFT + step * _position(found.edges, at[0])
         marks.append(f'<line class="at" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{HEIGHT - _BOTTOM}"/>')
+        side, anchor = (4, "start") if x < WIDTH / 2 else (-4, "end")
         marks.append(
-            f'<text class="atword" x="{x - 4:.1f}" y="{_TOP - 4}" text-anchor="end">{escape(at[1])}</text>'
+            f'<text class="atword" x="{x + side:.1f}" y="{_TOP - 4}" text-anchor="{anchor}">'
+            f"{escape(at[1])}</text>"
         )
     return _plot(title, [*_y_axis(most, scale, log), *_x_axis(ticks), *marks])
 

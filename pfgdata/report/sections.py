@@ -23,6 +23,7 @@ from pfgdata.report.marks import (
 __all__ = ["sections"]
 
 _SHOWN_REASONS = 20
+_SHOWN_INGESTS, _SHOWN_STAGES = 20, 8
 _STAGES = ("read", "decode", "preprocess", "model", "write")
 _POINTS = 120  # of a line
 
@@ -205,11 +206,24 @@ def _waste(policies: Sequence[PolicyFigures]) -> str:
         for one, told in ((one, f"buckets, {_first(one.largest, one.used)}") for one in policies)
     )
     return (
-        f'{_table(head, rows, numbers=range(1, 6))}<p class="quiet small">cut away: the mean part of a'
-        " picture's area; enlarged: pictures that are smaller than their bucket. Sides are multiples of"
-        f" {policies[0].step}, 2/3 to 4/3 of the resolution.</p>"
-        f'<div class="cards lists">{fullest}</div>'
+        f'<div class="cards lists"><div>{_table(head, rows, numbers=range(1, 6))}<p class="quiet small">cut'
+        " away: the mean part of a picture's area; enlarged: pictures smaller than their bucket. Sides"
+        f" are multiples of {policies[0].step}, 2/3 to 4/3 of the resolution.</p></div>"
+        f'<div>{_crops(policies)}</div></div><div class="cards lists">{fullest}</div>'
     )
+
+
+def _crops(policies: Sequence[PolicyFigures]) -> str:
+    """Images by the part that is cut away, a line for each resolution."""
+    edges, bins = policies[0].crop.edges, len(policies[0].crop.counts)
+    series = {
+        f"{one.resolution} px": [((place + 0.5) / bins, count) for place, count in enumerate(one.crop.counts)]
+        for one in policies
+    }
+    ticks = [(place / bins, f"{edge:.0%}") for place, edge in enumerate(edges)]
+    title = "Images by the part that is cut away"
+    told = f'<p class="quiet small">{title.lower()}:</p>'
+    return told + lines(series, title=title, x_ticks=ticks) + legend(list(series))
 
 
 def _column(one: ColumnFigures) -> str:
@@ -248,7 +262,8 @@ def _copies(report: StoreReport) -> Iterator[str]:
 def _ingests(report: StoreReport) -> Iterator[str]:
     if not report.ingests:
         return
-    facts = list(dict.fromkeys(name for one in report.ingests for name in one.writer if name in _FACTS))
+    shown = report.ingests[: -_SHOWN_INGESTS - 1 : -1]  # the latest first
+    facts = list(dict.fromkeys(name for one in shown for name in one.writer if name in _FACTS))
     head = ("began (UTC)", "images", "seconds", "images/s", "shards", *facts)
     rows = [
         (
@@ -259,9 +274,9 @@ def _ingests(report: StoreReport) -> Iterator[str]:
             f"{one.shards:,}{' merged' if one.merged else ''}",
             *(one.writer.get(name, "") for name in facts),
         )
-        for one in report.ingests
+        for one in shown
     ]
-    staged = [one for one in report.ingests if one.stages]
+    staged = [one for one in shown if one.stages][:_SHOWN_STAGES]
     parts = [_table(head, rows, numbers=range(1, 5))]
     if staged:
         parts += [
@@ -269,8 +284,10 @@ def _ingests(report: StoreReport) -> Iterator[str]:
             *map(_stages, staged),
         ]
         parts.append(legend(_STAGES))
-    parts += map(_versions, _writers(report.ingests))
-    yield _card("Throughput", "".join(parts), wide=True)
+    parts += map(_versions, _writers(shown))
+    count = len(report.ingests)
+    note = f"the last {_SHOWN_INGESTS} of {count:,}" if count > _SHOWN_INGESTS else plural(count, "ingest")
+    yield _card("Throughput", "".join(parts), note=note, wide=True)
 
 
 _FACTS = ("tagger", "provider", "precision", "decode", "batch size", "merged by")

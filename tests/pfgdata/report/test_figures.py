@@ -209,6 +209,7 @@ def test_own_columns_are_told_by_their_kind(tmp_path: Path) -> None:
         "score": [0.0, 1.0, 2.0, 4.0, float("nan")],
         "style": ["ink", "ink", "<b>", "a" * 200, None],
         "words": [["a"], [], ["b", "a"], None, ["c"]],
+        "fold": [1, 0, 1, 1, None],
         "numbers": [[1.0], [2.0], [], [3.0], [4.0]],
     }
     for name, values in columns.items():
@@ -218,6 +219,7 @@ def test_own_columns_are_told_by_their_kind(tmp_path: Path) -> None:
     assert found["score"].histogram == Histogram(edges=[0.0, 1.0, 2.0, 3.0, 4.0], counts=[1, 1, 1, 1])
     assert (found["score"].images, found["score"].different) == (5, 4)
     assert [one.name for one in found["style"].top] == ["ink", "<b>", f"{'a' * 79}…"]
+    assert [(one.name, one.count) for one in found["fold"].top] == [("1", 3), ("0", 1)]
     assert [(one.name, one.count) for one in found["words"].top] == [("a", 2), ("b", 1), ("c", 1)]
     assert (found["words"].images, found["words"].different) == (4, 3)
     assert (found["numbers"].images, found["numbers"].top, found["numbers"].histogram) == (5, [], None)

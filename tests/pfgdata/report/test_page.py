@@ -19,6 +19,7 @@ from pfgdata.ingest import ingest
 from pfgdata.pages import stylesheet
 from pfgdata.records import TaggerIdentity
 from pfgdata.report import StoreReport, report_page
+from pfgdata.report.figures import FailureFigures, IngestFigures
 from pfgdata.report.marks import compact, percent, plural, size_text
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.vocabulary import Vocabulary
@@ -206,6 +207,26 @@ def test_near_copies_are_counted_and_shown_when_asked_for(tmp_path: Path) -> Non
     assert any(name.startswith("0-small.jpg · 180 x 180") for name in names_of(page))
     value: dict[str, Any] = report.as_dict()["near"]
     assert value["kinds"]["copy"] == 1 and "jpeg" not in str(value)
+
+
+def test_of_many_ingests_and_reasons_the_page_shows_some_and_says_so(report: StoreReport) -> None:
+    ingest_row = IngestFigures(
+        began="2026-11-29T10:00:00+00:00",
+        images=7,
+        shards=1,
+        seconds=2.0,
+        images_per_second=3.5,
+        stages={"read": 0.5, "model": 1.5},
+        writer={"provider": "CPU", "pfg": "1"},
+    )
+    ingests = [replace(ingest_row, images=1000 + n) for n in range(30)]
+    failures = [FailureFigures(kind="content", reason=f"why {n}", count=1, example="x") for n in range(30)]
+    page = Page(report_page(replace(report, ingests=ingests, failures=failures)))
+    assert "the last 20 of 30" in page.text and "1,029" in page.text
+    assert "1,010" in page.text and "1,009" not in page.text
+    assert any("30 reasons, the first 20" in text for text in page.text)
+    assert "why 19" in page.text and "why 20" not in page.text
+    assert sum(text.startswith("read 0.5, model 1.5") for text in page.text) == 8
 
 
 def test_pages_of_stores_with_nothing_to_show_stand(tmp_path: Path) -> None:
