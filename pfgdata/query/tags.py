@@ -1,7 +1,7 @@
 """Tags in an expression: from the name a person writes to the number in `tag_ids`, and SQL over the numbers.
 
-The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest. A tag
-of a further category (copyright, artist, ...) counts from the threshold of general tags on.
+The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest. A
+tag of a further category (copyright, artist, ...) counts from the threshold of general tags on.
 """
 
 from __future__ import annotations

@@ -12,12 +12,21 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.conventions import WD, Convention, Labels
+from pfgdata.conventions import WD, Convention, Labels, read_convention
 from pfgdata.errors import ModelNotFoundError
+from pfgdata.paths import user_path
 from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["CATALOG", "DEFAULT_TAGGER", "CatalogEntry", "Precision", "Tagger", "repository"]
+__all__ = [
+    "CATALOG",
+    "DEFAULT_TAGGER",
+    "CatalogEntry",
+    "Precision",
+    "Tagger",
+    "convention_named",
+    "repository",
+]
 
 
 Precision = Literal["float32", "float16"]
@@ -219,3 +228,14 @@ def repository(name: str) -> str:
     if similar and "/" not in name:
         raise ModelNotFoundError(f"no tagger {name!r} in the catalog; nearest: {', '.join(similar)}")
     return name
+
+
+def convention_named(name: str) -> Convention:
+    """The convention in the .toml or .json file `name`, or the one that the catalog has for a tagger.
+
+    Raises ConfigError.
+    """
+    entry = CATALOG.get(name)
+    if entry is not None and entry.convention is not None:
+        return entry.convention
+    return read_convention(user_path(name))
