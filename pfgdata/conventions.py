@@ -7,6 +7,7 @@ it from the first; any other convention is a line of clauses that says everythin
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -269,7 +270,7 @@ _OUTPUTS = ("probabilities", "logits")
 
 def _three(name: str, values: Any) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
-    if len(numbers) != 3:
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{name} {list(numbers)}: has three numbers")
     return numbers
 

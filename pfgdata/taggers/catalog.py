@@ -75,7 +75,7 @@ class Tagger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """A published tagger: where it is on the hub (org/name, or org/name/folder) and what it takes.
+    """A published tagger: where it is on the hub (org/name, or org/name//folder) and what it takes.
 
     `convention` is None where the files of the repository say it; a number is None where no source does.
     """
@@ -201,7 +201,7 @@ CATALOG: dict[str, CatalogEntry] = dict(
         licence="Apache-2.0",
     ),
     "cl-tagger-v1": CatalogEntry(
-        repository="cella110n/cl_tagger/cl_tagger_1_02",
+        repository="cella110n/cl_tagger//cl_tagger_1_02",
         convention=_CL_1,
         feature_dim=None,
         num_tags=42163,
