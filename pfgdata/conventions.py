@@ -7,6 +7,7 @@ it from the first; any other convention is a line of clauses that says everythin
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -166,6 +167,22 @@ class Convention:
         if labels.categories:
             yield "categories", *(f"{number}={name}" for number, name in labels.categories)
 
+    def as_record(self) -> dict[str, Any]:
+        """The table that `from_record` reads."""
+        record: dict[str, Any] = {}
+        for name, *words in self.clauses():
+            if name == "square":
+                record.setdefault(name, []).append(" ".join(words))
+            elif name == "labels":
+                record |= {name: words[0], **({"columns": words[1:]} if words[1:] else {})}
+            elif name == "categories":
+                record[name] = dict(word.split("=") for word in words)
+            elif name == "size":
+                record[name] = int(words[0])
+            else:
+                record[name] = [float(word) for word in words] if name in ("mean", "std") else words[0]
+        return record
+
     @classmethod
     def of(cls, text: str) -> Convention:
         """The convention that `text` is of, or the name of a square. Raises ConfigError."""
@@ -174,8 +191,8 @@ class Convention:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, where: str) -> Convention:
         """The convention that a TOML or JSON table says, all of it. Raises ConfigError naming `where`."""
-        optional = ("mean", "std", "columns", "categories")
-        needed = ("size", "layout", "channels", "square", "output", "labels")
+        optional = ("size", "layout", "mean", "std", "columns", "categories")
+        needed = ("channels", "square", "output", "labels")
         wrong = [key for key in record if key not in (*needed, *optional)]
         missing = [key for key in needed if key not in record]
         if wrong or missing:
@@ -253,7 +270,7 @@ _OUTPUTS = ("probabilities", "logits")
 
 def _three(name: str, values: Any) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
-    if len(numbers) != 3:
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{name} {list(numbers)}: has three numbers")
     return numbers
 

@@ -1,8 +1,8 @@
 """The one place that reads a model's name: `demo`, a folder or a file here, or a hub id `org/name`.
 
-A tagger's id may go on with a folder of its repository. `demo` travels in pfgdata/assets. The cache is asked
-before the network: a model fetched once needs none again, nor changes its revision by itself. A base that is
-a single file is unpacked once, into pfg's cache.
+A tagger's may name a folder of its repository, org/name//folder. `demo` travels in pfgdata/assets. The cache is
+asked before the network: a model fetched once needs none again, nor changes its revision by itself. A base
+that is a single file is unpacked once, into pfg's cache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["DEMO", "Resolved", "resolve"]
 
 DEMO = "demo"
 _ASSETS = Path(__file__).parent.parent / "assets"
-_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)", re.ASCII)
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?://((?:[\w.-]+/)*[\w.-]+))?", re.ASCII)
 _IN_FOLDERS = ("tagger", "judge")
 _BY_HAND = {
     "tagger": "put model.onnx and selected_tags.csv in a folder and pass --tagger FOLDER",
@@ -77,9 +77,9 @@ def resolve(
     if path.is_dir():
         return Resolved(name=str(path.absolute()), folder=path.absolute())
     found = _HUB_ID.fullmatch(name)
-    if not found or name.startswith(".") or (found[2] and what not in _IN_FOLDERS) or "/.." in name:
+    inside = (found and found[2]) or ""
+    if not found or name.startswith(".") or (inside and what not in _IN_FOLDERS) or ".." in inside.split("/"):
         raise _not_found(name, what, f"no such folder ({path.absolute()}), and no hub id (org/name)")
-    inside = found[2].removeprefix("/")
     wanted = tuple(f"{inside}/{pattern}" for pattern in patterns) if inside else patterns
     try:
         folder = Repository(found[1], revision=revision, cache=cache).fetch(wanted)

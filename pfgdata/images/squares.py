@@ -40,11 +40,9 @@ def square(array: _Array, *, preprocess: str, size: int) -> _Array:
     """
     if preprocess in _PREPROCESSINGS:
         return _PREPROCESSINGS[preprocess](_within_memory(array), size)
-    near = nearest(preprocess, PREPROCESSINGS)
-    if near or ";" not in preprocess:
-        raise ConfigError(
-            f"no preprocessing {preprocess!r}; did you mean {' or '.join(near or PREPROCESSINGS)}?"
-        )
+    if ";" not in preprocess:
+        known = nearest(preprocess, PREPROCESSINGS) or PREPROCESSINGS
+        raise ConfigError(f"no preprocessing {preprocess!r}; did you mean {' or '.join(known)}?")
     convention = Convention.of(preprocess)
     if (name := convention.square[0]) in _PREPROCESSINGS:
         return _PREPROCESSINGS[name](_within_memory(array), size)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pfgdata.conventions import Convention, read_convention
+from pfgdata.conventions import Convention
 from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
 from pfgdata.ingest.job import IngestJob
-from pfgdata.paths import user_path
 from pfgdata.store import Store, StoreIdentity
-from pfgdata.taggers import CATALOG, DEFAULT_TAGGER, OnnxTagger, Tagger
+from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger, convention_named
 
-__all__ = ["convention_named", "open_or_create", "open_or_none", "tagger_for"]
+__all__ = ["open_or_create", "open_or_none", "tagger_for"]
 
 _ASK_AGAIN = 0.2  # seconds between two looks at a store that another process makes: it takes no longer
 
@@ -38,17 +37,6 @@ def tagger_for(store: Store | None, job: IngestJob) -> OnnxTagger:
         device=job.device,
         precision=job.precision,
     )
-
-
-def convention_named(name: str) -> Convention:
-    """The convention in the .toml or .json file `name`, or the one that the catalog has for a tagger.
-
-    Raises ConfigError.
-    """
-    entry = CATALOG.get(name)
-    if entry is not None and entry.convention is not None:
-        return entry.convention
-    return read_convention(user_path(name))
 
 
 def _asked(job: IngestJob, own: str | None) -> str | Convention | None:

@@ -1,7 +1,7 @@
 """Tags in an expression: from the name a person writes to the number in `tag_ids`, and SQL over the numbers.
 
-The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest. A tag
-of a further category (copyright, artist, ...) counts from the threshold of general tags on.
+The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest. A
+tag of a further category (copyright, artist, ...) counts from the threshold of general tags on.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ class Tags:
         if number is not None and column is not None:
             kind = self.kind_of(number)
             name = self.name(number)
+            article = "an" if kind[0] in "aeiou" else "a"
             right = f"rating = '{name}'" if kind == "rating" else f"has('{name}')"
-            return f"'{text}' is no value of {column}, it is a {kind} tag; write {right}"
+            return f"'{text}' is no value of {column}, it is {article} {kind} tag; write {right}"
         kinds = CATEGORY_COLUMNS.get(column, (column,)) if column else tuple(self.kinds)
         wanted = kinds[0] if column else "tag"
         if wanted == "rating":

@@ -96,14 +96,22 @@ def require_same_tagger(theirs: TaggerIdentity, ours: TaggerIdentity, *, where: 
         return
     names = ("weights", "feature node", "preprocessing", "decode version")
     differ = [
-        f"{name} {str(a)[:12]} against {str(b)[:12]}"
+        f"{name} {_short(a, b)} against {_short(b, a)}"
         for name, a, b in zip(names, theirs.decisive, ours.decisive, strict=True)
         if a != b
     ]
+    called = ["its own convention" if "; " in one.preprocess else one.preprocess for one in (theirs, ours)]
     raise IdentityError(
-        f"{where} is of tagger {theirs.name} ({theirs.preprocess}), not {ours.name} ({ours.preprocess}): "
+        f"{where} is of tagger {theirs.name} ({called[0]}), not {ours.name} ({called[1]}): "
         f"{', '.join(differ)}; use the same tagger and preprocessing, or another folder"
     )
+
+
+def _short(text: str, other: str) -> str:
+    """The head of a hash or name; of a convention's text the clauses that `other` has not."""
+    if "; " not in text:
+        return text[:12]
+    return "; ".join(clause for clause in text.split("; ") if clause not in other.split("; ")) or "the same"
 
 
 def vocabulary_table(vocabulary: Vocabulary) -> pa.Table:

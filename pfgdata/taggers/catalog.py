@@ -12,12 +12,21 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.conventions import WD, Convention, Labels
+from pfgdata.conventions import WD, Convention, Labels, read_convention
 from pfgdata.errors import ModelNotFoundError
+from pfgdata.paths import user_path
 from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["CATALOG", "DEFAULT_TAGGER", "CatalogEntry", "Precision", "Tagger", "repository"]
+__all__ = [
+    "CATALOG",
+    "DEFAULT_TAGGER",
+    "CatalogEntry",
+    "Precision",
+    "Tagger",
+    "convention_named",
+    "repository",
+]
 
 
 Precision = Literal["float32", "float16"]
@@ -66,7 +75,7 @@ class Tagger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """A published tagger: where it is on the hub (org/name, or org/name/folder) and what it takes.
+    """A published tagger: where it is on the hub (org/name, or org/name//folder) and what it takes.
 
     `convention` is None where the files of the repository say it; a number is None where no source does.
     """
@@ -192,7 +201,7 @@ CATALOG: dict[str, CatalogEntry] = dict(
         licence="Apache-2.0",
     ),
     "cl-tagger-v1": CatalogEntry(
-        repository="cella110n/cl_tagger/cl_tagger_1_02",
+        repository="cella110n/cl_tagger//cl_tagger_1_02",
         convention=_CL_1,
         feature_dim=None,
         num_tags=42163,
@@ -219,3 +228,14 @@ def repository(name: str) -> str:
     if similar and "/" not in name:
         raise ModelNotFoundError(f"no tagger {name!r} in the catalog; nearest: {', '.join(similar)}")
     return name
+
+
+def convention_named(name: str) -> Convention:
+    """The convention in the .toml or .json file `name`, or the one that the catalog has for a tagger.
+
+    Raises ConfigError.
+    """
+    entry = CATALOG.get(name)
+    if entry is not None and entry.convention is not None:
+        return entry.convention
+    return read_convention(user_path(name))

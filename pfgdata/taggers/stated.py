@@ -22,7 +22,7 @@ __all__ = ["LABEL_FILES", "OWN", "Graph", "Stated", "stated"]
 OWN = ("convention.toml", "convention.json")  # a convention that lies beside its model
 LABEL_FILES = (SELECTED_TAGS, "tags-selected.csv", "tag_mapping.json", "config.json")
 _NEEDS = (
-    "pass --convention FILE with size, layout, channels, square, output and labels (docs/taggers.md), or the"
+    "pass --convention FILE with channels, mean and std, square, output and labels (docs/taggers.md), or the"
     " name of a tagger in the catalog that takes the same"
 )
 _FILTERS = {
