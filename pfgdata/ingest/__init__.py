@@ -8,6 +8,7 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.ingest.adopting import AdoptReport, adopt, plan_adoption
+    from pfgdata.ingest.begin import require_fit
     from pfgdata.ingest.captions import CaptionsReport, write_captions
     from pfgdata.ingest.job import IngestJob, IngestOptions
     from pfgdata.ingest.making import PartWork, Share, make_parts, plan_parts
@@ -43,6 +44,7 @@ __all__ = [
     "plan_ingest",
     "plan_parts",
     "prune",
+    "require_fit",
     "tagger_for",
     "write_captions",
     "write_plan",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +57,7 @@ class RangePlan:
     id: str  # 12 hex digits
     store: Path  # where it was when the plan was made
     identity: StoreIdentity
-    precision: str
+    precision: Literal["float32", "float16"]
     version: str | None  # of pfg
     options: Mapping[str, Any]  # the fields of IngestOptions that the plan decides
     segments: tuple[
