@@ -24,6 +24,7 @@ from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
 from pfgdata.cli.ingest import ingest
 from pfgdata.cli.latents import EXAMPLE as LATENTS_EXAMPLE
 from pfgdata.cli.latents import latents
+from pfgdata.cli.parts import ADOPT_EXAMPLE, adopt
 from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
@@ -54,6 +55,7 @@ app = make_app(
     ),
 )
 app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
+app.command("adopt", epilog=ADOPT_EXAMPLE)(adopt)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
 app.command("select", epilog=SELECT_EXAMPLE)(select)
 app.command("selections", epilog=LIST_EXAMPLE)(selections)

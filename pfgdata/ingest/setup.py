@@ -8,6 +8,7 @@ from pathlib import Path
 from pfgdata.conventions import Convention
 from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
 from pfgdata.ingest.job import IngestJob
+from pfgdata.ingest.ranges import RangePlan
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger, convention_named
 
@@ -24,8 +25,8 @@ def open_or_none(path: Path) -> Store | None:
         return None
 
 
-def tagger_for(store: Store | None, job: IngestJob) -> OnnxTagger:
-    """The tagger that `job` names; without a name the store's own, or the default one for a new store.
+def tagger_for(store: Store | RangePlan | None, job: IngestJob) -> OnnxTagger:
+    """The tagger that `job` names; without a name the store's or plan's own, or the default one.
 
     Raises what `OnnxTagger.load` does.
     """
