@@ -86,8 +86,9 @@ def coded(values: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
 
 def of_texts(name: str, meanings: Sequence[Any]) -> list[Value]:
     """The values of a column of texts or truths called `name`."""
-    column = in_sql(name)
-    return [_of_text(name, column, one) for one in meanings]
+    column, truths = in_sql(name), any(isinstance(one, bool) for one in meanings)
+    none = Value(label="none", value=None, add=f"{column} IS NULL", add_tag=None if truths else f"-{name}:*")
+    return [none if one is None else _of_text(name, column, one) for one in meanings]
 
 
 def of_numbers(name: str, values: pa.ChunkedArray) -> Coded:
@@ -143,8 +144,6 @@ def by_bucket(
 
 
 def _of_text(name: str, column: str, one: Any) -> Value:
-    if one is None:
-        return Value(label="none", value=None, add=f"{column} IS NULL", add_tag=f"-{name}:*")
     if isinstance(one, bool):
         said = "yes" if one else "no"
         add = column if one else f"NOT {column}"

@@ -74,12 +74,13 @@ class Kept:
 
 
 class Desk:
-    """A store, open for a page. Safe for threads."""
+    """A store, open for a page. Safe for threads. Raises QueryError for thresholds below the floor."""
 
     def __init__(self, store: Store, options: DeskOptions) -> None:
         self.store = store
         self.options = options
         self.shown = Shown(store, options)
+        options.thresholds.require(self.shown.snapshot.score_floor)
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -79,7 +79,7 @@ def say(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def asked_in(desk: Desk, values: Mapping[str, Any]) -> Ask:
     """The `ask` of a request. Raises QueryError where it is none."""
-    ask = values.get("ask") or {}
+    ask = values.get("ask", {})
     if not isinstance(ask, dict):
         raise QueryError("ask: is an object with the names of an address")
     return Ask.of(ask, desk.options.thresholds)

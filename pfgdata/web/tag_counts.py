@@ -23,7 +23,7 @@ __all__ = ["TagCounts"]
 
 _SCORES = 16_000_000  # counted in 0.1 s; more are sampled
 _SAMPLE = 32_768  # rows
-_LEAST = 500  # rows of a selection in the sample: fewer tell little, and all are counted
+_LEAST = 500  # rows of a selection in it: fewer tell little, and all are counted
 
 Counts = npt.NDArray[np.int64]
 
@@ -40,8 +40,12 @@ class _Sample(NamedTuple):
 class TagCounts:
     """Counts of one moment of a store. Safe for threads."""
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(
+        self, shown: Shown, *, most_scores: int = _SCORES, sample: int = _SAMPLE, least: int = _LEAST
+    ) -> None:
+        """Beyond `most_scores` a sample of so many rows tells, if `least` of them are in a selection."""
         self._shown = shown
+        self._most, self._size, self._few = most_scores, sample, least
         self._lock = threading.Lock()
         self._totals: dict[Thresholds, Counts] = {}
 
@@ -56,7 +60,7 @@ class TagCounts:
         """In how many of `rows` each tag counts, [V]; and of how many, where it is told from a sample."""
         if len(rows) == len(self._catalog) and thresholds in self._totals:
             return self._totals[thresholds], None
-        if self._index is not None and self._index.size(self._catalog.masks(rows)) > _SCORES:
+        if self._index is not None and self._index.size(self._catalog.masks(rows)) > self._most:
             with self._lock:
                 sample = self._sample
             found = self._scaled(sample, rows, thresholds)
@@ -102,7 +106,7 @@ class TagCounts:
         wanted[rows] = True
         inside = wanted[sample.rows]
         size = int(inside.sum())
-        if size < _LEAST:
+        if size < self._few:
             return None
         least = self._least(thresholds)
         counted = inside[sample.owner] & (sample.scores >= least[sample.tags])
@@ -112,7 +116,7 @@ class TagCounts:
     @cached_property
     def _sample(self) -> _Sample:
         assert self._index is not None
-        size = min(_SAMPLE, len(self._catalog))
+        size = min(self._size, len(self._catalog))
         drawn = np.random.default_rng(0).choice(len(self._catalog), size, replace=False)
         rows = np.sort(drawn).astype(np.uint32)
         places, tags, scores = self._index.of_rows(self._catalog.masks(rows))
