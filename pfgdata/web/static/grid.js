@@ -5,6 +5,7 @@ import { Geometry } from './geometry.js';
 import { Pages } from './pages.js';
 
 const LAND = 90; // ms without a jump before anything is fetched: a dragged scrollbar passes thousands of rows
+const RANGE = 20_000; // images that one Shift-click selects
 const REST = 150; // ms without scrolling before the scrollbar is put right
 
 /** Shows an answer in `host`, a scrolling element; `on` hears `cursor(index)`, `open(index)`, `jump(index or -1)`, `trouble(error)`. */
@@ -120,6 +121,7 @@ export class Grid {
     const [first, last] = [Math.min(one, two), Math.max(one, two)];
     const ids = [];
     try {
+      if (last - first >= RANGE) throw new Error(`At most ${RANGE} images at once: narrow the query instead.`);
       for (let index = first; index <= last; index += 1) ids.push((await this.pages.need(index))[0]);
       this.marks.select(ids);
     } catch (error) {

@@ -9,8 +9,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from pfgdata.store import pair_of
-from tests.pfgdata.web.browser.conftest import COPIES, MARKUP
-from tests.pfgdata.web.browser.pages import Page
+from tests.pfgdata.web.chromium.conftest import COPIES, MARKUP
+from tests.pfgdata.web.chromium.pages import Page
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +38,9 @@ def test_of_many_images_opened_in_haste_the_last_one_is_told(page: Page) -> None
     page.until(lambda: page.detail() == ids[9])
     page.until(lambda: page.all(f".likeness[data-of='{ids[9]}'] [data-image]"))
     expected = [one["content_id"] for one in page.json(f"/api/similar/{ids[9]}?k=24")["results"]]
-    shown = page.js("return [...document.querySelectorAll('.likes [data-image]')].map((one) => one.dataset.image)")
+    shown = page.js(
+        "return [...document.querySelectorAll('.likes [data-image]')].map((one) => one.dataset.image)"
+    )
     assert shown == [one for one in expected if one != ids[9]]
 
 
@@ -106,13 +108,16 @@ def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) ->
     page.all(".pairs li button")[kinds.index("copy")].click()
     one, two = (pane.get_attribute("data-image") for pane in page.all(".panes .zoom"))
     assert one and two and one != two
-    page.until(lambda: page.js("return [...document.querySelectorAll('.zoom img')].every((one) => one.naturalWidth)"))
+    page.until(
+        lambda: page.js("return [...document.querySelectorAll('.zoom img')].every((one) => one.naturalWidth)")
+    )
     page.js(
-        "document.querySelector('.zoom').dispatchEvent("
-        "new WheelEvent('wheel', { deltaY: -900, clientX: 400, clientY: 300, bubbles: true, cancelable: true }))"
+        "document.querySelector('.zoom').dispatchEvent(new WheelEvent('wheel',"
+        "{ deltaY: -900, clientX: 400, clientY: 300, bubbles: true, cancelable: true }))"
     )
     places = page.js(
-        "return [...document.querySelectorAll('.zoom img')].map(({ style }) => [style.width, style.left, style.top])"
+        "return [...document.querySelectorAll('.zoom img')]"
+        ".map(({ style }) => [style.width, style.left, style.top])"
     )
     assert places[0] == places[1]
     assert float(places[0][0].removesuffix("px")) > 2 * page.one(".zoom").size["width"]
@@ -128,7 +133,9 @@ def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) ->
 
 
 def test_a_file_that_is_gone_leaves_its_place_and_says_why(page: Page, pictures: Path) -> None:
-    shutil.rmtree(page.store.path / "cache" / "thumbnails", ignore_errors=True)  # what is made is shown from there
+    shutil.rmtree(
+        page.store.path / "cache" / "thumbnails", ignore_errors=True
+    )  # what is made is shown from there
     copy = pictures / "images" / COPIES[0] / "copy.png"
     away = copy.rename(copy.with_suffix(".away"))
     try:

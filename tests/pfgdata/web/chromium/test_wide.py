@@ -1,4 +1,4 @@
-"""600,000 rows in a real browser: the right pictures at any place of the scrollbar, few requests, little memory."""
+"""600,000 rows in a real browser: the right pictures anywhere, few requests, little memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.pfgdata.web.browser.pages import Page
-from tests.pfgdata.web.browser.wide import WIDE_ROWS
+from tests.pfgdata.web.chromium.pages import Page
+from tests.pfgdata.web.chromium.wide import WIDE_ROWS
 
 pytestmark = pytest.mark.browser
 
@@ -41,7 +41,10 @@ for (const cell of grid.querySelectorAll('.cell')) {
 }
 return found;
 """
-_JUMP = "const g = document.querySelector('.grid'); g.scrollTop = arguments[0] * (g.scrollHeight - g.clientHeight)"
+_JUMP = """
+const grid = document.querySelector('.grid');
+grid.scrollTop = arguments[0] * (grid.scrollHeight - grid.clientHeight);
+"""
 # Through the whole list in 120 frames, as a dragged scrollbar goes.
 _DRAG = """
 const [done] = arguments;
@@ -69,7 +72,7 @@ step();
 
 
 def seen(page: Page, fits: Callable[[list[int]], bool]) -> list[int]:
-    """The rows of the seen thumbnails, once all are there and `fits`; each shows the row that it stands for."""
+    """The rows of the seen thumbnails, once all are there and `fits`; each shows the row it stands for."""
 
     def there() -> Any:
         found = page.js(_SEEN)
@@ -91,7 +94,7 @@ def most_under_way(page: Page) -> int:
     """Of rows and thumbnails, at any moment since the log was last read, by the browser's own account."""
     under_way: set[str] = set()
     most = 0
-    for entry in page.driver.get_log("performance"):
+    for entry in page.log("performance"):
         message = json.loads(entry["message"])["message"]
         method, values = message["method"], message["params"]
         if method == "Network.requestWillBeSent":
@@ -176,7 +179,10 @@ def test_a_minute_of_scrolling_keeps_the_tab_small(wide: Page, timings: Timings)
     assert most_under_way(wide) <= 6
     wide.driver.execute_cdp_cmd("Performance.enable", {})
     wide.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
-    metrics = {one["name"]: one["value"] for one in wide.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
+    metrics = {
+        one["name"]: one["value"]
+        for one in wide.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    }
     timings("heap of the tab", metrics["JSHeapUsedSize"] / 1e6, "MB")
     assert metrics["JSHeapTotalSize"] < 400e6
     assert metrics["Nodes"] < 20_000

@@ -9,7 +9,7 @@ import sys
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.pfgdata.web.browser.pages import Page
+from tests.pfgdata.web.chromium.pages import Page
 
 pytestmark = pytest.mark.browser
 
@@ -117,7 +117,9 @@ def test_a_facet_narrows_to_as_many_as_it_says_and_widens_again(page: Page) -> N
 def test_a_slider_says_how_the_selection_grows_before_it_is_let_go(page: Page) -> None:
     page.open("?where=count_tags()%20>%2020")
     before = page.count()
-    slide = "const s = document.querySelector('[name=threshold]'); s.value = '0.05'; s.dispatchEvent(new Event("
+    slide = (
+        "const s = document.querySelector('[name=threshold]'); s.value = '0.05'; s.dispatchEvent(new Event("
+    )
     page.js(f"{slide}'input', {{bubbles: true}}))")
     page.until(lambda: page.all(".growth[data-count]"))
     grown = page.until(lambda: int(page.one(".growth[data-count]").get_attribute("data-count") or 0))
