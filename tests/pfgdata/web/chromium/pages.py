@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "Requests"]
 
-HANG = 30  # seconds: what takes longer hangs
+HANG = 60  # seconds: what takes longer hangs
 
 
 class Requests:
