@@ -6,6 +6,7 @@ could still write into it. On top of that, only checked SELECTs are run here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +95,8 @@ class Sandbox:
     def give_up(self) -> None:
         """End the query that another thread runs, as soon as DuckDB heeds it."""
         self._given_up = True
-        self._connection.interrupt()
+        with contextlib.suppress(duckdb.ConnectionException):  # closed meanwhile
+            self._connection.interrupt()
 
     def join(self, columns: Mapping[str, pa.ChunkedArray], scores: pa.Table | None = None) -> None:
         """Give the view `columns` too: a value for each visible row, in the order of `shards` and rows.

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 __all__ = ["Line", "waited"]
 
 T = TypeVar("T")
+_TICK = 0.02  # seconds between two interrupts
 
 
 class Line:
@@ -26,6 +27,7 @@ class Line:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pfg-{name}")
         self._lock = threading.Lock()
         self._running: set[object] = set()
+        self._stopping: set[asyncio.Future[None]] = set()
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -56,12 +58,20 @@ class Line:
         running = self._pool.submit(run)
 
         def let_go() -> None:
-            running.cancel()
-            with self._lock:  # so that what is interrupted is this one, and not the next
-                if mine in self._running and interrupt is not None:
-                    interrupt()
+            if not running.cancel() and interrupt is not None:
+                stopping = asyncio.ensure_future(self._stop(running, mine, interrupt))
+                self._stopping.add(stopping)
+                stopping.add_done_callback(self._stopping.discard)
 
         return await waited(request, running, let_go)
+
+    async def _stop(self, running: Future[T], mine: object, interrupt: Callable[[], None]) -> None:
+        """Interrupt a work until it has ended: between two statements DuckDB forgets it."""
+        while not running.done():
+            with self._lock:  # so that what is interrupted is this one, and not the next
+                if mine in self._running:
+                    interrupt()
+            await asyncio.sleep(_TICK)
 
 
 async def waited(request: Request, running: Future[T], let_go: Callable[[], None]) -> T:

@@ -78,7 +78,8 @@ def test_the_best_comes_first(text: str, language: str, first: str) -> None:
 @pytest.mark.parametrize(
     ("text", "language"),
     [("|", "sql"), ("|", "tags"), ("solo |", "tags"), ("width > 1 |", "sql"), ("path = 'x|", "sql"),
-     ("width:5|", "tags"), ("has('zzzz|", "sql"), ("'|", "sql"), ("@zzz|", "tags"), ("similar_to('a|", "sql")],
+     ("width:5|", "tags"), ("has('zzzz|", "sql"),
+     ("'|", "sql"), ("@zzz|", "tags"), ("similar_to('a|", "sql")],
 )  # fmt: skip
 def test_nothing_is_offered_where_nothing_fits(text: str, language: str) -> None:
     assert completed(text, language) == ([], [])

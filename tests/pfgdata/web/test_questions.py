@@ -11,21 +11,19 @@ from urllib.parse import quote
 import pytest
 
 from pfgdata.errors import QueryError
-from pfgdata.query import Limits, Session
-from pfgdata.store import Store
+from pfgdata.query import Limits, Question, Session
+from pfgdata.store import Shadow, Store
 from pfgdata.web import DeskOptions, browse_app, serving
-from tests.pfgdata.query.rows import row, store_of
+from tests.pfgdata.query.rows import add_shard, row, store_of
 from tests.pfgdata.web.browser import Client
 
-# DuckDB compares every letter with every other; the limits of one row let it through
-SLOW = (
-    " + ".join(["levenshtein(repeat, repeat)"] * 8).replace("repeat", "path || path || path || path") + " > 0"
-)
+# of each row 400 letters with 407: 20 s for all 20,000, and an interrupt is heeded within 1.5 (measured)
+SLOW = "levenshtein(path || path, path || path || rating) + levenshtein(path || path, path || path) > 0"
 
 
 @pytest.fixture(scope="module")
 def slow_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """20,000 rows of long paths: the slow question takes minutes."""
+    """20,000 rows of long paths."""
     path = tmp_path_factory.mktemp("slow") / "feats"
     return store_of(path, [row(f"{'x' * 200}{number:05d}.jpg") for number in range(20_000)])
 
@@ -52,11 +50,11 @@ def test_a_question_whose_client_has_gone_is_ended(slow_store: Store) -> None:
             time.sleep(0.3)
         begun = time.monotonic()
         assert client.get("/api/count", where="width > 1").json["count"] == 20_000
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 8
 
 
 def test_what_waits_behind_a_question_and_has_gone_is_never_asked(slow_store: Store) -> None:
-    with serving(browse_app(slow_store, DeskOptions(limits=Limits(seconds=1.5)))) as place:
+    with serving(browse_app(slow_store, DeskOptions())) as place:
         client = Client(place)
         client.select()
         lines = f"GET /api/count?where={quote(SLOW)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -66,7 +64,7 @@ def test_what_waits_behind_a_question_and_has_gone_is_never_asked(slow_store: St
                 time.sleep(0.01)
         begun = time.monotonic()
         assert client.get("/api/count", where="width > 1").status == 200
-        assert time.monotonic() - begun < 10  # twenty times the limit would be 30
+        assert time.monotonic() - begun < 10  # all of them would be 400
 
 
 def test_a_session_is_interrupted_by_another_thread(slow_store: Store) -> None:
@@ -75,17 +73,13 @@ def test_a_session_is_interrupted_by_another_thread(slow_store: Store) -> None:
         assert session.count("width > 1") == 20_000
         threading.Timer(0.3, session.interrupt).start()
         begun = time.monotonic()
-        with pytest.raises(QueryError):
+        with pytest.raises(QueryError, match="Interrupted"):
             session.count(SLOW)
         assert time.monotonic() - begun < 5
         assert session.count("width > 1") == 20_000
 
 
 def test_places_are_the_rows_of_a_selection_also_where_rows_are_hidden(tmp_path: Path) -> None:
-    from pfgdata.query import Question
-    from pfgdata.store import Shadow
-    from tests.pfgdata.query.rows import add_shard
-
     store = store_of(tmp_path / "feats", [row(f"{n}.jpg", width=n) for n in range(5)], [])
     first = store.snapshot().shards[0].id
     add_shard(store, [row("b.jpg", width=9), row("a.jpg", width=2)], shadows=[Shadow(first, "images", 1)])
