@@ -1,6 +1,6 @@
 // The page: what the address asks is answered, shown and looked at. Panes hear of each other only through here.
 import { html, render, useEffect, useMemo, useReducer, useRef, useState } from './vendor/htm-preact.js';
-import { Address, languageOf, queryString, tidy } from './address.js';
+import { Address, languageOf, queryString, readAsk, tidy } from './address.js';
 import * as api from './api.js';
 import { Answer } from './api.js';
 import { CopyMenu } from './copy.js';
@@ -30,10 +30,20 @@ function useSide() {
   return [side, (next) => { localStorage.setItem(SIDE, next); setSide(next); }];
 }
 
+// The first question is asked before anything is drawn: the store's facts and the answer come together.
+let first = { text: queryString(readAsk(location.search)), answer: Answer.ask(readAsk(location.search)) };
+first.answer.catch(() => {}); // told by who waits for it
+
+function answerTo(ask, signal) {
+  const early = first;
+  first = null;
+  return early?.text === queryString(ask) ? early.answer : Answer.ask(ask, signal);
+}
+
 /** The answer that is shown; the one before it stays until the next is there. */
 function useAnswer(ask) {
   const shown = useRef(null);
-  const { value, error, busy } = useLoaded((signal) => Answer.ask(ask, signal), [queryString(ask)]);
+  const { value, error, busy } = useLoaded((signal) => answerTo(ask, signal), [queryString(ask)]);
   if (value) shown.current = value;
   return { answer: shown.current, mistake: error, busy };
 }
@@ -50,18 +60,22 @@ function keyHandlers({ grid, marks, view, look, set, open }) {
     PageUp: -current().columns * current().linesSeen, PageDown: current().columns * current().linesSeen,
     Home: -Infinity, End: Infinity,
   });
+  const anywhere = {
+    search: () => document.getElementById('query').select(),
+    copy: () => set({ copying: true }),
+    duplicates: () => look('duplicates'),
+    help: () => set({ dialog: 'help' }),
+    close: () => { set({ copying: false, dialog: '' }); if (view.name) look(''); document.querySelector('.grid').focus(); },
+  };
+  if (view.name === 'duplicates') return anywhere;
   return {
+    ...anywhere,
     move: (event) => current().moveBy(steps()[event.key]),
     open: () => open(current().cursor),
     select: () => onCursor((id) => marks.toggle(id, 'selected')),
     exclude: () => onCursor((id) => marks.toggle(id, 'excluded')),
     closely: () => onCursor((id) => { look('image', id); set({ closely: true }); }),
     goTo: () => set({ dialog: 'goto' }),
-    search: () => document.getElementById('query').select(),
-    copy: () => set({ copying: true }),
-    duplicates: () => look('duplicates'),
-    help: () => set({ dialog: 'help' }),
-    close: () => { set({ copying: false, dialog: '' }); if (view.name) look(''); document.querySelector('.grid').focus(); },
   };
 }
 
@@ -134,7 +148,7 @@ function Page({ facts, onSaved }) {
     </header>
     <aside class="side" aria-label="Narrow">
       <${Thresholds} thresholds=${facts.thresholds} ask=${ask} answer=${answer} onAsk=${go} />
-      <${Facets} facets=${facts.facets} answer=${answer} ask=${ask} onAsk=${go} />
+      <${Facets} facts=${facts} answer=${answer} ask=${ask} onAsk=${go} />
     </aside>
     <main>
       <${OrderBar} ask=${ask} side=${side} onAsk=${go} onSide=${setSide}>

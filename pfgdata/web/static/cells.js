@@ -36,9 +36,16 @@ export class Cell {
     this.image = null;
     this.id = null;
     this.shown = false;
+    this.tries = 0;
     this.node.className = 'cell';
     this.node.removeAttribute('data-image');
     this.node.removeAttribute('aria-selected');
+  }
+
+  /** Try once more: a disk may have been away for a moment. */
+  again() {
+    this.tries += 1;
+    this.shown = false;
   }
 
   /** Be the image `id`, marked or not. */
@@ -54,15 +61,19 @@ export class Cell {
     this.node.setAttribute('aria-selected', mark === 'selected');
   }
 
-  /** Load and show the thumbnail; settles when it stands there, is broken, or `signal` says stop. */
+  /** Load and show the thumbnail; settles when it stands there, is broken ("broken"), or `signal` says stop. */
   show(signal) {
+    this.image?.remove();
     const image = element('img', 'thumb', { alt: '', draggable: 'false', decoding: 'async' });
     const id = this.id;
     return new Promise((resolve) => {
       const end = (state) => {
-        if (this.image === image) { this.shown = true; this.node.classList.add(state); }
+        if (this.image === image) {
+          this.shown = true;
+          for (const one of ['ready', 'broken']) this.node.classList.toggle(one, one === state);
+        }
         this.stop = null;
-        resolve();
+        resolve(state);
       };
       this.stop = () => {
         image.onload = image.onerror = null;

@@ -1,17 +1,18 @@
 // Facets: what the shown images have, by how many, each a click that narrows the question to it (or to all else).
 import { html, useState } from './vendor/htm-preact.js';
+import { lane } from './gate.js';
 import { useLoaded } from './hooks.js';
 import { holds, narrowed } from './narrow.js';
 import { grouped, spaced } from './text.js';
 
 const SHORT = 8; // values shown before "more"
 const CLOSED = new Set(['bucket', 'format']); // asked for when a person opens them
-const QUIET = new Set(['own']); // kinds that begin closed
+const inTurn = lane(2); // so that counting leaves connections to the pictures
 
 function Value({ value, share, on, onNarrow }) {
   const label = value.value === null || value.value === undefined ? value.label : spaced(String(value.label));
   return html`<li class="value" aria-current=${on}>
-    <button type="button" class="to" title=${value.add ?? ''} disabled=${!value.add} onClick=${() => onNarrow(value, false)}>
+    <button type="button" class="to" title=${value.title ?? value.add ?? ''} disabled=${!value.add} onClick=${() => onNarrow(value, false)}>
       <span class="bar" style=${{ width: `${share * 100}%` }}></span>
       <span class="label">${label}</span><span class="number">${grouped(value.count)}</span>
     </button>
@@ -33,10 +34,10 @@ function Values({ facet, ask, onNarrow }) {
     ${rest <= 0 && Boolean(facet.more) && html`<p class="quiet small">and others, less frequent</p>`}`;
 }
 
-function Facet({ name, kind, answer, ask, onNarrow }) {
-  const [open, setOpen] = useState(!CLOSED.has(name) && !QUIET.has(kind));
+function Facet({ name, own, answer, ask, onNarrow }) {
+  const [open, setOpen] = useState(!own && !CLOSED.has(name));
   const { value, error, busy } = useLoaded(
-    (signal) => (open && answer ? answer.facet(name, signal) : null), [answer, open, name], { keep: true });
+    (signal) => (open && answer ? inTurn(() => answer.facet(name, signal), signal) : null), [answer, open, name], { keep: true });
   return html`<section class="facet" data-facet=${name} data-busy=${String(busy)}>
     <h3><button type="button" aria-expanded=${open} onClick=${() => setOpen(!open)}>${spaced(name)}
       ${open && value?.approximate && html`<span class="approximate"
@@ -48,11 +49,25 @@ function Facet({ name, kind, answer, ask, onNarrow }) {
   </section>`;
 }
 
-/** All facets of a store, of the images of `answer`. */
-export function Facets({ facets, answer, ask, onAsk }) {
+/** The saved selections: conditions with a name. */
+function Selections({ selections, ask, onNarrow }) {
+  if (!selections.length) return null;
+  const values = selections.map(({ name, images, expression }) => ({
+    label: `@${name}`, value: null, count: images, add: `@${name}`, add_tag: `@${name}`, title: expression,
+  }));
+  const total = Math.max(1, ...values.map((value) => value.count));
+  return html`<section class="facet selections"><h3>Selections</h3>
+    <${Values} facet=${{ kind: 'values', values, total }} ask=${ask} onNarrow=${onNarrow} /></section>`;
+}
+
+/** What narrows the images of `answer`: the store's selections and facets, its own columns closed at first. */
+export function Facets({ facts, answer, ask, onAsk }) {
   const narrow = (value, not) => onAsk(narrowed(ask, {
     sql: value.add, tag: value.add_tag, compiled: answer?.facts.where, not,
   }));
-  return html`<div class="facets">${facets.map((facet) => html`<${Facet} key=${facet.name} name=${facet.name}
-    kind=${facet.kind} answer=${answer} ask=${ask} onNarrow=${narrow} />`)}</div>`;
+  const own = new Set(facts.columns.filter((column) => column.own).map((column) => column.name));
+  return html`<div class="facets">
+    <${Selections} selections=${facts.selections} ask=${ask} onNarrow=${narrow} />
+    ${facts.facets.map(({ name }) => html`<${Facet} key=${name} name=${name} own=${own.has(name)} answer=${answer} ask=${ask}
+      onNarrow=${narrow} />`)}</div>`;
 }

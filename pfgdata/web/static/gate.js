@@ -1,6 +1,19 @@
 // At most so many requests under way, those that nobody wants any more aborted, the most wanted first.
 // A browser would queue them too, but in the order in which they came: after a jump what is seen would wait for what is not.
 
+/** Lets `limit` tasks run at once, in the order they came: `lane(2)(() => fetch(...), signal)`. */
+export function lane(limit) {
+  const waiting = [];
+  let running = 0;
+  const next = () => {
+    if (running >= limit || !waiting.length) return;
+    const { task, signal, resolve, reject } = waiting.shift();
+    running += 1;
+    Promise.resolve(signal.aborted ? null : task()).then(resolve, reject).finally(() => { running -= 1; next(); });
+  };
+  return (task, signal) => new Promise((resolve, reject) => { waiting.push({ task, signal, resolve, reject }); next(); });
+}
+
 const ENDING = 25; // ms that an aborted request may still take: the browser ends a picture's a moment after it was let go
 
 /** Runs what is wanted; `limit` at a time. */

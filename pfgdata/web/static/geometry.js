@@ -15,7 +15,7 @@ export class Geometry {
   /** `count` cells of about `side` px in a view of `width` x `height`. */
   measure({ count, side, width, height }) {
     const room = Math.max(width - 2 * PAD, side);
-    this.columns = Math.max(1, Math.floor((room + GAP) / (side + GAP)));
+    this.columns = Math.max(1, Math.round((room + GAP) / (side + GAP)));
     this.cell = Math.floor((room + GAP) / this.columns) - GAP;
     Object.assign(this, { count, width, height });
     this.top = this.#within(this.top);

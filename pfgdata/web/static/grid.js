@@ -5,6 +5,8 @@ import { Geometry } from './geometry.js';
 import { Pages } from './pages.js';
 
 const LAND = 90; // ms without a jump before anything is fetched: a dragged scrollbar passes thousands of rows
+const RANGE = 20_000; // images that one Shift-click selects
+const AGAIN = 3000; // ms before a picture that did not come is asked for once more
 const REST = 150; // ms without scrolling before the scrollbar is put right
 
 /** Shows an answer in `host`, a scrolling element; `on` hears `cursor(index)`, `open(index)`, `jump(index or -1)`, `trouble(error)`. */
@@ -67,7 +69,8 @@ export class Grid {
 
   #resized() {
     if (!this.host.clientWidth) return;
-    const [first] = this.geometry.rows();
+    const [first, last] = this.geometry.rows();
+    const wasSeen = this.cursor >= first && this.cursor <= last;
     const before = this.geometry.columns;
     const top = this.geometry.top;
     const { cell } = this.geometry;
@@ -76,6 +79,7 @@ export class Grid {
     });
     if (this.geometry.columns !== before || this.geometry.cell !== cell) this.geometry.start(first);
     else this.geometry.top = top;
+    if (wasSeen) this.geometry.reveal(this.cursor);
     this.#measure();
   }
 
@@ -120,6 +124,7 @@ export class Grid {
     const [first, last] = [Math.min(one, two), Math.max(one, two)];
     const ids = [];
     try {
+      if (last - first >= RANGE) throw new Error(`At most ${RANGE} images at once: narrow the query instead.`);
       for (let index = first; index <= last; index += 1) ids.push((await this.pages.need(index))[0]);
       this.marks.select(ids);
     } catch (error) {
@@ -191,8 +196,16 @@ export class Grid {
     const jobs = [];
     for (let index = first; index <= last; index += 1) {
       const cell = this.cells.get(index);
-      if (cell?.id && !cell.shown) jobs.push({ key: `${index} ${cell.id}`, start: (signal) => cell.show(signal) });
+      if (cell?.id && !cell.shown) {
+        jobs.push({ key: `${index} ${cell.id} ${cell.tries}`, start: (signal) => this.#show(cell, signal) });
+      }
     }
     return jobs;
+  }
+
+  async #show(cell, signal) {
+    const { id } = cell;
+    if ((await cell.show(signal)) !== 'broken' || cell.tries) return;
+    setTimeout(() => { if (cell.id === id && cell.shown) { cell.again(); this.#draw(); } }, AGAIN);
   }
 }

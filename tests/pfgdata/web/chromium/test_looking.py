@@ -9,8 +9,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from pfgdata.store import pair_of
-from tests.pfgdata.web.browser.conftest import COPIES, MARKUP
-from tests.pfgdata.web.browser.pages import Page
+from tests.pfgdata.web.chromium.conftest import COPIES, MARKUP
+from tests.pfgdata.web.chromium.pages import Page
 
 pytestmark = pytest.mark.browser
 
@@ -112,11 +112,12 @@ def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) ->
         lambda: page.js("return [...document.querySelectorAll('.zoom img')].every((one) => one.naturalWidth)")
     )
     page.js(
-        "document.querySelector('.zoom').dispatchEvent("
-        "new WheelEvent('wheel', { deltaY: -900, clientX: 400, clientY: 300, bubbles: true, cancelable: true }))"
+        "document.querySelector('.zoom').dispatchEvent(new WheelEvent('wheel',"
+        "{ deltaY: -900, clientX: 400, clientY: 300, bubbles: true, cancelable: true }))"
     )
     places = page.js(
-        "return [...document.querySelectorAll('.zoom img')].map(({ style }) => [style.width, style.left, style.top])"
+        "return [...document.querySelectorAll('.zoom img')]"
+        ".map(({ style }) => [style.width, style.left, style.top])"
     )
     assert places[0] == places[1]
     assert float(places[0][0].removesuffix("px")) > 2 * page.one(".zoom").size["width"]

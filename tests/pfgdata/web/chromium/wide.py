@@ -1,7 +1,7 @@
 """A store of 600,000 rows whose images lie in one tar: pictures of 260 bytes that show their row number.
 
-A picture is 40 x 32 black and white: 20 blocks of 8 x 8 pixels, one a bit, so that a JPEG thumbnail of it can be
-read back to the number. Everything is made in whole arrays: the tar takes seconds.
+A picture is 40 x 32 black and white: 20 blocks of 8 x 8 pixels, one a bit, so that a JPEG thumbnail of it
+can be read back to the number. Everything is made in whole arrays: the tar takes seconds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _chunk(name: bytes, data: Bytes) -> Bytes:
 
 
 def png_of_rows(rows: npt.NDArray[np.int64]) -> Bytes:
-    """PNGs [N, bytes] of row numbers below 2**20: block n (from the top left, line by line) is white where bit n is 1."""
+    """PNGs [N, bytes] of row numbers below 2**20: block n, line by line, is white where bit n is 1."""
     count = len(rows)
     bits = (rows[:, None] >> np.arange(_BLOCKS_WIDE * _BLOCKS_HIGH)) & 1
     blocks = (bits * 255).astype(np.uint8).reshape(count, _BLOCKS_HIGH, _BLOCKS_WIDE)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from pfgdata.store import Store
 from pfgdata.web import DeskOptions, browse_app, serving
-from tests.pfgdata.web.browser.pages import Page, Requests
-from tests.pfgdata.web.browser.wide import wide_store
+from tests.pfgdata.web.chromium.pages import Page, Requests
+from tests.pfgdata.web.chromium.wide import wide_store
 
 pytest.importorskip("selenium", reason="the extra ci is not installed: pip install -e '.[ci]'")
 
@@ -85,7 +85,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Image.open(first) as image:
             image.convert("RGB").resize((200, 200)).save(folder / "images" / style / "copy.png")
     Image.new("RGB", (64, 48), (200, 30, 90)).save(folder / "images" / MARKUP)
-    words = ["ingest", folder / "images", "--tagger", "demo", "--store", folder / "feats"]
+    words = ["ingest", str(folder / "images"), "--tagger", "demo", "--store", str(folder / "feats")]
     subprocess.run([sys.executable, "-m", "pfgdata", *words], check=True, capture_output=True)
     return folder
 
@@ -100,7 +100,7 @@ def page(chromium: webdriver.Chrome, pictures: Path, tmp_path: Path) -> Iterator
 
 @pytest.fixture(scope="session")
 def wide(chromium: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page of 600,000 rows, whose tar was looked into once: its first picture takes as long as its index."""
+    """The page of 600,000 rows, whose tar was looked into once: the first picture waits for its index."""
     store = wide_store(tmp_path_factory.mktemp("wide"))
     with opened(chromium, store) as page:
         _warm(page)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.pfgdata.web.browser.pages import Page
+from tests.pfgdata.web.chromium.pages import Page
 
 pytestmark = pytest.mark.browser
 

@@ -1,4 +1,4 @@
-"""The browse page as a test drives it: what a person sees and does, and waits on conditions, never on time."""
+"""The browse page as a test drives it: what a person sees and does; it waits on conditions, never on time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "Requests"]
 
-HANG = 15  # seconds: what takes longer hangs
+HANG = 60  # seconds: what takes longer hangs
 
 
 class Requests:
@@ -68,12 +68,16 @@ class Page:
         self.driver.get("about:blank")
         self.driver.get(self.address + "static/icon.svg")
         self.js("sessionStorage.clear(); localStorage.clear()")
-        self.driver.get_log("browser")
+        self.log("browser")
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        """What the browser wrote down since the last time: "browser" (its console) or "performance"."""
+        return list(self.driver.get_log(kind))  # type: ignore[no-untyped-call]
 
     def leave(self) -> None:
         """Nothing of the page broke, and no rule of its content-security policy was touched."""
         self.driver.get("about:blank")
-        messages = [entry["message"] for entry in self.driver.get_log("browser")]
+        messages = [entry["message"] for entry in self.log("browser")]
         assert not [text for text in messages if "Content Security Policy" in text or "Uncaught" in text], (
             messages
         )
@@ -89,13 +93,13 @@ class Page:
             raise AssertionError(f"waited {HANG} s; the page shows: {self._state()}") from None
 
     def _state(self) -> str:
-        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        said = [entry["message"] for entry in self.log("browser")]
         return (
             f"{self.driver.current_url}\n{self.js('return document.body.innerText.slice(0, 2000)')}\n{said}"
         )
 
     def js(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def json(self, path: str) -> Any:
         """What the server answers to a GET."""
@@ -171,6 +175,6 @@ const seen = [...grid.querySelectorAll('.cell')].filter((cell) => {
 return (count > 0 && seen.length === 0) || seen.some((cell) => !cell.matches('.ready, .broken'));
 """
 _IMAGES = """
-return [...document.querySelectorAll('.cell[data-image]')].sort((one, two) => one.dataset.row - two.dataset.row)
-  .map((cell) => cell.dataset.image);
+const cells = [...document.querySelectorAll('.cell[data-image]')];
+return cells.sort((one, two) => one.dataset.row - two.dataset.row).map((cell) => cell.dataset.image);
 """
