@@ -1,6 +1,6 @@
 // The page: what the address asks is answered, shown and looked at. Panes hear of each other only through here.
 import { html, render, useEffect, useMemo, useReducer, useRef, useState } from './vendor/htm-preact.js';
-import { Address, languageOf, queryString, readAsk, tidy } from './address.js';
+import { Address, queryString, readAsk, tidy } from './address.js';
 import * as api from './api.js';
 import { Answer } from './api.js';
 import { CopyMenu } from './copy.js';
@@ -159,8 +159,7 @@ function Page({ facts, onSaved }) {
       ${state.trouble && html`<p class="problem trouble" role="alert">${state.trouble.message}
         <button type="button" onClick=${() => { set({ trouble: null }); grid.current.show(answer, { stay: true }); }}>Try again</button></p>`}
       <${GridPane} answer=${answer} side=${side} marks=${marks} on=${on} grid=${grid} />
-      ${answer?.count === 0 && html`<p class="nothing quiet">No image fits. ${languageOf(ask) === 'where'
-        ? 'A lower threshold lets more tags count.' : ''}</p>`}
+      ${answer?.count === 0 && html`<p class="nothing quiet">No image fits.</p>`}
       <${MarksBar} marks=${marks} onSave=${() => set({ dialog: 'save' })} />
     </main>
     ${view.name === 'image' && html`<${Detail} id=${view.value} ask=${ask} facts=${facts} marks=${marks} on=${{

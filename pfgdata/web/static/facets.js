@@ -50,14 +50,13 @@ function Facet({ name, own, answer, ask, onNarrow }) {
 }
 
 /** The saved selections: conditions with a name. */
-function Selections({ selections, ask, onNarrow }) {
+function Selections({ selections, images, ask, onNarrow }) {
   if (!selections.length) return null;
-  const values = selections.map(({ name, images, expression }) => ({
-    label: `@${name}`, value: null, count: images, add: `@${name}`, add_tag: `@${name}`, title: expression,
+  const values = selections.map(({ name, images: count, expression }) => ({
+    label: `@${name}`, value: null, count, add: `@${name}`, add_tag: `@${name}`, title: expression,
   }));
-  const total = Math.max(1, ...values.map((value) => value.count));
   return html`<section class="facet selections"><h3>Selections</h3>
-    <${Values} facet=${{ kind: 'values', values, total }} ask=${ask} onNarrow=${onNarrow} /></section>`;
+    <${Values} facet=${{ kind: 'values', values, total: images }} ask=${ask} onNarrow=${onNarrow} /></section>`;
 }
 
 /** What narrows the images of `answer`: the store's selections and facets, its own columns closed at first. */
@@ -67,7 +66,7 @@ export function Facets({ facts, answer, ask, onAsk }) {
   }));
   const own = new Set(facts.columns.filter((column) => column.own).map((column) => column.name));
   return html`<div class="facets">
-    <${Selections} selections=${facts.selections} ask=${ask} onNarrow=${narrow} />
+    <${Selections} selections=${facts.selections} images=${facts.images} ask=${ask} onNarrow=${narrow} />
     ${facts.facets.map(({ name }) => html`<${Facet} key=${name} name=${name} own=${own.has(name)} answer=${answer} ask=${ask}
       onNarrow=${narrow} />`)}</div>`;
 }

@@ -24,8 +24,6 @@ export class Gate {
     this.ending = 0; // aborted just now
     this.done = new Set(); // finished since it was first wanted: not to be started again
     this.wanted = [];
-    this.most = 0; // ever under way at once, for the tests
-    this.started = 0;
     this.held = false;
   }
 
@@ -63,8 +61,6 @@ export class Gate {
     const control = new AbortController();
     const abort = () => control.abort();
     this.running.set(key, abort);
-    this.most = Math.max(this.most, this.running.size);
-    this.started += 1;
     const finish = () => {
       if (this.running.get(key) !== abort) return; // aborted, and perhaps started anew
       this.running.delete(key);
