@@ -97,8 +97,7 @@ def _about(desk: Desk, store: StoredGuides | None) -> Answer:
 
 def _state(desk: Desk) -> Answer:
     async def answer(request: Request) -> Response:
-        since = request.query_params.get("since", "")
-        return JSONResponse(desk.state(int(since) if since.isdecimal() and len(since) < 16 else None))
+        return JSONResponse(desk.state(request.query_params.get("since")))
 
     return answer
 

@@ -1,10 +1,11 @@
-"""All that a session of the page holds: guides, drawings, the model's thread, and one number that grows.
+"""All that a session of the page holds: guides, drawings, the model's thread, and the version of it all.
 
-The number is told with every state, so that a page asks often and hears only what is new.
+The version is told with every state, so that a page asks often and hears only what is new.
 """
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import threading
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ class Desk:
         self._job = job
         self._run = run
         self._kept = kept
+        self._session = secrets.token_hex(4)  # a page left open asks the server that comes after this one
         self._version = 0
         self._counting = threading.Lock()
         self.shelf = Shelf(self.folder / "guides", bounds=self.bounds)
@@ -93,9 +95,9 @@ class Desk:
         self.worker.wake()
         return ids
 
-    def state(self, since: int | None = None) -> dict[str, Any]:
+    def state(self, since: str | None = None) -> dict[str, Any]:
         """All that the page shows, and its `version`; that alone where it is still `since`."""
-        version = self._version
+        version = f"{self._session}.{self._version}"
         if since == version:
             return {"version": version}
         model = self.worker.state

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pfgdata.errors import ImageError, PfgError
+from pfgdata.errors import PfgError
 from pfgdata.records import NoProgress, Progress
 from pfgtrain.web.drawings import Drawing, Drawings
 from pfgtrain.web.guides import Shelf
@@ -110,8 +110,10 @@ class Worker:
             try:
                 scores, _ = self.model.look(read_image(guide.path).pixels)
                 guide.seen = what_is_seen(scores, self.model.tagger.vocabulary)
-            except ImageError as problem:  # its file has been changed meanwhile
-                guide.problem = str(problem)
+            except (
+                Exception
+            ) as problem:  # its file was changed meanwhile, or the tagger cannot: not the page's end
+                guide.problem = _words(problem)
             self._changed()
 
     def _draw(self, model: PFGModel, drawing: Drawing) -> None:

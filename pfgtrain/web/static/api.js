@@ -22,7 +22,10 @@ export const remove = (path) => answer(fetch(path, { method: "DELETE", headers: 
 export async function upload(file) {
   const headers = { "content-type": "application/octet-stream" };
   const path = `/api/guides?name=${encodeURIComponent(file.name || "pasted.png")}`;
-  return (await answer(fetch(path, { method: "POST", headers, body: file }))).id;
+  const body = await file.arrayBuffer().catch(() => {
+    throw new Error(`${file.name}: cannot be read; drop images, not folders`);
+  });
+  return (await answer(fetch(path, { method: "POST", headers, body }))).id;
 }
 
 /**

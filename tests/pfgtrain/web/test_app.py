@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from pfgdata.errors import RunError
+from pfgtrain.generate import GenerateJob
 from pfgtrain.web import Desk
 from pfgtrain.web.desk import samples
 from tests.pfgtrain.conftest import Call
@@ -75,8 +77,8 @@ def test_every_guide_to_try_can_be_taken_and_is_served(page: Client) -> None:
 def test_a_state_is_told_once(page: Client) -> None:
     state = page.get("/api/state")
     assert page.get(f"/api/state?since={state['version']}") == {"version": state["version"]}
-    for odd in ("-1", "x", "9" * 5000, "1e3", "\u0661".encode().hex()):
-        assert "guides" in page.get(f"/api/state?since={odd}")
+    for other in ("", "-1", "x", "9" * 5000, "00000000.0"):  # of a server before this one
+        assert page.get(f"/api/state?since={other}")["guides"] == []
 
 
 def test_a_cancelled_drawing_ends_at_its_next_step_and_the_next_one_is_as_ever(ready: Client) -> None:
@@ -122,13 +124,11 @@ def test_what_is_asked_while_the_model_loads_waits_and_the_queue_is_bounded(
     assert page.drawn(2)["state"] == page.drawn(1)["state"] == "done"
 
 
-def test_a_model_that_cannot_be_loaded_is_said_on_the_page(desk: Desk, page: Client) -> None:
-    from pfgdata.errors import RunError
-
+def test_a_model_that_cannot_be_loaded_is_said_on_the_page(desk: Desk, weights: GenerateJob) -> None:
     def load(_: object) -> Any:
         raise RunError("no such run; name another")
 
-    other = Desk(desk.folder, load, job=desk._job, run=None)
+    other = Desk(desk.folder, load, job=weights, run=None)
     other.start()
     assert other.stop()
     model = other.state()["model"]
@@ -209,6 +209,23 @@ def test_an_upload_is_bounded_named_plainly_and_judged_by_its_bytes(page: Client
     for seed in range(10, 10 + BOUNDS.guides - 2):
         page.upload(picture(seed), "more.png")
     assert "guides are here; remove some first" in page.upload(picture(30), "one.png")["error"]
+
+
+def test_a_guide_that_the_tagger_cannot_see_is_told_and_the_next_one_is_seen(
+    page: Client, desk: Desk, gate: Gate
+) -> None:
+    gate.close()
+    desk.start()
+    broken = page.upload(picture(), "a.png")["id"]
+    (desk.folder / "guides" / broken / "a.png").write_bytes(b"changed since")
+    other = page.upload(picture(1), "b.png")["id"]
+    gate.open()
+    state = page.until(lambda state: all(one["seen"] or one["problem"] for one in state["guides"]))
+    told = {one["id"]: one for one in state["guides"]}
+    assert "no image that can be used" in told[broken]["problem"] and told[other]["seen"]
+    (number,) = page.post("/api/drawings", {"guides": [broken], "settings": QUICK})["drawings"]
+    drawn = page.drawn(number)
+    assert drawn["state"] == "failed" and "no image that can be used" in drawn["error"]
 
 
 def test_another_page_can_neither_draw_nor_upload_nor_remove(page: Client) -> None:
