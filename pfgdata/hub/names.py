@@ -1,7 +1,7 @@
 """The one place that reads a model's name: `demo`, a folder or a file here, or a hub id `org/name`.
 
-A tagger's may name a folder of its repository, org/name//folder. `demo` travels in pfgdata/assets. The cache is
-asked before the network: a model fetched once needs none again, nor changes its revision by itself. A base
+A tagger's may name a folder of its repository, org/name//folder. `demo` travels in pfgdata/assets. The cache
+is asked before the network: a model fetched once needs none again, nor changes its revision by itself. A base
 that is a single file is unpacked once, into pfg's cache.
 """
 

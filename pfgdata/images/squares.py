@@ -18,7 +18,7 @@ from PIL import Image
 
 from pfgdata.conventions import PREPROCESSINGS, Convention
 from pfgdata.errors import ConfigError
-from pfgdata.images.steps import stepped
+from pfgdata.images.steps import stepped, within_memory
 from pfgdata.images.threads import plain_memory_errors
 from pfgdata.images.white import on_white
 from pfgdata.records import nearest
@@ -26,8 +26,6 @@ from pfgdata.records import nearest
 __all__ = ["picture_in", "square"]
 
 _Array = npt.NDArray[np.uint8]
-
-_LARGEST_SIDE = 8192  # a padded square of 201 MB in each thread; for a 1 x 65500 strip it were 12.9 GB
 
 
 @plain_memory_errors()
@@ -39,13 +37,13 @@ def square(array: _Array, *, preprocess: str, size: int) -> _Array:
     only there the result is not the original's to the bit.
     """
     if preprocess in _PREPROCESSINGS:
-        return _PREPROCESSINGS[preprocess](_within_memory(array), size)
+        return _PREPROCESSINGS[preprocess](within_memory(array), size)
     if ";" not in preprocess:
         known = nearest(preprocess, PREPROCESSINGS) or PREPROCESSINGS
         raise ConfigError(f"no preprocessing {preprocess!r}; did you mean {' or '.join(known)}?")
     convention = Convention.of(preprocess)
     if (name := convention.square[0]) in _PREPROCESSINGS:
-        return _PREPROCESSINGS[name](_within_memory(array), size)
+        return _PREPROCESSINGS[name](within_memory(array), size)
     assert convention.size == size, f"a square of {size} by a convention of {convention.size}"
     return stepped(array, convention.steps)
 
@@ -107,15 +105,6 @@ _PREPROCESSINGS: dict[str, Callable[[_Array, int], _Array]] = {
     "pfg-train": _pfg_train,
     "smilingwolf": _smilingwolf,
 }
-
-
-def _within_memory(array: _Array) -> _Array:
-    height, width = array.shape[:2]
-    factor = -(-max(height, width) // _LARGEST_SIDE)
-    if factor == 1:
-        return array
-    smaller = (max(1, width // factor), max(1, height // factor))
-    return _uint8(cv2.resize(array, smaller, interpolation=cv2.INTER_AREA))
 
 
 def _padded(array: _Array, side: int) -> _Array:

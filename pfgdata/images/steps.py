@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -14,17 +15,32 @@ from PIL import Image
 from pfgdata.conventions import Step
 from pfgdata.images.white import on_white
 
-__all__ = ["stepped"]
+__all__ = ["stepped", "within_memory"]
 
 _Array = npt.NDArray[np.uint8]
+
+_LARGEST_SIDE = 8192  # a padded square of 201 MB in each thread; for a 1 x 65500 strip it were 12.9 GB
+_LONGEST_STRIP = 64  # times its width
 
 
 def stepped(array: _Array, steps: Sequence[Step]) -> _Array:
     """Pixels (uint8 RGB or RGBA) after all steps, uint8 RGB; those with alpha are laid on white first."""
+    if any(step.kind == "pad" for step in steps):
+        array = within_memory(array)
     picture = Image.fromarray(on_white(array))
     for step in steps:
         picture = _APPLY[step.kind](picture, step)
     return np.asarray(picture)
+
+
+def within_memory(array: _Array) -> _Array:
+    """A picture that can be padded to a square: one with a side over 8192 is shrunk by a whole factor."""
+    height, width = array.shape[:2]
+    factor = -(-max(height, width) // _LARGEST_SIDE)
+    if factor == 1:
+        return array
+    smaller = (max(1, width // factor), max(1, height // factor))
+    return np.asarray(cv2.resize(array, smaller, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _pad(picture: Image.Image, step: Step) -> Image.Image:
@@ -46,7 +62,14 @@ def _stretch(picture: Image.Image, step: Step) -> Image.Image:
 
 
 def _shorter(picture: Image.Image, step: Step) -> Image.Image:
-    """torchvision's Resize of one number: the other side is cut to a whole number."""
+    """torchvision's Resize of one number: the other side is cut to a whole number.
+
+    Of a longer strip the middle, for a crop follows: 1 x 65500 at 448 were 39 GB.
+    """
+    longest = _LONGEST_STRIP * min(picture.size)
+    if max(picture.size) > longest:
+        left, top = (max(0, (side - longest) // 2) for side in picture.size)
+        picture = picture.crop((left, top, picture.width - left, picture.height - top))
     width, height = picture.size
     if width < height:
         return _resized(picture, (step.size, int(step.size * height / width)), step)

@@ -121,3 +121,23 @@ def test_any_shape_becomes_a_square(steps: tuple[str, ...], shape: tuple[int, in
     tile = square(np.full((*shape, 3), 255, np.uint8), preprocess=convention.text, size=64)
     assert tile.shape == (64, 64, 3) and tile.dtype == np.uint8
     assert tile[..., 0].max() > 0, "the picture has not vanished"
+
+
+def test_a_strip_too_long_for_memory_is_shrunk_before_it_is_padded() -> None:
+    convention = replace(
+        Convention.from_record(TABLE, where="here"), square=("pad #ffffff", "stretch 64 bicubic")
+    )
+    tile = square(np.zeros((60_000, 3000, 3), np.uint8), preprocess=convention.text, size=64)
+    columns = np.flatnonzero(tile.min(axis=(0, 2)) < 128)
+    assert abs(len(columns) - 3) <= 1  # 3,000 of 60,000
+
+
+def test_of_a_strip_that_is_cropped_only_the_middle_is_enlarged() -> None:
+    convention = replace(
+        Convention.from_record(TABLE, where="here"), square=("shorter 64 bicubic", "crop 64")
+    )
+    for shape in ((1, 65_501, 3), (65_501, 1, 3)):
+        strip = np.zeros(shape, np.uint8)
+        strip.reshape(-1, 3)[32_750] = 255
+        tile = square(strip, preprocess=convention.text, size=64)
+        assert tile.mean() > 200  # the middle pixel fills it
