@@ -72,7 +72,7 @@ class Page:
 
     def log(self, kind: str) -> list[dict[str, Any]]:
         """What the browser wrote down since the last time: "browser" (its console) or "performance"."""
-        return list(self.driver.get_log(kind))  # type: ignore[no-untyped-call]
+        return list(self.driver.get_log(kind))
 
     def leave(self) -> None:
         """Nothing of the page broke, and no rule of its content-security policy was touched."""
