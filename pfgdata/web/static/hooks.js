@@ -1,5 +1,5 @@
 // What several panes of the page do alike: load something for as long as it is wanted, wait for a hand to rest, copy a text.
-import { useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { useEffect, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
 import { isAbort } from './api.js';
 
 /**
@@ -42,7 +42,7 @@ export function useLatest(value) {
 /** A ref for a `<dialog>` that opens as it appears. */
 export function useDialog() {
   const ref = useRef(null);
-  useEffect(() => { if (ref.current && !ref.current.open) ref.current.showModal(); }, []);
+  useLayoutEffect(() => { if (!ref.current.open) ref.current.showModal(); }, []);
   return ref;
 }
 

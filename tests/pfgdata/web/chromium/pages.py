@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from selenium.common.exceptions import JavascriptException, StaleElementReferenceException, TimeoutException
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -118,15 +119,20 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click the element, once it is there and can be clicked."""
-        self.until(lambda: self.one(selector).is_enabled())
+        self.until(lambda: self.one(selector).is_displayed() and self.one(selector).is_enabled())
         self.one(selector).click()
 
     def keys(self, *keys: str) -> None:
         """Press keys where the focus is."""
-        self.driver.switch_to.active_element.send_keys(*keys)
+        ActionChains(self.driver).send_keys(*keys).perform()
 
     def grid_keys(self, *keys: str) -> None:
         self.one(".grid").send_keys(*keys)
+
+    def type(self, selector: str, *keys: str) -> None:
+        """Type into a field, once it is there and can be typed into."""
+        self.until(lambda: self.one(selector).is_displayed())
+        self.one(selector).send_keys(*keys)
 
     def search(self, text: str, *, language: str = "SQL") -> None:
         """Type a query and send it."""
