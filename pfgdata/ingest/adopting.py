@@ -178,7 +178,9 @@ class _Adopter:
         report.tagged += len(judged.images.taken) - judged.copied
         report.failed += failed
         report.unchanged += fresh - len(judged.images.taken) - failed
-        if report.unchanged < 0:  # taken again, as its row was pruned since: it counts once, as what it is now
+        if (
+            report.unchanged < 0
+        ):  # taken again, as its row was pruned since: it counts once, as what it is now
             report.failed += report.unchanged
             report.unchanged = 0
         report.failures += judged.failed
