@@ -142,6 +142,7 @@ def do_part(context: typer.Context, asked: AtWork, job: IngestJob, *, dry_run: b
     """Make the parts of one share of a plan, and say what was done."""
     from pfgdata.ingest import PartWork, RangePlan, Share, make_parts, open_or_none, plan_parts
 
+    share = _share(asked.part)
     plan = RangePlan.open(asked.plan).moved(asked.moves)
     place = asked.store or plan.store
     store = open_or_none(place)
@@ -151,7 +152,7 @@ def do_part(context: typer.Context, asked: AtWork, job: IngestJob, *, dry_run: b
             f"{place}: the store of the plan is not on this machine; name it by --store, or a folder for the"
             " parts by --parts"
         )
-    work = PartWork(plan=plan, share=Share(*_share(asked.part)), folder=folder, store=store)
+    work = PartWork(plan=plan, share=Share(*share), folder=folder, store=store)
     if not is_given(context, "precision"):
         job = replace(job, precision=plan.precision)
     with ScreenProgress() as progress:

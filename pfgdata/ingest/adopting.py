@@ -177,7 +177,12 @@ class _Adopter:
         report.copied += judged.copied
         report.tagged += len(judged.images.taken) - judged.copied
         report.failed += failed
-        report.unchanged += max(0, fresh - len(judged.images.taken) - failed)
+        report.unchanged += fresh - len(judged.images.taken) - failed
+        if (
+            report.unchanged < 0
+        ):  # taken again, as its row was pruned since: it counts once, as what it is now
+            report.failed += report.unchanged
+            report.unchanged = 0
         report.failures += judged.failed
         report.again += not judged.takes_any
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +28,7 @@ from pfgdata.store.shards import (
     ShardDraft,
     ShardMeta,
     adopt_shard,
+    map_array,
     new_shard_id,
     read_meta,
     reading,
@@ -108,6 +111,12 @@ class Part:
     def images(self, columns: Sequence[str]) -> pa.Table:
         """`columns` of IMAGES_SCHEMA of its rows."""
         return self._read("images", pa.schema([IMAGES_SCHEMA.field(name) for name in columns]))
+
+    def features(self) -> npt.NDArray[np.float16]:
+        """The features of its rows, float16 [N, F], mapped from disk."""
+        if "feature" not in self.meta.arrays:
+            return np.empty((0, self.identity.feature_dim), np.float16)
+        return map_array(self.disk, self.path, self.meta, "feature")
 
     def failures(self) -> pa.Table:
         """Its failures, as FAILURES_SCHEMA."""
