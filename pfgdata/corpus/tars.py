@@ -2,6 +2,7 @@
 
 So a fault would cost all that follows; instead the next header is looked for. A hard link is its target's
 bytes once more; a sparse file, whose bytes do not lie in one piece, a symbolic link, a device are not read.
+Plain headers are read by hand (plain_headers.py), all else by tarfile, from the first that is not plain.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import BinaryIO
 
 from pfgdata.corpus.members import SYMBOLIC_LINK, Index, Member, left_over
 from pfgdata.corpus.names import is_image, is_sidecar
+from pfgdata.corpus.plain_headers import read_plain_headers
 
 __all__ = ["index_tar"]
 
@@ -36,12 +38,16 @@ _SPECIAL = {
 }
 
 
-def index_tar(file: BinaryIO, index: Index) -> bool:
-    """Fill in the `index` of an open tar, with a problem where it is damaged; False where it is no tar."""
+def index_tar(file: BinaryIO, index: Index, *, by_hand: bool = True) -> bool:
+    """Fill in the `index` of an open tar, with a problem where it is damaged; False where it is no tar.
+
+    `by_hand` changes nothing but how long it takes.
+    """
     if not _is_tar(file):
         return False
     unmet: dict[bytes, bytes] = {}  # hard link -> its target, which is no image or sidecar
-    for entry in _entries(file, index):
+    start = read_plain_headers(file, index) if by_hand else 0
+    for entry in _entries(file, index, start):
         if entry.isdir():
             continue
         name, member = _bytes(entry.name), _member(entry)
@@ -94,9 +100,9 @@ def _is_tar(file: BinaryIO) -> bool:
     return True
 
 
-def _entries(file: BinaryIO, index: Index) -> Iterator[tarfile.TarInfo]:
-    """The headers of all members in order; what is wrong between and after them the `index` is told."""
-    at: int | None = 0
+def _entries(file: BinaryIO, index: Index, start: int = 0) -> Iterator[tarfile.TarInfo]:
+    """The headers from `start` on in order; what is wrong between and after them the `index` is told."""
+    at: int | None = start
     while at is not None:
         file.seek(at)
         data = at  # of the last member

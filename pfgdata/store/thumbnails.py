@@ -58,7 +58,7 @@ class ThumbnailCache:
             self._disk.rename(fresh, path)
         except OSError:  # read-only, full: what is shown was made all the same
             with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
+                self._disk.unlink(fresh)
             return
         with self._lock:
             self._size = self._measured() if self._size is None else self._size + len(data)
