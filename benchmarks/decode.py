@@ -27,7 +27,8 @@ from PIL import Image, JpegImagePlugin
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pfgdata.images import PREPROCESSINGS, decode, perceptual_hash, square
+from pfgdata.conventions import PREPROCESSINGS
+from pfgdata.images import decode, perceptual_hash, square
 from pfgdata.taggers import OnnxTagger
 
 IMAGES = Path(__file__).parent.parent / "pipelines" / "demo" / "images"

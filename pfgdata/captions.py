@@ -21,11 +21,13 @@ import pyarrow.compute as pc
 from pfgdata.errors import StoreError
 from pfgdata.records import Selection, nearest
 from pfgdata.store import Snapshot, Store, rows_by_shard
+from pfgdata.vocabulary import CHARACTER, GENERAL
 
 __all__ = ["TAGS", "Captions", "column_captions", "shuffled", "tag_captions"]
 
 TAGS = "tags"  # as a caption's name: the store's own, so that no column may be called so
 SEPARATOR = ", "
+_ORDER = (CHARACTER, 3, 1, 6, GENERAL)  # copyright, artist and species between: as danbooru lists them
 _WORD = re.compile(r"[^\W_]{2}")  # ^_^, 0_0, (o)_(o), <|>_<|>: no two letters or digits stand together
 
 
@@ -109,19 +111,22 @@ def tag_captions(
 ) -> Captions:
     """The tags of `images` as WD14 captions are written: characters first, then general tags, best first.
 
-    A tag counts from its threshold on, which is not below the store's score floor; ratings are left out.
+    Between them stand those that say what is shown (copyright, artist, species), of taggers that know them. A
+    tag counts from its threshold on, `threshold` but for characters, which is not below the store's score
+    floor; ratings and tags of other categories (meta, quality) are left out.
     """
     vocabulary = snapshot.vocabulary
     limits_V = np.full(len(vocabulary), np.inf, np.float16)  # as scores are stored: one equal to it counts
-    limits_V[vocabulary.general_ids] = threshold
-    limits_V[vocabulary.character_ids] = character_threshold
-    is_general_V = np.ones(len(vocabulary), np.int64)
-    is_general_V[vocabulary.character_ids] = 0
+    ranks_V = np.zeros(len(vocabulary), np.int64)
+    for rank, category in enumerate(_ORDER):
+        mine_V = vocabulary.categories == category
+        limits_V[mine_V] = character_threshold if category == CHARACTER else threshold
+        ranks_V[mine_V] = rank
     counts_N = np.zeros(len(images), np.int64)
     parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]] = []
     small = np.min_scalar_type(len(vocabulary))  # uint16 for every WD14 tagger
     for mine, table in rows_by_shard(snapshot, images, ["tag_ids", "tag_scores"]):
-        ids, counts_N[mine] = _kept(table, limits_V, is_general_V)
+        ids, counts_N[mine] = _kept(table, limits_V, ranks_V)
         parts.append((mine, ids.astype(small)))
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts_N)])
     ids_T = np.empty(starts[-1], small)
@@ -165,7 +170,7 @@ def shuffled(caption: str, *, keep_tokens: int, separator: str, seed: int) -> st
 
 
 def _kept(
-    table: pa.Table, limits_V: npt.NDArray[np.float16], is_general_V: npt.NDArray[np.int64]
+    table: pa.Table, limits_V: npt.NDArray[np.float16], ranks_V: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
     """The tags of the rows of `table` over their limits, row after row, and how many each row has [M]."""
     lengths = pc.list_value_length(table["tag_ids"]).to_numpy()
@@ -174,7 +179,7 @@ def _kept(
     over = np.flatnonzero(scores >= limits_V[ids])
     rows = np.repeat(np.arange(len(lengths)), lengths)[over]
     ids = ids[over]
-    order = np.argsort(2 * rows + is_general_V[ids], kind="stable")  # stored best first
+    order = np.argsort(len(_ORDER) * rows + ranks_V[ids], kind="stable")  # stored best first
     return ids[order], np.bincount(rows, minlength=len(lengths))
 
 

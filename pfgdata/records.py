@@ -111,7 +111,7 @@ class TaggerIdentity:
     revision: str | None
     weights_sha256: str
     feature_node: str
-    preprocess: str  # how a picture becomes the tagger's square, one of pfgdata.images.PREPROCESSINGS
+    preprocess: str  # how a picture becomes its input: the text of a pfgdata.conventions.Convention
     decode: str  # version of the one decode before it
 
     @property

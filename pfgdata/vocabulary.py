@@ -1,7 +1,7 @@
-"""The tags a tagger scores: `selected_tags.csv`, whose row order is the order of the score columns.
+"""The tags a tagger scores, in the order of its score columns: WD14's `selected_tags.csv`, or made by others.
 
-Columns are tag_id,name,category,count; category 9 is rating, 0 general, 4 character. Other categories are
-kept, for a column must not lose its place, but belong to no group.
+Columns are tag_id,name,category,count; category 9 is rating, 0 general, 4 character. The numbers of further
+categories are ours, danbooru's where it has one; a number without a name keeps its place and has no group.
 """
 
 from __future__ import annotations
@@ -19,10 +19,22 @@ from blake3 import blake3
 from pfgdata.errors import VocabularyError, refused_by_system
 from pfgdata.records import nearest
 
-__all__ = ["CHARACTER", "GENERAL", "RATING", "Vocabulary"]
+__all__ = ["CATEGORIES", "CHARACTER", "FURTHER", "GENERAL", "RATING", "RATINGS", "Vocabulary"]
 
 GENERAL, CHARACTER, RATING = 0, 4, 9  # as WD14's selected_tags.csv numbers them
-_RATINGS = ["general", "sensitive", "questionable", "explicit"]
+RATINGS = ("general", "sensitive", "questionable", "explicit")
+FURTHER = {  # categories beside WD14's three, as vocabulary.parquet numbers them
+    1: "artist",
+    3: "copyright",
+    5: "meta",
+    6: "species",
+    7: "style",
+    8: "lore",
+    10: "quality",
+    11: "model",
+    12: "year",
+}
+CATEGORIES = {GENERAL: "general", CHARACTER: "character", RATING: "rating", **FURTHER}
 _COLUMNS = ("name", "category", "count")
 
 
@@ -31,7 +43,7 @@ class Vocabulary:
     """Names, categories uint8 [V] and training counts int64 [V] of the score columns.
 
     Two are equal if their names and categories are. Raises VocabularyError unless there are exactly the four
-    ratings, in WD14's order.
+    ratings, or none.
     """
 
     names: tuple[str, ...]
@@ -39,16 +51,19 @@ class Vocabulary:
     counts: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        found = [self.names[index] for index in self.rating_ids]
-        if found != _RATINGS:
+        found = [self.names[index] for index in np.flatnonzero(self.categories == RATING)]
+        if found and sorted(found) != sorted(RATINGS):
             raise VocabularyError(
-                f"the ratings (category {RATING}) must be {', '.join(_RATINGS)}, in that order;"
-                f" found {', '.join(found) or 'none'}"
+                f"the ratings (category {RATING}) must be {', '.join(RATINGS)}, or none;"
+                f" found {', '.join(found)}"
             )
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Read a selected_tags.csv. Raises VocabularyError naming the file and, where it can, the line."""
+        """Read WD14's selected_tags.csv, which has the ratings in their order.
+
+        Raises VocabularyError naming the file and, where it can, the line.
+        """
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = list(_rows(file, path))
@@ -58,12 +73,13 @@ class Vocabulary:
             reason = refused_by_system(problem) or f"cannot be read as a CSV file in UTF-8: {problem}"
             raise VocabularyError(f"{path}: {reason}") from problem
         names, categories, counts = zip(*rows, strict=True) if rows else ((), (), ())
-        try:
-            return cls(
-                names=names, categories=np.array(categories, np.uint8), counts=np.array(counts, np.int64)
+        found = [name for name, category in zip(names, categories, strict=True) if category == RATING]
+        if found != list(RATINGS):
+            raise VocabularyError(
+                f"{path}: the ratings (category {RATING}) must be {', '.join(RATINGS)}, in that order;"
+                f" found {', '.join(found) or 'none'}"
             )
-        except VocabularyError as problem:
-            raise VocabularyError(f"{path}: {problem}") from None
+        return cls(names=names, categories=np.array(categories, np.uint8), counts=np.array(counts, np.int64))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -87,8 +103,9 @@ class Vocabulary:
 
     @cached_property
     def rating_ids(self) -> npt.NDArray[np.int64]:
-        """Score columns of the four ratings."""
-        return np.flatnonzero(self.categories == RATING)
+        """Score columns of the four ratings in their order, or none."""
+        columns = np.flatnonzero(self.categories == RATING)
+        return columns[np.argsort([RATINGS.index(self.names[index]) for index in columns], kind="stable")]
 
     @cached_property
     def general_ids(self) -> npt.NDArray[np.int64]:
@@ -99,6 +116,11 @@ class Vocabulary:
     def character_ids(self) -> npt.NDArray[np.int64]:
         """Score columns of character tags."""
         return np.flatnonzero(self.categories == CHARACTER)
+
+    @cached_property
+    def further_ids(self) -> npt.NDArray[np.int64]:
+        """Score columns of tags of further categories."""
+        return np.flatnonzero(np.isin(self.categories, list(FURTHER)))
 
     @cached_property
     def digest(self) -> str:

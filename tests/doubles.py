@@ -147,6 +147,12 @@ class FarDisk(Disk):
     def make_folder(self, path: Path) -> None:
         super().make_folder(self._there(path))
 
+    def link(self, source: Path, target: Path) -> None:
+        super().link(self._there(source), target)
+
+    def modified(self, path: Path) -> float:
+        return super().modified(self._there(path))
+
     def replace_file(self, path: Path, data: bytes) -> None:
         super().replace_file(self._there(path), data)
 

@@ -17,6 +17,7 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.errors": 0,
     "pfgdata.lazy": 0,
     "pfgdata.records": 1,
+    "pfgdata.conventions": 1,
     "pfgdata.files": 1,
     "pfgdata.pages": 1,
     "pfgdata.paths": 1,
@@ -35,11 +36,11 @@ FLOORS: Mapping[str, int] = {
     "pfgdata.captions": 4,
     "pfgdata.exchange": 4,
     "pfgdata.query": 5,  # asks similarity for distances
-    "pfgdata.report": 5,
     "pfgdata.cluster": 5,
     "pfgdata.screen": 5,
     "pfgdata.flags": 5,
     "pfgdata": 6,  # the api: a package's __init__
+    "pfgdata.report": 6,  # asks query for its session
     "pfgdata.web": 6,
     "pfgdata.cli": 7,  # __main__ counts as the cli
     "pfgtrain.condition": 1,

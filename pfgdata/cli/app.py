@@ -24,10 +24,13 @@ from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
 from pfgdata.cli.ingest import ingest
 from pfgdata.cli.latents import EXAMPLE as LATENTS_EXAMPLE
 from pfgdata.cli.latents import latents
+from pfgdata.cli.parts import ADOPT_EXAMPLE, adopt
 from pfgdata.cli.prune import EXAMPLE as PRUNE_EXAMPLE
 from pfgdata.cli.prune import prune
 from pfgdata.cli.query import EXAMPLE as QUERY_EXAMPLE
 from pfgdata.cli.query import query
+from pfgdata.cli.report import EXAMPLE as REPORT_EXAMPLE
+from pfgdata.cli.report import report
 from pfgdata.cli.sample import EXAMPLE as SAMPLE_EXAMPLE
 from pfgdata.cli.sample import sample
 from pfgdata.cli.select import EXAMPLE as SELECT_EXAMPLE
@@ -52,6 +55,7 @@ app = make_app(
     ),
 )
 app.command("ingest", epilog=INGEST_EXAMPLE)(ingest)
+app.command("adopt", epilog=ADOPT_EXAMPLE)(adopt)
 app.command("query", epilog=QUERY_EXAMPLE)(query)
 app.command("select", epilog=SELECT_EXAMPLE)(select)
 app.command("selections", epilog=LIST_EXAMPLE)(selections)
@@ -63,6 +67,7 @@ app.command("sample", epilog=SAMPLE_EXAMPLE)(sample)
 app.command("similar", epilog=SIMILAR_EXAMPLE)(similar)
 app.command("duplicates", epilog=DUPLICATES_EXAMPLE)(duplicates)
 app.command("browse", epilog=BROWSE_EXAMPLE)(browse)
+app.command("report", epilog=REPORT_EXAMPLE)(report)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)

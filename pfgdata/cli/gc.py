@@ -32,6 +32,7 @@ def gc(
 ) -> None:
     """Delete shards that newer ones have replaced, and what writers that died left behind.
 
+    Parts of a plan (`ingest --plan-out`) go once nothing of it has been made or adopted for so long.
     A query or training that began before a shard was replaced may still read it: stop those before an
     `--older-than` shorter than they run. Shards in quarantine/ stay unless `--quarantine`.
     """
@@ -51,6 +52,8 @@ def gc(
         facts["kept"] = f"{report.young:,} shards that were replaced less than {older_than} ago"
     if report.swept:
         facts["leftovers"] = f"{report.swept:,} of writers that died"
+    if report.parts:
+        facts["parts"] = f"{report.parts:,} of plans of which nothing has come for {older_than}"
     facts["space"] = f"{report.freed / 1e6:,.1f} MB"
     show_facts(facts)
     if json:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import DryRun, Json, StoreOption, show_failures
+from pfgdata.cli.options import DryRun, Json, StoreOption, counted, show_failures
+from pfgdata.cli.parts import (
+    AtWork,
+    PartOption,
+    PartsOption,
+    PlanOption,
+    PlanOutOption,
+    RangeRowsOption,
+    do_part,
+    is_given,
+    load_tagger,
+    require_fitting,
+    show_plan,
+)
 from pfgdata.errors import ConfigError
 from pfgdata.flags import from_fields
 from pfgdata.ingest import IngestJob
@@ -36,7 +50,7 @@ _LOOPS = "to folders they lie in, not followed"
 _PANELS = {
     _IMAGES: "include exclude archives follow_links sidecars",
     _LIMITS: "max_megapixels max_megabytes min_side max_aspect image_seconds",
-    _TAGGER: "tagger preprocess",
+    _TAGGER: "tagger convention preprocess",
     _SPEED: "device precision decode batch_size threads",
     _AGAIN: "retry_failed rehash wait",
     "": "shard_rows",
@@ -59,16 +73,18 @@ _BOUNDS: dict[str, dict[str, Any]] = {  # of the command; a recipe's are the job
 @from_fields(IngestJob, _PANELS, more=_BOUNDS)
 def ingest(
     images: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="IMAGES...",
             parser=user_path,
             help="Folders searched to their depth, archives (.tar, .zip, .cbz), list files (.txt, .csv, "
-            ".parquet with a column path), single images.",
+            ".parquet with a column path), single images. Not with --plan, which knows them.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     store: StoreOption = Path("feats"),
     *,
+    context: typer.Context,
     root: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,6 +94,11 @@ def ingest(
     recipe: Annotated[
         str | None, typer.Option(hidden=True)
     ] = None,  # what --preprocess was called, for one release more
+    plan_out: PlanOutOption = None,
+    range_rows: RangeRowsOption = 2048,
+    plan: PlanOption = None,
+    part: PartOption = "1/1",
+    parts: PartsOption = None,
     dry_run: DryRun = False,
     json: Json = False,
     **asked: Any,
@@ -86,44 +107,76 @@ def ingest(
 
     Done work is skipped, so the same command goes on after Ctrl-C, a crash, or new files. A file that is no
     usable image is named and does not stop the rest. Hidden files, thumbnail folders and unfinished downloads
-    are passed over.
+    are passed over. On many machines: --plan-out on one, --plan with --part on each, then pfgdata adopt.
     """
+    require_fitting(context, {"images": images, "plan": plan, "plan_out": plan_out, **asked})
+    job = IngestJob(**{**asked, "preprocess": asked["preprocess"] or recipe})
+    moves = [_move(pair) for pair in root or []]
+    if plan:
+        named = store if is_given(context, "store") else None
+        work = AtWork(plan=plan, part=part, parts=parts, store=named, moves=moves)
+        do_part(context, work, job, dry_run=dry_run, json=json)
+        return
+    _tag(
+        images or [], store, job, moves, _Way(dry_run=dry_run, json=json, plan_out=plan_out, rows=range_rows)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How an ingest of images is to go, beside its job."""
+
+    dry_run: bool
+    json: bool
+    plan_out: Path | None
+    rows: int  # of a range of that plan
+
+
+def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str, str]], way: _Way) -> None:
+    """Tag the images, or say or plan what there is to do."""
     from pfgdata.corpus import plan_segments
+    from pfgdata.ingest import (
+        PlanOut,
+        open_or_create,
+        open_or_none,
+        plan_ingest,
+        require_fit,
+        write_captions,
+        write_plan,
+    )
     from pfgdata.ingest import ingest as run_ingest
-    from pfgdata.ingest import open_or_create, open_or_none, plan_ingest, tagger_for, write_captions
-    from pfgdata.records import during_one
     from pfgdata.store import moved_roots
 
-    job = IngestJob(**{**asked, "preprocess": asked["preprocess"] or recipe})
-    there = open_or_none(store)
-    moves = [_move(pair) for pair in root or []]
+    there, written = open_or_none(store), None
     roots = there.roots() if there else {}
     for old, new in moves:
         roots = moved_roots(roots, old, new)
     segments = plan_segments(images, roots, options=job.walk)
     with ScreenProgress() as progress:
-        if dry_run:
+        if way.dry_run:
             report = plan_ingest(segments, there, options=job, progress=progress)
         else:
-            with during_one(progress, "load", unit="taggers"):
-                model = tagger_for(there, job)
-            if model.untrained:
-                progress.say(f"tagger {model.identity.name} is untrained: tags and scores mean nothing")
-            if model.unused_gpu:
-                progress.say(f"the GPU is not used: {model.unused_gpu}")
+            model = load_tagger(there, job, progress)
             there = open_or_create(store, model, wait=job.wait)
             for old, new in moves:
                 there.move_root(old, new, wait=job.wait, progress=progress)
             with stop_on_interrupt() as stop:
-                report = run_ingest(segments, there, model, options=job, progress=progress, stop=stop)
+                if way.plan_out:
+                    require_fit(there, model)
+                    out = PlanOut(folder=way.plan_out, rows=way.rows)
+                    written, report = write_plan(segments, there, job, out=out, progress=progress, stop=stop)
+                else:
+                    report = run_ingest(segments, there, model, options=job, progress=progress, stop=stop)
     captions = None
     try:
-        if job.sidecars and there and not (dry_run or report.interrupted):
+        if job.sidecars and there and not (way.dry_run or report.interrupted):
             with ScreenProgress() as progress:
                 captions = write_captions(there, segments, wait=job.wait, progress=progress)
     finally:  # captions that fail leave the images done
-        _show(report, captions, job=job, dry_run=dry_run, store=store)
-    if json:
+        _show(report, captions, job=job, way=way, store=store)
+    if written:
+        show_plan(written)
+    if way.json:
         print_json({**report.as_dict(), **({"captions": captions.as_dict()} if captions else {})})
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -145,18 +198,16 @@ def _show(
     captions: CaptionsReport | None,
     *,
     job: IngestJob,
-    dry_run: bool,
+    way: _Way,
     store: Path,
 ) -> None:
     show_failures([(one.file, one.kind, one.reason) for one in report.failures])
-    parts = {name: getattr(report, name) for name in ("tagged", "copied", "unchanged", "failed", "pending")}
-    counts = " + ".join(f"{value:,} {name}" for name, value in parts.items())
-    facts = {"found": f"{report.found:,} = {counts}", **_beside(report, job)}
+    facts = {"found": counted(report), **_beside(report, job)}
     if captions:
         facts |= _captions(captions)
-    if dry_run:
+    if way.dry_run:
         facts |= _estimate(report)
-    else:
+    elif not way.plan_out:
         facts["took"] = f"{duration(report.seconds)}, {report.images_per_second:.3g} images/s"
         if report.bottleneck:
             facts["busy"] = ", ".join(f"{stage} {share:.0%}" for stage, share in report.shares.items())

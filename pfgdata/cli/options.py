@@ -15,6 +15,7 @@ from pfgdata.screen import show_facts
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pfgdata.ingest import IngestReport
     from pfgdata.query import Question
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "StoreOption",
     "Threshold",
     "Where",
+    "counted",
     "require_one",
     "show_failures",
     "show_notes",
@@ -99,6 +101,12 @@ def values_of(column: pa.Array | pa.ChunkedArray, *, called: str, instead: str) 
     except TypeError:
         raise QueryError(f"{called}: has maps whose keys are lists, maps or structs; {instead}") from None
     return values
+
+
+def counted(report: IngestReport) -> str:
+    """The sum of a report, in a line."""
+    parts = {name: getattr(report, name) for name in ("tagged", "copied", "unchanged", "failed", "pending")}
+    return f"{report.found:,} = " + " + ".join(f"{value:,} {name}" for name, value in parts.items())
 
 
 def show_notes(question: Question) -> None:

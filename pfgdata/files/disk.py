@@ -28,6 +28,7 @@ CrashPoint = Literal[
     "temporary made",  # a commit, from here ...
     "table written",
     "array written",
+    "file linked",
     "shard.json written",
     "file synced",
     "folder synced",
@@ -144,6 +145,23 @@ class Disk:
         """Remove one file."""
         path.unlink()
         self.reach("file deleted")
+
+    def link(self, source: Path, target: Path) -> None:
+        """Let `target` be the file `source` too: by a second name, else a copy.
+
+        `target` lies in a folder made by `temporary`.
+        """
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, one without links, or a file of another user
+            shutil.copyfile(source, target)
+        self.reach("file linked")
+
+    def modified(self, path: Path) -> float:
+        """When a file, or the list of names of a folder, was last changed, in Unix time."""
+        return path.stat().st_mtime
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put `data` at `path` so that a reader sees the old file or the new one, whole."""

@@ -1,7 +1,8 @@
 """The one place that reads a model's name: `demo`, a folder or a file here, or a hub id `org/name`.
 
-`demo` travels in pfgdata/assets. The cache is asked before the network: a model fetched once needs none
-again, nor changes its revision by itself. A base that is a single file is unpacked once, into pfg's cache.
+A tagger's may name a folder of its repository, org/name//folder. `demo` travels in pfgdata/assets. The cache
+is asked before the network: a model fetched once needs none again, nor changes its revision by itself. A base
+that is a single file is unpacked once, into pfg's cache.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ __all__ = ["DEMO", "Resolved", "resolve"]
 
 DEMO = "demo"
 _ASSETS = Path(__file__).parent.parent / "assets"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?://((?:[\w.-]+/)*[\w.-]+))?", re.ASCII)
+_IN_FOLDERS = ("tagger", "judge")
 _BY_HAND = {
     "tagger": "put model.onnx and selected_tags.csv in a folder and pass --tagger FOLDER",
     "judge": "put model.onnx and selected_tags.csv in a folder and pass --judge FOLDER",
@@ -74,13 +76,16 @@ def resolve(
         return Resolved(name=name, folder=_ASSETS / f"demo_{what}")
     if path.is_dir():
         return Resolved(name=str(path.absolute()), folder=path.absolute())
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+    found = _HUB_ID.fullmatch(name)
+    inside = (found and found[2]) or ""
+    if not found or name.startswith(".") or (inside and what not in _IN_FOLDERS) or ".." in inside.split("/"):
         raise _not_found(name, what, f"no such folder ({path.absolute()}), and no hub id (org/name)")
+    wanted = tuple(f"{inside}/{pattern}" for pattern in patterns) if inside else patterns
     try:
-        folder = Repository(name, revision=revision, cache=cache).fetch(patterns)
+        folder = Repository(found[1], revision=revision, cache=cache).fetch(wanted)
     except NotFetched as reason:
         raise _not_found(name, what, f"no such folder here, {reason}") from reason
-    return Resolved(name=name, folder=folder, revision=folder.name)  # snapshots are named by their commit
+    return Resolved(name=name, folder=folder / inside, revision=folder.name)  # snapshots are named by commit
 
 
 def _not_found(name: str, what: str, reason: str) -> ModelNotFoundError:

@@ -32,7 +32,17 @@ _CONFIG = (
     *(f"{folder}/*" for folder in _TOKENIZERS),  # and what else is there: tokenizer.json
     *(f"{model}/config.json" for model in _MODELS),
 )
-_TAGGER = ("model.onnx", "model.onnx?data", "selected_tags.csv")
+_LABELS = (
+    "selected_tags.csv",
+    "tags-selected.csv",
+    "tag_mapping.json",
+    "config.json",
+)  # one of them is enough
+_TAGGER = (
+    *("model.onnx", "model.onnx?data", _LABELS[0]),
+    # Of wildcards nothing is known: what few repositories have is not asked for again and again.
+    *("preprocess.json*", "categories.json*", "config.json*", "convention.*"),
+)
 PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-file checkpoints
     "tagger": _TAGGER,
     "judge": _TAGGER,
@@ -140,8 +150,11 @@ def _lacks_part(folder: Path, part: str) -> bool:
 def _forms(weights: str) -> list[str]:
     """The names under which a base keeps the same weights, best first: a file, an older one, their shards.
 
-    Of any other file its name alone.
+    Of a tagger's tags the files that may hold them, of any other file its name alone.
     """
+    folder, slash, name = weights.rpartition("/")
+    if name == _LABELS[0]:
+        return [f"{folder}{slash}{label}" for label in _LABELS]
     if not weights.endswith(".safetensors"):
         return [weights]
     stem = weights.removesuffix(".safetensors")

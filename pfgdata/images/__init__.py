@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from pfgdata.images.decoding import DECODE_VERSION, Pixels, decode, pixel_count
     from pfgdata.images.hashes import perceptual_hash
     from pfgdata.images.limits import IMAGE_SECONDS, Limits
-    from pfgdata.images.squares import PREPROCESSINGS, on_white, picture_in, square
+    from pfgdata.images.squares import picture_in, square
     from pfgdata.images.threads import one_opencv_thread
     from pfgdata.images.thumbs import THUMBNAIL_SIDE, thumbnail_jpeg
+    from pfgdata.images.white import on_white
 
 __all__ = [
     "DECODE_VERSION",
     "IMAGE_SECONDS",
     "PIXEL_RECIPE",
-    "PREPROCESSINGS",
     "THUMBNAIL_SIDE",
     "BucketPolicy",
     "CropBox",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pfgdata.errors import ConfigError
-from pfgdata.images.squares import on_white
+from pfgdata.images.white import on_white
 
 __all__ = ["PIXEL_RECIPE", "BucketPolicy", "CropBox", "bucket_sizes", "crop_to_bucket", "nearest_buckets"]
 

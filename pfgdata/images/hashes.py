@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.images.squares import on_white
 from pfgdata.images.threads import plain_memory_errors
+from pfgdata.images.white import on_white
 
 __all__ = ["perceptual_hash"]
 

@@ -1,9 +1,10 @@
-"""The tagger's square: four named ways from decoded pixels to its input, as the tools in use do it.
+"""The tagger's square: from decoded pixels to its input, in four named ways or by the steps of a convention.
 
-They differ in alpha, padding and resampling (facts in each function), so a store names the one it was made
-with. Each is bit-equal to its original on the goldens in tests/data/preprocess. Channels are RGB here; the
-originals swap to BGR float32 first, which no step before the model can tell. Every step runs in OpenCV or
-Pillow with the interpreter's lock free, so that threads make squares side by side (docs/decode.md).
+The named ones are as the tools in use do it. They differ in alpha, padding and resampling (facts in each
+function), so a store names the one it was made with. Each is bit-equal to its original on the goldens in
+tests/data/preprocess. Channels are RGB here; the originals swap to BGR float32 first, which no step before
+the model can tell. Every step runs in OpenCV or Pillow with the interpreter's lock free, so that threads make
+squares side by side (docs/decode.md).
 """
 
 from __future__ import annotations
@@ -15,35 +16,46 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pfgdata.conventions import PREPROCESSINGS, Convention
 from pfgdata.errors import ConfigError
+from pfgdata.images.steps import stepped, within_memory
 from pfgdata.images.threads import plain_memory_errors
+from pfgdata.images.white import on_white
 from pfgdata.records import nearest
 
-__all__ = ["PREPROCESSINGS", "on_white", "picture_in", "square"]
+__all__ = ["picture_in", "square"]
 
 _Array = npt.NDArray[np.uint8]
-
-_LARGEST_SIDE = 8192  # a padded square of 201 MB in each thread; for a 1 x 65500 strip it were 12.9 GB
 
 
 @plain_memory_errors()
 def square(array: _Array, *, preprocess: str, size: int) -> _Array:
     """Pixels (uint8 [H, W, 3] RGB or [H, W, 4] RGBA) as a preprocessing's uint8 RGB [size, size, 3].
 
-    An image with a side over 8192 is first shrunk by a whole factor, so that a long strip padded to a square
-    fits in memory; only there the result is not the original's to the bit.
+    `preprocess` is a name, or the text of a convention, whose size must be `size`. By a name an image with a
+    side over 8192 is first shrunk by a whole factor, so that a long strip padded to a square fits in memory;
+    only there the result is not the original's to the bit.
     """
-    if preprocess not in _PREPROCESSINGS:
+    if preprocess in _PREPROCESSINGS:
+        return _PREPROCESSINGS[preprocess](within_memory(array), size)
+    if ";" not in preprocess:
         known = nearest(preprocess, PREPROCESSINGS) or PREPROCESSINGS
         raise ConfigError(f"no preprocessing {preprocess!r}; did you mean {' or '.join(known)}?")
-    return _PREPROCESSINGS[preprocess](_within_memory(array), size)
+    convention = Convention.of(preprocess)
+    if (name := convention.square[0]) in _PREPROCESSINGS:
+        return _PREPROCESSINGS[name](within_memory(array), size)
+    assert convention.size == size, f"a square of {size} by a convention of {convention.size}"
+    return stepped(array, convention.steps)
 
 
-def picture_in(tile: _Array, array: _Array) -> _Array:
+def picture_in(tile: _Array, array: _Array, *, preprocess: str = PREPROCESSINGS[0]) -> _Array:
     """The part of a square that shows the picture `array`, a view [h, w, 3]; `array` if it was not shrunk.
 
-    A border pixel that is partly margin is left out.
+    A border pixel that is partly margin is left out. By no named preprocessing the picture may lie in it
+    otherwise: then it is `array` too.
     """
+    if preprocess not in PREPROCESSINGS:
+        return array
     (height, width), size = array.shape[:2], len(tile)
     side = max(height, width)
     if side <= size:
@@ -56,19 +68,6 @@ def _span(length: int, side: int, size: int) -> tuple[int, int]:
     """Where the whole pixels of `length`, centred in `side`, begin and end with `side` shrunk to `size`."""
     before = (side - length) // 2
     return -(-before * size // side), (before + length) * size // side
-
-
-def on_white(array: _Array) -> _Array:
-    """Composite RGBA [H, W, 4] on white, rounded as Pillow rounds; RGB [H, W, 3] comes back as it is."""
-    if array.shape[2] == 3:
-        return array
-    alpha = cv2.cvtColor(cv2.extractChannel(array, 3), cv2.COLOR_GRAY2RGB)
-    mixed = cv2.cvtColor(array, cv2.COLOR_RGBA2RGB)
-    # round(colour * alpha / 255) + 255 - alpha: no product is halfway, so float32 rounds as integers do.
-    # In place: fresh memory for each step takes 15 times as long.
-    cv2.multiply(mixed, alpha, dst=mixed, scale=1 / 255)
-    cv2.add(mixed, cv2.bitwise_not(alpha, dst=alpha), dst=mixed)
-    return _uint8(mixed)
 
 
 def _kohya(array: _Array, size: int) -> _Array:
@@ -106,16 +105,6 @@ _PREPROCESSINGS: dict[str, Callable[[_Array, int], _Array]] = {
     "pfg-train": _pfg_train,
     "smilingwolf": _smilingwolf,
 }
-PREPROCESSINGS: tuple[str, ...] = tuple(_PREPROCESSINGS)
-
-
-def _within_memory(array: _Array) -> _Array:
-    height, width = array.shape[:2]
-    factor = -(-max(height, width) // _LARGEST_SIDE)
-    if factor == 1:
-        return array
-    smaller = (max(1, width // factor), max(1, height // factor))
-    return _uint8(cv2.resize(array, smaller, interpolation=cv2.INTER_AREA))
 
 
 def _padded(array: _Array, side: int) -> _Array:

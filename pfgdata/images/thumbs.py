@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
 
-from pfgdata.images.squares import on_white
+from pfgdata.images.white import on_white
 
 __all__ = ["THUMBNAIL_SIDE", "thumbnail_jpeg"]
 

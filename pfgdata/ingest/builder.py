@@ -17,13 +17,35 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import AccessError
+from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, Scored, Tagged
+from pfgdata.ingest.plan import Task
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.rows import RowColumns, stat_columns
-from pfgdata.store import Shadow, ShardContents, StoreIdentity, failures_table, key_columns
+from pfgdata.store import (
+    PLANNED_SCHEMA,
+    Shadow,
+    ShardContents,
+    StoreIdentity,
+    failures_table,
+    installed_versions,
+    key_columns,
+)
+from pfgdata.taggers import Tagger
 from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["Built", "RowsOf", "ShardBuilder", "filled"]
+__all__ = ["Built", "RowsOf", "ShardBuilder", "filled", "made_by"]
+
+_PACKAGES = (  # what decides pixels and scores
+    "pfg",
+    "numpy",
+    "pillow",
+    "simplejpeg",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "h5py",
+)
 
 # Of each content_id that has a row elsewhere, in their order: the row, and its feature float16 [N, F].
 RowsOf = Callable[[Sequence[bytes]], tuple[pa.Table, npt.NDArray[np.float16]]]
@@ -35,6 +57,7 @@ class Built:
 
     contents: ShardContents
     fresh: Mapping[bytes, int]  # content_ids that were tagged -> their rows
+    planned: pa.Table  # PLANNED_SCHEMA: what the plan saw under the key of each image, then of each failure
     counts: IngestReport  # tagged, copied, unchanged, failed and failures
     seconds: Mapping[str, float]  # by stage, and from its first batch to its last as `total`
 
@@ -62,6 +85,8 @@ class ShardBuilder:
         self._copies: list[Copied] = []
         self._order: list[int] = []  # a row of columns, or -1 - a position in copies
         self._failures: list[dict[str, Any]] = []
+        self._row_tasks: list[Task] = []  # of each row, in order
+        self._failure_tasks: list[Task] = []  # of each failure
         self._shadows: list[Shadow] = []
         self._counts = IngestReport()
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -77,11 +102,13 @@ class ShardBuilder:
                 row = len(self._columns) + len(tagged)
                 self._here[outcome.stat.content_id] = row
                 self._order.append(row)
+                self._row_tasks.append(outcome.task)
                 tagged.append(outcome)
                 self._hide(outcome.task.old_image, outcome.task.old_failure)
             elif isinstance(outcome, Copied):
                 self._copies.append(outcome)
                 self._order.append(-len(self._copies))
+                self._row_tasks.append(outcome.task)
                 self._hide(outcome.task.old_image, outcome.task.old_failure)
             elif isinstance(outcome, Failed):
                 self._add_failed(outcome)
@@ -106,10 +133,22 @@ class ShardBuilder:
                 shadows=tuple(self._shadows),
                 writer={**self._facts, "images": len(self), "seconds": seconds},
             ),
+            planned=self._planned(),
             fresh={content: rows[row] for content, row in self._here.items()},
             counts=self._counts,
             seconds=dict(self.seconds),
         )
+
+    def _planned(self) -> pa.Table:
+        """What the plan saw under each key, as Built has it."""
+        tasks = self._row_tasks + self._failure_tasks
+        images = [task.image_stat or (None, None) for task in tasks]
+        failures = [task.failure_stat or (None, None) for task in tasks]
+        columns = [
+            [row < 0 for row in self._order] + [False] * len(self._failure_tasks),
+            *([stat[part] for stat in stats] for stats in (images, failures) for part in (0, 1)),
+        ]
+        return pa.table(columns, schema=PLANNED_SCHEMA)
 
     def _rows(self) -> tuple[pa.Table, npt.NDArray[np.float16]]:
         """The rows and features, those of copies from the rows they copy."""
@@ -144,6 +183,7 @@ class ShardBuilder:
         is_access = outcome.kind == AccessError.kind
         if is_access and outcome.task.old_access == (found.size, found.mtime_ns, outcome.reason):
             return  # on record already: a file that can never be read must not add a shard a run
+        self._failure_tasks.append(outcome.task)
         self._failures.append(
             {
                 **key_columns(found.key),
@@ -155,6 +195,19 @@ class ShardBuilder:
         )
         # what could not be read may still be what it was: its row stays
         self._hide(None if is_access else outcome.task.old_image, outcome.task.old_failure)
+
+
+def made_by(tagger: Tagger, options: IngestOptions) -> dict[str, Any]:
+    """The facts on record with what `tagger` makes here."""
+    return {
+        "what": "ingest",
+        "tagger": tagger.identity.name,
+        "provider": tagger.provider,
+        "precision": tagger.precision,
+        "decode": options.decode,
+        "batch_size": options.batch_size,
+        "versions": installed_versions(_PACKAGES),
+    }
 
 
 def filled(

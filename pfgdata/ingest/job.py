@@ -98,9 +98,12 @@ class IngestJob(IngestOptions):
     """Keep captions beside the images as the column captions."""
     tagger: str | None = None
     """Catalog name, hub id, folder, or demo; default: the store's own, else wd-v1-4-vit-tagger-v2."""
+    convention: str | None = None
+    """File (.toml, .json) that says how the tagger takes pictures and gives tags, or a catalog name whose way
+    it is; default: the store's own, else as the catalog or the files beside the model say."""
     preprocess: str | None = None
     """How a picture becomes the tagger's square: kohya, webui, pfg-train or smilingwolf; default: the store's
-    own, else kohya."""
+    own, else the convention's, kohya for WD14 taggers."""
     device: str = "auto"
     """auto, cpu, cuda (every GPU), cuda:1, cuda:0,2 or tensorrt."""
     precision: Literal["float32", "float16"] = "float32"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "PixelFacts",
     "Scored",
+    "Source",
     "Stat",
     "Tagged",
     "Untouched",
@@ -109,6 +110,22 @@ class _Index(NamedTuple):
     row: npt.NDArray[np.int32]
 
 
+_NONE = _Index(np.empty(0, np.uint64), np.empty(0, "V16"), np.empty(0, np.int32), np.empty(0, np.int32))
+
+
+class Source(Protocol):
+    """Where rows are copied from: shards of a snapshot, or what is to be one."""
+
+    def require_undamaged(self, shard_id: str) -> None:
+        """Raise CorruptShardError unless a shard is as written."""
+
+    def rows(self, shard_id: str, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """The given rows of a shard, in the order given."""
+
+    def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
+        """The features of all rows of a shard."""
+
+
 class KnownContents:
     """Which content_ids have a row, or will have: of a snapshot, committed since, or under way.
 
@@ -116,12 +133,22 @@ class KnownContents:
     0.1 s). One thread commits while others ask.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        everything = snapshot.everything
-        self._shards = list(everything.shards)
-        self._index = _index(everything.content_ids, everything.shard_index, everything.rows)
+    def __init__(self, snapshot: Snapshot | None) -> None:
+        """Those of a snapshot; None knows none."""
+        everything = snapshot.everything if snapshot else None
+        self._shards = list(everything.shards) if everything else []
+        self._index = (
+            _index(everything.content_ids, everything.shard_index, everything.rows) if everything else _NONE
+        )
         self._under_way: set[bytes] = set()
         self._compared: set[str] = set()  # shards that rows were copied from
+
+    def branch(self) -> KnownContents:
+        """One that knows as much and learns apart from this one."""
+        other = KnownContents(None)
+        other._shards, other._index = list(self._shards), self._index
+        other._compared = self._compared
+        return other
 
     def __contains__(self, content: bytes) -> bool:
         return content in self._under_way or self.position(content) is not None
@@ -160,7 +187,7 @@ class KnownContents:
         return None
 
     def rows_of(
-        self, contents: Sequence[bytes], snapshot: Snapshot
+        self, contents: Sequence[bytes], snapshot: Source
     ) -> tuple[pa.Table, npt.NDArray[np.float16]]:
         """A committed row of each of `contents`, at least one, and its feature, in their order.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pfgdata.corpus import Chunk, Segment, WalkCounts, archive_kind, walk_chunks
 from pfgdata.errors import AccessError, ContentError
@@ -24,11 +25,14 @@ from pfgdata.ingest.report import IngestReport
 from pfgdata.records import Found, ImageKey, Progress, during, shown
 from pfgdata.store import Shadow, Snapshot
 
-__all__ = ["Plan", "Task", "lacks", "make_plan"]
+__all__ = ["Plan", "Stamp", "Task", "lacks", "make_plan"]
 
 _CHUNK = 2048  # files decided at a time: what a chunk costs is 3 % of their stats (at 512 it was 12 %)
 _ASK_EVERY = 4096  # files walked between two questions to `stop`: some 60 ms of a warm local disk
 _SLASH = ord("/")
+
+
+Stamp = tuple[int, int]  # size and mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,16 @@ class Task:
     old_image: Shadow | None
     old_failure: Shadow | None
     old_content: bytes | None  # content_id of old_image where size and mtime_ns are the same too
-    old_access: tuple[int, int, str] | None  # size, mtime_ns, reason of old_failure if of kind access
+    image_stat: Stamp | None  # of old_image
+    failure_stat: Stamp | None  # of old_failure
+    access_reason: str | None  # of old_failure if of kind access
+
+    @property
+    def old_access(self) -> tuple[int, int, str] | None:
+        """Size, mtime_ns and reason of old_failure if of kind access."""
+        if self.access_reason is None or self.failure_stat is None:
+            return None
+        return (*self.failure_stat, self.access_reason)
 
 
 class Plan:
@@ -62,8 +75,10 @@ class Plan:
             ("failure_shard", pa.dictionary(pa.int32(), pa.string())),
             ("failure_row", pa.int64()),
             ("content_id", pa.binary()),
-            ("access_size", pa.uint64()),
-            ("access_mtime_ns", pa.int64()),
+            ("image_size", pa.uint64()),
+            ("image_mtime_ns", pa.int64()),
+            ("failure_size", pa.uint64()),
+            ("failure_mtime_ns", pa.int64()),
             ("access_reason", pa.dictionary(pa.int32(), pa.string())),
         ]
     )
@@ -98,6 +113,22 @@ class Plan:
     def add(self, batch: pa.RecordBatch) -> None:
         """Append tasks, as SCHEMA has them."""
         self._batches.append(batch)
+
+    def as_batch(self) -> pa.RecordBatch:
+        """All tasks in one batch."""
+        table = pa.Table.from_batches(self._batches, Plan.SCHEMA).unify_dictionaries().combine_chunks()
+        batches = table.to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], Plan.SCHEMA)
+
+    def unit_starts(self) -> npt.NDArray[np.int64]:
+        """Where something begins that is best read by one: a file, or an archive with all its members."""
+        begins, before = [np.empty(0, np.bool_)], None
+        for batch in self._batches:
+            columns = [batch[name] for name in ("segment", "path")]
+            same = _equals_before(columns, before) & ~np.asarray(batch["member"].is_null())
+            begins.append(~same)
+            before = [column[-1] for column in columns]
+        return np.flatnonzero(np.concatenate(begins))
 
 
 def make_plan(
@@ -230,8 +261,10 @@ class _Merge:
             "failure_shard": failures.take("shard", failure),
             "failure_row": failures.take("row", failure),
             "content_id": images.take("content_id", np.where(untouched, image, -1)),
-            "access_size": failures.take("size", access),
-            "access_mtime_ns": failures.take("mtime_ns", access),
+            "image_size": images.take("size", image),
+            "image_mtime_ns": images.take("mtime_ns", image),
+            "failure_size": failures.take("size", failure),
+            "failure_mtime_ns": failures.take("mtime_ns", failure),
             "access_reason": failures.take("reason", access),
         }
 
@@ -243,6 +276,15 @@ class _Merge:
         if key.member is None and archive_kind(key.path) and lacks(self._segment, key, self.counts):
             shard, at = (self._failures.take(name, np.array([row])) for name in ("shard", "row"))
             self.plan.stale.append(Shadow(shard[0].as_py(), "failures", at[0].as_py()))
+
+
+def _equals_before(columns: Sequence[pa.Array], before: Sequence[pa.Scalar] | None) -> npt.NDArray[np.bool_]:
+    """For each row, whether it has the same in `columns` as the one before; `before` is the first one's."""
+    same = np.ones(len(columns[0]), np.bool_)
+    for at, column in enumerate(columns):
+        same[0] &= before is not None and bool(before[at] == column[0])
+        same[1:] &= np.asarray(pc.equal(column[1:], column[:-1]))
+    return same
 
 
 def _own(column: pa.Array, rows: pa.Array) -> pa.Array:
@@ -276,14 +318,25 @@ def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
 def _task(row: dict[str, Any]) -> Task:
     key = ImageKey(root=row["root"], path=row["path"], member=row["member"])
     found = Found(key=key, size=row["size"], mtime_ns=row["mtime_ns"])
-    access = None
-    if row["access_size"] is not None:
-        access = (row["access_size"], row["access_mtime_ns"], row["access_reason"])
-    image, failure = _shadow(row, "image"), _shadow(row, "failure")
-    return Task(found, row["segment"], image, failure, row["content_id"], access)
+    return Task(
+        found,
+        row["segment"],
+        _shadow(row, "image"),
+        _shadow(row, "failure"),
+        row["content_id"],
+        _stamp(row, "image"),
+        _stamp(row, "failure"),
+        row["access_reason"],
+    )
 
 
 def _shadow(row: dict[str, Any], what: str) -> Shadow | None:
     if row[f"{what}_shard"] is None:
         return None
     return Shadow(row[f"{what}_shard"], f"{what}s", row[f"{what}_row"])
+
+
+def _stamp(row: dict[str, Any], what: str) -> Stamp | None:
+    if row[f"{what}_size"] is None:
+        return None
+    return (row[f"{what}_size"], row[f"{what}_mtime_ns"])

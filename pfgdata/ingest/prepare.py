@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pfgdata.conventions import Convention
 from pfgdata.corpus import Isolated, ReadResult, Segment, Watch, read, too_long
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError, refused_by_system
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
@@ -54,7 +55,8 @@ class PixelWork:
     def of(cls, tagger: Tagger, options: IngestOptions) -> PixelWork:
         """What `tagger` wants, within the limits of `options`."""
         size = tagger.image_size
-        at_least = _FAST_SIDES * size if options.decode == "fast" else None
+        side = Convention.of(tagger.identity.preprocess).longer_side(size)
+        at_least = _FAST_SIDES * side if options.decode == "fast" and side else None
         return cls(preprocess=tagger.identity.preprocess, size=size, limits=options.limits, at_least=at_least)
 
     def __call__(self, data: bytes) -> Square:
@@ -62,14 +64,15 @@ class PixelWork:
         pixels = decode(data, limits=self.limits, at_least=self.at_least)
         decoded = time.perf_counter()
         array = square(pixels.array, preprocess=self.preprocess, size=self.size)
-        phash = perceptual_hash(_small(pixels.array, array))
+        phash = perceptual_hash(
+            _small(pixels.array, picture_in(array, pixels.array, preprocess=self.preprocess))
+        )
         facts = PixelFacts(pixels.width, pixels.height, pixels.format, pixels.frames, phash)
         return Square(facts, array, time.perf_counter() - decoded)
 
 
-def _small(pixels: npt.NDArray[np.uint8], tile: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _small(pixels: npt.NDArray[np.uint8], part: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """What to hash of a picture: its part of the square, the cheaper one, where alpha and size allow."""
-    part = picture_in(tile, pixels)
     return part if pixels.shape[2] == 3 and min(part.shape[:2]) >= _ENOUGH else pixels
 
 

@@ -7,7 +7,7 @@ Shapes: N images, V tags, F feature width, K tags over the floor in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ class RowColumns:
     def __init__(self, vocabulary: Vocabulary, *, floor: float) -> None:
         self._names = pa.array(vocabulary.names, pa.string())
         self._ratings = vocabulary.rating_ids
-        tags = np.concatenate([vocabulary.general_ids, vocabulary.character_ids])
+        tags = np.concatenate([vocabulary.general_ids, vocabulary.further_ids, vocabulary.character_ids])
         self._ranks = np.full(
             len(vocabulary), -1, np.int64
         )  # of each column among tags; ties keep their order
         self._ranks[tags] = np.arange(len(tags))
-        self._first_character = len(vocabulary.general_ids)
+        self._first_character = len(tags) - len(vocabulary.character_ids)
         self._floor = np.float32(floor)
         self._keys: list[ImageKey] = []
         self._stats: list[Stat] = []
@@ -55,9 +55,10 @@ class RowColumns:
         slots = np.array([one.slot for one in tagged], np.int64)
         scores_NV = batch.scores if len(slots) == len(batch.scores) else batch.scores[slots]
         self._scored["features"].append(batch.features[slots].astype(np.float16))
-        ratings = scores_NV[:, self._ratings]
-        self._scored["ratings"].append(ratings.astype(np.float16))
-        self._scored["rating"].append(self._ratings[ratings.argmax(axis=1)])
+        if len(self._ratings):
+            ratings = scores_NV[:, self._ratings]
+            self._scored["ratings"].append(ratings.astype(np.float16))
+            self._scored["rating"].append(self._ratings[ratings.argmax(axis=1)])
         self._add_tags(scores_NV)
 
     def _add_tags(self, scores_NV: _Floats) -> None:
@@ -94,14 +95,17 @@ class RowColumns:
         """The rows with the columns of IMAGES_SCHEMA."""
         if not self._keys:
             return IMAGES_SCHEMA.empty_table()
-        scored = {name: np.concatenate(parts) for name, parts in self._scored.items() if name != "features"}
+        scored = {
+            name: np.concatenate(parts)
+            for name, parts in self._scored.items()
+            if parts and name != "features"
+        }
         offsets = pa.array(np.concatenate([[0], np.cumsum(scored["counts"])]).astype(np.int32))
         unknown = scored["character"] < 0
         columns = {
             **stat_columns(self._keys, self._stats),
             **_pixel_columns(self._pixels),
-            "rating": self._named(scored["rating"]),
-            "rating_scores": pa.FixedSizeListArray.from_arrays(pa.array(scored["ratings"].ravel()), 4),
+            **self._rating_columns(scored),
             "character": self._named(np.where(unknown, 0, scored["character"]), unknown),
             "character_score": pa.array(scored["character_score"], mask=unknown),
             "tag_ids": pa.ListArray.from_arrays(offsets, pa.array(scored["tag_ids"])),
@@ -109,6 +113,14 @@ class RowColumns:
         }
         ordered = [columns[name].cast(IMAGES_SCHEMA.field(name).type) for name in IMAGES_SCHEMA.names]
         return pa.Table.from_arrays(ordered, schema=IMAGES_SCHEMA)
+
+    def _rating_columns(self, scored: Mapping[str, npt.NDArray[Any]]) -> dict[str, pa.Array]:
+        """The rating and its four scores; null where the tagger gives none."""
+        if "rating" not in scored:
+            fields = [IMAGES_SCHEMA.field(name) for name in ("rating", "rating_scores")]
+            return {field.name: pa.nulls(len(self), field.type) for field in fields}
+        scores = pa.FixedSizeListArray.from_arrays(pa.array(scored["ratings"].ravel()), 4)
+        return {"rating": self._named(scored["rating"]), "rating_scores": scores}
 
     def _named(self, tags: npt.NDArray[np.int64], missing: npt.NDArray[np.bool_] | None = None) -> pa.Array:
         """The names of score columns as a dictionary of those that occur; null where `missing`."""

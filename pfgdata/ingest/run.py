@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.corpus import Segment
-from pfgdata.errors import IdentityError, StoreError
 from pfgdata.images import one_opencv_thread
-from pfgdata.ingest.builder import ShardBuilder, filled
+from pfgdata.ingest.begin import plan_for, require_fit, without_store
+from pfgdata.ingest.builder import ShardBuilder, filled, made_by
 from pfgdata.ingest.committer import Committer
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import KnownContents, Scored
@@ -31,28 +30,13 @@ from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import (
-    ShardContents,
     Store,
-    StoreWriter,
     index_tags,
-    installed_versions,
     merge_shards,
-    require_same_tagger,
 )
 from pfgdata.taggers import Tagger, choose_batch_size
 
 __all__ = ["ingest", "plan_ingest"]
-
-_PACKAGES = (  # what decides pixels and scores
-    "pfg",
-    "numpy",
-    "pillow",
-    "simplejpeg",
-    "opencv-python-headless",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "h5py",
-)
 
 
 def ingest(
@@ -73,19 +57,13 @@ def ingest(
     """
     options = options or IngestOptions()
     progress = progress or NoProgress()
-    _require_same(store, tagger)
+    require_fit(store, tagger)
     batch_size = options.batch_size or choose_batch_size(tagger)
     options = replace(options, batch_size=batch_size)
-    segments = [_without_store(segment, store.path) for segment in segments]
+    segments = [without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
     with store.writer(wait=options.wait, progress=progress, stop=stop) as writer, one_opencv_thread():
-        _add_roots(writer, segments)
-        plan = make_plan(
-            segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop
-        )
-        if plan.stale:
-            width = store.identity.feature_dim
-            writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
+        plan = plan_for(writer, segments, options=options, report=report, progress=progress, stop=stop)
         committer = Committer(writer, KnownContents(store.snapshot()), report)
         if not report.interrupted:
             known, pixels = committer.known, options.pixels or PixelWork.of(tagger, options)
@@ -115,7 +93,7 @@ def plan_ingest(
     report, start = IngestReport(), time.monotonic()
     snapshot = store.snapshot() if store else None
     if store and snapshot:
-        segments = [_without_store(segment, store.path) for segment in segments]
+        segments = [without_store(segment, store.path) for segment in segments]
         report.shards = len(snapshot.shards)
     make_plan(
         segments,
@@ -129,61 +107,15 @@ def plan_ingest(
     return report
 
 
-def _require_same(store: Store, tagger: Tagger) -> None:
-    """Raise IdentityError unless the tagger's scores and features mean what the store's do."""
-    require_same_tagger(store.identity.tagger, tagger.identity, where=str(store.path))
-    ours = (tagger.vocabulary.digest, tagger.feature_dim)
-    if ours != (store.identity.vocabulary_digest, store.identity.feature_dim):
-        raise IdentityError(
-            f"{store.path} is of another vocabulary or feature width than tagger {tagger.identity.name} has; "
-            "restore the selected_tags.csv it was made with, or use another store"
-        )
-
-
-def _without_store(segment: Segment, store: Path) -> Segment:
-    """The segment without the store itself, which may lie inside the corpus."""
-    place, root = os.path.realpath(store), os.path.realpath(segment.location)
-    if not place.startswith(f"{root.rstrip('/')}/"):
-        return segment
-    return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
-
-
-def _add_roots(writer: StoreWriter, segments: Sequence[Segment]) -> None:
-    """Put roots seen for the first time on record, before any row names them.
-
-    Raises StoreError where another ingest has added roots since the segments were planned: the longest known
-    root names a row, so these segments would give images a second key.
-    """
-    known, ours = writer.store.roots(), {segment.root for segment in segments}
-    for root, place in known.items():
-        for segment in segments:
-            base = f"{str(segment.location).rstrip('/')}/"
-            inside = root not in ours and place.startswith(base)
-            outside = segment.root not in known and base.startswith(f"{place.rstrip('/')}/")
-            if outside or (inside and os.fsencode(place[len(base) :]) not in segment.exclude):
-                raise StoreError(f"{writer.store.path}: root {root} was added meanwhile; run the same again")
-    fresh = {segment.root: str(segment.location) for segment in segments if segment.root not in known}
-    if fresh:
-        writer.set_roots({**known, **fresh})
-
-
 def builders(
     store: Store, tagger: Tagger, known: KnownContents, *, options: IngestOptions
 ) -> Callable[[], ShardBuilder]:
     """What begins a shard of `tagger` for `store`; what it copies are rows that `known` has committed."""
-    facts = {
-        "what": "ingest",
-        "tagger": tagger.identity.name,
-        "provider": tagger.provider,
-        "precision": tagger.precision,
-        "decode": options.decode,
-        "batch_size": options.batch_size,
-        "versions": installed_versions(_PACKAGES),
-    }
 
     def rows_of(contents: Sequence[bytes]) -> tuple[pa.Table, npt.NDArray[np.float16]]:
         return known.rows_of(contents, store.snapshot())
 
+    facts = made_by(tagger, options)
     return partial(ShardBuilder, store.identity, store.vocabulary, rows_of=rows_of, facts=facts)
 
 

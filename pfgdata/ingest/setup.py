@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from pfgdata.conventions import Convention
 from pfgdata.errors import NoStoreError, StoreError, StoreLockedError
-from pfgdata.images import PREPROCESSINGS
 from pfgdata.ingest.job import IngestJob
+from pfgdata.ingest.ranges import RangePlan
 from pfgdata.store import Store, StoreIdentity
-from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
+from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger, convention_named
 
 __all__ = ["open_or_create", "open_or_none", "tagger_for"]
 
@@ -24,19 +25,29 @@ def open_or_none(path: Path) -> Store | None:
         return None
 
 
-def tagger_for(store: Store | None, job: IngestJob) -> OnnxTagger:
-    """The tagger that `job` names; without a name the store's own, or the default one for a new store.
+def tagger_for(store: Store | RangePlan | None, job: IngestJob) -> OnnxTagger:
+    """The tagger that `job` names; without a name the store's or plan's own, or the default one.
 
     Raises what `OnnxTagger.load` does.
     """
     own = store.identity.tagger if store else None
     return OnnxTagger.load(
         job.tagger or (own.name if own else DEFAULT_TAGGER),
-        preprocess=job.preprocess or (own.preprocess if own else PREPROCESSINGS[0]),
+        preprocess=_asked(job, own.preprocess if own else None),
         revision=own.revision if own and job.tagger is None else None,
         device=job.device,
         precision=job.precision,
     )
+
+
+def _asked(job: IngestJob, own: str | None) -> str | Convention | None:
+    """How to load the tagger: by the convention that `job` names, with its square, or the store's own."""
+    if job.convention is not None:
+        named = convention_named(job.convention)
+        return named.with_square(job.preprocess) if job.preprocess else named
+    if job.preprocess is not None or own is None:
+        return job.preprocess
+    return Convention.of(own)
 
 
 def open_or_create(path: Path, tagger: Tagger, *, wait: bool = False) -> Store:

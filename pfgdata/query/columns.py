@@ -73,7 +73,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """From which score on a tag counts, per category."""
+    """From which score on a tag counts, per category; those beside characters count as general ones do."""
 
     general: float = 0.35  # the WD14 taggers' customary thresholds
     character: float = 0.85
@@ -88,12 +88,12 @@ class Thresholds:
 
     def stored(self, category: str) -> float:
         """The threshold rounded as scores are stored (float16), so that a score equal to it counts."""
-        return float(np.float16(self.general if category == "general" else self.character))
+        return float(np.float16(self.character if category == "character" else self.general))
 
     def least(self, vocabulary: Vocabulary) -> npt.NDArray[np.float32]:
         """The score from which each tag counts, [V]; a rating never does, it is no tag that images share."""
         least = np.full(len(vocabulary), np.inf, np.float32)
-        least[vocabulary.general_ids] = self.stored("general")
+        least[vocabulary.general_ids] = least[vocabulary.further_ids] = self.stored("general")
         least[vocabulary.character_ids] = self.stored("character")
         return least
 

@@ -18,7 +18,7 @@ from pfgdata.query.columns import RAW_COLUMNS, quoted
 from pfgdata.query.joined import JoinedColumns
 from pfgdata.query.question import RANDOM
 from pfgdata.query.ranges import WrongValueError, compared
-from pfgdata.query.tags import Tags
+from pfgdata.query.tags import NO_RATINGS, Tags
 from pfgdata.records import did_you_mean, nearest
 
 __all__ = ["Condition", "Metatags", "in_sql"]
@@ -76,7 +76,7 @@ class Metatags:
 
     def knows(self, name: str) -> bool:
         """Whether `name:` begins a metatag."""
-        return name in _NAMES or self._column(name) is not None
+        return name in _NAMES or self._column(name) is not None or name in self._categories
 
     def near(self, name: str) -> list[str]:
         """What `name:` may have been meant as."""
@@ -121,15 +121,21 @@ class Metatags:
             sql, read, near = _NUMBERS[name]
             return Condition(compared(sql, value, read, equal=ranges.at_most_near(sql) if near else None))
         column = self._column(name)
+        if column is None and name in self._categories:
+            return Condition(
+                f"any_of({', '.join(quoted(self._of_kind(one, name)) for one in value.split(','))})"
+            )
         if column is None:
             raise self._missing(name)
         if name == "character" and "*" not in value:
-            value = ",".join(self._character(one) for one in value.split(","))
+            value = ",".join(self._of_kind(one, name) for one in value.split(","))
         if name == "format":
             value = ",".join(_FORMATS.get(one, one) for one in value.lower().split(","))
         return Condition(self._compared(column, value), nullable=True)
 
     def _rating(self, value: str) -> str:
+        if "rating" not in self.tags.kinds:
+            raise QueryError(NO_RATINGS)
         wanted: list[str] = []
         for text in value.lower().split(","):
             number = self.tags.find(text)
@@ -178,10 +184,16 @@ class Metatags:
             raise QueryError(self.tags.unknown(text, None))
         return self.tags.name(number)
 
-    def _character(self, text: str) -> str:
+    @property
+    def _categories(self) -> frozenset[str]:
+        """The kinds of tags beside WD14's three that the tagger knows: copyright:, artist:."""
+        return self.tags.kinds - {"general", "character", "rating"}
+
+    def _of_kind(self, text: str, kind: str) -> str:
+        """The own spelling of a tag of that kind."""
         number = self.tags.find(text)
-        if number is None or self.tags.kind_of(number) != "character":
-            raise QueryError(self.tags.unknown(text, "character"))
+        if number is None or self.tags.kind_of(number) != kind:
+            raise QueryError(self.tags.unknown(text, kind))
         return self.tags.name(number)
 
     def _column(self, name: str) -> str | None:

@@ -250,7 +250,11 @@ class _Parser:
     def _wildcard(self, word: str, token: _Token) -> _Part:
         """Any of the tags that a word with * stands for."""
         pattern = "_".join(word.split()).lower()
-        groups = (self._vocabulary.general_ids, self._vocabulary.character_ids)
+        groups = (
+            self._vocabulary.general_ids,
+            self._vocabulary.character_ids,
+            self._vocabulary.further_ids,
+        )
         names, counts = self._vocabulary.names, self._vocabulary.counts
         found = [int(n) for ids in groups for n in ids if _matches(pattern, names[int(n)].lower())]
         if not found:

@@ -1,6 +1,7 @@
 """Tags in an expression: from the name a person writes to the number in `tag_ids`, and SQL over the numbers.
 
-The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest.
+The four ratings stand in their own column, and a rating has no threshold: it holds if it is the highest. A
+tag of a further category (copyright, artist, ...) counts from the threshold of general tags on.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 from pfgdata.query.columns import Thresholds, quoted
 from pfgdata.query.indexed import IndexedTags
 from pfgdata.records import did_you_mean
-from pfgdata.vocabulary import CHARACTER, RATING, Vocabulary
+from pfgdata.vocabulary import CATEGORIES, Vocabulary
 
-__all__ = ["CATEGORY_COLUMNS", "Tags", "kind_of_category"]
+__all__ = ["CATEGORY_COLUMNS", "NO_RATINGS", "Tags", "kind_of_category"]
+
+NO_RATINGS = "this store's tagger gives no rating: it is null for every image"
 
 CATEGORY_COLUMNS = {  # column whose values are tags -> the kinds of tags that can stand in it
     "tags": ("general",),
@@ -21,8 +24,8 @@ CATEGORY_COLUMNS = {  # column whose values are tags -> the kinds of tags that c
 
 
 def kind_of_category(category: int) -> str:
-    """rating, character or general: what a tag of a vocabulary's category is called."""
-    return {RATING: "rating", CHARACTER: "character"}.get(category, "general")
+    """rating, character, general, copyright, ...: what a tag of a vocabulary's category is called."""
+    return CATEGORIES.get(category, "general")
 
 
 class Tags:
@@ -33,6 +36,7 @@ class Tags:
         self._indexed = indexed
         self._thresholds = thresholds
         self._numbers = {name: number for number, name in enumerate(vocabulary.names)}
+        self.kinds = frozenset(kind_of_category(category) for category in set(vocabulary.categories.tolist()))
         self._rating_places = {int(number): place for place, number in enumerate(vocabulary.rating_ids)}
 
     def find(self, text: str) -> int | None:
@@ -48,7 +52,7 @@ class Tags:
         return self._vocabulary.names[number]
 
     def kind_of(self, number: int) -> str:
-        """The kind of a tag: rating, general or character."""
+        """The kind of a tag: rating, general, character or a further one."""
         return kind_of_category(int(self._vocabulary.categories[number]))
 
     def score(self, number: int) -> str:
@@ -70,20 +74,23 @@ class Tags:
         return f"coalesce(tag_scores[list_position(tag_ids, {number})], 0::FLOAT)"
 
     def unknown(self, text: str, column: str | None) -> str:
-        """Why `text` is no tag (of that column), with the nearest that are."""
+        """Why `text` is no tag (of that column or kind), with the nearest that are."""
+        if column == "rating" and not self._rating_places:
+            return NO_RATINGS
         number = self.find(text)
         if number is not None and column is not None:
             kind = self.kind_of(number)
             name = self.name(number)
+            article = "an" if kind[0] in "aeiou" else "a"
             right = f"rating = '{name}'" if kind == "rating" else f"has('{name}')"
-            return f"'{text}' is no value of {column}, it is a {kind} tag; write {right}"
-        kinds = CATEGORY_COLUMNS[column] if column else ("rating", "general", "character")
+            return f"'{text}' is no value of {column}, it is {article} {kind} tag; write {right}"
+        kinds = CATEGORY_COLUMNS.get(column, (column,)) if column else tuple(self.kinds)
         wanted = kinds[0] if column else "tag"
         if wanted == "rating":
             names = [self.name(int(number)) for number in self._vocabulary.rating_ids]
             return f"no rating '{text}'; there are {', '.join(names)}"
         near = [name for name in self._near(text) if self.kind_of(self._numbers[name]) in kinds]
-        what = "character" if wanted == "character" else "tag"
+        what = "tag" if wanted == "general" else wanted
         hint = did_you_mean(near[:3], "its vocabulary has nothing like it")
         return f"this store's tagger knows no {what} '{text}'; {hint}"
 

@@ -13,6 +13,7 @@ from pfgdata.lazy import lazy_imports
 if TYPE_CHECKING:
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
     from pfgdata.store.columns import joined_columns
+    from pfgdata.store.contents import Shadow, ShardContents
     from pfgdata.store.derived_sets import (
         DerivedIdentity,
         DerivedIndex,
@@ -20,15 +21,25 @@ if TYPE_CHECKING:
         DerivedSet,
         DerivedSetWriter,
     )
-    from pfgdata.store.identity import SCORE_FLOOR, StoreIdentity, moved_roots, require_same_tagger
+    from pfgdata.store.identity import (
+        SCORE_FLOOR,
+        StoreIdentity,
+        identity_of,
+        identity_record,
+        moved_roots,
+        require_same_identity,
+        require_same_tagger,
+    )
     from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet
     from pfgdata.store.layout import (
         DERIVED_FAILURES_SCHEMA,
         FAILURES_SCHEMA,
         IMAGES_SCHEMA,
         LATENTS_SCHEMA,
+        PLANNED_SCHEMA,
     )
     from pfgdata.store.matching import column_values, normal_table, rows_by_shard, unmatched_rows
+    from pfgdata.store.parts import Part, PartWriter, Span, adopted_spans, list_parts, whole_spans
     from pfgdata.store.rows import (
         IMAGE_COLUMNS,
         KEY_COLUMNS,
@@ -44,7 +55,7 @@ if TYPE_CHECKING:
     from pfgdata.store.selections import FrozenIds, SavedSelection, frozen_ids, frozen_rows, saved_selection
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
-    from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+    from pfgdata.store.store import Store, StoreWriter
     from pfgdata.store.tag_index import Postings, TagIndex, index_tags
     from pfgdata.store.thumbnails import ThumbnailCache
     from pfgdata.store.upkeep import CompactReport, GcReport, compact, gc, merge_shards, rate_of
@@ -57,6 +68,7 @@ __all__ = [
     "IMAGE_COLUMNS",
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
+    "PLANNED_SCHEMA",
     "SCORE_FLOOR",
     "VERDICTS",
     "CompactReport",
@@ -72,6 +84,8 @@ __all__ = [
     "LatentIndex",
     "LatentInfo",
     "LatentSet",
+    "Part",
+    "PartWriter",
     "Postings",
     "Problem",
     "RepairReport",
@@ -81,12 +95,14 @@ __all__ = [
     "ShardMeta",
     "ShardView",
     "Snapshot",
+    "Span",
     "Store",
     "StoreIdentity",
     "StoreWriter",
     "TagIndex",
     "ThumbnailCache",
     "Verdict",
+    "adopted_spans",
     "column_values",
     "compact",
     "content_ids_of",
@@ -94,6 +110,8 @@ __all__ = [
     "frozen_ids",
     "frozen_rows",
     "gc",
+    "identity_of",
+    "identity_record",
     "images_table",
     "index_tags",
     "installed_versions",
@@ -102,6 +120,7 @@ __all__ = [
     "key_columns",
     "key_of",
     "keys_of",
+    "list_parts",
     "merge_shards",
     "moved_roots",
     "normal_table",
@@ -109,6 +128,7 @@ __all__ = [
     "raise_file_limit",
     "rate_of",
     "repair",
+    "require_same_identity",
     "require_same_tagger",
     "rows_by_shard",
     "saved_selection",
@@ -116,6 +136,7 @@ __all__ = [
     "stored_image",
     "unmatched_rows",
     "verify",
+    "whole_spans",
 ]
 
 if not TYPE_CHECKING:

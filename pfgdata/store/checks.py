@@ -20,6 +20,7 @@ from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
 from pfgdata.files import Disk, explained, read_json
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.columns import column_file, stems
+from pfgdata.store.contents import Shadow, ShardContents
 from pfgdata.store.identity import read_identity, read_roots, usable
 from pfgdata.store.latent_sets import LatentSet
 from pfgdata.store.recorded import DamagedFileError
@@ -27,7 +28,7 @@ from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.selections import check_selection, list_selections
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
 from pfgdata.store.snapshot import Snapshot, read_shadows
-from pfgdata.store.store import Shadow, ShardContents, Store
+from pfgdata.store.store import Store
 from pfgdata.store.verdicts import verdicts_file
 
 __all__ = ["Problem", "RepairReport", "repair", "require_whole", "verify"]

@@ -27,11 +27,14 @@ __all__ = [
     "SCORE_FLOOR",
     "StoreIdentity",
     "identity_bytes",
+    "identity_of",
+    "identity_record",
     "known_fields",
     "moved_roots",
     "read_identity",
     "read_roots",
     "read_vocabulary",
+    "require_same_identity",
     "require_same_tagger",
     "roots_bytes",
     "usable",
@@ -59,10 +62,39 @@ def identity_bytes(identity: StoreIdentity, *, created: str, vocabulary: bytes) 
             "format": FORMAT,
             "created": created,
             "files": files,
-            **asdict(identity),
-            "tagger": identity.tagger.as_dict(),
+            **identity_record(identity),
         }
     )
+
+
+def identity_record(identity: StoreIdentity) -> dict[str, Any]:
+    """An identity as JSON files hold it."""
+    return {**asdict(identity), "tagger": identity.tagger.as_dict()}
+
+
+def identity_of(record: Mapping[str, Any], *, where: Path) -> StoreIdentity:
+    """The identity of a record. Raises StoreFormatError where it lacks a field."""
+    try:
+        return StoreIdentity(
+            tagger=TaggerIdentity.of(record["tagger"]),
+            vocabulary_digest=record["vocabulary_digest"],
+            feature_dim=record["feature_dim"],
+            score_floor=record["score_floor"],
+        )
+    except KeyError as problem:
+        raise StoreFormatError(f"{where}: has no field {problem}; it is of another kind or version") from None
+
+
+def require_same_identity(theirs: StoreIdentity, ours: StoreIdentity, *, where: str) -> None:
+    """Raise IdentityError unless rows of both mean the same; `where` names the record on disk."""
+    require_same_tagger(theirs.tagger, ours.tagger, where=where)
+    names = ("vocabulary_digest", "feature_dim", "score_floor")
+    differ = [name for name in names if getattr(theirs, name) != getattr(ours, name)]
+    if differ:
+        raise IdentityError(
+            f"{where} is of another {', '.join(differ).replace('_', ' ')}; use the same tagger with the same"
+            " selected_tags.csv, or another folder"
+        )
 
 
 def usable(store: Path) -> Path:
@@ -78,16 +110,7 @@ def read_identity(disk: Disk, store: Path) -> StoreIdentity:
     if not disk.is_file(path):
         raise NoStoreError(f"{store}: no store here; make one with: pfgdata ingest IMAGES --store {store}")
     value = read_record(disk, path, error=StoreFormatError, advice="restore it from a backup")
-    try:
-        tagger = TaggerIdentity.of(value["tagger"])
-    except KeyError as problem:
-        raise StoreFormatError(f"{path}: has no field {problem}; it is of another kind or version") from None
-    return StoreIdentity(
-        tagger=tagger,
-        vocabulary_digest=value["vocabulary_digest"],
-        feature_dim=value["feature_dim"],
-        score_floor=value["score_floor"],
-    )
+    return identity_of(value, where=path)
 
 
 def require_same_tagger(theirs: TaggerIdentity, ours: TaggerIdentity, *, where: str) -> None:
@@ -96,14 +119,22 @@ def require_same_tagger(theirs: TaggerIdentity, ours: TaggerIdentity, *, where: 
         return
     names = ("weights", "feature node", "preprocessing", "decode version")
     differ = [
-        f"{name} {str(a)[:12]} against {str(b)[:12]}"
+        f"{name} {_short(a, b)} against {_short(b, a)}"
         for name, a, b in zip(names, theirs.decisive, ours.decisive, strict=True)
         if a != b
     ]
+    called = ["its own convention" if "; " in one.preprocess else one.preprocess for one in (theirs, ours)]
     raise IdentityError(
-        f"{where} is of tagger {theirs.name} ({theirs.preprocess}), not {ours.name} ({ours.preprocess}): "
+        f"{where} is of tagger {theirs.name} ({called[0]}), not {ours.name} ({called[1]}): "
         f"{', '.join(differ)}; use the same tagger and preprocessing, or another folder"
     )
+
+
+def _short(text: str, other: str) -> str:
+    """The head of a hash or name; of a convention's text the clauses that `other` has not."""
+    if "; " not in text:
+        return text[:12]
+    return "; ".join(clause for clause in text.split("; ") if clause not in other.split("; ")) or "the same"
 
 
 def vocabulary_table(vocabulary: Vocabulary) -> pa.Table:

@@ -19,6 +19,7 @@ __all__ = [
     "FORMAT",
     "IMAGES_SCHEMA",
     "LATENTS_SCHEMA",
+    "PLANNED_SCHEMA",
     "SHADOWS_SCHEMA",
     "parquet_bytes",
     "read_record",
@@ -58,6 +59,15 @@ IMAGES_SCHEMA = pa.schema(
 )
 FAILURES_SCHEMA = pa.schema([*_KEY, ("kind", _NAME), ("reason", pa.string())])
 SHADOWS_SCHEMA = pa.schema([("shard", _NAME), ("table", _NAME), ("row", pa.int64())])
+PLANNED_SCHEMA = pa.schema(  # of a part: what was there under the key of each row when it was planned
+    [
+        ("copied", pa.bool_()),  # else tagged, or failed
+        ("image_size", pa.uint64()),
+        ("image_mtime_ns", pa.int64()),
+        ("failure_size", pa.uint64()),
+        ("failure_mtime_ns", pa.int64()),
+    ]
+)
 LATENTS_SCHEMA = pa.schema(
     [
         ("content_id", pa.uuid()),

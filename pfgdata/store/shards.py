@@ -11,9 +11,9 @@ import platform
 import re
 import resource
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -35,9 +35,11 @@ __all__ = [
     "Array",
     "ShardDraft",
     "ShardMeta",
+    "adopt_shard",
     "installed_versions",
     "list_shards",
     "map_array",
+    "new_shard_id",
     "read_meta",
     "reading",
     "removed",
@@ -85,7 +87,7 @@ class ShardDraft:
     """
 
     tables: Mapping[str, pa.Table]
-    arrays: Mapping[str, npt.NDArray[np.generic]]
+    arrays: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     replaces: Iterable[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     writer: Mapping[str, Any] = field(default_factory=dict)
@@ -110,23 +112,58 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
     """Commit a shard into `folder` by one rename; its meta as a reader sees it."""
-    shard_id = draft.id or _new_shard_id(disk, folder)
+    return _commit(disk, folder, draft, lambda fresh: _write(disk, fresh, draft))
+
+
+def adopt_shard(disk: Disk, folder: Path, draft: ShardDraft, *, source: Path, meta: ShardMeta) -> ShardMeta:
+    """As `write_shard`; what `draft` has stands beside the files of the shard `meta` in the folder `source`.
+
+    These are linked where the file system can, else copied; `source` stays as it is. Raises CorruptShardError
+    unless each is byte for byte what `meta` promises.
+    """
+
+    def fill(fresh: Path) -> tuple[dict[str, int], dict[str, Any]]:
+        for name, promised in meta.files.items():
+            try:
+                disk.link(source / name, fresh / name)
+            except FileNotFoundError:
+                raise CorruptShardError(f"{source / name}: is missing") from None
+            if _seal(fresh / name) != promised:  # of what is committed, not of what it was linked to
+                raise CorruptShardError(f"{source / name}: its bytes are not those that were written")
+        tables, arrays = _write(disk, fresh, draft)
+        theirs = {name: asdict(array) for name, array in meta.arrays.items()}
+        return {**meta.tables, **tables}, {**theirs, **arrays}
+
+    return _commit(disk, folder, draft, fill)
+
+
+def _write(disk: Disk, fresh: Path, draft: ShardDraft) -> tuple[dict[str, int], dict[str, Any]]:
+    """Write the files of a draft; rows of its tables, and the records of its arrays."""
     tables = {stem: table for stem, table in draft.tables.items() if table.num_rows}
     arrays = {name: array for name, array in draft.arrays.items() if len(array)}
+    for stem, table in tables.items():
+        pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
+        disk.reach("table written")
+    records = {name: _write_array(fresh, name, array) for name, array in arrays.items()}
+    if records:
+        disk.reach("array written")
+    _require_written(fresh, tables, records, arrays)
+    return {stem: table.num_rows for stem, table in tables.items()}, records
+
+
+def _commit(
+    disk: Disk, folder: Path, draft: ShardDraft, fill: Callable[[Path], tuple[dict[str, int], dict[str, Any]]]
+) -> ShardMeta:
+    """Have `fill` fill a new folder, describe it, and rename it to its place among the shards of `folder`."""
+    shard_id = draft.id or new_shard_id(disk, folder)
     fresh = disk.temporary(folder)
     try:
-        for stem, table in tables.items():
-            pq.write_table(table, fresh / f"{stem}.parquet", compression="zstd")
-            disk.reach("table written")
-        records = {name: _write_array(fresh, name, array) for name, array in arrays.items()}
-        if records:
-            disk.reach("array written")
-        _require_written(fresh, tables, records, arrays)
+        tables, arrays = fill(fresh)
         meta = {
             "format": FORMAT,
             "id": shard_id,
-            "tables": {stem: table.num_rows for stem, table in tables.items()},
-            "arrays": records,
+            "tables": tables,
+            "arrays": arrays,
             "files": {path.name: _seal(path) for path in sorted(fresh.iterdir())},
             "replaces": sorted(draft.replaces),
             "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -142,14 +179,14 @@ def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
     return read_meta(disk, folder / shard_id)
 
 
-def read_meta(disk: Disk, shard: Path) -> ShardMeta:
-    """Read the shard.json of the folder `shard`.
+def read_meta(disk: Disk, shard: Path, *, advice: str = REPAIR) -> ShardMeta:
+    """Read the shard.json of the folder `shard`; `advice` is what to do where it is damaged.
 
     Raises CorruptShardError when it is not as written, StoreFormatError when a newer pfgdata wrote it.
     """
-    value = read_record(disk, shard / "shard.json", error=CorruptShardError, advice=REPAIR)
+    value = read_record(disk, shard / "shard.json", error=CorruptShardError, advice=advice)
     if value["id"] != shard.name:
-        raise CorruptShardError(f"{shard}: its shard.json is of {value['id']}; {REPAIR}")
+        raise CorruptShardError(f"{shard}: its shard.json is of {value['id']}; {advice}")
     return ShardMeta(
         id=value["id"],
         tables=value["tables"],
@@ -181,8 +218,10 @@ def list_shards(
     return found
 
 
-def require_undamaged(disk: Disk, shard: Path, meta: ShardMeta) -> None:
-    """Raise CorruptShardError unless each file of the folder `shard` is byte for byte what was written.
+def require_undamaged(
+    disk: Disk, shard: Path, meta: ShardMeta, *, advice: str = "run: pfgdata verify STORE --deep --repair"
+) -> None:
+    """Raise CorruptShardError, ending with `advice`, unless each file of `shard` is as it was written.
 
     What is read without this may be wrong in silence: neither Parquet nor HDF5 looks at its bytes. One core
     compares 2 GB/s of what is in memory, without the interpreter lock.
@@ -194,10 +233,7 @@ def require_undamaged(disk: Disk, shard: Path, meta: ShardMeta) -> None:
         except FileNotFoundError as problem:
             raise unreadable(disk, path, problem) from problem
         if found != promised:
-            raise CorruptShardError(
-                f"{path}: its bytes are not those that were written; "
-                "run: pfgdata verify STORE --deep --repair"
-            )
+            raise CorruptShardError(f"{path}: its bytes are not those that were written; {advice}")
 
 
 @contextmanager
@@ -257,7 +293,7 @@ def shard_names(disk: Disk, folder: Path) -> list[str]:
     return sorted(filter(_SHARD_ID.fullmatch, disk.names(folder)))
 
 
-def _new_shard_id(disk: Disk, folder: Path) -> str:
+def new_shard_id(disk: Disk, folder: Path) -> str:
     """The next id in `folder` (a store's or set's `shards/`): a sequence number and a random part.
 
     Ids sort by commit order, because one writer at a time holds the lock while it asks.

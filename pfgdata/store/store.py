@@ -5,12 +5,10 @@ Opening reads two small files; a snapshot reads what shards say of themselves, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,7 @@ from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, remove_column, write_column
+from pfgdata.store.contents import Shadow, ShardContents, shadows_table
 from pfgdata.store.identity import (
     StoreIdentity,
     identity_bytes,
@@ -33,9 +32,9 @@ from pfgdata.store.identity import (
     vocabulary_table,
 )
 from pfgdata.store.latent_sets import LatentIdentity, LatentInfo, LatentSet
-from pfgdata.store.layout import SHADOWS_SCHEMA, parquet_bytes
+from pfgdata.store.layout import parquet_bytes
 from pfgdata.store.matching import column_values, unmatched_rows
-from pfgdata.store.rows import failures_table, images_table
+from pfgdata.store.parts import Part, adopt_part, retire_part
 from pfgdata.store.selections import (
     SavedSelection,
     list_selections,
@@ -50,42 +49,7 @@ from pfgdata.store.tag_index import index_folder
 from pfgdata.store.verdicts import Pair, Verdict, read_verdicts, write_verdicts
 from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["Shadow", "ShardContents", "Store", "StoreWriter"]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Shadow:
-    """A row that a newer shard hides: `table` is images or failures."""
-
-    shard: str
-    table: str
-    row: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardContents:
-    """What one commit brings: row i of `images` goes with row i of `features` (float16 [N, F])."""
-
-    images: pa.Table
-    features: npt.NDArray[np.float16]
-    failures: pa.Table
-    shadows: tuple[Shadow, ...] = ()
-    replaces: tuple[str, ...] = ()
-    writer: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def hiding(
-        cls, shadows: Sequence[Shadow], *, feature_dim: int, what: str, replaces: Sequence[str] = ()
-    ) -> ShardContents:
-        """A shard without rows of its own that hides others; `what` goes on record as its writer."""
-        return cls(
-            images=images_table([]),
-            features=np.empty((0, feature_dim), np.float16),
-            failures=failures_table([]),
-            shadows=tuple(shadows),
-            replaces=tuple(replaces),
-            writer={"what": what},
-        )
+__all__ = ["Store", "StoreWriter"]
 
 
 class Store:
@@ -140,6 +104,11 @@ class Store:
         """Where a writer of the store writes; those of derived sets have writers of their own."""
         named = (self.path / name for name in ("shards", "columns", "selections"))
         return (self.path, *named, index_folder(self.path))
+
+    @property
+    def parts(self) -> Path:
+        """Where parts lie that are to be adopted: no writer sweeps it, and no reader sees it."""
+        return self.path / "parts"
 
     def roots(self) -> dict[str, str]:
         """Corpus root -> the folder where it is now."""
@@ -313,15 +282,21 @@ class StoreWriter:
             )
             return write_shard(self.store.disk, self._folder, draft)
 
+    def adopt(
+        self, part: Part, *, shadows: Sequence[Shadow], without: Mapping[str, Iterable[int]]
+    ) -> ShardMeta:
+        """Commit the rows of a part as the next shard, by links where the disk has them; the part stays.
 
-def shadows_table(shadows: tuple[Shadow, ...]) -> pa.Table:
-    """The shadows as shadows.parquet holds them."""
-    columns = {
-        "shard": [shadow.shard for shadow in shadows],
-        "table": [shadow.table for shadow in shadows],
-        "row": [shadow.row for shadow in shadows],
-    }
-    return pa.table(columns, schema=SHADOWS_SCHEMA)
+        `shadows` are rows of older shards that they hide, `without` (table -> rows) those of its own that no
+        reader is to see. Raises CorruptShardError, naming the part, unless every byte of it is as written.
+        """
+        with explained(self.store.path):
+            return adopt_part(self.store.disk, self._folder, part, shadows=shadows, without=without)
+
+    def retire(self, part: Part, *, shard: str | None) -> None:
+        """Put on record that a part has been adopted as `shard` (None: it brought nothing)."""
+        with explained(self.store.path):
+            retire_part(self.store.disk, self.store.parts, part, shard=shard)
 
 
 def _require_free(disk: Disk, path: Path) -> None:

@@ -20,11 +20,13 @@ from pfgdata.errors import StoreLockedError
 from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.checks import require_whole
+from pfgdata.store.contents import Shadow, ShardContents
 from pfgdata.store.latent_sets import LatentSet
+from pfgdata.store.parts import orphans
 from pfgdata.store.rows import stable_order
 from pfgdata.store.shards import ShardMeta
 from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
-from pfgdata.store.store import Shadow, ShardContents, Store, StoreWriter
+from pfgdata.store.store import Store, StoreWriter
 from pfgdata.store.tag_index import index_tags, stale_indexes, unindexed
 
 __all__ = ["CompactReport", "GcReport", "compact", "gc", "merge_shards", "rate_of"]
@@ -57,6 +59,7 @@ class GcReport:
     young: int  # replaced shards that readers may still hold, so they stay
     swept: int  # files and folders that writers which died had left
     quarantined: int  # folders removed from quarantine/
+    parts: int = 0  # parts and their records, of plans of which nothing has come for as long
 
 
 def compact(
@@ -95,19 +98,23 @@ def gc(
 ) -> GcReport:
     """Remove shards that were replaced at least `older_than` seconds before `now` (Unix time; None: now).
 
-    With them go shards that show no row and hide none that is still there, what writers that died left, and
-    with `quarantine` the shards that repair set aside. A reader that holds an older snapshot than that will
-    be told to ask again. Raises StoreLockedError while another process writes.
+    With them go shards that show no row and hide none that is still there, what writers that died left, parts
+    of a plan of which nothing has come since, and with `quarantine` the shards that repair set aside. A
+    reader that holds an older snapshot than that will be told to ask again. Raises StoreLockedError while
+    another process writes.
     """
     progress = progress or NoProgress()
     now = time.time() if now is None else now
     leftovers = _leftovers(store)
+    late = orphans(store.disk, store.parts, before=now - older_than)
     if dry_run:
-        return _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)
+        report = _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)
+        return _with_parts(report, store.disk, late)
     with store.writer(), explained(store.path):  # a writer sweeps what dead ones left
         _sweep_latent_sets(store)
         swept = len(leftovers - _leftovers(store))
         report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
+        report = _with_parts(report, store.disk, late)
         doomed = [store.path / "shards" / name for name in report.removed]
         doomed += _quarantined(store) if quarantine else []
         doomed += stale_indexes(store.snapshot(without=report.removed))
@@ -115,6 +122,9 @@ def gc(
             for folder in doomed:
                 store.disk.remove_folder(folder)
                 progress.advance()
+        for path in late:
+            with contextlib.suppress(FileNotFoundError):  # finished by who made it, after all
+                (store.disk.remove_folder if store.disk.is_folder(path) else store.disk.unlink)(path)
     return report
 
 
@@ -281,6 +291,11 @@ def _out_of_sight(snapshot: Snapshot) -> dict[str, float]:
 def _hidden_by(snapshot: Snapshot, meta: ShardMeta) -> set[str]:
     """The shards of which `meta` hides rows."""
     return {shard for shard, _ in read_shadows(snapshot.disk, snapshot.path / "shards", [meta])}
+
+
+def _with_parts(report: GcReport, disk: Disk, late: Sequence[Path]) -> GcReport:
+    freed = sum(_bytes_in(disk, path) if disk.is_folder(path) else disk.size(path) for path in late)
+    return replace(report, parts=len(late), freed=report.freed + freed)
 
 
 def _leftovers(store: Store) -> set[Path]:

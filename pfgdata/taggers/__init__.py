@@ -1,7 +1,7 @@
-"""WD14 taggers: an image to tag scores and to the feature they are computed from.
+"""Taggers: an image to tag scores and to the feature they are computed from.
 
-`OnnxTagger` runs any WD14-shaped ONNX file and finds the feature in its graph by itself; other rooms know
-only the protocol `Tagger`.
+`OnnxTagger` runs an ONNX file by its convention and finds the feature in its graph by itself; other rooms
+know only the protocol `Tagger`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from pfgdata.taggers.catalog import CATALOG, DEFAULT_TAGGER, CatalogEntry, Precision, Tagger
+    from pfgdata.taggers.catalog import (
+        CATALOG,
+        DEFAULT_TAGGER,
+        CatalogEntry,
+        Precision,
+        Tagger,
+        convention_named,
+    )
+    from pfgdata.taggers.described import TaggerFacts, describe
     from pfgdata.taggers.doctor import DoctorReport, Finding, diagnose
     from pfgdata.taggers.onnx import OnnxTagger
     from pfgdata.taggers.probe import choose_batch_size
@@ -25,7 +33,10 @@ __all__ = [
     "OnnxTagger",
     "Precision",
     "Tagger",
+    "TaggerFacts",
     "choose_batch_size",
+    "convention_named",
+    "describe",
     "diagnose",
 ]
 

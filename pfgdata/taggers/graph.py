@@ -1,7 +1,7 @@
-"""Where in a WD14 graph the feature is: the input of the last dense layer before the sigmoid of the scores.
+"""Where in a tagger's graph the feature is: the input of the last dense layer before the scores' sigmoid.
 
 No table of node names: TensorFlow, timm and converters name things differently. What is found is proven by
-`verify`: sigmoid(W f + b) must give the scores.
+`verify`: sigmoid(W f + b) must give the scores. Where a graph ends in logits, it is given the sigmoid first.
 
 Shapes: B images, F feature width, V tags.
 """
@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pfgdata.conventions import WD, Convention
 from pfgdata.errors import GraphError
 from pfgdata.taggers.catalog import Precision
-from pfgdata.taggers.surgery import ImageInput, take_bytes, to_float16
+from pfgdata.taggers.stated import Graph
+from pfgdata.taggers.surgery import ImageInput, give_scores, image_input, take_bytes, to_float16
 
-__all__ = ["TaggerGraph", "read_graph", "verify"]
+__all__ = ["OpenedModel", "TaggerGraph", "graph_facts", "open_model", "read_graph", "verify"]
 
 
 Array = npt.NDArray[Any]
@@ -55,23 +57,54 @@ class _Dense:
     half: bool
 
 
-def read_graph(path: Path, *, num_tags: int, precision: Precision = "float32") -> TaggerGraph:
-    """Find scores, feature and last dense layer of the model at `path`. Raises GraphError.
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A model file, parsed; `read_graph` changes `proto`."""
 
-    Of several outputs (files published with embeddings have two) the scores are the one a sigmoid makes, of
-    `num_tags` columns where the file says how many. `precision` float16 converts a graph in float32.
-    """
+    path: Path
+    proto: Any
+    external: tuple[Path, ...]
+
+
+def open_model(path: Path) -> OpenedModel:
+    """Parse the model at `path` with all its weights. Raises GraphError."""
     model = _parsed(path)
-    external = _take_in_external(model, path)
+    return OpenedModel(path, model, _take_in_external(model, path))
+
+
+def graph_facts(model: OpenedModel) -> Graph:
+    """What the graph says of itself. Raises GraphError where it takes no images."""
+    image = image_input(model.proto, model.path)
+    return Graph(
+        layout="NCHW" if image.channels_first else "NHWC",
+        size=image.size,
+        has_scores=bool(_Reader(model.proto.graph, model.path).sigmoids()),
+    )
+
+
+def read_graph(
+    opened: OpenedModel, *, num_tags: int, convention: Convention = WD, precision: Precision = "float32"
+) -> TaggerGraph:
+    """Find scores, feature and last dense layer of a model. Raises GraphError.
+
+    Of several outputs (files published with embeddings have two) the scores are the one a sigmoid makes, or
+    by a convention of logits the one a dense layer makes, of `num_tags` columns where the file says how many.
+    `precision` float16 converts a graph in float32.
+    """
+    model, path = opened.proto, opened.path
     reader = _Reader(model.graph, path)
-    scores, sigmoid = reader.scores(num_tags)
+    if convention.output == "logits":
+        give_scores(model, reader.logits(num_tags))
+        reader = _Reader(model.graph, path)
+    labels = convention.labels.file
+    scores, sigmoid = reader.scores(num_tags, labels)
     dense = reader.dense_before(sigmoid)
     _expose(model.graph, dense)
     if precision == "float16" and not dense.half:
         model = to_float16(model)
         reader = _Reader(model.graph, path)
-        dense = replace(reader.dense_before(reader.scores(num_tags)[1]), feature=dense.feature)
-    image = take_bytes(model, path)
+        dense = replace(reader.dense_before(reader.scores(num_tags, labels)[1]), feature=dense.feature)
+    image = take_bytes(model, path, convention)
     return TaggerGraph(
         model=model.SerializeToString(),
         image=image,
@@ -80,7 +113,7 @@ def read_graph(path: Path, *, num_tags: int, precision: Precision = "float32") -
         weight=dense.weight,
         bias=dense.bias,
         half=dense.half,
-        external=external,
+        external=opened.external,
     )
 
 
@@ -172,21 +205,37 @@ class _Reader:
         self._maker = {output: node for node in graph.node for output in node.output}
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
 
-    def scores(self, num_tags: int) -> tuple[str, Any]:
-        """The name of the output with the scores, and the Sigmoid node that makes it."""
+    def sigmoids(self) -> list[tuple[Any, Any]]:
+        """Each output that a Sigmoid makes, and that node."""
         found = [(value, self._source(value.name)) for value in self._graph.output]
-        made = [(value, node) for value, node in found if node is not None and node.op_type == "Sigmoid"]
+        return [(value, node) for value, node in found if node is not None and node.op_type == "Sigmoid"]
+
+    def logits(self, num_tags: int) -> Any:
+        """The output of `num_tags` columns, where the file says how many, that a dense layer makes."""
+        fitting = [value for value in self._graph.output if _width(value) in (num_tags, None)]
+        made = [value for value in fitting if self._dense_making(value.name)[0] is not None]
+        if not made:
+            outputs = ", ".join(f"{value.name} of {_width(value) or '?'}" for value in self._graph.output)
+            raise GraphError(
+                f"{self._path}: no output ({outputs}) is made by a dense layer (MatMul or Gemm with stored"
+                f" weights) of {num_tags} tags; a head without W f + b (one query a tag) is not supported"
+            )
+        return made[0]
+
+    def scores(self, num_tags: int, labels: str) -> tuple[str, Any]:
+        """The name of the output with the scores of the tags in `labels`, and the Sigmoid that makes it."""
+        made = self.sigmoids()
         if not made:
             names = ", ".join(value.name for value in self._graph.output)
             raise GraphError(
-                f"{self._path}: no output ({names}) comes from a sigmoid; a tagger that gives logits, or"
-                " another kind of model, is not supported"
+                f"{self._path}: no output ({names}) comes from a sigmoid; if the tagger gives logits, a"
+                " convention says so (docs/taggers.md); another kind of model is not supported"
             )
         fitting = [(value, node) for value, node in made if _width(value) in (num_tags, None)]
         if not fitting:
             widths = ", ".join(str(_width(value)) for value, _ in made)
             raise GraphError(
-                f"{self._path} gives {widths} scores, selected_tags.csv names {num_tags} tags;"
+                f"{self._path} gives {widths} scores, {labels} names {num_tags} tags;"
                 " take both files from the same model"
             )
         value, node = fitting[0]
@@ -194,7 +243,18 @@ class _Reader:
 
     def dense_before(self, sigmoid: Any) -> _Dense:
         """The dense layer whose result `sigmoid` takes: Gemm, or MatMul with or without Add."""
-        node = self._source(sigmoid.input[0])
+        dense, node = self._dense_making(sigmoid.input[0])
+        if dense is None:
+            kind = node.op_type if node is not None else "the input"
+            raise GraphError(
+                f"{self._path}: before its sigmoid stands {kind}, no dense layer (MatMul or Gemm with stored"
+                " weights); this graph is not supported"
+            )
+        return dense
+
+    def _dense_making(self, name: str) -> tuple[_Dense | None, Any]:
+        """The dense layer that makes the tensor `name`, and the node where it should stand."""
+        node = self._source(name)
         bias: Array | None = None
         if node is not None and node.op_type == "Add":
             sides = [(self.constant(name), other) for name, other in (node.input, reversed(node.input))]
@@ -202,13 +262,9 @@ class _Reader:
             node = self._source(summed)
         dense = self._dense(node) if node is not None else None
         if dense is None:
-            kind = node.op_type if node is not None else "the input"
-            raise GraphError(
-                f"{self._path}: before its sigmoid stands {kind}, no dense layer (MatMul or Gemm with stored"
-                " weights); this graph is not supported"
-            )
+            return None, node
         total = dense.bias + (0 if bias is None else bias.astype(np.float64).ravel())
-        return replace(dense, bias=total)
+        return replace(dense, bias=total), node
 
     def _dense(self, node: Any) -> _Dense | None:
         """What a MatMul or Gemm multiplies, in float64; None if `node` is neither."""

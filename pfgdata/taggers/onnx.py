@@ -1,8 +1,8 @@
-"""A WD14 tagger in onnxruntime: scores and features of batches, in whatever form its graph wants its input.
+"""A tagger in onnxruntime: scores and features of batches, in whatever form its graph wants its input.
 
-A graph tells its layout, size, dtype and batch, not its channel order: BGR, as every SmilingWolf model since
-2022 takes and all four preprocessings give. The graph itself is made to turn it (`surgery`), so
-callers only know RGB, and images go to the device as bytes.
+A graph tells its layout, size, dtype and batch, not its channel order nor its range: its convention does
+(`stated`, docs/taggers.md). The graph itself is made to turn what it takes (`surgery`), so callers only know
+RGB, and images go to the device as bytes.
 
 Shapes: B images, S side of the square, V tags, F feature width.
 """
@@ -12,19 +12,20 @@ from __future__ import annotations
 import hashlib
 import queue
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.errors import ConfigError, GraphError, ModelError, ModelNotFoundError
+from pfgdata.conventions import PREPROCESSINGS, Convention
+from pfgdata.errors import GraphError, ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve, weights_sha256
-from pfgdata.images import DECODE_VERSION, PREPROCESSINGS
+from pfgdata.images import DECODE_VERSION
 from pfgdata.records import TaggerIdentity
 from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
-from pfgdata.taggers.catalog import Precision, repository
+from pfgdata.taggers.catalog import CATALOG, Precision, repository
 from pfgdata.taggers.devices import (
     Device,
     devices_of,
@@ -34,9 +35,11 @@ from pfgdata.taggers.devices import (
     session_errors,
     unused_gpu,
 )
-from pfgdata.taggers.graph import TaggerGraph, read_graph, verify
+from pfgdata.taggers.graph import OpenedModel, TaggerGraph, graph_facts, open_model, read_graph, verify
+from pfgdata.taggers.labels import read_labels
 from pfgdata.taggers.lanes import Lane, lanes_of
 from pfgdata.taggers.machine import look
+from pfgdata.taggers.stated import Stated, stated
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["OnnxTagger"]
@@ -45,11 +48,21 @@ Floats = npt.NDArray[np.float32]
 _PROBE_SEED = 18  # any; fixed so that a model is accepted or refused every time
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What a user may be told of a tagger beside what it is."""
+
+    stated: Stated
+    untrained: bool
+    unused_gpu: str | None
+
+
 class OnnxTagger:
     """A loaded tagger; `predict` may be called by several threads, with profit by `parallel` of them.
 
-    `untrained` says that its weights are random: a demo, whose tags mean nothing. `unused_gpu` says why the
-    GPU of this machine is not used, where `auto` took the CPU although there is one.
+    `stated` is its convention and who says so. `untrained` says that its weights are random: a demo, whose
+    tags mean nothing. `unused_gpu` says why the GPU of this machine is not used, where `auto` took the CPU
+    although there is one.
     """
 
     def __init__(
@@ -59,14 +72,12 @@ class OnnxTagger:
         vocabulary: Vocabulary,
         graph: TaggerGraph,
         sessions: Sequence[tuple[Device, Any]],
-        untrained: bool,
-        unused_gpu: str | None,
+        told: _Told,
     ) -> None:
         self.identity = identity
         self.vocabulary = vocabulary
         self.feature_dim = int(graph.weight.shape[0])
-        self.untrained = untrained
-        self.unused_gpu = unused_gpu
+        self.stated, self.untrained, self.unused_gpu = told.stated, told.untrained, told.unused_gpu
         self.precision: Precision = "float16" if graph.half else "float32"
         self.devices = tuple(str(device) for device, _ in sessions)
         self.provider: str = sessions[0][1].get_providers()[0]
@@ -88,7 +99,7 @@ class OnnxTagger:
         cls,
         name: str,
         *,
-        preprocess: str = "kohya",
+        preprocess: str | Convention | None = None,
         revision: str | None = None,
         device: str = "auto",
         precision: Precision = "float32",
@@ -96,66 +107,59 @@ class OnnxTagger:
     ) -> OnnxTagger:
         """Load a tagger by catalog name, hub id, folder, .onnx file, or `demo`, and prove its feature.
 
-        The graph is taken to want BGR 0..255. One that wants normalised RGB, as timm's own NCHW exports do,
-        says so nowhere and gives wrong scores here without an error: use the author's own model.onnx.
-
-        `preprocess` names the square its images will be, a part of the identity. `device` is auto, cpu, cuda
-        or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores by default. Raises
-        ModelNotFoundError, GraphError, VocabularyError, ModelError (no such device), ConfigError (no such
-        preprocessing or name of a device).
+        Its convention is what the catalog says, or the files beside the model. `preprocess` puts a named
+        square in it; a Convention, or the text of one on record, is all of it. `device` is auto, cpu,
+        cuda or tensorrt (every GPU), cuda:1, cuda:0,2. `threads` is per operator, all cores if None. Raises
+        ModelNotFoundError, GraphError, VocabularyError, ModelError (nobody states a convention, no such
+        device), ConfigError (no such preprocessing or name of a device).
         """
-        if preprocess not in PREPROCESSINGS:
-            raise ConfigError(f"no preprocessing {preprocess!r}; it is one of {', '.join(PREPROCESSINGS)}")
-        return cls._open(
-            _found(name, what="tagger", revision=revision),
-            preprocess=preprocess,
-            device=device,
-            precision=precision,
-            threads=threads,
-        )
+        if isinstance(preprocess, str):
+            Convention.of(preprocess)  # no model is fetched for a wrong name
+        opened = _opened(_found(name, what="tagger", revision=revision))
+        known = CATALOG[name].convention if name in CATALOG else None
+        how = _convention(opened, known, preprocess)
+        return cls._load(opened, how, device=device, precision=precision, threads=threads)
 
     @classmethod
     def load_judge(cls, name: str, *, device: str = "auto") -> OnnxTagger:
         """Load a tagger that only looks at pictures, as `load` does; `demo` is another one here."""
-        return cls._open(_found(name, what="judge"), device=device)
+        opened = _opened(_found(name, what="judge"))
+        known = CATALOG[name].convention if name in CATALOG else None
+        return cls._load(opened, _convention(opened, known, None), device=device)
 
     @classmethod
-    def _open(
+    def _load(
         cls,
-        found: Resolved,
+        opened: _Opened,
+        how: Stated,
         *,
-        preprocess: str = "kohya",
         device: str,
         precision: Precision = "float32",
         threads: int | None = None,
     ) -> OnnxTagger:
-        """The tagger of a folder or file, with its feature proved."""
-        path = found.file or found.folder / "model.onnx"
-        if not path.exists():
-            raise ModelNotFoundError(
-                f"{path} is missing; put model.onnx and selected_tags.csv in that folder"
-            )
-        vocabulary = Vocabulary.read(found.folder / "selected_tags.csv")
+        """The tagger of an opened model, with its feature proved."""
+        found, path = opened.found, opened.model.path
+        vocabulary = read_labels(found.folder, how.convention)
         machine = look()
         homes = devices_of(device, machine)
-        graph = read_graph(path, num_tags=len(vocabulary), precision=precision)
+        graph = read_graph(
+            opened.model, num_tags=len(vocabulary), convention=how.convention, precision=precision
+        )
         sessions = _sessions(graph, homes, threads=threads, path=path)
         identity = TaggerIdentity(
             name=found.name,
             revision=found.revision,
             weights_sha256=_sha256(path, graph.external),
             feature_node=graph.feature,
-            preprocess=preprocess,
+            preprocess=how.convention.text,
             decode=DECODE_VERSION,
         )
-        tagger = cls(
-            identity=identity,
-            vocabulary=vocabulary,
-            graph=graph,
-            sessions=sessions,
+        told = _Told(
+            stated=how,
             untrained=(found.folder / "UNTRAINED").exists(),
             unused_gpu=unused_gpu(machine) if device == "auto" else None,
         )
+        tagger = cls(identity=identity, vocabulary=vocabulary, graph=graph, sessions=sessions, told=told)
         try:
             tagger._prove(graph, path)
         except session_errors() as problem:
@@ -165,6 +169,7 @@ class OnnxTagger:
     @property
     def image_size(self) -> int:
         """S, the side of the square it looks at, in pixels."""
+        assert self._image.size is not None  # `take_bytes` says it
         return self._image.size
 
     @property
@@ -217,8 +222,8 @@ class OnnxTagger:
             scores, features = self._run(np.stack([noise, ramp]), lane.run)
             if scores.shape[1] != len(self.vocabulary):
                 raise GraphError(
-                    f"{path} gives {scores.shape[1]} scores, selected_tags.csv names {len(self.vocabulary)}"
-                    " tags; take both files from the same model"
+                    f"{path} gives {scores.shape[1]} scores, {self.stated.convention.labels.file} names"
+                    f" {len(self.vocabulary)} tags; take both files from the same model"
                 )
             verify(graph, scores_BV=scores, features_BF=features, where=path)
 
@@ -227,6 +232,37 @@ def _found(name: str, *, what: str, revision: str | None = None) -> Resolved:
     """Where the model stands; one of the catalog under its name there."""
     found = resolve(repository(name), what=what, revision=revision)
     return replace(found, name=name) if found.revision else found
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    found: Resolved
+    model: OpenedModel
+
+
+def _opened(found: Resolved) -> _Opened:
+    path = found.file or found.folder / "model.onnx"
+    if not path.exists():
+        raise ModelNotFoundError(f"{path} is missing; put model.onnx and selected_tags.csv in that folder")
+    return _Opened(found, open_model(path))
+
+
+def _convention(opened: _Opened, known: Convention | None, asked: str | Convention | None) -> Stated:
+    """The convention of a model: the one asked for, the catalog's (`known`), or what its files state.
+
+    Where a name is asked for, with that square.
+    """
+    if asked is not None and asked not in PREPROCESSINGS:
+        asked = asked if isinstance(asked, Convention) else Convention.of(asked)
+        return Stated(convention=asked, source="as asked for")
+    if known is not None:
+        own = Stated(convention=known, source="the catalog")
+    else:
+        own = stated(opened.found.folder, graph_facts(opened.model))
+    if asked is None or own.convention.square == (asked,):
+        return own
+    assert isinstance(asked, str)
+    return Stated(convention=own.convention.with_square(asked), source=f"{own.source}, but its square")
 
 
 def _sessions(

@@ -1,21 +1,22 @@
 """Changes to a tagger's graph that change no result: images come in as bytes; or all is computed in float16.
 
-An image is 3 bytes a pixel in memory and 12 as the graph's float32. The conversion (to float, RGB to BGR, to
-the graph's layout) is therefore part of the graph here: a quarter crosses the bus of a GPU, and no pass over
-the pixels is made in numpy.
+An image is 3 bytes a pixel in memory and 12 as the graph's float32. The conversion (to float, to the graph's
+order of channels, range and layout) is therefore part of the graph here: a quarter crosses the bus of a GPU,
+and no pass over the pixels is made in numpy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pfgdata.conventions import Convention
 from pfgdata.errors import GraphError
 
-__all__ = ["ImageInput", "take_bytes", "to_float16"]
+__all__ = ["ImageInput", "give_scores", "image_input", "take_bytes", "to_float16"]
 
 IMAGE_SIZE = 448  # of every published WD14 tagger; used where a graph leaves its height and width open
 # Sums over hundreds of values, squares and what undoes them: beyond float16's 65504 in a decomposed layer
@@ -28,32 +29,51 @@ class ImageInput:
     """The input of a rewritten graph: uint8 RGB [B, S, S, 3], and what it was turned into."""
 
     name: str
-    size: int  # S
+    size: int | None  # S, None where the graph leaves it open
     batch_size: int | None  # the only B it takes; None if any
     channels_first: bool  # the original's layout
     half: bool  # the original takes float16
 
 
-def take_bytes(model: Any, path: Path) -> ImageInput:
-    """Give `model` (a ModelProto) an input of uint8 RGB NHWC in the place of its float BGR one, in place.
+def image_input(model: Any, path: Path) -> ImageInput:
+    """What `model` (a ModelProto) takes. Raises GraphError on any form that no tagger has."""
+    return _described(_image_input(model.graph, path), path)
+
+
+def take_bytes(model: Any, path: Path, convention: Convention) -> ImageInput:
+    """Give `model` an input of uint8 RGB NHWC in place of its float one, as `convention` has that; in place.
 
     Transposed as bytes first: whole planes change places then, which is 1.7 times as fast on a CPU as turning
-    the three channels of each pixel (the demo tagger: 27 and 47 ms for 8 images; in numpy 34 ms). The values
-    are exact, so the scores are those of the file to the bit. Raises GraphError on any other form of input.
+    the three channels of each pixel (the demo tagger: 27 and 47 ms for 8 images; in numpy 34 ms). Values of
+    0..255 are exact, so the scores are those of the file to the bit. Raises GraphError where the graph has
+    another layout or size.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     old = _image_input(graph, path)
-    found = _described(old, path)
-    bgr = numpy_helper.from_array(np.array([2, 1, 0], np.int64), "pfg_bgr")
+    found = _agreed(_described(old, path), convention, path)
+    stored, nodes = [], [helper.make_node("Transpose", [found.name], ["pfg_planes"], perm=[0, 3, 1, 2])]
+    planes = "pfg_planes"
+    if convention.channels == "BGR":
+        stored.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), "pfg_bgr"))
+        nodes.append(helper.make_node("Gather", [planes, "pfg_bgr"], ["pfg_turned"], axis=1))
+        planes = "pfg_turned"
     dtype = TensorProto.FLOAT16 if found.half else TensorProto.FLOAT
     floats = old.name if found.channels_first else "pfg_floats"
-    nodes = [
-        helper.make_node("Transpose", [found.name], ["pfg_planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Gather", ["pfg_planes", bgr.name], ["pfg_turned"], axis=1),
-        helper.make_node("Cast", ["pfg_turned"], [floats], to=dtype),
-    ]
+    if convention.mean is not None and convention.std is not None:
+        mean, std = (
+            np.array(values, np.float64).reshape(1, 3, 1, 1) for values in (convention.mean, convention.std)
+        )
+        for name, values in (("pfg_middle", 255 * mean), ("pfg_reach", 255 * std)):
+            stored.append(numpy_helper.from_array(values.astype(np.float32), name))
+        nodes += [
+            helper.make_node("Cast", [planes], ["pfg_levels"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["pfg_levels", "pfg_middle"], ["pfg_centred"]),
+            helper.make_node("Div", ["pfg_centred", "pfg_reach"], ["pfg_normal"]),
+        ]
+        planes = "pfg_normal"
+    nodes.append(helper.make_node("Cast", [planes], [floats], to=dtype))
     if not found.channels_first:
         nodes.append(helper.make_node("Transpose", [floats], [old.name], perm=[0, 2, 3, 1]))
     shape = [found.batch_size or "N", found.size, found.size, 3]
@@ -61,8 +81,37 @@ def take_bytes(model: Any, path: Path) -> ImageInput:
     rest = [value for value in graph.input if value.name != old.name]
     _replace(graph.node, [*nodes, *graph.node])
     _replace(graph.input, [image, *rest])
-    graph.initializer.append(bgr)
+    graph.initializer.extend(stored)
     return found
+
+
+def give_scores(model: Any, logits: Any) -> Any:
+    """The output that a sigmoid, added here in place, makes of the output `logits`."""
+    from onnx import helper
+
+    tensor = logits.type.tensor_type
+    node = helper.make_node("Sigmoid", [logits.name], ["pfg_scores"])
+    model.graph.node.append(node)
+    shape = [axis.dim_value or axis.dim_param or None for axis in tensor.shape.dim]
+    value = helper.make_tensor_value_info("pfg_scores", tensor.elem_type, shape)
+    model.graph.output.append(value)
+    return value
+
+
+def _agreed(found: ImageInput, convention: Convention, path: Path) -> ImageInput:
+    """`found` with its size. Raises GraphError where the convention has another size or layout."""
+    layout = "NCHW" if found.channels_first else "NHWC"
+    size = found.size or convention.size or IMAGE_SIZE
+    for what, ours, theirs in (
+        ("layout", layout, convention.layout or layout),
+        ("size", size, convention.size or size),
+    ):
+        if ours != theirs:
+            raise GraphError(
+                f"{path}: the graph's {what} is {ours}, its convention says {theirs}; it is the convention of"
+                " another file"
+            )
+    return replace(found, size=size)
 
 
 def to_float16(model: Any) -> Any:
@@ -153,7 +202,7 @@ def _described(value: Any, path: Path) -> ImageInput:
         raise GraphError(f"{wrong} square images")
     return ImageInput(
         name="pfg_image",
-        size=sides.pop() if sides else IMAGE_SIZE,
+        size=sides.pop() if sides else None,
         batch_size=shape[0] if isinstance(shape[0], int) else None,
         channels_first=channels_first,
         half=tensor.elem_type == TensorProto.FLOAT16,

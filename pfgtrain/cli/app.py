@@ -16,6 +16,8 @@ from pfgtrain.cli.fit import EXAMPLE as FIT_EXAMPLE
 from pfgtrain.cli.fit import fit
 from pfgtrain.cli.generate import EXAMPLE as GENERATE_EXAMPLE
 from pfgtrain.cli.generate import generate
+from pfgtrain.cli.web import EXAMPLE as WEB_EXAMPLE
+from pfgtrain.cli.web import web
 
 __all__ = ["app", "main"]
 
@@ -26,6 +28,7 @@ app = make_app(
 )
 app.command("fit", epilog=FIT_EXAMPLE)(fit)
 app.command("generate", epilog=GENERATE_EXAMPLE)(generate)
+app.command("web", epilog=WEB_EXAMPLE)(web)
 app.command("evaluate", epilog=EVALUATE_EXAMPLE)(evaluate)
 app.command("export", epilog=EXPORT_EXAMPLE)(export)
 

@@ -24,7 +24,6 @@ from pfgtrain.cli.options import (
     MODEL_FIELDS,
     MODEL_METAVARS,
     PICTURE,
-    PICTURE_FLAGS,
     DryRun,
     Json,
     folder_for,
@@ -32,6 +31,7 @@ from pfgtrain.cli.options import (
     run_folder,
 )
 from pfgtrain.evaluate import EvaluateJob
+from pfgtrain.generate import PICTURE_FLAGS
 
 if TYPE_CHECKING:
     from pfgdata.store import Store

@@ -16,13 +16,12 @@ from pfgtrain.cli.options import (
     MODEL_FIELDS,
     MODEL_METAVARS,
     PICTURE,
-    PICTURE_FLAGS,
     Json,
     folder_for,
     option,
     run_folder,
 )
-from pfgtrain.generate import GenerateJob
+from pfgtrain.generate import PICTURE_FLAGS, GenerateJob
 
 if TYPE_CHECKING:
     from pfgtrain.generate import GenerateReport

@@ -15,7 +15,6 @@ __all__ = [
     "MODEL_METAVARS",
     "OUTPUT",
     "PICTURE",
-    "PICTURE_FLAGS",
     "DryRun",
     "Json",
     "ShardsAlias",
@@ -42,12 +41,6 @@ ShardsAlias = Annotated[
 
 MODEL_FIELDS = "checkpoint no_ema base base_config prediction_type tagger device"  # of a ModelJob
 MODEL_METAVARS = {"base_config": {"metavar": "DIR"}}
-PICTURE_FLAGS = {  # of a PictureJob
-    "images_per_guide": "-n",
-    "guidance_scale": "--guidance",
-    "negative_prompt": "--negative",
-    "num_inference_steps": "--steps",
-}
 
 
 def one_store(context: typer.Context, store: Path | None, shards: Path | None) -> Path | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pfgdata.errors import RunError
 from pfgdata.images import BucketPolicy, bucket_sizes, crop_to_bucket, nearest_buckets, on_white
 from pfgdata.records import Progress, during
 from pfgdata.vaes import base_geometry
@@ -28,10 +26,10 @@ from pfgtrain.evaluate.measures import Ints
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.training import TrainingImages
 from pfgtrain.evaluate.viewers import TAGGER, Pixels, Pool, Viewer, look
-from pfgtrain.generate import PFGModel, write_png
+from pfgtrain.generate import PFGModel, room_for, write_png
 from pfgtrain.objective import latents_of
 
-__all__ = ["Real", "Studio", "room_for"]
+__all__ = ["Real", "Studio"]
 
 _STEM = 40  # letters of a guide's name in the names of its pictures
 
@@ -164,18 +162,6 @@ class Studio:
         path = self.folder / f"{number}{stem}-{count}.png"
         write_png(path, image)
         known.append(path)
-
-
-@contextmanager
-def room_for(pictures: int) -> Iterator[None]:
-    """Turn a GPU's want of memory into one line that says what to lower."""
-    try:
-        yield
-    except torch.OutOfMemoryError as problem:
-        advice = f"batch_size {pictures} -> {pictures // 2}" if pictures > 1 else "--device cpu"
-        raise RunError(
-            f"the GPU's memory is too small for {pictures} pictures at once; try {advice}"
-        ) from problem
 
 
 def _joined(pools: Sequence[Pool]) -> Pool:

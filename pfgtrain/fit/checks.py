@@ -5,6 +5,7 @@ A run goes on only with what it was begun with; this is where another tagger, VA
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,16 @@ __all__ = [
     "require_own_prediction",
     "require_run",
     "require_same_vae",
+    "require_whole_model",
     "require_whole_steps",
 ]
 
+_SPLITTERS = {  # what accelerate launch sets -> what splits the model over processes
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+_SET = ("1", "true", "t", "yes", "y", "on")  # as accelerate reads them
 _SAME = 0.005  # of the probe's deviation; bfloat16 weights move it by 0.003, 1 % of noise on each by 0.012
 
 
@@ -91,6 +99,21 @@ def require_one_process(config: FitConfig, processes: int) -> None:
             f"fused_backward_pass = true works in one process, here are {processes}; leave it out, or train"
             " in one"
         )
+
+
+def require_whole_model(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError where `environment` asks to split the model over processes, as FSDP and DeepSpeed do.
+
+    The optimizer, clipping and the guard hold the parameters that were there before the split: they would see
+    a gradient of 0 and train nothing, without a word (tried with fully_shard).
+    """
+    for variable, splitter in _SPLITTERS.items():
+        if environment.get(variable, "").lower() in _SET:
+            raise ConfigError(
+                f"{splitter} is asked for ({variable}), and fit holds the whole model in each process; launch"
+                " it as DDP (torchrun, or accelerate launch --multi_gpu), and where memory is short take"
+                " gradient_checkpointing, full_bf16 with optimizer adafactor, or train = 'lora'"
+            )
 
 
 def require_run(run_dir: Path, record: RunRecord, config: FitConfig, *, resume: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +17,12 @@ from pfgdata.store import installed_versions
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
-from pfgtrain.fit.checks import require_one_process, require_own_prediction, require_same_vae
+from pfgtrain.fit.checks import (
+    require_one_process,
+    require_own_prediction,
+    require_same_vae,
+    require_whole_model,
+)
 from pfgtrain.fit.data import FitData, Inputs, Sets, sets_of
 from pfgtrain.fit.start import rehearse, with_tokens
 from pfgtrain.fit.trainer import make_accelerator, with_precision
@@ -71,6 +77,7 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     Raises IdentityError for the latents of another VAE, RunError where there is nothing to train on, and what
     `rehearse` does.
     """
+    require_whole_model(os.environ)
     require_one_process(config, processes)
     require_same_vae(data, base)
     require_own_prediction(base)
@@ -88,6 +95,7 @@ def settled(
     config = replace(with_precision(config), base=base.name, latents=data.latent_set.id, init=init)
     config = with_tokens(config, base, resumed=resumed)
     require_optimizer(config)
+    require_whole_model(os.environ)  # before accelerate looks for the package of what it asks
     accelerator = make_accelerator(config)
     require_one_process(config, accelerator.num_processes)
     base = replace(

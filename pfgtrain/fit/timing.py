@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -109,10 +108,10 @@ def _measure(
 
             for _ in range(1 if took else _WARM_UP):
                 step()
-            took += [median(_seconds(step) for _ in range(count))] * count
+            took += [_seconds(step) for _ in range(count)]
             progress.advance(count)
             look()
-            passed += [median(_seconds(look) for _ in range(count)) / size] * count
+            passed += [_seconds(look) / size for _ in range(count)]
     return sum(took) / len(took), sum(passed) / len(passed)
 
 

@@ -8,8 +8,10 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.generate.asked import adapter_model, base_of_run, run_model
+    from pfgtrain.generate.command import command_words
     from pfgtrain.generate.guides import generate
-    from pfgtrain.generate.job import CheckpointJob, GenerateJob, ModelJob, PictureJob
+    from pfgtrain.generate.job import PICTURE_FLAGS, CheckpointJob, GenerateJob, ModelJob, PictureJob
+    from pfgtrain.generate.memory import room_for
     from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
     from pfgtrain.generate.options import GenerateOptions, PictureFields
     from pfgtrain.generate.pictures import (
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
 __all__ = [
+    "PICTURE_FLAGS",
     "PUBLISHED_PREPROCESS",
     "CheckpointJob",
     "GenerateJob",
@@ -39,12 +42,14 @@ __all__ = [
     "adapter_model",
     "base_of_run",
     "cell_size",
+    "command_words",
     "contact_sheet",
     "generate",
     "load_adapter_on_base",
     "load_run",
     "paint",
     "pipeline_of",
+    "room_for",
     "run_model",
     "thumbnail",
     "without_folders",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from pfgdata.corpus import ReadImage, read_image
 from pfgdata.errors import ConfigError
 from pfgdata.records import NoProgress, Progress, during, shown
 from pfgtrain.base import SAMPLER
+from pfgtrain.generate.memory import room_for
 from pfgtrain.generate.model import PFGModel
 from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.generate.pictures import (
@@ -46,11 +47,13 @@ def generate(
     *,
     options: GenerateOptions | None = None,
     progress: Progress | None = None,
+    made: Callable[[Picture], None] = lambda _: None,
 ) -> GenerateReport:
     """Write `images_per_guide` PNG files a guide, and a sheet (guide left, results right), to `out_dir`.
 
     Equal settings give equal names, and at equal `batch_size` equal bytes on one machine (kernels round by
-    batch shape); other settings give other names. Each file appears whole, as soon as it is made.
+    batch shape); other settings give other names. Each file appears whole, as soon as it is made, and `made`
+    is told of it. What `progress` raises at a step ends all, and the model can be used again.
 
     Raises AccessError or ContentError for a guide, before any picture, and RunError for a result with NaN.
     """
@@ -77,11 +80,13 @@ def generate(
             told = model.has_tokens and not options.no_pfg
             features = None if not told else torch.stack([row.feature for row, _ in batch])
             seeds = [options.seed + index for _, index in batch]
-            images = model.paint(features, seeds=seeds, options=options, progress=progress)
+            with room_for(len(batch)):
+                images = model.paint(features, seeds=seeds, options=options, progress=progress)
             for (row, index), seed, image in zip(batch, seeds, images, strict=True):
                 path = out_dir / picture_name(row.path, digest=row.digest, index=index)
                 write_png(path, image, settings={**row.settings, "seed": seed})
                 pictures.append(Picture(path=path, guide=row.path, seed=seed))
+                made(pictures[-1])
                 row.cells.append(thumbnail(image, cell=cell))
     sheet_digest = settings_digest({"rows": [row.digest for row in rows], "n": options.images_per_guide})
     sheet = out_dir / f"contact-{sheet_digest}.png"

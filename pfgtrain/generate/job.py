@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
     from pfgtrain.checkpoint import Sampling
 
-__all__ = ["CheckpointJob", "GenerateJob", "ModelJob", "PictureJob"]
+__all__ = ["PICTURE_FLAGS", "CheckpointJob", "GenerateJob", "ModelJob", "PictureJob"]
+
+PICTURE_FLAGS = {  # of fields of a PictureJob, where the flag has not the field's name
+    "images_per_guide": "-n",
+    "guidance_scale": "--guidance",
+    "negative_prompt": "--negative",
+    "num_inference_steps": "--steps",
+}
 
 Options = TypeVar("Options", bound="DataclassInstance")
 

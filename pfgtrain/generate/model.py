@@ -3,7 +3,7 @@
 Another tagger or preprocessing than the weights were made with is refused: its features mean something else,
 though they may be as wide.
 
-Shapes: B pictures, F feature width.
+Shapes: B pictures, F feature width, V tags.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from blake3 import blake3
 from PIL import Image
@@ -39,6 +41,7 @@ from pfgtrain.checkpoint import ADAPTER_FILE, RunRecord, find_checkpoint, weight
 from pfgtrain.condition import Condition
 from pfgtrain.generate.beside import facts_beside
 from pfgtrain.generate.job import CheckpointJob
+from pfgtrain.generate.memory import room_for
 from pfgtrain.generate.options import GenerateOptions
 from pfgtrain.generate.pipeline import PFGPipeline, Scene, paint, pipeline_of
 
@@ -75,22 +78,35 @@ class PFGModel:
         named = {f"base {self.base.name}": self.base, f"tagger {self.tagger.identity.name}": self.tagger}
         return tuple(words for words, part in named.items() if getattr(part, "untrained", False))
 
-    def feature(self, pixels: Any) -> Tensor:
-        """The feature [F] of one decoded image, uint8 [H, W, 3 or 4], float32 on the CPU."""
+    def look(self, pixels: Any) -> tuple[npt.NDArray[np.float32], Tensor]:
+        """What the tagger sees in one decoded image, uint8 [H, W, 3 or 4].
+
+        Scores [V] of its vocabulary, and the feature [F], float32 on the CPU.
+        """
         image = square(pixels, preprocess=self.tagger.identity.preprocess, size=self.tagger.image_size)
-        return torch.from_numpy(self.tagger.predict(image[None])[1][0]).float()
+        scores, features = self.tagger.predict(image[None])
+        return scores[0], torch.from_numpy(features[0]).float()
+
+    def feature(self, pixels: Any) -> Tensor:
+        """The feature [F] of one decoded image, as `look` sees it."""
+        return self.look(pixels)[1]
 
     def size(self, options: GenerateOptions) -> tuple[int, int]:
         """(width, height) of the pictures. Raises ConfigError naming the step if the UNet cannot make it."""
         width, height = (
             self.resolution if side is None else side for side in (options.width, options.height)
         )
-        step = math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
+        step = self.step
         if any(side < step or side % step for side in (width, height)):
             raise ConfigError(
                 f"size {width}x{height}: sides of base {self.base.name} are multiples of {step}"
             )
         return width, height
+
+    @property
+    def step(self) -> int:
+        """Of what the sides of a picture are multiples, in pixels."""
+        return math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
 
     def texts(self, *texts: str, progress: Progress) -> tuple[Condition, ...]:
         """The one row of each text, encoded once and kept."""
@@ -255,7 +271,7 @@ def _assemble(
     Raises IdentityError if adapter and tagger differ in width.
     """
     adapter = _adapter(weights, base, tagger) if weights.adapter else None
-    with during(progress, "load", total=2, unit="models"):
+    with during(progress, "load", total=2, unit="models"), room_for(0):
         vae = base.load_vae(digest=weights.vae_digest)
         progress.advance()
         unet = base.load_unet(weights=weights.folder)

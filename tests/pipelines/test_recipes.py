@@ -17,8 +17,8 @@ from PIL import Image
 from pfgdata.cli import ingest as ingest_cli
 from pfgdata.cli import latents as latents_cli
 from pfgdata.cli import query as query_cli
+from pfgdata.conventions import PREPROCESSINGS as SQUARES
 from pfgdata.errors import ConfigError
-from pfgdata.images import PREPROCESSINGS as SQUARES
 from pfgdata.latents import LatentJob
 from pfgdata.records import NoProgress
 from pfgdata.store import Store

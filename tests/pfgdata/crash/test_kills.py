@@ -26,8 +26,8 @@ from tests.pfgdata.crash.life import (
 )
 
 KILLS = 200  # at random moments
-REPAIR: set[CrashPoint] = {"set aside", "set aside durable"}  # test_parts cuts a repair at each step
-IN_LIFE = [point for point in CRASH_POINTS if point not in REPAIR]
+APART: set[CrashPoint] = {"set aside", "set aside durable", "file linked"}  # test_parts and test_adopting cut
+IN_LIFE = [point for point in CRASH_POINTS if point not in APART]
 
 
 @dataclass(frozen=True, slots=True)

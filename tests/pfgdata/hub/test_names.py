@@ -61,6 +61,22 @@ def test_a_cached_model_is_found_without_network_and_its_commit_recorded(tmp_pat
     assert resolve(NAME, what="tagger", cache=tmp_path, revision=COMMIT).folder == snapshot
 
 
+def test_a_tagger_in_a_folder_of_a_repository_is_found_with_whichever_file_has_its_tags(
+    tmp_path: Path,
+) -> None:
+    snapshot = cached(tmp_path, "org/taggers", "v1/model.onnx", "v1/tag_mapping.json", "v2/model.onnx")
+    found = resolve("org/taggers//v1", what="tagger", cache=tmp_path)
+    assert (found.name, found.folder, found.revision) == ("org/taggers//v1", snapshot / "v1", COMMIT)
+    assert held(snapshot, "v1/selected_tags.csv") and not held(snapshot, "v2/selected_tags.csv")
+    for name, what in (
+        ("org/taggers//../v1", "tagger"),
+        ("org/taggers//v1", "base"),
+        ("org/taggers/v1", "tagger"),
+    ):
+        with pytest.raises(ModelNotFoundError, match="no hub id"):
+            resolve(name, what=what, cache=tmp_path)
+
+
 def test_weights_from_before_safetensors_count_as_complete(tmp_path: Path) -> None:
     weights = ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/pytorch_model"]
     files = [f"{part}/config.json" for part in ("unet", "vae", "text_encoder")]

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from pfgdata.conventions import PREPROCESSINGS
 from pfgdata.errors import ConfigError
-from pfgdata.images import PREPROCESSINGS, decode, on_white, perceptual_hash, picture_in, square
+from pfgdata.images import decode, on_white, perceptual_hash, picture_in, square
 
 GOLDEN = Path(__file__).parents[2] / "data" / "preprocess"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "index.json").read_text())

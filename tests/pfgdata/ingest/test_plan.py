@@ -101,7 +101,9 @@ def batch_of(tasks: list[Task]) -> pa.RecordBatch:
             *((task.old_image.shard, task.old_image.row) if task.old_image else nothing[:2]),
             *((task.old_failure.shard, task.old_failure.row) if task.old_failure else nothing[:2]),
             task.old_content,
-            *(task.old_access or nothing),
+            *(task.image_stat or nothing[:2]),
+            *(task.failure_stat or nothing[:2]),
+            task.access_reason,
         )
         for task in tasks
     ]
@@ -325,7 +327,9 @@ def test_a_plan_gives_back_what_was_added() -> None:
             Shadow("s1", "images", n) if n % 2 else None,
             Shadow("s2", "failures", n) if n % 5 == 0 else None,
             bytes(16) if n % 2 else None,
-            (n, -n, "locked") if n % 5 == 0 else None,
+            (n + 1, -n) if n % 2 else None,
+            (n, -n) if n % 5 == 0 else None,
+            "locked" if n % 10 == 0 else None,
         )
         for n, member in zip(range(9000), [None, b"", b"x"] * 3000, strict=True)
     ]
@@ -340,7 +344,7 @@ def test_a_slice_of_a_plan_is_a_plan_that_holds_only_its_own_rows() -> None:
         Task(
             Found(key=ImageKey(root="/r", path=b"%06d.png" % n), size=n, mtime_ns=n),
             *(0, None, Shadow("s2", "failures", n), None),
-            (n, n, f"locked, says file {n}"),
+            *(None, (n, n), f"locked, says file {n}"),
         )
         for n in range(6000)
     ]

@@ -177,7 +177,7 @@ def test_no_descriptor_left_is_no_failure_of_the_image(small_corpus: Path, tmp_p
     spare = os.dup(0)
     resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 1, hard))
     try:
-        item = preparer(Task(found, 0, None, None, None, None)).item
+        item = preparer(Task(found, 0, None, None, None, None, None, None)).item
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.close(spare)

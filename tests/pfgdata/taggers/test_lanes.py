@@ -10,7 +10,7 @@ import pytest
 
 from pfgdata.taggers import OnnxTagger
 from pfgdata.taggers.devices import Device, open_session
-from pfgdata.taggers.graph import read_graph
+from pfgdata.taggers.graph import open_model, read_graph
 from pfgdata.taggers.lanes import BoundLane, lanes_of
 from tests.pfgdata.taggers.graphs import SIDE, TAGS, write_tagger
 
@@ -22,7 +22,7 @@ def images() -> np.ndarray:
 
 def test_a_bound_buffer_gives_what_plain_runs_give(images: np.ndarray, tmp_path: Path) -> None:
     write_tagger(tmp_path)
-    graph, device = read_graph(tmp_path / "model.onnx", num_tags=len(TAGS)), Device("cpu")
+    graph, device = read_graph(open_model(tmp_path / "model.onnx"), num_tags=len(TAGS)), Device("cpu")
     session = open_session(graph.model, device=device, threads=1, half=False)
     (plain,) = lanes_of(session, device, image=graph.image.name, outputs=[graph.scores, graph.feature])
     bound = BoundLane(session, device, image=graph.image.name, outputs=[graph.scores, graph.feature])

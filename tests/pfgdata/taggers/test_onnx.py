@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from pfgdata.conventions import WD
 from pfgdata.errors import ConfigError, ModelError, ModelNotFoundError, VocabularyError
 from pfgdata.taggers import CATALOG, DEFAULT_TAGGER, OnnxTagger, Tagger
 from tests.pfgdata.taggers.graphs import FEATURE_DIM, SIDE, TAGS, Form, write_tagger
@@ -92,9 +93,17 @@ def test_cuda_asked_for_and_not_there_is_an_error() -> None:
 
 
 def test_the_catalog_knows_the_taggers_of_both_generations() -> None:
-    assert len(CATALOG) == 10
+    wolves = [entry for entry in CATALOG.values() if entry.convention == WD]
+    assert len(wolves) == 10
     assert CATALOG[DEFAULT_TAGGER].repository == "SmilingWolf/wd-v1-4-vit-tagger-v2"
-    assert {entry.feature_dim for entry in CATALOG.values()} == {768, 1024}
+    assert {entry.feature_dim for entry in wolves} == {768, 1024}
+
+
+def test_each_entry_of_the_catalog_says_its_licence_and_its_gate() -> None:
+    assert all(entry.licence for entry in CATALOG.values())
+    assert {name for name, entry in CATALOG.items() if entry.gated} == {
+        name for name in CATALOG if name.startswith("animetimm")
+    }
 
 
 def test_an_onnx_tagger_is_a_tagger(demo: OnnxTagger) -> None:

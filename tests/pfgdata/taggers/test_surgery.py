@@ -16,7 +16,7 @@ from pfgdata.errors import GraphError
 from pfgdata.hub import resolve
 from pfgdata.taggers import OnnxTagger
 from pfgdata.taggers.catalog import Precision
-from pfgdata.taggers.graph import read_graph
+from pfgdata.taggers.graph import open_model, read_graph
 from tests.pfgdata.taggers.graphs import SIDE, TAGS, Form, write_tagger
 
 FORMS = {
@@ -110,7 +110,7 @@ def test_a_variance_is_no_float16_even_where_the_hardware_would_compute_it_so(
 ) -> None:
     """onnxruntime computes much of float16 in float32 on a CPU; ONNX's reference does as the graph says."""
     expected = write_tagger(tmp_path, Form(norm=True)).expected(images)
-    graph = read_graph(tmp_path / "model.onnx", num_tags=len(TAGS), precision="float16")
+    graph = read_graph(open_model(tmp_path / "model.onnx"), num_tags=len(TAGS), precision="float16")
     model = onnx.ModelProto.FromString(graph.model)
     sort_nodes(model.graph)
     reference = ReferenceEvaluator(model)

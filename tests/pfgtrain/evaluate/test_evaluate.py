@@ -6,16 +6,18 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pfgdata.errors import ConfigError, ContentError, RunError
+from pfgdata.pages import stylesheet
 from pfgtrain.base import Base
 from pfgtrain.evaluate import (
     EvaluateOptions,
@@ -29,6 +31,7 @@ from pfgtrain.evaluate import (
     tune,
     verdict,
 )
+from pfgtrain.evaluate.page import page
 from pfgtrain.generate import GenerateOptions, PFGModel, generate, load_run
 from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.evaluate.small_evaluation import COUNT, OPTIONS, HairTagger, write_guides
@@ -156,6 +159,47 @@ def test_the_page_shows_every_guide_and_all_its_results_from_files_beside_it(
     assert all(path in shown for path in report.no_pfg_pictures)
     assert not re.search(r"<script|https?://", page)
     assert "rank among guides" in page
+
+
+def test_the_page_opens_with_guides_beside_their_results_and_has_tables_below(
+    report: EvaluateReport, place: Path
+) -> None:
+    text = (place / "out" / "index.html").read_text()
+    assert stylesheet() in text
+    assert text.index("<img") < text.index("<h2>") < text.index("<table>")
+    shown = sources(text)
+    for guide in report.guides:
+        first = shown.index(guide.pictures["guide"][0])
+        results = guide.pictures["results"]
+        assert shown[first + 1 : first + 1 + len(results)] == results  # unpicked, in order
+    assert all(f'<a href="{quote(path)}">' in text for path in shown)
+    assert verdict(report) in unescape(text[: text.index("<img")])
+
+
+def test_names_and_notes_are_text_on_the_page(report: EvaluateReport) -> None:
+    markup = '<script>x</script><img src=x>"&amp;'
+    guides = [
+        replace(
+            report.guides[0],
+            name=markup,
+            character=markup,
+            style=markup,
+            pictures={"guide": [f"pictures/{markup}.png"], "results": []},
+        ),
+        *report.guides[1:],
+    ]
+    text = page(replace(report, guides=guides, notes=[markup], model={**report.model, "prompt": markup}))
+    assert "<script" not in text and "<img src=x" not in text
+    assert text.count(escape(markup)) >= 5
+    assert f"pictures/{markup}.png" in sources(text)
+
+
+def test_many_results_stand_below_each_other_beside_their_guide(report: EvaluateReport) -> None:
+    guide = report.guides[0]
+    many = replace(guide, pictures={**guide.pictures, "results": [f"{n}.png" for n in range(13)]})
+    text = page(replace(report, guides=[many, *report.guides[1:]]))
+    assert "repeat(7, minmax(0, 64px)); --lines: 3" in text
+    assert sources(text)[1:14] == many.pictures["results"]
 
 
 def test_without_the_training_images_the_report_says_so_and_lacks_only_them(

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pytest
-import torch
 from PIL import Image
 
-from pfgdata.errors import RunError
 from pfgdata.records import NoProgress
 from pfgtrain.evaluate import EvaluateSetup, Guide, TrainingImages, evaluate
-from pfgtrain.evaluate.studio import Studio, room_for
+from pfgtrain.evaluate.studio import Studio
 from pfgtrain.evaluate.viewers import Viewer
 from pfgtrain.generate import PFGModel
 from tests.conftest import make_images
@@ -58,13 +55,3 @@ def test_copies_are_read_as_they_are_looked_at(model: PFGModel, training: Traini
     assert studio.copies(kept, [0, 1, 2], ["a", "b", "c"])["tagger"].owners_M.tolist() == [0, 2]
     assert log == ["read", "look", "read", "read", "look"]
     assert studio.copies(kept, [1, 1], ["a", "b"]) == {}
-
-
-def test_a_gpu_that_is_too_small_is_one_line() -> None:
-    with (
-        pytest.raises(RunError, match="too small for 16 pictures at once; try batch_size 16 -> 8"),
-        room_for(16),
-    ):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(RunError, match="try --device cpu"), room_for(1):
-        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from pfgdata.errors import IdentityError, RunError
+from pfgdata.errors import ConfigError, IdentityError, RunError
 from pfgdata.latents import probe_image
 from pfgdata.vaes import Vae, load_autoencoder
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.fit import FitData, fit
-from pfgtrain.fit.checks import require_same_vae
+from pfgtrain.fit.checks import require_same_vae, require_whole_model
 from pfgtrain.generate import load_run
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import NUMBERS, SMALL, Said, data_of
@@ -108,3 +111,32 @@ def test_want_of_memory_says_what_to_lower(
     assert said in message
     assert 'gradient_checkpointing = true; train = "lora" or "adapter"' in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "splitter"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")]
+)
+def test_a_model_split_over_processes_is_refused_with_what_to_take_instead(
+    variable: str, splitter: str
+) -> None:
+    for value in ("true", "True", "1"):
+        with pytest.raises(ConfigError, match=rf"^{splitter} is asked for.*DDP.*adafactor"):
+            require_whole_model({variable: value})
+    require_whole_model({variable: "false", "ACCELERATE_USE_CPU": "true"})
+
+
+def test_a_fit_that_is_launched_to_split_its_model_says_so_and_writes_nothing(
+    base: Base, tmp_path: Path
+) -> None:
+    data = data_with_probe(tmp_path / "feats", base)
+    words = ["--shards", str(data.path), "--base", str(base.folder), "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pfgtrain", "fit", *words],
+        env={**os.environ, "ACCELERATE_USE_FSDP": "true", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1 and not (tmp_path / "run").exists()
+    assert "error: FSDP is asked for" in done.stderr and "Traceback" not in done.stderr

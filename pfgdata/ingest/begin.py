@@ -1,0 +1,79 @@
+"""How every ingest begins: the tagger is the store's, roots are on record, the walk becomes a plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pfgdata.corpus import Segment
+from pfgdata.errors import IdentityError, StoreError
+from pfgdata.ingest.job import IngestOptions
+from pfgdata.ingest.plan import Plan, make_plan
+from pfgdata.ingest.report import IngestReport
+from pfgdata.records import Progress
+from pfgdata.store import ShardContents, Store, StoreWriter, require_same_tagger
+from pfgdata.taggers import Tagger
+
+__all__ = ["plan_for", "require_fit", "without_store"]
+
+
+def plan_for(
+    writer: StoreWriter,
+    segments: Sequence[Segment],
+    *,
+    options: IngestOptions,
+    report: IngestReport,
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> Plan:
+    """What there is to do, as `make_plan` says, with new roots and what is stale committed.
+
+    Raises StoreError where another ingest has added roots since the segments were planned.
+    """
+    store = writer.store
+    _add_roots(writer, segments)
+    plan = make_plan(segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop)
+    if plan.stale:
+        width = store.identity.feature_dim
+        writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
+    return plan
+
+
+def require_fit(store: Store, tagger: Tagger) -> None:
+    """Raise IdentityError unless the tagger's scores and features mean what the store's do."""
+    require_same_tagger(store.identity.tagger, tagger.identity, where=str(store.path))
+    ours = (tagger.vocabulary.digest, tagger.feature_dim)
+    if ours != (store.identity.vocabulary_digest, store.identity.feature_dim):
+        raise IdentityError(
+            f"{store.path} is of another vocabulary or feature width than tagger {tagger.identity.name} has; "
+            "restore the selected_tags.csv it was made with, or use another store"
+        )
+
+
+def without_store(segment: Segment, store: Path) -> Segment:
+    """The segment without the store itself, which may lie inside the corpus."""
+    place, root = os.path.realpath(store), os.path.realpath(segment.location)
+    if not place.startswith(f"{root.rstrip('/')}/"):
+        return segment
+    return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
+
+
+def _add_roots(writer: StoreWriter, segments: Sequence[Segment]) -> None:
+    """Put roots seen for the first time on record, before any row names them.
+
+    Raises StoreError where another ingest has added roots since the segments were planned: the longest known
+    root names a row, so these segments would give images a second key.
+    """
+    known, ours = writer.store.roots(), {segment.root for segment in segments}
+    for root, place in known.items():
+        for segment in segments:
+            base = f"{str(segment.location).rstrip('/')}/"
+            inside = root not in ours and place.startswith(base)
+            outside = segment.root not in known and base.startswith(f"{place.rstrip('/')}/")
+            if outside or (inside and os.fsencode(place[len(base) :]) not in segment.exclude):
+                raise StoreError(f"{writer.store.path}: root {root} was added meanwhile; run the same again")
+    fresh = {segment.root: str(segment.location) for segment in segments if segment.root not in known}
+    if fresh:
+        writer.set_roots({**known, **fresh})

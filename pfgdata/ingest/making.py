@@ -1,0 +1,262 @@
+"""Ranges of a plan to parts, without the store's lock: by one of many processes on any machine.
+
+A range is done by itself, from its images alone, so it does not matter who does it or what else they did. A
+stop or a kill costs at most the open part; the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pfgdata.errors import ConfigError
+from pfgdata.files import Disk
+from pfgdata.images import one_opencv_thread
+from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
+from pfgdata.ingest.job import IngestOptions
+from pfgdata.ingest.outcomes import KnownContents, Scored
+from pfgdata.ingest.prepare import PixelWork, Preparer
+from pfgdata.ingest.ranges import RangePlan, this_version
+from pfgdata.ingest.report import IngestReport
+from pfgdata.ingest.spans import Covered
+from pfgdata.ingest.stages import Stages
+from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
+from pfgdata.records import NoProgress, Progress, during
+from pfgdata.store import (
+    PartWriter,
+    Snapshot,
+    Span,
+    Store,
+    StoreIdentity,
+    adopted_spans,
+    require_same_identity,
+    whole_spans,
+)
+from pfgdata.taggers import Tagger, choose_batch_size
+
+__all__ = ["PartWork", "Share", "make_parts", "plan_parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Every `count`-th range of a plan, from the `index`-th (1 is the first) on; else ConfigError."""
+
+    index: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise ConfigError(f"part {self.index}/{self.count}: write I/N, from 1/N to N/N")
+
+    def numbers(self, plan: RangePlan) -> range:
+        """The numbers of its ranges."""
+        return range(self.index - 1, len(plan.rows), self.count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartWork:
+    """Which ranges of a plan are to be done, and the folder where parts of them go.
+
+    What `store` has, where it can be read here, is copied; what it has adopted is done.
+    """
+
+    plan: RangePlan
+    share: Share
+    folder: Path
+    store: Store | None = None
+
+
+def make_parts(
+    work: PartWork,
+    tagger: Tagger,
+    *,
+    options: IngestOptions | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> IngestReport:
+    """Do the work; what is done already is skipped.
+
+    The report is of the share's images; those done before are unchanged. `stop` is asked after each batch.
+    Raises IdentityError for another tagger than the plan's, ConfigError for another precision or pfg.
+    """
+    options, progress = options or IngestOptions(), progress or NoProgress()
+    _require_planned(work, tagger)
+    batch_size = options.batch_size or choose_batch_size(tagger)
+    options = work.plan.options_for(replace(options, batch_size=batch_size))
+    report, start = IngestReport(), time.monotonic()
+    todo = _todo(work, report=report, progress=progress)
+    worker = _Worker(work, tagger, options=options, report=report)
+    total = sum(span.stop - span.start for span in todo)
+    with one_opencv_thread(), during(progress, "tag", total=total, brief=False):
+        for span in todo:
+            worker.work(span, progress=progress, stop=stop)
+            if report.interrupted or stop():
+                report.interrupted = True
+                break
+    report.seconds = time.monotonic() - start
+    worker.tell(report.seconds)
+    return report
+
+
+def plan_parts(work: PartWork, *, progress: Progress | None = None) -> IngestReport:
+    """What `make_parts` would do: the images of the share that are not done yet are `pending`."""
+    report, start = IngestReport(), time.monotonic()
+    _todo(work, report=report, progress=progress or NoProgress())
+    report.estimated_seconds = estimated_seconds(
+        work.store.snapshot() if work.store else None, report.pending
+    )
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def _require_planned(work: PartWork, tagger: Tagger) -> None:
+    """Raise unless what `tagger` makes here is what the plan is for."""
+    plan = work.plan
+    ours = StoreIdentity(
+        tagger=tagger.identity,
+        vocabulary_digest=tagger.vocabulary.digest,
+        feature_dim=tagger.feature_dim,
+        score_floor=plan.identity.score_floor,
+    )
+    require_same_identity(plan.identity, ours, where=f"plan {plan.path}")
+    if work.store:
+        require_same_identity(work.store.identity, plan.identity, where=str(work.store.path))
+    same = {"precision": (plan.precision, tagger.precision), "pfg": (plan.version, this_version())}
+    for what, (theirs, here) in same.items():
+        if theirs != here:
+            raise ConfigError(
+                f"plan {plan.path} is for {what} {theirs}, this is {here}; use the same on every machine"
+            )
+
+
+def _todo(work: PartWork, *, report: IngestReport, progress: Progress) -> list[Span]:
+    """What no part brings yet, and no part has brought; a damaged one is named, and done again."""
+    plan, store, numbers = work.plan, work.store, work.share.numbers(work.plan)
+    covered, disk = Covered(), Disk()
+    for place in dict.fromkeys([work.folder, *([store.parts] if store else [])]):
+        spans, damaged = whole_spans(disk, place, plan=plan.id, numbers=numbers)
+        for one in spans:
+            covered.add(one)
+        for said in damaged:
+            progress.say(f"done again: {said}")
+    for one, _ in adopted_spans(store.disk, store.parts, plan=plan.id) if store else []:
+        covered.add(one)
+    whole = [Span(plan.id, number, 0, plan.rows[number]) for number in numbers]
+    todo = [gap for span in whole for gap in covered.gaps(span)]
+    report.found = sum(span.stop for span in whole)
+    report.unchanged = report.found - sum(gap.stop - gap.start for gap in todo)
+    return todo
+
+
+class _Worker:
+    """Does spans one by one."""
+
+    def __init__(
+        self, work: PartWork, tagger: Tagger, *, options: IngestOptions, report: IngestReport
+    ) -> None:
+        self._plan, self._tagger, self._options, self._report = work.plan, tagger, options, report
+        self._snapshot = work.store.snapshot() if work.store else None
+        self._known = KnownContents(self._snapshot)
+        self._writer = PartWriter(work.folder, work.plan.identity)
+        self._pixels = options.pixels or PixelWork.of(tagger, options)
+        self._threads = options.threads or os.cpu_count() or 1
+        self._busy: defaultdict[str, float] = defaultdict(float)
+
+    def work(self, span: Span, *, progress: Progress, stop: Callable[[], bool]) -> None:
+        """Do a span, and write a part of each 8,192 rows or five minutes of it."""
+        tasks = self._plan.read(span.number)[span.start : span.stop]
+        known = self._known.branch()  # what other ranges brought is not this one's to know
+        preparer = Preparer(self._plan.segments, known, self._pixels, self._options)
+        size = self._options.batch_size
+        assert size is not None
+        held = _Held(self._snapshot)
+        stages = Stages(tasks, preparer, self._tagger, known, batch_size=size, threads=self._threads)
+        begin = partial(
+            ShardBuilder,
+            self._plan.identity,
+            self._tagger.vocabulary,
+            rows_of=lambda contents: known.rows_of(contents, held),
+            facts=made_by(self._tagger, self._options),
+        )
+        rows, seconds = self._options.shard_rows, self._options.shard_seconds
+        with closing(stages):
+            batches = self._watched(stages, progress=progress, stop=stop)
+            for builder in filled(batches, begin, rows=rows, seconds=seconds):
+                built = builder.build()
+                span = self._write(span, built)
+                held.add(f"{span.start}", built)
+                known.commit(f"{span.start}", built.fresh)
+            self._report.abandoned += stages.abandoned
+        if stages.error is not None:
+            raise stages.error
+
+    def tell(self, wall: float) -> None:
+        """Put into the report how busy the stages were."""
+        report = self._report
+        report.stages = stage_times(
+            self._busy, wall=wall, threads=self._threads, parallel=self._tagger.parallel
+        )
+        report.bottleneck = bottleneck(report.stages)
+
+    def _write(self, span: Span, built: Built) -> Span:
+        """Write the part of what is built, and count it; what is left of the span."""
+        counts, begun = built.counts, time.perf_counter()
+        done = span.start + counts.tagged + counts.copied + counts.unchanged + counts.failed
+        if done > span.start:
+            facts = {"unchanged": counts.unchanged, "failed": counts.failed, "plan": dict(self._plan.found)}
+            self._writer.write(span._replace(stop=done), built.contents, planned=built.planned, facts=facts)
+        self._report.add(counts)
+        for stage, seconds in built.seconds.items():
+            self._busy[stage] += seconds
+        self._busy["write"] += time.perf_counter() - begun
+        return span._replace(start=done)
+
+    def _watched(self, stages: Stages, *, progress: Progress, stop: Callable[[], bool]) -> Iterator[Scored]:
+        for batch in stages:
+            yield batch
+            progress.advance(len(batch.outcomes))
+            if not self._report.interrupted and stop():
+                self._report.interrupted = True
+                stages.stop()
+
+
+class _Held:
+    """Rows to copy from: those of a snapshot, and of the parts that a span has brought so far."""
+
+    def __init__(self, snapshot: Snapshot | None) -> None:
+        self._snapshot = snapshot
+        self._parts: dict[str, Built] = {}
+
+    def add(self, name: str, built: Built) -> None:
+        """Hold on to a part."""
+        self._parts[name] = built
+
+    def require_undamaged(self, shard_id: str) -> None:
+        """As Snapshot's."""
+        if shard_id not in self._parts:
+            self._there.require_undamaged(shard_id)
+
+    def rows(self, shard_id: str, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """As Snapshot's."""
+        part = self._parts.get(shard_id)
+        return part.contents.images.take(pa.array(rows)) if part else self._there.rows(shard_id, rows)
+
+    def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
+        """As Snapshot's."""
+        part = self._parts.get(shard_id)
+        return part.contents.features if part else self._there.feature_map(shard_id)
+
+    @property
+    def _there(self) -> Snapshot:
+        assert self._snapshot is not None
+        return self._snapshot

@@ -1,0 +1,178 @@
+"""Asking in the page: the address is the query, is the command; what is wrong is marked where it stands."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.pfgdata.web.chromium.pages import Page
+
+pytestmark = pytest.mark.browser
+
+COPIES = {"Address", "Command", "Condition", "Latents of these", "Training on these"}
+
+
+def copies(page: Page) -> dict[str, str]:
+    """What the copy menu offers."""
+    page.click(".copy-menu")
+    page.one(".copies .entry")
+    found = {
+        str(entry.get_attribute("data-copy")): entry.find_element("css selector", "code").text
+        for entry in page.all(".copies .entry")
+    }
+    page.click(".copy-menu")
+    return found
+
+
+def test_a_condition_is_answered_and_stands_in_the_address(page: Page) -> None:
+    page.open()
+    assert page.count() == 244
+    page.search("has('glasses') and has('smile')")
+    expected = page.json("/api/count?where=has('glasses')%20and%20has('smile')")["count"]
+    assert 0 < page.count() == expected < 244
+    assert page.ask() == {"where": "has('glasses') and has('smile')"}
+
+
+def test_a_reload_and_the_back_button_show_the_same_as_before(page: Page) -> None:
+    page.open()
+    page.search("has('hat')")
+    hats = page.count()
+    page.driver.refresh()
+    page.until_shown()
+    assert page.count() == hats
+    assert page.one("#query").get_attribute("value") == "has('hat')"
+    page.driver.back()
+    page.until(lambda: page.ask() == {} and page.count() == 244)
+
+
+def test_tags_are_a_language_of_their_own_and_become_a_condition(page: Page) -> None:
+    page.open()
+    page.search("smile -hat", language="Tags")
+    assert page.ask() == {"tags": "smile -hat"}
+    tags = page.count()
+    next(one for one in page.all(".languages button") if one.text == "SQL").click()
+    page.until(lambda: page.one("#query").get_attribute("value") == "has('smile') AND NOT has('hat')")
+    page.one("#query").send_keys(Keys.ENTER)
+    page.until(lambda: "where" in page.ask())
+    assert page.count() == tags
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("has('smile') and has('hatt')", "'hatt'"),
+        ("path != 'it''s' and has('hatt')", "'hatt'"),
+        ("path != '\N{GRINNING FACE}\N{GRINNING FACE}' and has('hatt')", "'hatt'"),  # two units a character
+    ],
+)
+def test_a_misspelt_word_is_marked_by_its_place_and_repaired_by_a_click(
+    page: Page, text: str, marked: str
+) -> None:
+    page.open(f"?where={''.join(f'%{byte:02X}' for byte in text.encode())}")
+    page.one(".mistake")
+    assert page.text(".mirror .fault") == marked
+    page.click(".near button")
+    page.one("#query").send_keys(Keys.ENTER)
+    page.until(lambda: not page.all(".mistake") and page.count() > 0)
+    assert page.ask() == {"where": text.replace("hatt", "hat")}
+
+
+def test_completion_is_walked_and_taken_by_the_keyboard(page: Page) -> None:
+    page.open()
+    page.grid_keys("/")
+    page.keys("has('glass")
+    page.until(lambda: len(page.all(".completions li")) > 1)
+    page.keys(Keys.ARROW_DOWN)
+    chosen = page.text(".completions li[aria-selected=true] .label")
+    page.keys(Keys.ENTER)
+    page.until(lambda: not page.all(".completions li"))
+    assert page.one("#query").get_attribute("value") == f"has('{chosen}')"
+    page.keys(Keys.ENTER)
+    page.until(lambda: page.ask().get("where") == f"has('{chosen}')")
+    assert 0 < page.count() < 244
+
+
+def test_a_facet_narrows_to_as_many_as_it_says_and_widens_again(page: Page) -> None:
+    page.open("?where=has('smile')")
+    values = "[data-facet=tags][data-busy=false] .value"
+    page.one(values)
+    before = page.count()
+    tag = next(
+        one
+        for one in page.all(values)
+        if int(one.find_element("css selector", ".number").text.replace(",", "")) < before
+    )
+    counted = int(tag.find_element("css selector", ".number").text.replace(",", ""))
+    name = tag.find_element("css selector", ".to").get_attribute("title")
+    tag.find_element("css selector", ".to").click()
+    page.until(lambda: page.ask()["where"] == f"has('smile') AND {name}" and page.count() == counted)
+    page.click(f'{values}[aria-current=true] [title="{name}"]')
+    page.until(lambda: page.ask()["where"] == "has('smile')" and page.count() == before)
+
+
+def test_a_slider_says_how_the_selection_grows_before_it_is_let_go(page: Page) -> None:
+    page.open("?where=count_tags()%20>%2020")
+    before = page.count()
+    slide = (
+        "const s = document.querySelector('[name=threshold]'); s.value = '0.05'; s.dispatchEvent(new Event("
+    )
+    page.js(f"{slide}'input', {{bubbles: true}}))")
+    page.until(lambda: page.all(".growth[data-count]"))
+    grown = page.until(lambda: int(page.one(".growth[data-count]").get_attribute("data-count") or 0))
+    assert page.ask() == {"where": "count_tags() > 20"}
+    assert grown > before == page.count()
+    page.js(f"{slide}'change', {{bubbles: true}}))")
+    page.until(lambda: page.ask().get("threshold") == "0.05" and page.count() == grown)
+
+
+def test_the_copied_command_asks_the_same_also_after_a_reload(page: Page) -> None:
+    page.open("?tags=smile%20-hat&threshold=0.4&order=-width")
+    first = copies(page)
+    assert set(first) == COPIES
+    page.driver.refresh()
+    page.until_shown()
+    assert copies(page) == first
+    name, *arguments = shlex.split(first["Command"])
+    assert name == "pfgdata"
+    done = subprocess.run(
+        [sys.executable, "-m", "pfgdata", *arguments, "--count"], capture_output=True, text=True, check=True
+    )
+    assert 0 < int(done.stdout) == page.count() < 244
+    page.driver.get(first["Address"])
+    page.until_shown()
+    assert page.count() == int(done.stdout)
+
+
+def test_a_sample_is_copied_as_a_command_but_is_no_condition(page: Page) -> None:
+    page.open("?sample=20&seed=3")
+    assert page.count() == 20
+    assert set(copies(page)) == {"Address", "Command"}
+
+
+def test_a_copy_button_puts_the_text_on_the_clipboard(page: Page) -> None:
+    page.open("?where=has('hat')")
+    page.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    page.grid_keys("c")
+    page.click("[data-copy=Condition] button")
+    page.until(lambda: page.text("[data-copy=Condition] button") == "Copied")
+    copied = page.driver.execute_async_script(
+        "const [done] = arguments; navigator.clipboard.readText().then(done, (error) => done(String(error)))"
+    )
+    assert copied == "--where \"has('hat')\""
+
+
+def test_rows_come_in_the_order_that_is_chosen(page: Page) -> None:
+    page.open()
+    first = page.images()[0]
+    page.click("select[name=order] option[value='-size']")
+    page.until(lambda: page.ask().get("order") == "-size")
+    page.until_shown()
+    sizes = [page.json(f"/api/image/{one}")["size"] for one in page.images()[:6]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert page.images()[0] != first
