@@ -143,7 +143,7 @@ _PIXAI_1_0 = (
         ),
     )
 )
-_CL_1 = Convention(  # the author's space
+_CL_1 = Convention(  # as the tools that run it feed it; not compared with the author's own code
     size=448,
     layout="NCHW",
     channels="BGR",
