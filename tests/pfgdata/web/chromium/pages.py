@@ -8,7 +8,13 @@ import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from selenium.common.exceptions import JavascriptException, StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    JavascriptException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -24,6 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["Page", "Requests"]
 
 HANG = 60  # seconds: what takes longer hangs
+_NOT_YET = [
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    JavascriptException,
+    StaleElementReferenceException,  # drawn anew meanwhile
+    IndexError,
+]
 
 
 class Requests:
@@ -85,9 +98,7 @@ class Page:
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """What `condition` says once it says something true; nodes may be drawn anew meanwhile."""
-        wait = WebDriverWait(
-            self.driver, HANG, 0.02, [JavascriptException, StaleElementReferenceException, IndexError]
-        )
+        wait = WebDriverWait(self.driver, HANG, 0.02, _NOT_YET)
         try:
             return wait.until(lambda _: condition())
         except TimeoutException:
@@ -119,8 +130,14 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click the element, once it is there and can be clicked."""
-        self.until(lambda: self.one(selector).is_displayed() and self.one(selector).is_enabled())
-        self.one(selector).click()
+
+        def clicked() -> bool:
+            if not self.all(selector)[0].is_enabled():
+                return False
+            self.all(selector)[0].click()
+            return True
+
+        self.until(clicked)
 
     def keys(self, *keys: str) -> None:
         """Press keys where the focus is."""
