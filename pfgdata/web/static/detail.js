@@ -1,5 +1,5 @@
 // One image beside the grid: what it is, what the tagger saw, what is like it, where it lies.
-import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useState } from './vendor/htm-preact.js';
 import * as api from './api.js';
 import { CopyButton } from './copy.js';
 import { useLoaded } from './hooks.js';
@@ -8,22 +8,19 @@ import { ScoreBar, Tags } from './tags.js';
 import { fileSize, spaced } from './text.js';
 import { Zoom, ZoomPane } from './zoom.js';
 
-/** The picture, its thumbnail until it is there, and the reason where it cannot be shown. */
+/** The picture, its thumbnail until it is there, and the reason where it cannot be shown; made anew for each image. */
 function Picture({ id, image, onClose }) {
   const [state, setState] = useState('loading');
   const [reason, setReason] = useState('');
-  const current = useRef(id);
-  current.current = id;
-  useEffect(() => { setState('loading'); setReason(''); }, [id]);
   const failed = async () => {
     setState('broken');
     const why = await api.whyNot(api.picture(id)).catch((error) => error.message);
-    if (current.current === id) setReason(why || 'the browser cannot show this picture');
+    setReason(why || 'the browser cannot show this picture');
   };
   const shape = image ? { aspectRatio: `${image.width} / ${image.height}` } : {};
   return html`<div class=${`picture ${state}`} style=${shape}>
-    <img class="under" key=${`small ${id}`} src=${api.thumbnail(id)} alt="" />
-    <img class="over" key=${id} src=${api.picture(id)} alt=${image?.files[0] ?? ''}
+    <img class="under" src=${api.thumbnail(id)} alt="" />
+    <img class="over" src=${api.picture(id)} alt=${image?.files[0] ?? ''}
       onLoad=${() => setState('ready')} onError=${failed} onClick=${onClose} />
     ${reason && html`<p class="problem reason">Cannot be shown: ${reason}</p>`}
   </div>`;
@@ -89,7 +86,7 @@ export function Detail({ id, ask, facts, marks, on }) {
   const isHere = image?.content_id === id;
   return html`<aside class="detail" aria-label="Image" data-image=${isHere ? id : ''}>
     <${Buttons} id=${id} marks=${marks} onClose=${on.close} onClosely=${on.closely} />
-    <${Picture} id=${id} image=${isHere ? image : null} onClose=${on.closely} />
+    <${Picture} key=${`picture ${id}`} id=${id} image=${isHere ? image : null} onClose=${on.closely} />
     ${error && html`<p class="problem">${error.message}</p>`}
     ${isHere && html`<${Facts} image=${image} /><${Files} image=${image} />
       <${Tags} key=${id} image=${image} thresholds=${thresholds} onAsk=${on.narrow} />
