@@ -64,6 +64,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "disk"
 
 
+@pytest.mark.crash
 def test_an_adoption_cut_anywhere_is_completed_by_the_next_and_adds_nothing_twice(
     root: Path, tmp_path: Path
 ) -> None:
