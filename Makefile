@@ -29,7 +29,6 @@ test-crash: setup  ## a store whose writer is killed, or whose power is cut, at 
 	$(PYTEST) -m crash
 
 test-browser: setup  ## the pages in Debian's chromium, by selenium; also run by CI
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ci]'
 	$(PYTEST) -m browser -n 1
 
 check: setup  ## format, lint, types, house, docs

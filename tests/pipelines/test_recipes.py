@@ -187,7 +187,8 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
 def test_a_recipe_says_of_an_ingest_and_of_a_question_all_that_the_command_can(tmp_path: Path) -> None:
     command = inspect.signature(ingest_cli.ingest).parameters
     fields = {field.name for field in dataclasses.fields(IngestTable)}
-    assert set(command) - fields == {"store", "root", "recipe", "dry_run", "json"}
+    of_many_machines = {"plan_out", "range_rows", "plan", "part", "parts", "context"}
+    assert set(command) - fields == {"store", "root", "recipe", "dry_run", "json", *of_many_machines}
     pictures = sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))[:4]
     for folder, picture in zip(("a", "a/drafts", "b", "c"), pictures, strict=True):
         (tmp_path / folder).mkdir(exist_ok=True)

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pfgtrain.web import Desk
-from tests.pfgtrain.web.client import Client
-from tests.pfgtrain.web.conftest import Gate, picture
-
-pytest.importorskip("selenium", reason="the extra ci is not installed: pip install -e '.[ci]'")
-
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from pfgtrain.web import Desk
+from tests.pfgtrain.web.client import Client
+from tests.pfgtrain.web.conftest import Gate, picture
 
 pytestmark = pytest.mark.browser
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")  # Debian's

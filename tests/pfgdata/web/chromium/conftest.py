@@ -14,16 +14,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 from pfgdata.store import Store
 from pfgdata.web import DeskOptions, browse_app, serving
 from tests.pfgdata.web.chromium.pages import Page, Requests
 from tests.pfgdata.web.chromium.wide import wide_store
-
-pytest.importorskip("selenium", reason="the extra ci is not installed: pip install -e '.[ci]'")
-
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")  # Debian's
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
