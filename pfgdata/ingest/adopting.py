@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.errors import AccessError, CorruptShardError, IdentityError, StoreFormatError
+from pfgdata.errors import AccessError, CorruptShardError, IdentityError, StoreError, StoreFormatError
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.standing import Rows, Standing, rows_of
@@ -144,11 +144,13 @@ class _Adopter:
             part.require_whole()
             judged = _judge(part, self._images, self._failures)
             shard = self._commit(part, judged)
-        except FileNotFoundError:  # being made again
-            return
-        except CorruptShardError as problem:
-            self._report.refused.append((str(part.path), str(problem)))
+        except (FileNotFoundError, StoreError) as problem:
             self._report.parts -= 1
+            if part.is_gone:  # being made again
+                return
+            if not isinstance(problem, CorruptShardError):
+                raise
+            self._report.refused.append((str(part.path), str(problem)))
             return
         self._writer.retire(part, shard=shard)
         self._count(part, judged)

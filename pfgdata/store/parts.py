@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pfgdata.errors import CorruptShardError
+from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files import TEMPORARY, Disk, canonical_json, explained
 from pfgdata.store.contents import Shadow, ShardContents, shadows_table
 from pfgdata.store.identity import StoreIdentity, identity_of, identity_record
@@ -105,8 +105,18 @@ class Part:
         return sum(file["size"] for file in self.meta.files.values())
 
     def require_whole(self) -> None:
-        """Raise CorruptShardError unless every byte is as written."""
-        require_undamaged(self.disk, self.path, self.meta, advice=_AGAIN)
+        """Raise CorruptShardError unless every byte is as written, FileNotFoundError where it is gone."""
+        try:
+            require_undamaged(self.disk, self.path, self.meta, advice=_AGAIN)
+        except StoreError:
+            if self.is_gone:
+                raise FileNotFoundError(self.path) from None
+            raise
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was adopted or thrown away since it was read: who makes it again does that too."""
+        return not self.disk.is_folder(self.path)
 
     def images(self, columns: Sequence[str]) -> pa.Table:
         """`columns` of IMAGES_SCHEMA of its rows."""

@@ -231,7 +231,7 @@ def require_undamaged(
         try:
             found = _seal(disk.local(path))
         except FileNotFoundError as problem:
-            raise unreadable(disk, path, problem) from problem
+            raise unreadable(disk, path, problem, advice=advice) from problem
         if found != promised:
             raise CorruptShardError(f"{path}: its bytes are not those that were written; {advice}")
 
@@ -253,10 +253,10 @@ def reading(disk: Disk, path: Path) -> Iterator[Path]:
         raise unreadable(disk, path, problem) from problem
 
 
-def unreadable(disk: Disk, path: Path, problem: Exception) -> StoreError:
+def unreadable(disk: Disk, path: Path, problem: Exception, *, advice: str = REPAIR) -> StoreError:
     """The error for a shard's file `path` that could not be read: damaged, or removed since it was listed."""
     return removed(disk, path.parent) or CorruptShardError(
-        f"{path}: unreadable ({' '.join(str(problem).split())}); {REPAIR}"
+        f"{path}: unreadable ({' '.join(str(problem).split())}); {advice}"
     )
 
 

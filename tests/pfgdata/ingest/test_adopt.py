@@ -385,3 +385,20 @@ def test_features_of_parts_are_those_of_one_ingest_to_the_bit(mini: Path, tmp_pa
     for path, feature in theirs.features.items():
         np.testing.assert_array_equal(ours.features[path], feature)
         np.testing.assert_array_equal(ours.scores[path], theirs.scores[path])
+
+
+def test_a_part_that_goes_while_others_are_adopted_ends_nothing(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan"))
+    (tmp_path / "link").symlink_to(store.path)
+    report = adopted(Store.open(tmp_path / "link"), store.parts)  # each is there under two names
+    assert (report.parts, report.pending) == (6, 0)
+    require_equal(see(store), see(ingested(images, tmp_path / "one")))
+
+
+def test_a_part_that_lacks_a_file_says_to_make_it_again(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan"))
+    (list_parts(store.disk, store.parts)[0] / "features.h5").unlink()
+    (_, why), *more = adopt(store).refused
+    assert not more and why.endswith("make it again by the command that made it")
