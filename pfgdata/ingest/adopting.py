@@ -134,6 +134,7 @@ class _Adopter:
         self._writer = writer
         self._report = report
         self._covered = _tell_plans(store, parts, report)
+        self._roots = store.roots().keys()
         snapshot = store.snapshot()
         self._images = Standing(snapshot, "images")
         self._failures = Standing(snapshot, "failures")
@@ -142,18 +143,31 @@ class _Adopter:
         """Commit what of a part is new, and count it; a damaged one is refused."""
         try:
             part.require_whole()
+            self._require_roots(part)
             judged = _judge(part, self._images, self._failures)
             shard = self._commit(part, judged)
         except (FileNotFoundError, StoreError) as problem:
             self._report.parts -= 1
             if part.is_gone:  # being made again
                 return
-            if not isinstance(problem, CorruptShardError):
+            if not isinstance(problem, CorruptShardError | IdentityError):
                 raise
             self._report.refused.append((str(part.path), str(problem)))
             return
         self._writer.retire(part, shard=shard)
         self._count(part, judged)
+
+    def _require_roots(self, part: Part) -> None:
+        """Raise IdentityError unless the store knows whose images these are, or they may get a second key."""
+        tables = (part.images(["root"]), part.failures())
+        foreign = sorted(
+            {root for table in tables for root in table["root"].unique().to_pylist()} - self._roots
+        )
+        if foreign:
+            raise IdentityError(
+                f"part {part.path} is of {foreign[0]}, which this store does not know; to take it still,"
+                f" run: pfgdata ingest {foreign[0]} --store {self._writer.store.path} --plan-out NEW"
+            )
 
     def _commit(self, part: Part, judged: _Judged) -> str | None:
         """Commit the rows that are to be taken, and note where they stand now."""

@@ -402,3 +402,28 @@ def test_a_part_that_lacks_a_file_says_to_make_it_again(images: Path, tmp_path: 
     (list_parts(store.disk, store.parts)[0] / "features.h5").unlink()
     (_, why), *more = adopt(store).refused
     assert not more and why.endswith("make it again by the command that made it")
+
+
+def test_a_worker_without_the_corpus_is_refused_and_makes_no_failures(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    plan = planned(store, images, tmp_path / "plan")
+    images.rename(tmp_path / "away")
+    with pytest.raises(ConfigError, match=f"nothing is there; .* --root {images}=FOLDER"):
+        made(plan)
+    images.mkdir()  # as where a share is not mounted
+    with pytest.raises(ConfigError, match="nothing is there"):
+        made(plan)
+    assert list_parts(store.disk, store.parts) == []
+
+
+def test_parts_of_a_corpus_that_the_store_does_not_know_are_refused(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan"), folder=tmp_path / "share")
+    shutil.rmtree(store.path)
+    store = new_store(store.path)
+    refused = adopt(store, [tmp_path / "share"]).refused
+    assert len(refused) == 6 and f"is of {images}, which this store does not know" in refused[0][1]
+    assert store.snapshot().num_images == 0
+    planned(store, images, tmp_path / "again")
+    adopted(store, tmp_path / "share")
+    require_equal(see(store), see(ingested(images, tmp_path / "one")))
