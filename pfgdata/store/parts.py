@@ -217,9 +217,17 @@ def whole_spans(
 
 
 def adopt_part(
-    disk: Disk, shards: Path, part: Part, *, shadows: Sequence[Shadow], without: Mapping[str, Iterable[int]]
+    disk: Disk,
+    shards: Path,
+    part: Part,
+    *,
+    shadows: Sequence[Shadow],
+    without: Mapping[str, Iterable[int]],
+    copy: bool,
 ) -> ShardMeta:
     """Commit the rows of a part as the next shard of `shards`; `without` names rows of its own to hide.
+
+    With `copy` the shard shares no bytes with the part, which others may write over.
 
     Raises CorruptShardError, naming the part, unless every byte of it is as written.
     """
@@ -237,7 +245,7 @@ def adopt_part(
         id=shard,
     )
     try:
-        return adopt_shard(disk, shards, draft, source=part.path, meta=kept)
+        return adopt_shard(disk, shards, draft, source=part.path, meta=kept, copy=copy)
     except CorruptShardError as problem:
         raise CorruptShardError(f"{problem}; {_AGAIN}") from problem
 

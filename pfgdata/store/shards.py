@@ -115,17 +115,19 @@ def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
     return _commit(disk, folder, draft, lambda fresh: _write(disk, fresh, draft))
 
 
-def adopt_shard(disk: Disk, folder: Path, draft: ShardDraft, *, source: Path, meta: ShardMeta) -> ShardMeta:
+def adopt_shard(
+    disk: Disk, folder: Path, draft: ShardDraft, *, source: Path, meta: ShardMeta, copy: bool
+) -> ShardMeta:
     """As `write_shard`; what `draft` has stands beside the files of the shard `meta` in the folder `source`.
 
-    These are linked where the file system can, else copied; `source` stays as it is. Raises CorruptShardError
-    unless each is byte for byte what `meta` promises.
+    These are linked where the file system can, else, or with `copy`, copied; `source` stays as it is.
+    Raises CorruptShardError unless each is byte for byte what `meta` promises.
     """
 
     def fill(fresh: Path) -> tuple[dict[str, int], dict[str, Any]]:
         for name, promised in meta.files.items():
             try:
-                disk.link(source / name, fresh / name)
+                disk.link(source / name, fresh / name, copy=copy)
             except FileNotFoundError:
                 raise CorruptShardError(f"{source / name}: is missing") from None
             if _seal(fresh / name) != promised:  # of what is committed, not of what it was linked to

@@ -427,3 +427,25 @@ def test_parts_of_a_corpus_that_the_store_does_not_know_are_refused(images: Path
     planned(store, images, tmp_path / "again")
     adopted(store, tmp_path / "share")
     require_equal(see(store), see(ingested(images, tmp_path / "one")))
+
+
+def test_a_part_that_stays_where_it_is_may_be_written_over(images: Path, tmp_path: Path) -> None:
+    store, share = new_store(tmp_path / "feats"), tmp_path / "share"
+    made(planned(store, images, tmp_path / "plan"), folder=share)
+    adopted(store, share)
+    for file in share.rglob("*.*"):
+        if file.is_file():
+            file.write_bytes(b"the same part, as another worker has made it")
+    assert verify(store.path, deep=True) == []
+
+
+def test_a_part_whose_files_are_links_is_taken_whole(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan", rows=100))
+    for part in list_parts(store.disk, store.parts):
+        shutil.move(part / "features.h5", tmp_path / part.name)
+        (part / "features.h5").symlink_to(tmp_path / part.name)
+    adopted(store)
+    for file in tmp_path.glob("*-00000-*"):
+        file.unlink()
+    assert verify(store.path, deep=True) == [] and store.snapshot().num_images == 43
