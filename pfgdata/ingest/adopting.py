@@ -16,7 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.errors import AccessError, CorruptShardError, IdentityError, StoreError, StoreFormatError
+from pfgdata.errors import (
+    AccessError,
+    ConfigError,
+    CorruptShardError,
+    IdentityError,
+    StoreError,
+    StoreFormatError,
+)
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.standing import Rows, Standing, rows_of
@@ -61,7 +68,8 @@ def adopt(
 
     Those of the store are removed once they are committed; those in `folders` stay. A part that is damaged,
     of another tagger or of a newer pfg is `refused` and stays too. Small shards are merged to `shard_rows` in
-    the end. `stop` is asked after each part. Raises StoreLockedError when another process writes.
+    the end. `stop` is asked after each part. Raises StoreLockedError when another process writes, ConfigError
+    where there is no such folder.
     """
     progress, report, start = progress or NoProgress(), AdoptReport(), time.monotonic()
     with store.writer(wait=wait, progress=progress, stop=stop) as writer:
@@ -94,6 +102,9 @@ def plan_adoption(store: Store, folders: Sequence[Path] = ()) -> AdoptReport:
 
 def _readable(store: Store, folders: Sequence[Path], report: AdoptReport) -> list[Part]:
     """The parts that are of the store, in the order of their images; others are refused."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder of parts; name the one that --parts named")
     parts = []
     places = dict.fromkeys([store.parts, *(folder.resolve() for folder in folders)])
     for path in (path for place in places for path in list_parts(store.disk, place)):

@@ -192,7 +192,7 @@ def list_parts(disk: Disk, folder: Path, *, plan: str | None = None) -> list[Pat
     """The parts in `folder`, of `plan` if given, in the order of their images; damaged ones too."""
     if not disk.is_folder(folder):
         return []
-    found = (name for name in disk.names(folder) if _NAME.fullmatch(name))
+    found = (name for name in disk.names(folder) if _NAME.fullmatch(name) and disk.is_folder(folder / name))
     return [folder / name for name in sorted(found) if plan is None or name.startswith(f"{plan}-")]
 
 
