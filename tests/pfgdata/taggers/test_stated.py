@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pfgdata.errors import PfgError, VocabularyError
+from pfgdata.conventions import Labels
+from pfgdata.errors import GraphError, PfgError, VocabularyError
+from pfgdata.taggers import OnnxTagger
 from pfgdata.taggers.labels import read_labels
 from pfgdata.taggers.stated import Graph, stated
+from tests.pfgdata.taggers.seers import Seer, write_labels, write_seer
 from tests.pfgdata.taggers.test_conventions import TIMM, of_catalog
 
 REST = "channels = 'RGB'\nsquare = 'kohya'\noutput = 'logits'\nlabels = 'x.csv'"
@@ -48,3 +52,13 @@ def test_a_file_that_says_no_convention_is_one_line(name: str, text: str, tmp_pa
     with pytest.raises(PfgError, match=name) as caught:
         stated(tmp_path, Graph(layout="NCHW", size=448, has_scores=False))
     assert "\n" not in str(caught.value)
+
+
+def test_a_graph_of_logits_and_labels_of_another_length_are_told_apart(tmp_path: Path) -> None:
+    seer = Seer(size=32, output="logits")
+    convention = replace(of_catalog("pixai-tagger-v0.9"), size=32, square=("stretch 32 bilinear",))
+    convention = replace(convention, output="logits", labels=Labels())
+    write_seer(tmp_path, seer)
+    write_labels(tmp_path, replace(seer, tags={**seer.tags, "one_more": "general"}), convention.labels)
+    with pytest.raises(GraphError, match=r"gives 5 scores, selected_tags\.csv names 6 tags; take both"):
+        OnnxTagger.load(str(tmp_path), preprocess=convention, device="cpu")
