@@ -200,7 +200,7 @@ class Convention:
             raise ConfigError(f"{where}: a convention {what}; it has {', '.join((*needed, *optional))}")
         try:
             return cls(**_values(record))
-        except (ConfigError, TypeError, ValueError, AttributeError) as problem:
+        except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as problem:
             raise ConfigError(f"{where}: {problem}") from None
 
 
@@ -209,7 +209,7 @@ def read_convention(path: Path) -> Convention:
     try:
         text = path.read_text("utf-8")
         record = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as problem:  # of both parsers, and of what is not UTF-8
+    except (OSError, ValueError, RecursionError) as problem:  # of both parsers, and of what is not UTF-8
         raise ConfigError(
             f"{path}: {refused_by_system(problem) or f'cannot be read: {problem}'}"
         ) from problem
@@ -255,7 +255,7 @@ def _values(said: Mapping[str, Any]) -> dict[str, Any]:
         "labels": Labels(file=said["labels"], **columns, categories=categories),
     }
     if "size" in said:
-        found["size"] = int(said["size"])
+        found["size"] = _size(str(said["size"]))
     for name, known in (("layout", ("NHWC", "NCHW")), ("channels", ("RGB", "BGR")), ("output", _OUTPUTS)):
         if name in said:
             found[name] = _one_of(name, said[name], known)
@@ -282,8 +282,8 @@ def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 
 def _size(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and 1 <= int(word) <= 8192):
-        raise ConfigError(f"a step of a square has a size of 1 to 8192 pixels, not {word!r}")
+    if not (re.fullmatch("[0-9]{1,4}", word) and 1 <= int(word) <= 8192):
+        raise ConfigError(f"a size is 1 to 8192 pixels, not {word[:20]!r}")
     return int(word)
 
 

@@ -147,8 +147,8 @@ class FarDisk(Disk):
     def make_folder(self, path: Path) -> None:
         super().make_folder(self._there(path))
 
-    def link(self, source: Path, target: Path) -> None:
-        super().link(self._there(source), target)
+    def link(self, source: Path, target: Path, *, copy: bool = False) -> None:
+        super().link(self._there(source), target, copy=copy)
 
     def modified(self, path: Path) -> float:
         return super().modified(self._there(path))

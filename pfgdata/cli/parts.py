@@ -122,6 +122,8 @@ def require_fitting(context: typer.Context, asked: Mapping[str, Any]) -> None:
             raise typer.BadParameter("name IMAGES, or a plan of them by --plan")
         if alone := sorted({"part", "parts"} & given):
             raise typer.BadParameter(f"{_flags(alone)} is for --plan")
+        if "range_rows" in given and not asked["plan_out"]:
+            raise typer.BadParameter("--range-rows is for --plan-out")
         if asked["plan_out"] and asked["sidecars"]:
             raise typer.BadParameter("--sidecars is for an ingest after pfgdata adopt, not for --plan-out")
     elif decided := [name for name in _PLANNED if name in given]:
@@ -228,7 +230,7 @@ def adopt(
     else:
         with ScreenProgress() as progress, stop_on_interrupt() as stop:
             report = take(opened, parts or [], wait=wait, progress=progress, stop=stop)
-    _show_adoption(report, store, dry_run=dry_run)
+    _show_adoption(report, store, [store / "parts", *(parts or [])], dry_run=dry_run)
     if json:
         print_json(report.as_dict())
     if report.interrupted:
@@ -239,7 +241,7 @@ def adopt(
 
 def _share(part: str) -> tuple[int, int]:
     """`3/16` as numbers, and all of it where nothing is said."""
-    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise typer.BadParameter(f"--part {part}: write I/N, from 1/N to N/N, as 3/16")
     return int(match[1]), int(match[2])
@@ -264,7 +266,7 @@ def _show_parts(report: IngestReport, work: PartWork, *, dry_run: bool) -> None:
     show_facts(facts)
 
 
-def _show_adoption(report: AdoptReport, store: Path, *, dry_run: bool) -> None:
+def _show_adoption(report: AdoptReport, store: Path, places: Sequence[Path], *, dry_run: bool) -> None:
     show_failures([(one.file, one.kind, one.reason) for one in report.failures])
     for part, why in report.refused[:_SHOWN_PARTS]:
         show_facts({"refused": why if part in why else f"{part}: {why}"})
@@ -274,7 +276,8 @@ def _show_adoption(report: AdoptReport, store: Path, *, dry_run: bool) -> None:
     again = f", {report.again:,} of them brought nothing new" if report.again else ""
     facts["parts"] = f"{report.parts:,}{again}"
     if not report.parts and not report.refused:
-        facts["parts"] = f"none in {store / 'parts'}; make some by: pfgdata ingest --plan PLAN"
+        where = ", ".join(map(str, places))
+        facts["parts"] = f"none in {where}; make some by: pfgdata ingest --plan PLAN"
     if report.pending and not dry_run:
         facts["pending"] = "of ranges whose part is not here yet"
     if dry_run:

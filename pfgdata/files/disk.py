@@ -146,16 +146,20 @@ class Disk:
         path.unlink()
         self.reach("file deleted")
 
-    def link(self, source: Path, target: Path) -> None:
-        """Let `target` be the file `source` too: by a second name, else a copy.
+    def link(self, source: Path, target: Path, *, copy: bool = False) -> None:
+        """Let `target` be the file `source` too: by a second name, else, or where asked, by a copy.
 
         `target` lies in a folder made by `temporary`.
         """
-        try:
-            os.link(source, target)
-        except FileNotFoundError:
-            raise
-        except OSError:  # another file system, one without links, or a file of another user
+        copy = copy or source.is_symlink()  # whose second name would be a link too
+        if not copy:
+            try:
+                os.link(source, target)
+            except FileNotFoundError:
+                raise
+            except OSError:  # another file system, one without links, or a file of another user
+                copy = True
+        if copy:
             shutil.copyfile(source, target)
         self.reach("file linked")
 

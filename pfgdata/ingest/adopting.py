@@ -16,7 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pfgdata.errors import AccessError, CorruptShardError, IdentityError, StoreFormatError
+from pfgdata.errors import (
+    AccessError,
+    ConfigError,
+    CorruptShardError,
+    IdentityError,
+    StoreError,
+    StoreFormatError,
+)
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.standing import Rows, Standing, rows_of
@@ -61,7 +68,8 @@ def adopt(
 
     Those of the store are removed once they are committed; those in `folders` stay. A part that is damaged,
     of another tagger or of a newer pfg is `refused` and stays too. Small shards are merged to `shard_rows` in
-    the end. `stop` is asked after each part. Raises StoreLockedError when another process writes.
+    the end. `stop` is asked after each part. Raises StoreLockedError when another process writes, ConfigError
+    where there is no such folder.
     """
     progress, report, start = progress or NoProgress(), AdoptReport(), time.monotonic()
     with store.writer(wait=wait, progress=progress, stop=stop) as writer:
@@ -94,6 +102,9 @@ def plan_adoption(store: Store, folders: Sequence[Path] = ()) -> AdoptReport:
 
 def _readable(store: Store, folders: Sequence[Path], report: AdoptReport) -> list[Part]:
     """The parts that are of the store, in the order of their images; others are refused."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder of parts; name the one that --parts named")
     parts = []
     places = dict.fromkeys([store.parts, *(folder.resolve() for folder in folders)])
     for path in (path for place in places for path in list_parts(store.disk, place)):
@@ -134,6 +145,7 @@ class _Adopter:
         self._writer = writer
         self._report = report
         self._covered = _tell_plans(store, parts, report)
+        self._roots = store.roots().keys()
         snapshot = store.snapshot()
         self._images = Standing(snapshot, "images")
         self._failures = Standing(snapshot, "failures")
@@ -142,16 +154,31 @@ class _Adopter:
         """Commit what of a part is new, and count it; a damaged one is refused."""
         try:
             part.require_whole()
+            self._require_roots(part)
             judged = _judge(part, self._images, self._failures)
             shard = self._commit(part, judged)
-        except FileNotFoundError:  # being made again
-            return
-        except CorruptShardError as problem:
-            self._report.refused.append((str(part.path), str(problem)))
+        except (FileNotFoundError, StoreError) as problem:
             self._report.parts -= 1
+            if part.is_gone:  # being made again
+                return
+            if not isinstance(problem, CorruptShardError | IdentityError):
+                raise
+            self._report.refused.append((str(part.path), str(problem)))
             return
         self._writer.retire(part, shard=shard)
         self._count(part, judged)
+
+    def _require_roots(self, part: Part) -> None:
+        """Raise IdentityError unless the store knows whose images these are, or they may get a second key."""
+        tables = (part.images(["root"]), part.failures())
+        foreign = sorted(
+            {root for table in tables for root in table["root"].unique().to_pylist()} - self._roots
+        )
+        if foreign:
+            raise IdentityError(
+                f"part {part.path} is of {foreign[0]}, which this store does not know; to take it still,"
+                f" run: pfgdata ingest {foreign[0]} --store {self._writer.store.path} --plan-out NEW"
+            )
 
     def _commit(self, part: Part, judged: _Judged) -> str | None:
         """Commit the rows that are to be taken, and note where they stand now."""

@@ -95,6 +95,8 @@ def make_parts(
     options = work.plan.options_for(replace(options, batch_size=batch_size))
     report, start = IngestReport(), time.monotonic()
     todo = _todo(work, report=report, progress=progress)
+    if todo:
+        _require_corpus(work.plan)
     worker = _Worker(work, tagger, options=options, report=report)
     total = sum(span.stop - span.start for span in todo)
     with one_opencv_thread(), during(progress, "tag", total=total, brief=False):
@@ -136,6 +138,16 @@ def _require_planned(work: PartWork, tagger: Tagger) -> None:
         if theirs != here:
             raise ConfigError(
                 f"plan {plan.path} is for {what} {theirs}, this is {here}; use the same on every machine"
+            )
+
+
+def _require_corpus(plan: RangePlan) -> None:
+    """Raise ConfigError where a folder of the corpus is not on this machine: all of it would fail."""
+    for one in plan.segments:
+        if not one.location.is_dir() or next(one.location.iterdir(), None) is None:
+            raise ConfigError(
+                f"{one.location}: nothing is there; mount it, or say where its images are on this machine by"
+                f" --root {one.root}=FOLDER"
             )
 
 

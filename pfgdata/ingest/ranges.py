@@ -78,8 +78,10 @@ class RangePlan:
             raise ConfigError(
                 f"{path}: no plan is here; make one with: pfgdata ingest IMAGES --plan-out {path}"
             ) from None
-        if value["format"] > _FORMAT:
+        if value.get("format", 0) > _FORMAT:
             raise StoreFormatError(f"{path}: made by a newer pfg; upgrade this one")
+        if "segments" not in value:
+            raise StoreFormatError(f"{path / _FILE}: is of another kind; {_AGAIN}")
         return cls(
             path=path,
             id=value["id"],

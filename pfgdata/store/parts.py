@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pfgdata.errors import CorruptShardError
+from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files import TEMPORARY, Disk, canonical_json, explained
 from pfgdata.store.contents import Shadow, ShardContents, shadows_table
 from pfgdata.store.identity import StoreIdentity, identity_of, identity_record
@@ -105,8 +105,18 @@ class Part:
         return sum(file["size"] for file in self.meta.files.values())
 
     def require_whole(self) -> None:
-        """Raise CorruptShardError unless every byte is as written."""
-        require_undamaged(self.disk, self.path, self.meta, advice=_AGAIN)
+        """Raise CorruptShardError unless every byte is as written, FileNotFoundError where it is gone."""
+        try:
+            require_undamaged(self.disk, self.path, self.meta, advice=_AGAIN)
+        except StoreError:
+            if self.is_gone:
+                raise FileNotFoundError(self.path) from None
+            raise
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was adopted or thrown away since it was read: who makes it again does that too."""
+        return not self.disk.is_folder(self.path)
 
     def images(self, columns: Sequence[str]) -> pa.Table:
         """`columns` of IMAGES_SCHEMA of its rows."""
@@ -182,7 +192,7 @@ def list_parts(disk: Disk, folder: Path, *, plan: str | None = None) -> list[Pat
     """The parts in `folder`, of `plan` if given, in the order of their images; damaged ones too."""
     if not disk.is_folder(folder):
         return []
-    found = (name for name in disk.names(folder) if _NAME.fullmatch(name))
+    found = (name for name in disk.names(folder) if _NAME.fullmatch(name) and disk.is_folder(folder / name))
     return [folder / name for name in sorted(found) if plan is None or name.startswith(f"{plan}-")]
 
 
@@ -207,9 +217,17 @@ def whole_spans(
 
 
 def adopt_part(
-    disk: Disk, shards: Path, part: Part, *, shadows: Sequence[Shadow], without: Mapping[str, Iterable[int]]
+    disk: Disk,
+    shards: Path,
+    part: Part,
+    *,
+    shadows: Sequence[Shadow],
+    without: Mapping[str, Iterable[int]],
+    copy: bool,
 ) -> ShardMeta:
     """Commit the rows of a part as the next shard of `shards`; `without` names rows of its own to hide.
+
+    With `copy` the shard shares no bytes with the part, which others may write over.
 
     Raises CorruptShardError, naming the part, unless every byte of it is as written.
     """
@@ -227,7 +245,7 @@ def adopt_part(
         id=shard,
     )
     try:
-        return adopt_shard(disk, shards, draft, source=part.path, meta=kept)
+        return adopt_shard(disk, shards, draft, source=part.path, meta=kept, copy=copy)
     except CorruptShardError as problem:
         raise CorruptShardError(f"{problem}; {_AGAIN}") from problem
 

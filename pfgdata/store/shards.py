@@ -115,17 +115,19 @@ def write_shard(disk: Disk, folder: Path, draft: ShardDraft) -> ShardMeta:
     return _commit(disk, folder, draft, lambda fresh: _write(disk, fresh, draft))
 
 
-def adopt_shard(disk: Disk, folder: Path, draft: ShardDraft, *, source: Path, meta: ShardMeta) -> ShardMeta:
+def adopt_shard(
+    disk: Disk, folder: Path, draft: ShardDraft, *, source: Path, meta: ShardMeta, copy: bool
+) -> ShardMeta:
     """As `write_shard`; what `draft` has stands beside the files of the shard `meta` in the folder `source`.
 
-    These are linked where the file system can, else copied; `source` stays as it is. Raises CorruptShardError
-    unless each is byte for byte what `meta` promises.
+    These are linked where the file system can, else, or with `copy`, copied; `source` stays as it is.
+    Raises CorruptShardError unless each is byte for byte what `meta` promises.
     """
 
     def fill(fresh: Path) -> tuple[dict[str, int], dict[str, Any]]:
         for name, promised in meta.files.items():
             try:
-                disk.link(source / name, fresh / name)
+                disk.link(source / name, fresh / name, copy=copy)
             except FileNotFoundError:
                 raise CorruptShardError(f"{source / name}: is missing") from None
             if _seal(fresh / name) != promised:  # of what is committed, not of what it was linked to
@@ -231,7 +233,7 @@ def require_undamaged(
         try:
             found = _seal(disk.local(path))
         except FileNotFoundError as problem:
-            raise unreadable(disk, path, problem) from problem
+            raise unreadable(disk, path, problem, advice=advice) from problem
         if found != promised:
             raise CorruptShardError(f"{path}: its bytes are not those that were written; {advice}")
 
@@ -253,10 +255,10 @@ def reading(disk: Disk, path: Path) -> Iterator[Path]:
         raise unreadable(disk, path, problem) from problem
 
 
-def unreadable(disk: Disk, path: Path, problem: Exception) -> StoreError:
+def unreadable(disk: Disk, path: Path, problem: Exception, *, advice: str = REPAIR) -> StoreError:
     """The error for a shard's file `path` that could not be read: damaged, or removed since it was listed."""
     return removed(disk, path.parent) or CorruptShardError(
-        f"{path}: unreadable ({' '.join(str(problem).split())}); {REPAIR}"
+        f"{path}: unreadable ({' '.join(str(problem).split())}); {advice}"
     )
 
 

@@ -285,13 +285,17 @@ class StoreWriter:
     def adopt(
         self, part: Part, *, shadows: Sequence[Shadow], without: Mapping[str, Iterable[int]]
     ) -> ShardMeta:
-        """Commit the rows of a part as the next shard, by links where the disk has them; the part stays.
+        """Commit the rows of a part as the next shard; the part stays.
 
         `shadows` are rows of older shards that they hide, `without` (table -> rows) those of its own that no
-        reader is to see. Raises CorruptShardError, naming the part, unless every byte of it is as written.
+        reader is to see. One in the store's own folder is linked where the disk can, as it goes afterwards.
+        Raises CorruptShardError, naming the part, unless every byte of it is as written.
         """
+        copy = part.path.resolve().parent != self.store.parts.resolve()
         with explained(self.store.path):
-            return adopt_part(self.store.disk, self._folder, part, shadows=shadows, without=without)
+            return adopt_part(
+                self.store.disk, self._folder, part, shadows=shadows, without=without, copy=copy
+            )
 
     def retire(self, part: Part, *, shard: str | None) -> None:
         """Put on record that a part has been adopted as `shard` (None: it brought nothing)."""

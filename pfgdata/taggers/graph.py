@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -93,10 +93,10 @@ def read_graph(
     """
     model, path = opened.proto, opened.path
     reader = _Reader(model.graph, path)
-    if convention.output == "logits":
-        give_scores(model, reader.logits(num_tags))
-        reader = _Reader(model.graph, path)
     labels = convention.labels.file
+    if convention.output == "logits":
+        give_scores(model, reader.logits(num_tags, labels))
+        reader = _Reader(model.graph, path)
     scores, sigmoid = reader.scores(num_tags, labels)
     dense = reader.dense_before(sigmoid)
     _expose(model.graph, dense)
@@ -210,9 +210,11 @@ class _Reader:
         found = [(value, self._source(value.name)) for value in self._graph.output]
         return [(value, node) for value, node in found if node is not None and node.op_type == "Sigmoid"]
 
-    def logits(self, num_tags: int) -> Any:
+    def logits(self, num_tags: int, labels: str) -> Any:
         """The output of `num_tags` columns, where the file says how many, that a dense layer makes."""
         fitting = [value for value in self._graph.output if _width(value) in (num_tags, None)]
+        if not fitting:
+            self._refuse_labels(list(self._graph.output), num_tags, labels)
         made = [value for value in fitting if self._dense_making(value.name)[0] is not None]
         if not made:
             outputs = ", ".join(f"{value.name} of {_width(value) or '?'}" for value in self._graph.output)
@@ -233,13 +235,16 @@ class _Reader:
             )
         fitting = [(value, node) for value, node in made if _width(value) in (num_tags, None)]
         if not fitting:
-            widths = ", ".join(str(_width(value)) for value, _ in made)
-            raise GraphError(
-                f"{self._path} gives {widths} scores, {labels} names {num_tags} tags;"
-                " take both files from the same model"
-            )
+            self._refuse_labels([value for value, _ in made], num_tags, labels)
         value, node = fitting[0]
         return value.name, node
+
+    def _refuse_labels(self, outputs: list[Any], num_tags: int, labels: str) -> NoReturn:
+        widths = ", ".join(str(_width(value)) for value in outputs)
+        raise GraphError(
+            f"{self._path} gives {widths} scores, {labels} names {num_tags} tags;"
+            " take both files from the same model"
+        )
 
     def dense_before(self, sigmoid: Any) -> _Dense:
         """The dense layer whose result `sigmoid` takes: Gemm, or MatMul with or without Add."""

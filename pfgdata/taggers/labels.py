@@ -15,6 +15,7 @@ import numpy as np
 
 from pfgdata.conventions import Convention, Labels
 from pfgdata.errors import VocabularyError, refused_by_system
+from pfgdata.paths import is_text
 from pfgdata.vocabulary import CATEGORIES, Vocabulary
 
 __all__ = ["DANBOORU", "read_labels"]
@@ -39,7 +40,7 @@ def read_labels(folder: Path, convention: Convention) -> Vocabulary:
         raise VocabularyError(f"{path} is missing; place the model's file of tags there") from None
     except VocabularyError as problem:
         raise VocabularyError(f"{path}: {problem}") from None
-    except (OSError, ValueError, csv.Error) as problem:  # of JSON too
+    except (OSError, ValueError, OverflowError, RecursionError, csv.Error) as problem:  # of JSON too
         raise VocabularyError(
             f"{path}: {refused_by_system(problem) or f'cannot be read: {problem}'}"
         ) from problem
@@ -49,6 +50,9 @@ def _vocabulary(rows: list[_Row]) -> Vocabulary:
     unknown = sorted({category for _, category, _ in rows} - _NUMBERS.keys())
     if unknown:
         raise VocabularyError(f"no category {', '.join(unknown)}; known are {', '.join(sorted(_NUMBERS))}")
+    odd = [tag for tag, _, _ in rows if not isinstance(tag, str) or not is_text(tag)]
+    if odd:
+        raise VocabularyError(f"the tag {odd[0]!r} is no text")
     taken: set[str] = set()
     names = []
     for tag, category, _ in rows:
@@ -102,7 +106,7 @@ def _of_csv(file: Any, labels: Labels) -> Iterator[_Row]:
         try:
             number, count = int(row[labels.category]), int(float(row.get(labels.count) or 0))
             yield str(row[labels.name] or ""), categories[number], count
-        except (TypeError, ValueError):  # None where a line is too short
+        except (TypeError, ValueError, OverflowError):  # None where a line is too short
             raise VocabularyError(
                 f"line {table.line_num}: a tag is a name, the number of a category, a count"
             ) from None

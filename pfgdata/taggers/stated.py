@@ -35,6 +35,7 @@ _FILTERS = {
 }  # Pillow's numbers
 _COLOURS = {"white": "#ffffff", "black": "#000000", "gray": "#808080", "grey": "#808080"}
 _KNOWN = "resize, pad_to_size, center_crop, to_tensor, maybe_to_tensor, normalize, convert_rgb"
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 _TIMM_CROPS = ("center", "squash")
 
 
@@ -66,7 +67,7 @@ def stated(folder: Path, graph: Graph) -> Stated:
                 pixels = read(_json(folder / name), graph)
                 if pixels is not None:
                     return Stated(convention=_complete(pixels, folder, graph), source=name)
-        except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as problem:
+        except (ConfigError, *_UNREADABLE) as problem:
             reason = (
                 str(problem) if isinstance(problem, ConfigError) else f"{type(problem).__name__}: {problem}"
             )

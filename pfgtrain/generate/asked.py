@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pfgdata.conventions import Convention
 from pfgdata.errors import ConfigError
 from pfgdata.hub import single_file_width
 from pfgdata.paths import user_path
@@ -40,7 +41,7 @@ def base_of_run(run: Path, asked: ModelJob, *, progress: Progress) -> Base:
 def run_model(run: Path, asked: ModelJob, *, progress: Progress) -> PFGModel:
     """The model of a run that is asked for."""
     base = base_of_run(run, asked, progress=progress)
-    preprocess = RunRecord.read(run).tagger.preprocess
+    preprocess = Convention.of(RunRecord.read(run).tagger.preprocess)
     return load_run(
         run,
         base=base,
@@ -61,12 +62,12 @@ def adapter_model(asked: GenerateJob, *, progress: Progress) -> PFGModel:
     loaded = Base.load(
         asked.base, config=_configs(asked), prediction_type=asked.prediction_type, progress=progress
     )
-    preprocess = facts["tagger"].preprocess if facts else PUBLISHED_PREPROCESS
+    preprocess = Convention.of(facts["tagger"].preprocess) if facts else PUBLISHED_PREPROCESS
     model = _tagger_named(asked, preprocess=preprocess, progress=progress)
     return load_adapter_on_base(adapter, loaded, tagger=model, device=asked.device, progress=progress)
 
 
-def _tagger_named(asked: ModelJob, *, preprocess: str, progress: Progress) -> Tagger | None:
+def _tagger_named(asked: ModelJob, *, preprocess: str | Convention, progress: Progress) -> Tagger | None:
     """The tagger that stands in for the run's own; None where none is asked for."""
     if asked.tagger is None:
         return None

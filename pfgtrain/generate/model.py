@@ -21,6 +21,7 @@ from blake3 import blake3
 from PIL import Image
 from torch import Tensor
 
+from pfgdata.conventions import Convention
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.images import square
 from pfgdata.records import NoProgress, Progress, TaggerIdentity, during, during_one
@@ -233,8 +234,9 @@ def _tagger_of(known: TaggerIdentity | None, *, device: str | None, progress: Pr
     name, preprocess, revision = DEFAULT_TAGGER, PUBLISHED_PREPROCESS, None
     if known is not None:
         name, preprocess, revision = known.name, known.preprocess, known.revision
+    how = Convention.of(preprocess)  # not as files beside the model say since
     with during_one(progress, "load", unit="taggers"):
-        return OnnxTagger.load(name, preprocess=preprocess, revision=revision, device=onnx_device(device))
+        return OnnxTagger.load(name, preprocess=how, revision=revision, device=onnx_device(device))
 
 
 def _require_as_trained(facts: dict[str, Any], base: Base, tagger: TaggerIdentity, *, where: str) -> None:

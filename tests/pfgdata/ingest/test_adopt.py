@@ -385,3 +385,67 @@ def test_features_of_parts_are_those_of_one_ingest_to_the_bit(mini: Path, tmp_pa
     for path, feature in theirs.features.items():
         np.testing.assert_array_equal(ours.features[path], feature)
         np.testing.assert_array_equal(ours.scores[path], theirs.scores[path])
+
+
+def test_a_part_that_goes_while_others_are_adopted_ends_nothing(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan"))
+    (tmp_path / "link").symlink_to(store.path)
+    report = adopted(Store.open(tmp_path / "link"), store.parts)  # each is there under two names
+    assert (report.parts, report.pending) == (6, 0)
+    require_equal(see(store), see(ingested(images, tmp_path / "one")))
+
+
+def test_a_part_that_lacks_a_file_says_to_make_it_again(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan"))
+    (list_parts(store.disk, store.parts)[0] / "features.h5").unlink()
+    (_, why), *more = adopt(store).refused
+    assert not more and why.endswith("make it again by the command that made it")
+
+
+def test_a_worker_without_the_corpus_is_refused_and_makes_no_failures(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    plan = planned(store, images, tmp_path / "plan")
+    images.rename(tmp_path / "away")
+    with pytest.raises(ConfigError, match=f"nothing is there; .* --root {images}=FOLDER"):
+        made(plan)
+    images.mkdir()  # as where a share is not mounted
+    with pytest.raises(ConfigError, match="nothing is there"):
+        made(plan)
+    assert list_parts(store.disk, store.parts) == []
+
+
+def test_parts_of_a_corpus_that_the_store_does_not_know_are_refused(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan"), folder=tmp_path / "share")
+    shutil.rmtree(store.path)
+    store = new_store(store.path)
+    refused = adopt(store, [tmp_path / "share"]).refused
+    assert len(refused) == 6 and f"is of {images}, which this store does not know" in refused[0][1]
+    assert store.snapshot().num_images == 0
+    planned(store, images, tmp_path / "again")
+    adopted(store, tmp_path / "share")
+    require_equal(see(store), see(ingested(images, tmp_path / "one")))
+
+
+def test_a_part_that_stays_where_it_is_may_be_written_over(images: Path, tmp_path: Path) -> None:
+    store, share = new_store(tmp_path / "feats"), tmp_path / "share"
+    made(planned(store, images, tmp_path / "plan"), folder=share)
+    adopted(store, share)
+    for file in share.rglob("*.*"):
+        if file.is_file():
+            file.write_bytes(b"the same part, as another worker has made it")
+    assert verify(store.path, deep=True) == []
+
+
+def test_a_part_whose_files_are_links_is_taken_whole(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    made(planned(store, images, tmp_path / "plan", rows=100))
+    for part in list_parts(store.disk, store.parts):
+        shutil.move(part / "features.h5", tmp_path / part.name)
+        (part / "features.h5").symlink_to(tmp_path / part.name)
+    adopted(store)
+    for file in tmp_path.glob("*-00000-*"):
+        file.unlink()
+    assert verify(store.path, deep=True) == [] and store.snapshot().num_images == 43

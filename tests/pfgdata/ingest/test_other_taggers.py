@@ -16,9 +16,11 @@ from pfgdata.images import decode, perceptual_hash, square
 from pfgdata.query import Session, Thresholds, read_tags, select
 from pfgdata.store import Store, verify
 from pfgdata.taggers import OnnxTagger
+from pfgdata.web import DeskOptions, browse_app, serving
 from tests.conftest import make_images
 from tests.pfgdata.ingest.test_ingest_command import Captured, pfgdata
 from tests.pfgdata.taggers.seers import TAGS, Seer, write_labels, write_seer
+from tests.pfgdata.web.browser import Client
 
 PIXAI = Convention(
     size=32,
@@ -179,3 +181,19 @@ def test_the_doctor_says_what_a_tagger_takes_and_who_says_so(place: Path, capsys
     assert facts["tags"] == {"general": 2, "character": 1, "copyright": 1, "artist": 1}
     assert "stretch 32 bilinear" in printed.err and "none: null in a store" in printed.err
     assert pfgdata("doctor", "--convention", "cl-tagger-v1") == 2
+
+
+def test_browse_shows_an_image_that_has_no_rating(place: Path) -> None:
+    store = Store.open(place / "feats")
+    with serving(browse_app(store, DeskOptions(thumbnails=0))) as at:
+        client = Client(at)
+        asked = client.get("/api/select").json
+        image, _, _ = client.get(f"/api/rows/{asked['id']}", start=0, count=1).json["rows"][0]
+        shown = client.get(f"/api/image/{image}")
+        assert (shown.status, shown.json["rating"], shown.json["rating_scores"]) == (200, None, {})
+        for facet in ("rating", "character", "tags"):
+            assert client.get(f"/api/facets/{asked['id']}", facet=facet).status == 200
+        for text in ("rating:", "wlo", "copyright:fa"):
+            assert client.get("/api/complete", text=text, at=len(text), language="tags").status == 200
+        found = client.get("/api/select", tags="copyright:fate_(series)").json
+        assert found["count"] and "commands" in found

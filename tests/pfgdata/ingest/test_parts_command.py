@@ -110,6 +110,8 @@ def test_a_damaged_part_ends_adopt_with_its_name_and_the_others_are_in(
         (["ingest", "x", "--part", "1/2"], "--part is for --plan"),
         (["ingest", "--plan", "p", "--part", "3/2"], "write I/N"),
         (["ingest", "--plan", "p", "--part", "half"], "write I/N"),
+        (["ingest", "--plan", "p", "--part", f"1/{'9' * 5000}"], "write I/N"),
+        (["ingest", "x", "--range-rows", "9"], "--range-rows is for --plan-out"),
         (["ingest", "x", "--plan", "p"], "IMAGES: the plan decides that"),
         (["ingest", "--plan", "p", "--min-side", "9", "--rehash"], "--min-side, --rehash: the plan decides"),
         (["ingest", "x", "--plan-out", "p", "--sidecars"], "after pfgdata adopt"),
@@ -130,3 +132,19 @@ def test_a_worker_without_plan_or_store_is_told_what_to_name(tmp_path: Path, cap
     assert pfgdata("ingest", "--plan", tmp_path / "plan", "--store", tmp_path / "away") == 0
     assert pfgdata("adopt", tmp_path / "away") == 0
     assert Store.open(tmp_path / "away").snapshot().num_images == 6
+
+
+def test_adopt_says_where_it_looked_and_which_folder_is_not_there(tmp_path: Path, capsys: Captured) -> None:
+    assert pfgdata(*plan(tmp_path)) == 0
+    feats, images, nowhere = tmp_path / "feats", tmp_path / "images", tmp_path / "nowhere"
+    assert pfgdata("adopt", feats, images) == 0
+    assert f"none in {feats / 'parts'}, {images};" in capsys.readouterr().err
+    assert pfgdata("adopt", feats, images, nowhere) == 1
+    assert f"{nowhere}: no such folder of parts" in capsys.readouterr().err
+    (feats / "parts").mkdir()
+    (feats / "parts" / "0123456789ab-00000-00000000").write_text("no part")
+    assert pfgdata("adopt", feats) == 0
+    shutil.copy(feats / "store.json", tmp_path / "plan" / "plan.json")
+    capsys.readouterr()
+    assert pfgdata("ingest", "--plan", tmp_path / "plan") == 1
+    assert "plan.json: is of another kind; make the plan again" in capsys.readouterr().err

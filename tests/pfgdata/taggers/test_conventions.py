@@ -371,6 +371,11 @@ def test_float16_is_close_by_a_convention_of_a_range(tmp_path: Path, mini: Path)
         ('{"tags": ["a", "b"], "tags_split": [["general", 1]]}', "does not add up"),
         ("{}", "names no tags in a form that is known"),
         ("[", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"tags": ["a"], "tags_split": [["general", 1e400]]}', "cannot be read"),
+        ('{"0": {"tag": 5, "category": "General"}}', "the tag 5 is no text"),
+        ('{"0": {"tag": null, "category": "General"}}', "the tag None is no text"),
+        (r'{"0": {"tag": "\ud800", "category": "General"}}', "is no text"),
     ],
 )
 def test_a_file_of_tags_that_is_not_as_published_is_one_line(text: str, message: str, tmp_path: Path) -> None:

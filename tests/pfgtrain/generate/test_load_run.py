@@ -15,13 +15,15 @@ from safetensors.torch import save_file
 
 from pfgdata.errors import ConfigError, IdentityError, RunError
 from pfgdata.records import NoProgress
+from pfgdata.taggers import OnnxTagger
 from pfgdata.vaes import state_digest
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.base.prompts import encode_prompts
 from pfgtrain.checkpoint import CheckpointState, RunRecord, save_checkpoint
-from pfgtrain.generate import GenerateOptions, generate, load_run
+from pfgtrain.generate import GenerateJob, GenerateOptions, generate, load_run, run_model
 from tests.doubles import CheapTagger, Watched
+from tests.pfgdata.taggers.graphs import FEATURE_DIM, SIDE, Form, write_tagger
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
 TOKENS = 3
@@ -36,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
     """Write a run of one checkpoint, as fit leaves it; `changes` go to its record."""
 
-    def make(*, tagger: CheapTagger, **changes: Any) -> Path:
+    def make(*, tagger: CheapTagger | OnnxTagger, **changes: Any) -> Path:
         fields: dict[str, Any] = {
             "tagger": tagger.identity,
             "feature_dim": 768,
@@ -75,7 +77,9 @@ def make_run(base: Base, tmp_path: Path) -> Callable[..., Path]:
         RunRecord(**{**fields, **changes}).write(run)
 
         def write(folder: Path) -> None:
-            adapter = PFGLinear(768, TOKENS, WIDTH, generator=torch.Generator().manual_seed(9))
+            adapter = PFGLinear(
+                changes.get("feature_dim", 768), TOKENS, WIDTH, generator=torch.Generator().manual_seed(9)
+            )
             save_adapter(adapter, folder / "adapter.safetensors")
             if changes.get("train") == "adapter":
                 return
@@ -175,3 +179,18 @@ def test_what_takes_seconds_of_loading_a_run_is_shown(make_run: Callable[..., Pa
     tagger, watched = CheapTagger(), Watched()
     load_run(make_run(tagger=tagger), tagger=tagger, progress=watched)
     assert watched.ended == ["hash: 2/2 files", "load: 2/2 models"]
+
+
+def test_a_run_opens_its_tagger_by_its_own_record_whatever_lies_beside_the_model_since(
+    make_run: Callable[..., Path], base: Base, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tagger"
+    write_tagger(folder, Form(layout="NCHW"))
+    tagger = OnnxTagger.load(str(folder), device="cpu", threads=1)
+    run = make_run(tagger=tagger, feature_dim=FEATURE_DIM, train="adapter")
+    of_another = {"input_size": [3, SIDE, SIDE], "interpolation": "bicubic", "mean": 0.5, "std": 0.5}
+    (folder / "config.json").write_text(json.dumps({"pretrained_cfg": of_another}))
+    assert OnnxTagger.load(str(folder), device="cpu", threads=1).identity != tagger.identity
+    for named in (None, str(folder)):
+        model = run_model(run, GenerateJob(tagger=named, device="cpu"), progress=NoProgress())
+        assert model.tagger.identity == tagger.identity
