@@ -44,7 +44,11 @@ def about_store(desk: Desk) -> dict[str, Any]:
         },
         "facets": [
             *({"name": name, "kind": kind} for name, kind in _FACETS.items()),
-            *({"name": name, "kind": kind} for name, (_, kind) in own.items() if kind),
+            *(
+                {"name": name, "kind": kind}
+                for name, (_, kind) in own.items()
+                if kind and name not in _FACETS
+            ),
         ],
         "columns": [
             *({"name": name, "type": _TYPES.get(name, "text"), "own": False} for name in COLUMNS),

@@ -225,14 +225,17 @@ def _of_column(name: str, values: pa.ChunkedArray) -> Coded | Listed:
 def _of_lists(name: str, values: pa.ChunkedArray) -> Listed:
     """A column of lists of texts; of very many items those of a sample of the rows."""
     rows = np.arange(len(values), dtype=np.uint32)
-    items = int(pc.sum(pc.list_value_length(values)).as_py() or 0)
-    if items > _LISTED:
-        size = max(1, int(len(values) * _LISTED / items))
+    count = int(pc.sum(pc.list_value_length(values)).as_py() or 0)
+    if count > _LISTED:
+        size = max(1, int(len(values) * _LISTED / count))
         rows = np.sort(np.random.default_rng(0).choice(len(values), size, replace=False)).astype(np.uint32)
         values = values.take(pa.array(rows))
     whole = values.combine_chunks()
-    owner = pc.list_parent_indices(whole).to_numpy().astype(np.uint32)
-    codes, meanings = coded(pa.chunked_array([pc.list_flatten(whole)]))
+    items, owner = pc.list_flatten(whole), pc.list_parent_indices(whole).to_numpy().astype(np.uint32)
+    owner = owner[items.is_valid().to_numpy(zero_copy_only=False)]
+    codes, meanings = coded(pa.chunked_array([items.drop_null()]))
+    pairs = np.unique(owner.astype(np.uint64) * len(meanings) + codes)  # a value twice in a list is one
+    owner, codes = (pairs // len(meanings)).astype(owner.dtype), (pairs % len(meanings)).astype(codes.dtype)
     column = in_sql(name)
     told = [
         Value(
