@@ -61,6 +61,8 @@ def test_what_a_facet_of_odd_values_counts_is_what_its_condition_finds(odd_clien
         assert answer.status == 200, answer.body
         for value in answer.json["values"]:
             assert odd_client.get("/api/count", where=value["add"]).json["count"] == value["count"], value
+            others = odd_client.get("/api/count", where=f"NOT coalesce({value['add']}, false)").json["count"]
+            assert others == told["count"] - value["count"], value  # what the page puts for "all but these"
             if value["add_tag"] is not None:
                 counted = odd_client.get("/api/count", tags=value["add_tag"])
                 assert counted.status == 200 and counted.json["count"] == value["count"], value
