@@ -236,6 +236,7 @@ class _Parts:
 async def _object(request: Request) -> dict[str, Any]:
     try:
         found = json.loads(await request.body())
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

@@ -207,6 +207,7 @@ async def _object(request: Request) -> Mapping[str, Any]:
         raise ConfigError("that is too much JSON")
     try:
         found = json.loads(data)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError):
         raise ConfigError("that is no JSON") from None
     if not isinstance(found, dict):
