@@ -428,3 +428,14 @@ def test_a_sample_of_tags_is_near_the_count(own_corpus: Corpus) -> None:
     assert told is None and sample == 25
     assert np.abs(near - exact).max() <= 49 * 0.35  # 25 of 49 rows: three standard deviations
     assert counts.of(rows[:3], Thresholds())[1] is None
+
+
+def test_a_store_is_browsed_from_a_folder_whose_name_is_no_text(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "odd\udcff"
+    shutil.copytree(corpus.feats, folder / "feats")
+    monkeypatch.chdir(folder)
+    with serving(browse_app(Store.open(Path("feats")), DeskOptions())) as place:
+        about = Client(place).get("/api/store")
+    assert about.status == 200 and about.json["path"] == str(folder / "feats")
