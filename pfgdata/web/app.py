@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from pfgdata.errors import ImageError, PfgError, QueryError
 from pfgdata.pages import stylesheet
+from pfgdata.screen import one_line_error
 from pfgdata.store import Store, ThumbnailCache
 from pfgdata.web.about import about_store
 from pfgdata.web.answer import JSONAnswer
@@ -306,6 +307,10 @@ async def _of_the_user(request: Request, problem: Exception) -> Response:
     return JSONAnswer(told(problem, typed), 410 if isinstance(problem, ImageError) else 400)
 
 
+async def _of_the_disk(request: Request, problem: Exception) -> Response:
+    return _error(400, one_line_error(problem).removeprefix("error: "))
+
+
 async def _of_http(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     return _error(problem.status_code, problem.detail)
@@ -322,6 +327,7 @@ async def _ours(request: Request, problem: Exception) -> Response:
 
 _HANDLERS: Mapping[Any, Any] = {
     PfgError: _of_the_user,
+    OSError: _of_the_disk,
     HTTPException: _of_http,
     ClientDisconnect: _left,
     Exception: _ours,
