@@ -37,7 +37,7 @@ def detail(shown: Shown, own: OwnColumns, rows: Rows, thresholds: Thresholds) ->
         "files": places_of(shown, rows[:_FILES]),
         **{name: stored[name] for name in ("width", "height", "format", "frames", "size", "rating")},
         "rating_scores": {
-            name: _score(score) for name, score in zip(ratings, stored["rating_scores"], strict=True)
+            name: _score(score) for name, score in zip(ratings, stored["rating_scores"] or (), strict=True)
         },
         "character": stored["character"] if over else None,
         "character_score": None if best is None else _score(best),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -126,12 +127,8 @@ class Facets:
 
     def _rating(self) -> Coded:
         found = self._of_store("rating")
-        values = [
-            Value(label=one.label, value=one.value, add=one.add, add_tag=f"rating:{_LETTERS[one.value]}")
-            if one.value in _LETTERS
-            else one
-            for one in found.values
-        ]
+        letters = {one: f"rating:{letter}" for one, letter in _LETTERS.items()}
+        values = [replace(one, add_tag=letters.get(one.value)) for one in found.values]
         return Coded(kind="values", codes=found.codes, values=values)
 
     def _of_store(self, name: str) -> Coded:
@@ -172,7 +169,15 @@ class Facets:
     @cached_property
     def _tag_values(self) -> list[Value]:
         names = self._shown.snapshot.vocabulary.names
-        return [Value(label=one, value=one, add=f"has({quoted(one)})", add_tag=one) for one in names]
+        return [
+            Value(
+                label=one,
+                value=one,
+                add=f"has({quoted(one)})",
+                add_tag=None if len(one.split()) > 1 or one.lower() == "or" else one,  # no word of tags
+            )
+            for one in names
+        ]
 
 
 def _shown_values(counts: Counts, values: Sequence[Value], *, ordered: bool) -> dict[str, Any]:

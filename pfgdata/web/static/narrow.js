@@ -68,5 +68,5 @@ export function narrowed(ask, { sql, tag, compiled, not = false }) {
   return { ...next, where: text ? `${inBrackets(text)} AND ${part}` : part };
 }
 
-/** The condition of a tag: `has('x')`, as both languages say it. */
-export const ofTag = (tag) => ({ sql: `has(${quoted(tag)})`, tag });
+/** The condition of a tag: `has('x')`, as both languages say it; a name that is no word of tags is SQL alone. */
+export const ofTag = (tag) => ({ sql: `has(${quoted(tag)})`, tag: /\s|^or$/i.test(tag) ? null : tag });

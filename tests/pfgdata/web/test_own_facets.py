@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from pfgdata.corpus import plan_segments
+from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.store import Store
+from pfgdata.vocabulary import CHARACTER, Vocabulary
 from pfgdata.web import DeskOptions, browse_app, serving
+from tests.conftest import make_images, new_store
+from tests.doubles import CheapTagger
 from tests.pfgdata.web.browser import Client
 from tests.pfgdata.web.conftest import Corpus
 
@@ -40,6 +48,41 @@ COLUMNS: dict[str, Any] = {
     "bucket": lambda place: "abc"[place % 3],
 }
 TYPES = {"single": pa.float32(), "half": pa.float16()}
+
+
+class PlainTagger(CheapTagger):
+    """Without ratings; two of its tags are no words of danbooru's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = ("hat", "or", "two words", ":(", "o'neil", "hero")
+        categories = np.array([0, 0, 0, 0, 0, CHARACTER], np.uint8)
+        self.vocabulary = Vocabulary(names=names, categories=categories, counts=np.arange(6))
+        self._head = np.random.default_rng(7).normal(0, 0.3, (768, 6))
+
+
+@pytest.fixture
+def plain_client(tmp_path: Path) -> Iterator[Client]:
+    make_images(tmp_path / "images", 12)
+    store = new_store(tmp_path / "feats", PlainTagger())
+    ingest(plan_segments([tmp_path / "images"], {}), store, PlainTagger(), options=IngestOptions())
+    with serving(browse_app(store, DeskOptions())) as place:
+        yield Client(place)
+
+
+def test_a_store_without_ratings_is_browsed(plain_client: Client) -> None:
+    names = [one["name"] for one in plain_client.get("/api/store").json["facets"]]
+    assert names == ["character", "tags", "size", "bucket", "format"]
+    (content, *_) = plain_client.rows()
+    told = plain_client.get(f"/api/image/{content}").json
+    assert (told["rating"], told["rating_scores"]) == (None, {})
+    selection = plain_client.select()["id"]
+    for facet in ("rating", *names):
+        for value in plain_client.get(f"/api/facets/{selection}", facet=facet).json["values"]:
+            assert plain_client.get("/api/count", where=value["add"]).json["count"] == value["count"], value
+            if value["add_tag"] is not None:
+                counted = plain_client.get("/api/count", tags=value["add_tag"])
+                assert counted.status == 200 and counted.json["count"] == value["count"], value
 
 
 @pytest.fixture
