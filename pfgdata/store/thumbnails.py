@@ -53,7 +53,8 @@ class ThumbnailCache:
         path = self._path(content_id)
         fresh = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder, path.parent):
+                folder.mkdir(exist_ok=True)  # not the store's own: one that was moved stays away
             fresh.write_bytes(data)
             self._disk.rename(fresh, path)
         except OSError:  # read-only, full: what is shown was made all the same

@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from pfgdata.web.answer import JSONAnswer
     from pfgdata.web.app import browse_app
     from pfgdata.web.desk import DeskOptions
     from pfgdata.web.guard import Guard, Place, Rules
     from pfgdata.web.server import ServeOptions, serve, serving
 
-__all__ = ["DeskOptions", "Guard", "Place", "Rules", "ServeOptions", "browse_app", "serve", "serving"]
+__all__ = [
+    "DeskOptions",
+    "Guard",
+    "JSONAnswer",
+    "Place",
+    "Rules",
+    "ServeOptions",
+    "browse_app",
+    "serve",
+    "serving",
+]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_imports(__name__)

@@ -30,6 +30,7 @@ def about_store(desk: Desk) -> dict[str, Any]:
     store, shown, usual = desk.store, desk.shown, desk.options.thresholds
     vocabulary, own = shown.snapshot.vocabulary, own_types(store)
     path = store.path.absolute()
+    facets = {name: kind for name, kind in _FACETS.items() if name != "rating" or len(vocabulary.rating_ids)}
     return {
         "name": path.name,
         "path": str(path),
@@ -43,8 +44,12 @@ def about_store(desk: Desk) -> dict[str, Any]:
             "floor": shown.snapshot.score_floor,
         },
         "facets": [
-            *({"name": name, "kind": kind} for name, kind in _FACETS.items()),
-            *({"name": name, "kind": kind} for name, (_, kind) in own.items() if kind),
+            *({"name": name, "kind": kind} for name, kind in facets.items()),
+            *(
+                {"name": name, "kind": kind}
+                for name, (_, kind) in own.items()
+                if kind and name not in _FACETS
+            ),
         ],
         "columns": [
             *({"name": name, "type": _TYPES.get(name, "text"), "own": False} for name in COLUMNS),

@@ -17,13 +17,15 @@ from blake3 import blake3
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pfgdata.errors import ImageError, PfgError, QueryError
 from pfgdata.pages import stylesheet
+from pfgdata.screen import one_line_error
 from pfgdata.store import Store, ThumbnailCache
 from pfgdata.web.about import about_store
+from pfgdata.web.answer import JSONAnswer
 from pfgdata.web.ask import Ask
 from pfgdata.web.catalog import Rows, id_of
 from pfgdata.web.completion import Completion, Names
@@ -119,12 +121,12 @@ class _Browser:
         start, count = _whole(request, "start", 0), _whole(request, "count", _ROWS)
         if count > _ROWS:
             raise QueryError(f"count {count}: at most {_ROWS} rows at a time")
-        return JSONResponse({"rows": kept.shown.catalog.described(kept.rows[start : start + count])})
+        return JSONAnswer({"rows": kept.shown.catalog.described(kept.rows[start : start + count])})
 
     async def facet(self, request: Request) -> Response:
         kept, name = self._kept(request), request.query_params.get("facet", "")
         facets = self._parts(kept.shown).facets
-        return JSONResponse(await self._works.run(request, lambda: facets.answer(name, kept)))
+        return JSONAnswer(await self._works.run(request, lambda: facets.answer(name, kept)))
 
     async def complete(self, request: Request) -> Response:
         query, parts = request.query_params, self._parts(self._desk.shown)
@@ -137,7 +139,7 @@ class _Browser:
             names = Names(own=store.columns(), selections=store.selections(), values=values)
             return parts.completion.answer(text, at, language, names)
 
-        return JSONResponse(await self._works.run(request, work))
+        return JSONAnswer(await self._works.run(request, work))
 
     async def image(self, request: Request) -> Response:
         parts, ask = self._parts(self._desk.shown), self._ask(request)
@@ -146,7 +148,7 @@ class _Browser:
             rows = _rows(parts.shown, request)
             return detail(parts.shown, parts.facets.own, rows, ask.thresholds)
 
-        return JSONResponse(await self._works.run(request, work))
+        return JSONAnswer(await self._works.run(request, work))
 
     async def similar(self, request: Request) -> Response:
         parts, ask, k = self._parts(self._desk.shown), self._ask(request), _whole(request, "k", 24)
@@ -154,7 +156,7 @@ class _Browser:
         def work() -> dict[str, Any]:
             return parts.likeness.answer(_rows(parts.shown, request), k, ask)
 
-        return JSONResponse(await self._works.run(request, work))
+        return JSONAnswer(await self._works.run(request, work))
 
     async def save(self, request: Request) -> Response:
         asked = await _object(request)
@@ -162,14 +164,14 @@ class _Browser:
 
     async def verdict(self, request: Request) -> Response:
         asked = await _object(request)
-        return JSONResponse(await self._works.run(request, lambda: say(self._desk, asked)))
+        return JSONAnswer(await self._works.run(request, lambda: say(self._desk, asked)))
 
     async def find_duplicates(self, request: Request) -> Response:
         asked = await _object(request)
         ask, radius = asked_in(self._desk, asked), asked.get("radius", 8)
         if not isinstance(radius, int) or isinstance(radius, bool):
             raise QueryError(f"radius {radius!r}: is no whole number")
-        return JSONResponse({"job": await self._works.run(request, lambda: self._jobs.begin(ask, radius))})
+        return JSONAnswer({"job": await self._works.run(request, lambda: self._jobs.begin(ask, radius))})
 
     async def duplicates(self, request: Request) -> Response:
         return _job(self._jobs.answer(request.path_params["job"]))
@@ -197,7 +199,7 @@ class _Browser:
     async def _asked(self, request: Request, work: Callable[[], Any]) -> Response:
         """What a work that asks the session answers; it is interrupted where its client goes."""
         session = self._desk.shown.session
-        return JSONResponse(await self._questions.run(request, work, interrupt=session.interrupt))
+        return JSONAnswer(await self._questions.run(request, work, interrupt=session.interrupt))
 
     def _warm(self) -> None:
         """Load what the first page asks for, before it does."""
@@ -236,6 +238,7 @@ class _Parts:
 async def _object(request: Request) -> dict[str, Any]:
     try:
         found = json.loads(await request.body())
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -246,7 +249,7 @@ async def _object(request: Request) -> dict[str, Any]:
 def _job(answer: dict[str, Any] | None) -> Response:
     if answer is None:
         raise HTTPException(404, "no such search; it was let go, or never begun")
-    return JSONResponse(answer)
+    return JSONAnswer(answer)
 
 
 def _values(request: Request) -> dict[str, str]:
@@ -295,13 +298,17 @@ def _static(name: str, request: Request) -> Response:
 
 
 def _error(status: int, error: str) -> Response:
-    return JSONResponse({"error": error, "at": None, "near": []}, status)
+    return JSONAnswer({"error": error, "at": None, "near": []}, status)
 
 
 async def _of_the_user(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, PfgError)
     typed = request.query_params.get("where") or request.query_params.get("tags")
-    return JSONResponse(told(problem, typed), 410 if isinstance(problem, ImageError) else 400)
+    return JSONAnswer(told(problem, typed), 410 if isinstance(problem, ImageError) else 400)
+
+
+async def _of_the_disk(request: Request, problem: Exception) -> Response:
+    return _error(400, one_line_error(problem).removeprefix("error: "))
 
 
 async def _of_http(request: Request, problem: Exception) -> Response:
@@ -320,6 +327,7 @@ async def _ours(request: Request, problem: Exception) -> Response:
 
 _HANDLERS: Mapping[Any, Any] = {
     PfgError: _of_the_user,
+    OSError: _of_the_disk,
     HTTPException: _of_http,
     ClientDisconnect: _left,
     Exception: _ours,

@@ -90,7 +90,7 @@ class Ask:
 
 def _option(name: str, value: Any) -> list[str]:
     """An option and its value; in one word where the value could be taken for an option."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = str(value)
     option = f"--{name.replace('_', '-')}"
     return [f"{option}={text}"] if text.startswith("-") else [option, text]
 
@@ -118,6 +118,6 @@ def _number(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise ValueError
         found = kind(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise QueryError(f"{name} {value!r}: is no {'whole ' * (kind is int)}number") from None
     return found

@@ -93,6 +93,10 @@ def of_texts(name: str, meanings: Sequence[Any]) -> list[Value]:
 
 def of_numbers(name: str, values: pa.ChunkedArray) -> Coded:
     """A column of numbers: each number where there are few, else ranges with about as many rows each."""
+    if pa.types.is_float16(values.type):
+        values = values.cast(pa.float32())
+    if pa.types.is_floating(values.type):
+        values = pc.add(values, pa.scalar(0.0, values.type))  # -0.0 is 0, as SQL compares them
     column, plain = in_sql(name), pc.drop_null(values)
     distinct = pc.unique(plain)
     if len(distinct) <= _FEW:
@@ -101,7 +105,9 @@ def of_numbers(name: str, values: pa.ChunkedArray) -> Coded:
     numbers = values.cast(pa.float64(), safe=False).to_numpy()
     finite = numbers[np.isfinite(numbers)]
     bounds = _bounds(finite, whole=pa.types.is_integer(values.type))
-    codes = np.searchsorted(bounds, numbers, side="right")
+    single = pa.types.is_float32(values.type)  # which SQL compares with a bound as single too
+    kind = np.float32 if single else np.float64
+    codes = np.searchsorted(np.array(bounds, kind), numbers.astype(kind), side="right")
     null = pc.is_null(values).to_numpy()
     codes[null] = len(bounds) + 1
     ranges = [_range(name, column, low, high) for low, high in _between(bounds)]
@@ -164,7 +170,7 @@ def _of_number(name: str, column: str, one: float | None) -> Value:
     text = _told(one)
     if not math.isfinite(one):
         return Value(label=text, value=None, add=f"{column} = '{text}'::DOUBLE")
-    return Value(label=text, value=one, add=f"{column} = {text}", add_tag=f"{name}:{text}")
+    return Value(label=text, value=one, add=f"{column} = {text}", add_tag=_number_tag(name, text))
 
 
 def _range(name: str, column: str, low: float | None, high: float | None) -> Value:
@@ -178,7 +184,12 @@ def _range(name: str, column: str, low: float | None, high: float | None) -> Val
         label, tag = f"from {_told(low)}", f">={_told(low)}"
     else:
         label, tag = f"{_told(low)} to {_told(high)}", f"{_told(low)}...{_told(high)}"
-    return Value(label=label, value=[low, high], add=" AND ".join(parts), add_tag=f"{name}:{tag}")
+    return Value(label=label, value=[low, high], add=" AND ".join(parts), add_tag=_number_tag(name, tag))
+
+
+def _number_tag(name: str, text: str) -> str | None:
+    """`name:text`; None for a number with an exponent, which tags do not read."""
+    return None if "e" in text else f"{name}:{text}"
 
 
 def _between(bounds: Sequence[float]) -> list[tuple[float | None, float | None]]:

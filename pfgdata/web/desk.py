@@ -84,10 +84,6 @@ class Desk:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def close(self) -> None:
-        """Let go of the store's files."""
-        self.shown.session.close()
-
     def renew(self) -> bool:
         """Show the store as it is now, where its shards have changed; whether they have."""
         with self._lock:

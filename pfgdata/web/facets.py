@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -126,12 +127,8 @@ class Facets:
 
     def _rating(self) -> Coded:
         found = self._of_store("rating")
-        values = [
-            Value(label=one.label, value=one.value, add=one.add, add_tag=f"rating:{_LETTERS[one.value]}")
-            if one.value in _LETTERS
-            else one
-            for one in found.values
-        ]
+        letters = {one: f"rating:{letter}" for one, letter in _LETTERS.items()}
+        values = [replace(one, add_tag=letters.get(one.value)) for one in found.values]
         return Coded(kind="values", codes=found.codes, values=values)
 
     def _of_store(self, name: str) -> Coded:
@@ -172,7 +169,15 @@ class Facets:
     @cached_property
     def _tag_values(self) -> list[Value]:
         names = self._shown.snapshot.vocabulary.names
-        return [Value(label=one, value=one, add=f"has({quoted(one)})", add_tag=one) for one in names]
+        return [
+            Value(
+                label=one,
+                value=one,
+                add=f"has({quoted(one)})",
+                add_tag=None if len(one.split()) > 1 or one.lower() == "or" else one,  # no word of tags
+            )
+            for one in names
+        ]
 
 
 def _shown_values(counts: Counts, values: Sequence[Value], *, ordered: bool) -> dict[str, Any]:
@@ -225,14 +230,17 @@ def _of_column(name: str, values: pa.ChunkedArray) -> Coded | Listed:
 def _of_lists(name: str, values: pa.ChunkedArray) -> Listed:
     """A column of lists of texts; of very many items those of a sample of the rows."""
     rows = np.arange(len(values), dtype=np.uint32)
-    items = int(pc.sum(pc.list_value_length(values)).as_py() or 0)
-    if items > _LISTED:
-        size = max(1, int(len(values) * _LISTED / items))
+    count = int(pc.sum(pc.list_value_length(values)).as_py() or 0)
+    if count > _LISTED:
+        size = max(1, int(len(values) * _LISTED / count))
         rows = np.sort(np.random.default_rng(0).choice(len(values), size, replace=False)).astype(np.uint32)
         values = values.take(pa.array(rows))
     whole = values.combine_chunks()
-    owner = pc.list_parent_indices(whole).to_numpy().astype(np.uint32)
-    codes, meanings = coded(pa.chunked_array([pc.list_flatten(whole)]))
+    items, owner = pc.list_flatten(whole), pc.list_parent_indices(whole).to_numpy().astype(np.uint32)
+    owner = owner[items.is_valid().to_numpy(zero_copy_only=False)]
+    codes, meanings = coded(pa.chunked_array([items.drop_null()]))
+    pairs = np.unique(owner.astype(np.uint64) * len(meanings) + codes)  # a value twice in a list is one
+    owner, codes = (pairs // len(meanings)).astype(owner.dtype), (pairs % len(meanings)).astype(codes.dtype)
     column = in_sql(name)
     told = [
         Value(

@@ -109,11 +109,6 @@ class Jobs:
         job.cancelled.set()
         return job.answer()
 
-    def close(self) -> None:
-        """End all."""
-        for job in list(self._jobs.values()):
-            job.cancelled.set()
-
 
 def _run(job: _Job, work: Any) -> None:
     try:

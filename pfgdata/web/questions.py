@@ -29,10 +29,6 @@ class Line:
         self._running: set[object] = set()
         self._stopping: set[asyncio.Future[None]] = set()
 
-    def close(self) -> None:
-        """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def begin(self, work: Callable[[], object]) -> None:
         """Do a work that nobody waits for."""
         self._pool.submit(work)

@@ -15,12 +15,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from pfgdata.errors import ConfigError, PfgError
 from pfgdata.pages import stylesheet
-from pfgdata.web import Rules
+from pfgdata.web import JSONAnswer, Rules
 from pfgtrain.web.asked import text_of
 from pfgtrain.web.bounds import Bounds
 from pfgtrain.web.desk import Desk, samples
@@ -90,14 +90,14 @@ def _fixed(name: str, data: bytes) -> Answer:
 
 def _about(desk: Desk, store: StoredGuides | None) -> Answer:
     async def answer(_: Request) -> Response:
-        return JSONResponse({**desk.about(), "store": store.name if store else None})
+        return JSONAnswer({**desk.about(), "store": store.name if store else None})
 
     return answer
 
 
 def _state(desk: Desk) -> Answer:
     async def answer(request: Request) -> Response:
-        return JSONResponse(desk.state(request.query_params.get("since")))
+        return JSONAnswer(desk.state(request.query_params.get("since")))
 
     return answer
 
@@ -108,7 +108,7 @@ def _upload(desk: Desk) -> Answer:
             raise ConfigError("send the bytes of one image, as application/octet-stream")
         name = request.query_params.get("name", "guide")
         guide = await run_in_threadpool(desk.keep_guide, await request.body(), name)
-        return JSONResponse({"id": guide.id}, status_code=201)
+        return JSONAnswer({"id": guide.id}, status_code=201)
 
     return answer
 
@@ -134,7 +134,7 @@ def _take_sample(desk: Desk) -> Answer:
         if (read := samples().get(name)) is None:
             raise ConfigError(f"no guide to try is called {name}")
         guide = await run_in_threadpool(desk.keep_guide, read(), name)
-        return JSONResponse({"id": guide.id}, status_code=201)
+        return JSONAnswer({"id": guide.id}, status_code=201)
 
     return answer
 
@@ -146,7 +146,7 @@ def _draw(desk: Desk) -> Answer:
         if not isinstance(guides, list) or not all(isinstance(one, str) for one in guides):
             raise ConfigError("guides: must be a list of ids")
         ids = await run_in_threadpool(desk.draw, guides, asked.get("settings", {}))
-        return JSONResponse({"drawings": ids}, status_code=201)
+        return JSONAnswer({"drawings": ids}, status_code=201)
 
     return answer
 
@@ -178,7 +178,7 @@ def _of_store(desk: Desk, store: StoredGuides) -> list[Route]:
             where=asked.get("where", "").strip(),
             start=int(start) if start.isdecimal() and len(start) < 10 else 0,
         )
-        return JSONResponse(found)
+        return JSONAnswer(found)
 
     async def small(request: Request) -> Response:
         return _jpeg(await run_in_threadpool(store.thumbnail, request.path_params["id"]))
@@ -189,7 +189,7 @@ def _of_store(desk: Desk, store: StoredGuides) -> list[Route]:
         if found is None:
             raise ConfigError("that image is not of a search here; search again")
         guide = await run_in_threadpool(desk.keep_guide, found[1], found[0])
-        return JSONResponse({"id": guide.id}, status_code=201)
+        return JSONAnswer({"id": guide.id}, status_code=201)
 
     return [
         Route("/api/store", search),
@@ -207,6 +207,7 @@ async def _object(request: Request) -> Mapping[str, Any]:
         raise ConfigError("that is too much JSON")
     try:
         found = json.loads(data)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError):
         raise ConfigError("that is no JSON") from None
     if not isinstance(found, dict):
@@ -216,18 +217,18 @@ async def _object(request: Request) -> Mapping[str, Any]:
 
 def _jpeg(data: bytes | None) -> Response:
     if data is None:
-        return JSONResponse({"error": "there is no such image"}, status_code=404)
+        return JSONAnswer({"error": "there is no such image"}, status_code=404)
     return Response(data, media_type="image/jpeg", headers=_KEPT)
 
 
 def _gone_or_done(found: bool) -> Response:
-    return JSONResponse({} if found else {"error": "it is no longer here"}, status_code=200 if found else 404)
+    return JSONAnswer({} if found else {"error": "it is no longer here"}, status_code=200 if found else 404)
 
 
 def _refused(_: Request, problem: Exception) -> Response:
-    return JSONResponse({"error": str(problem)}, status_code=400)
+    return JSONAnswer({"error": str(problem)}, status_code=400)
 
 
 def _missing(_: Request, problem: Exception | None) -> Response:
     status = getattr(problem, "status_code", 404)
-    return JSONResponse({"error": "there is nothing here"}, status_code=status)
+    return JSONAnswer({"error": "there is nothing here"}, status_code=status)

@@ -115,7 +115,7 @@ class Shelf:
         if earlier:  # of a session before: one content, one name
             path = earlier[0]
         else:
-            path.parent.mkdir()
+            path.parent.mkdir(exist_ok=True)
             fresh.replace(path)
         height, width = pixels.shape[:2]
         return Guide(id=known, name=path.name, path=path, width=width, height=height, thumbnail=small)

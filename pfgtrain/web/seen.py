@@ -23,9 +23,9 @@ def what_is_seen(scores: npt.NDArray[np.float32], vocabulary: Vocabulary) -> dic
     A score counts from the threshold that questions have by default.
     """
     thresholds = Thresholds()
-    rating = vocabulary.rating_ids[int(scores[vocabulary.rating_ids].argmax())]
+    ratings = sorted(vocabulary.rating_ids.tolist(), key=lambda one: -scores[one])
     return {
-        "rating": [vocabulary.names[rating], _rounded(scores[rating])],
+        "rating": [vocabulary.names[ratings[0]], _rounded(scores[ratings[0]])] if ratings else None,
         "characters": [
             found
             for found in _best(

@@ -46,6 +46,7 @@ function Files({ image }) {
 
 function Ratings({ image }) {
   const scores = Object.entries(image.rating_scores ?? {});
+  if (!scores.length) return null;
   return html`<section class="ratings"><h3>Rating <span class="quiet">${image.rating}</span></h3>
     <ul>${scores.map(([name, score]) => html`<li key=${name} class="tag"><span class="name">${name}</span>
       <${ScoreBar} score=${score} /><span class="number">${score.toFixed(2)}</span></li>`)}</ul></section>`;

@@ -2,18 +2,52 @@
 import { languageOf } from './address.js';
 import { quoted } from './text.js';
 
-const inBrackets = (sql) => (/\bor\b/i.test(sql) ? `(${sql})` : sql);
+const blank = (found) => '\0'.repeat(found.length);
+
+/** `text` with all that stands in quotes or brackets blanked, so that what is left joins its conditions. */
+function bare(text, isTags = false) {
+  let open = text.replace(isTags ? /"[^"]*"/g : /'(?:[^']|'')*'|"[^"]*"/g, blank);
+  for (let before = ''; before !== open;) {
+    before = open;
+    open = open.replace(/\([^()]*\)/g, blank);
+  }
+  return open;
+}
+
+const isEither = (text, isTags = false) => (isTags ? /(?<!\S)or(?!\S)/i : /\bor\b/i).test(bare(text, isTags));
+const inBrackets = (sql) => (isEither(sql) ? `(${sql})` : sql);
+
+/** Where `part` stands in `text` as a condition of its own, joined by AND to all others; -1 where it does not. */
+function place(text, part, joint) {
+  if (text !== part && isEither(text, joint === ' ')) return -1;
+  const [whole, wanted] = [joint + text + joint, joint + part + joint];
+  const open = bare(whole, joint === ' ');
+  let at = whole.indexOf(wanted);
+  while (at >= 0 && !open.startsWith(joint, at)) at = whole.indexOf(wanted, at + 1);
+  return at;
+}
 
 /** Whether `part` stands in the question as a condition of its own. */
 export const holds = (ask, part) => {
-  const text = ask[languageOf(ask)] ?? '';
   const joint = languageOf(ask) === 'tags' ? ' ' : ' AND ';
-  return Boolean(part) && (joint + text + joint).includes(joint + part + joint);
+  return Boolean(part) && place(ask[languageOf(ask)] ?? '', part, joint) >= 0;
 };
 
 function without(text, part, joint) {
-  const rest = (joint + text + joint).replace(joint + part + joint, joint);
+  const [whole, at] = [joint + text + joint, place(text, part, joint)];
+  const rest = whole.slice(0, at) + joint + whole.slice(at + part.length + 2 * joint.length);
   return rest.slice(joint.length, -joint.length || undefined).trim();
+}
+
+/** The condition of all images but those of `sql`: what is unknown of them is not it, as with a minus in tags. */
+const allBut = (sql) => `NOT ${sql.startsWith('has(') ? sql : `coalesce(${sql}, false)`}`;
+
+const SETTING = /(?<!\S)(?:order|limit):\S+/gi; // words of tags that are no condition: brackets cannot hold them
+
+/** Tags with one more; before it "a or b" stands in brackets, for `or` binds less. */
+function withTag(tags, part) {
+  if (!isEither(tags, true)) return `${tags} ${part}`;
+  return [`(${tags.replace(SETTING, '').trim()})`, part, ...(tags.match(SETTING) ?? [])].join(' ');
 }
 
 /**
@@ -24,15 +58,15 @@ export function narrowed(ask, { sql, tag, compiled, not = false }) {
   const isTags = languageOf(ask) === 'tags';
   if (isTags && tag) {
     const part = not ? `-${tag}` : tag;
-    const tags = holds(ask, part) ? without(ask.tags, part, ' ') : `${ask.tags} ${part}`;
+    const tags = holds(ask, part) ? without(ask.tags, part, ' ') : withTag(ask.tags, part);
     return { ...ask, tags };
   }
   const text = (isTags ? compiled : ask.where) ?? '';
-  const part = not ? `NOT (${sql})` : inBrackets(sql);
+  const part = not ? allBut(sql) : inBrackets(sql);
   const next = { ...ask, tags: undefined };
   if (holds({ where: text }, part)) return { ...next, where: without(text, part, ' AND ') };
   return { ...next, where: text ? `${inBrackets(text)} AND ${part}` : part };
 }
 
-/** The condition of a tag: `has('x')`, as both languages say it. */
-export const ofTag = (tag) => ({ sql: `has(${quoted(tag)})`, tag });
+/** The condition of a tag: `has('x')`, as both languages say it; a name that is no word of tags is SQL alone. */
+export const ofTag = (tag) => ({ sql: `has(${quoted(tag)})`, tag: /\s|^or$/i.test(tag) ? null : tag });

@@ -172,7 +172,7 @@ export class Guides {
 function rows(seen, all) {
   const named = seen.characters.map((one) => [...one, "character"]);
   const tags = seen.tags.slice(0, all ? seen.tags.length : FEW).map((one) => [...one, "tag"]);
-  const shown = [...named, ...tags, ...(all ? [[...seen.rating, true, "rating"]] : [])];
+  const shown = [...named, ...tags, ...(all && seen.rating ? [[...seen.rating, true, "rating"]] : [])];
   return shown.map(([name, score, counts, kind]) => {
     const bar = h("span.bar", { "aria-hidden": "true" }, h("span.fill"));
     bar.firstChild.style.width = `${(score * 100).toFixed(1)}%`;

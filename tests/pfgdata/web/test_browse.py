@@ -146,7 +146,7 @@ def test_only_conditions_over_the_store_are_answered(client: Client, where: str)
 def test_the_address_the_command_and_the_condition_are_one(client: Client, corpus: Corpus) -> None:
     asked = {
         "where": "style = 'wide' or path like '%$x`!%'",
-        "threshold": "0.4",
+        "threshold": "0.412345678",
         "order": "-width",
         "limit": "3",
     }
@@ -156,6 +156,7 @@ def test_the_address_the_command_and_the_condition_are_one(client: Client, corpu
         [sys.executable, "-m", *words, "--columns", "content_id", "--csv"], capture_output=True, text=True
     )
     assert done.stdout.split()[1:] == client.rows(**asked)
+    assert words[words.index("--threshold") + 1] == "0.412345678"
     told = client.select(tags="-solo width:>600", threshold="0.4")["commands"]
     assert shlex.split(told["query"])[2:4] == ["--tags=-solo width:>600", "--store"]
     option, where = shlex.split(told["where"])
@@ -355,6 +356,8 @@ def test_a_selection_is_saved_as_words_as_images_or_by_hand(own_client: Client, 
         ({"name": "a", "freeze": "yes"}, "is true or false"),
         ({"name": "a", "file": "/etc/passwd"}, "is no part of a selection"),
         ({"name": "a", "ask": {"sample": True}}, "is no whole number"),
+        ({"name": "a", "ask": {"sample": float("inf")}}, "is no whole number"),
+        ({"name": "a", "ask": {"threshold": 10**400}}, "is no number"),
         ([], "is no JSON object"),
     ],
 )
@@ -366,7 +369,7 @@ def test_what_cannot_be_saved_is_said(client: Client, asked: Any, error: str) ->
 
 def test_no_json_is_an_error_of_one_line(client: Client) -> None:
     headers = {"Origin": client.origin, "Content-Type": "application/json"}
-    for body in (b"", b"{", b"[" * 100_000, b"\xff", b"NaN"):
+    for body in (b"", b"{", b"[" * 100_000, b"\xff", b"NaN", b'{"name": "\\ud800"}'):
         answer = client.send("POST", "/api/selections", body, headers)
         assert answer.status == 400
         assert answer.error == "the request is no JSON object"
@@ -425,3 +428,14 @@ def test_a_sample_of_tags_is_near_the_count(own_corpus: Corpus) -> None:
     assert told is None and sample == 25
     assert np.abs(near - exact).max() <= 49 * 0.35  # 25 of 49 rows: three standard deviations
     assert counts.of(rows[:3], Thresholds())[1] is None
+
+
+def test_a_store_is_browsed_from_a_folder_whose_name_is_no_text(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "odd\udcff"
+    shutil.copytree(corpus.feats, folder / "feats")
+    monkeypatch.chdir(folder)
+    with serving(browse_app(Store.open(Path("feats")), DeskOptions())) as place:
+        about = Client(place).get("/api/store")
+    assert about.status == 200 and about.json["path"] == str(folder / "feats")

@@ -171,6 +171,8 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(open_page: Client) ->
     assert str(place.token).encode() not in answer.body
     assert b"where=%3Cscript%3E%22" in answer.body and b"<script" not in answer.body
     assert open_page.send("GET", "/x", headers={"Cookie": cookie.split(";")[0]}).status == 200
+    beside = f'other={{"a": [1]}}; x[y]=1; {cookie.split(";")[0]}; z="'  # of other servers on this host
+    assert open_page.send("GET", "/x", headers={"Cookie": beside}).status == 200
     headers = {"Cookie": cookie.split(";")[0], "Host": "evil.example"}
     assert open_page.send("GET", "/x", headers=headers).status == 403
 

@@ -136,6 +136,16 @@ def test_a_store_that_cannot_be_written_to_is_browsed_without_a_cache(own_corpus
         assert client.get(f"/api/facets/{client.select()['id']}", facet="tags").json["values"]
 
 
+def test_a_store_that_was_moved_is_not_begun_anew(own_client: Client, own_corpus: Corpus) -> None:
+    content = own_client.rows(where="path LIKE 'plain/%'")[0]
+    own_corpus.feats.rename(own_corpus.feats.with_name("moved"))
+    assert own_client.get(f"/thumb/{content}.jpg").status == 200
+    assert not own_corpus.feats.exists()
+    answer = own_client.get("/api/store")
+    assert answer.status == 400
+    assert str(own_corpus.feats) in answer.error and "fault of pfg" not in answer.error
+
+
 def test_an_image_that_is_gone_or_another_now_is_not_shown(own_client: Client, own_corpus: Corpus) -> None:
     gone, other = own_corpus.images / "wide3.jpg", own_corpus.images / "wide4.jpg"
     ids = [id_of(gone), id_of(other)]

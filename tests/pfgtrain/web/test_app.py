@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from pfgdata.errors import RunError
+from pfgdata.web import ServeOptions, serving
 from pfgtrain.generate import GenerateJob
-from pfgtrain.web import Desk
+from pfgtrain.web import RULES, Desk, drawing_app
 from pfgtrain.web.desk import samples
 from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.web.client import BYTES, Client
@@ -150,6 +151,7 @@ def test_a_model_that_cannot_be_loaded_is_said_on_the_page(desk: Desk, weights: 
         ),
         ({"guides": ["GUIDE"], "settings": {"device": "cuda"}}, "settings: device is none of"),
         ({"guides": ["GUIDE"], "settings": 5}, "settings: must be an object"),
+        ({"guides": ["GUIDE"], "settings": {"prompt": "\ud800"}}, "that is no JSON"),
         ([], "send a JSON object"),
     ],
 )
@@ -159,6 +161,15 @@ def test_a_drawing_that_cannot_be_is_refused_in_one_line(ready: Client, asked: A
     assert said in answer["error"] and "\n" not in answer["error"]
     assert ready.status == 400
     assert ready.get("/api/state")["drawings"] == []
+
+
+def test_a_folder_whose_name_is_no_text_is_told(weights: GenerateJob, gate: Gate, tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "odd\udcff", gate, job=weights, run=None, bounds=BOUNDS)
+    with serving(drawing_app(desk), ServeOptions(port=0, rules=RULES)) as place:
+        page = Client(place)
+        assert page.get("/api/about")["folder"] == str(desk.folder)
+        assert "id" in page.upload(picture(), "a.png")
+        assert page.get("/api/state")["guides"][0]["name"] == "a.png"
 
 
 def test_only_names_that_are_known_are_served_whatever_an_address_says(page: Client, desk: Desk) -> None:

@@ -50,6 +50,12 @@ def test_a_guide_is_kept_once_by_its_content_and_keeps_its_bytes_and_name(tmp_pa
     assert len(again) == 1
 
 
+def test_a_guide_whose_file_was_deleted_is_kept_again(tmp_path: Path) -> None:
+    first = shelf(tmp_path).keep(picture(), "one.png")
+    first.path.unlink()
+    assert shelf(tmp_path).keep(picture(), "two.png").path.read_bytes() == picture()
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from urllib.parse import urlencode
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -112,6 +113,44 @@ def test_a_facet_narrows_to_as_many_as_it_says_and_widens_again(page: Page) -> N
     page.until(lambda: page.ask()["where"] == f"has('smile') AND {name}" and page.count() == counted)
     page.click(f'{values}[aria-current=true] [title="{name}"]')
     page.until(lambda: page.ask()["where"] == "has('smile')" and page.count() == before)
+
+
+X = {"sql": "has('smile')", "tag": "smile"}
+STYLE = {"sql": "format = 'png'", "not": True}
+
+
+@pytest.mark.parametrize(
+    ("ask", "value", "expected"),
+    [
+        ({"where": "has('hat') AND has('smile')"}, X, {"where": "has('hat')"}),
+        (
+            {"where": "has('hat') OR width > 1 AND has('smile')"},
+            X,
+            {"where": "(has('hat') OR width > 1 AND has('smile')) AND has('smile')"},
+        ),
+        (
+            {"where": "NOT (width > 1 AND has('smile') AND has('hat'))"},
+            X,
+            {"where": "NOT (width > 1 AND has('smile') AND has('hat')) AND has('smile')"},
+        ),
+        ({"where": "path <> 'this or that'"}, X, {"where": "path <> 'this or that' AND has('smile')"}),
+        ({"tags": "hat or glasses order:width"}, X, {"tags": "(hat or glasses) smile order:width"}),
+        ({"where": "has('hat')"}, STYLE, {"where": "has('hat') AND NOT coalesce(format = 'png', false)"}),
+        ({"where": "has('hat') AND NOT coalesce(format = 'png', false)"}, STYLE, {"where": "has('hat')"}),
+    ],
+)
+def test_a_question_is_narrowed_and_widened_as_a_whole(
+    page: Page, ask: dict[str, str], value: dict[str, object], expected: dict[str, str]
+) -> None:
+    page.open()
+    narrowed = page.driver.execute_async_script(
+        "const [ask, value, done] = arguments;"
+        "import('/static/narrow.js').then((narrow) => done(narrow.narrowed(ask, value)));",
+        ask,
+        value,
+    )
+    assert {name: text for name, text in narrowed.items() if text is not None} == expected
+    assert page.json(f"/api/count?{urlencode(expected)}")["count"] > 0
 
 
 def test_a_slider_says_how_the_selection_grows_before_it_is_let_go(page: Page) -> None:
