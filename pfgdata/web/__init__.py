@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pfgdata.web.app import browse_app
     from pfgdata.web.desk import DeskOptions
     from pfgdata.web.guard import Guard, Place, Rules
+    from pfgdata.web.page_files import page_routes
     from pfgdata.web.server import ServeOptions, serve, serving
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Rules",
     "ServeOptions",
     "browse_app",
+    "page_routes",
     "serve",
     "serving",
 ]

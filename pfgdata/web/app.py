@@ -9,11 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -21,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pfgdata.errors import ImageError, PfgError, QueryError
-from pfgdata.pages import stylesheet
 from pfgdata.screen import one_line_error
 from pfgdata.store import Store, ThumbnailCache
 from pfgdata.web.about import about_store
@@ -33,6 +29,7 @@ from pfgdata.web.desk import Desk, DeskOptions, Kept, Shown
 from pfgdata.web.detail import Likeness, detail
 from pfgdata.web.facets import Facets
 from pfgdata.web.jobs import Jobs
+from pfgdata.web.page_files import page_routes
 from pfgdata.web.pictures import Pictures
 from pfgdata.web.questions import Line, waited
 from pfgdata.web.saving import asked_in, save, say
@@ -43,15 +40,6 @@ __all__ = ["browse_app"]
 _NO_IMAGE = "no image of this store has that content_id"
 _ROWS = 512  # at most, of one request
 _FOREVER = "private, max-age=31536000, immutable"
-_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "ico": "image/x-icon",
-    "json": "application/json",
-}
 
 
 def browse_app(store: Store, options: DeskOptions) -> Starlette:
@@ -74,8 +62,7 @@ class _Browser:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", self.page),
-            Route("/static/{name:path}", self.static),
+            *page_routes("pfgdata"),
             Route("/api/store", self.store),
             Route("/api/select", self.select),
             Route("/api/count", self.count),
@@ -92,12 +79,6 @@ class _Browser:
             Route("/thumb/{name}", self.thumbnail),
             Route("/picture/{content_id}", self.picture),
         ]
-
-    async def page(self, request: Request) -> Response:
-        return _static("index.html", request)
-
-    async def static(self, request: Request) -> Response:
-        return _static(request.path_params["name"], request)
 
     async def store(self, request: Request) -> Response:
         def work() -> dict[str, Any]:
@@ -277,24 +258,6 @@ def _content_id(text: str) -> bytes:
     if found is None:
         raise HTTPException(404, _NO_IMAGE)
     return found
-
-
-def _static(name: str, request: Request) -> Response:
-    """A file of the page. Only what lies in the folder has a name, so that no name leads out of it."""
-    if name == "pages.css":
-        data = stylesheet().encode()
-    else:
-        folder = Path(str(files("pfgdata") / "web" / "static"))
-        known = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        if name not in known:
-            raise HTTPException(404, "no such file of the page")
-        data = known[name].read_bytes()
-    tag = f'"{blake3(data).hexdigest(length=8)}"'
-    headers = {"cache-control": "no-cache", "etag": tag}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    kind = _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
-    return Response(data, headers={**headers, "content-type": kind})
 
 
 def _error(status: int, error: str) -> Response:

@@ -7,9 +7,7 @@ this session made, or that a question of its store found. What decodes or asks r
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,8 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from pfgdata.errors import ConfigError, PfgError
-from pfgdata.pages import stylesheet
-from pfgdata.web import JSONAnswer, Rules
+from pfgdata.web import JSONAnswer, Rules, page_routes
 from pfgtrain.web.asked import text_of
 from pfgtrain.web.bounds import Bounds
 from pfgtrain.web.desk import Desk, samples
@@ -30,13 +27,6 @@ __all__ = ["RULES", "drawing_app"]
 
 RULES = Rules(body=Bounds().upload, types=("application/json", "application/octet-stream"))
 _KEPT = {"cache-control": "private, max-age=31536000, immutable"}  # of bytes that their address stands for
-_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-    "webp": "image/webp",
-}
 _JSON_BYTES = 2**20
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -45,7 +35,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 def drawing_app(desk: Desk, store: StoredGuides | None = None) -> Starlette:
     """The page of `desk`, and of a store to pick guides from."""
     routes = [
-        *_pages(),
+        *page_routes("pfgtrain"),
         Route("/api/about", _about(desk, store)),
         Route("/api/state", _state(desk)),
         Route("/api/guides", _upload(desk), methods=["POST"]),
@@ -59,33 +49,6 @@ def drawing_app(desk: Desk, store: StoredGuides | None = None) -> Starlette:
     if store is not None:
         routes += _of_store(desk, store)
     return Starlette(routes=routes, exception_handlers={PfgError: _refused, 404: _missing, 405: _missing})
-
-
-def _pages() -> list[Route]:
-    """The page itself and what it is made of, read once."""
-    root = files("pfgtrain") / "web" / "static"
-    found = {f"/static/{name}": (name, data) for name, data in _walk(root, "")}
-    found["/"] = found.pop("/static/index.html")
-    found["/static/pages.css"] = ("pages.css", stylesheet().encode())
-    return [Route(path, _fixed(name, data)) for path, (name, data) in found.items()]
-
-
-def _walk(folder: Traversable, below: str) -> Iterable[tuple[str, bytes]]:
-    for one in folder.iterdir():
-        name = f"{below}{one.name}"
-        if one.is_dir():
-            yield from _walk(one, f"{name}/")
-        elif name.rpartition(".")[2] in _TYPES:
-            yield name, one.read_bytes()
-
-
-def _fixed(name: str, data: bytes) -> Answer:
-    kind = _TYPES[name.rpartition(".")[2]]
-
-    async def answer(_: Request) -> Response:
-        return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
-
-    return answer
 
 
 def _about(desk: Desk, store: StoredGuides | None) -> Answer:

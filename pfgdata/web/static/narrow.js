@@ -17,6 +17,12 @@ function bare(text, isTags = false) {
 const isEither = (text, isTags = false) => (isTags ? /(?<!\S)or(?!\S)/i : /\bor\b/i).test(bare(text, isTags));
 const inBrackets = (sql) => (isEither(sql) ? `(${sql})` : sql);
 
+/** `sql` without a comment at its end, which would take what follows with it. */
+function uncommented(sql) {
+  const at = bare(sql).indexOf('--');
+  return at < 0 || sql.indexOf('\n', at) >= 0 ? sql : sql.slice(0, at).trimEnd();
+}
+
 /** Where `part` stands in `text` as a condition of its own, joined by AND to all others; -1 where it does not. */
 function place(text, part, joint) {
   if (text !== part && isEither(text, joint === ' ')) return -1;
@@ -61,7 +67,7 @@ export function narrowed(ask, { sql, tag, compiled, not = false }) {
     const tags = holds(ask, part) ? without(ask.tags, part, ' ') : withTag(ask.tags, part);
     return { ...ask, tags };
   }
-  const text = (isTags ? compiled : ask.where) ?? '';
+  const text = uncommented((isTags ? compiled : ask.where) ?? '');
   const part = not ? allBut(sql) : inBrackets(sql);
   const next = { ...ask, tags: undefined };
   if (holds({ where: text }, part)) return { ...next, where: without(text, part, ' AND ') };

@@ -134,6 +134,8 @@ STYLE = {"sql": "format = 'png'", "not": True}
             {"where": "NOT (width > 1 AND has('smile') AND has('hat')) AND has('smile')"},
         ),
         ({"where": "path <> 'this or that'"}, X, {"where": "path <> 'this or that' AND has('smile')"}),
+        ({"where": "width > 1 -- all of '--'"}, X, {"where": "width > 1 AND has('smile')"}),
+        ({"where": "path <> '--'"}, X, {"where": "path <> '--' AND has('smile')"}),
         ({"tags": "hat or glasses order:width"}, X, {"tags": "(hat or glasses) smile order:width"}),
         ({"where": "has('hat')"}, STYLE, {"where": "has('hat') AND NOT coalesce(format = 'png', false)"}),
         ({"where": "has('hat') AND NOT coalesce(format = 'png', false)"}, STYLE, {"where": "has('hat')"}),
