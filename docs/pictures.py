@@ -9,13 +9,12 @@ import io
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from docs.chromium import chromium
 from pfgdata.store import Store
 from pfgdata.web import DeskOptions, browse_app, serving
 
@@ -35,26 +34,6 @@ return page?.dataset.busy === 'false' && !document.querySelector('.facet[data-bu
   && images.length > 5
   && images.every((image) => image.complete || image.getBoundingClientRect().top > innerHeight);
 """
-
-
-@contextmanager
-def _chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
-    for flag in (*flags, "--hide-scrollbars", f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    width, height = SIZE
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 def _until(driver: webdriver.Chrome, script: str) -> None:
@@ -95,7 +74,7 @@ def main() -> None:
         words = [sys.executable, "-m", "pfgdata", "ingest", CORPUS, "--tagger", "demo", "--store", str(feats)]
         subprocess.run(words, check=True, cwd=HERE.parent, stderr=subprocess.DEVNULL)
         app = browse_app(Store.open(feats), DeskOptions())
-        with serving(app) as place, _chromium(Path(folder) / "profile") as driver:
+        with serving(app) as place, chromium(Path(folder) / "profile", size=SIZE, exact=True) as driver:
             _browse(driver, place.address)
 
 

@@ -10,9 +10,8 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+from docs.chromium import chromium
 from pfgdata.screen import run_app
 
 __all__ = ["TARGET", "draw_report"]
@@ -20,13 +19,6 @@ __all__ = ["TARGET", "draw_report"]
 TARGET = Path(__file__).parent / "pictures" / "report.webp"
 IMAGES = Path(__file__).parent.parent / "pipelines" / "demo" / "images"
 _SIZE = (1280, 1100)
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--hide-scrollbars",
-)
 
 
 def draw_report(target: Path = TARGET) -> None:
@@ -55,22 +47,11 @@ def _run(arguments: list[str]) -> None:
 
 
 def _seen(page: Path, scheme: str) -> Image.Image:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (*_FLAGS, "--window-size={},{}".format(*_SIZE)):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options)
-    try:
+    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile), size=_SIZE, exact=True) as browser:
         wanted = [{"name": "prefers-color-scheme", "value": scheme}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": _SIZE[0], "height": _SIZE[1], "deviceScaleFactor": 1, "mobile": False},
-        )
         browser.get(page.as_uri())
         return Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-    finally:
-        browser.quit()
 
 
 if __name__ == "__main__":

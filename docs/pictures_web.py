@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from docs.chromium import chromium
 from pfgdata.hub import resolve
 from pfgdata.records import Progress
 from pfgdata.web import ServeOptions, serving
@@ -27,13 +28,6 @@ __all__ = ["TARGET", "main"]
 TARGET = Path(__file__).parent / "pictures" / "web.webp"
 SIZE = (1440, 900)  # of the window, in pixels
 GUIDES = ("orange-hair", "pink-hair", "teal-hair")
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--hide-scrollbars",
-)
 
 
 def main() -> None:
@@ -59,18 +53,7 @@ def _desk(folder: Path) -> Desk:
 
 def _shot(address: str) -> bytes:
     """A PNG of the page with the three drawings on it."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (*_FLAGS, f"--user-data-dir={tempfile.mkdtemp()}"):
-        options.add_argument(flag)
-    with webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver")) as driver:
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False},
-        )
+    with chromium(Path(tempfile.mkdtemp()), size=SIZE, exact=True) as driver:
         driver.get(address)
         find = driver.find_elements
         _until(lambda: find("css selector", "#model[data-state='ready']"))

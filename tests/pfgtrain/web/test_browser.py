@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from pfgtrain.web import Desk
+from tests.chromium import browser_for_tests
 from tests.pfgtrain.web.client import Client
 from tests.pfgtrain.web.conftest import Gate, picture
 
 pytestmark = pytest.mark.browser
-CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")  # Debian's
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 MARKUP = "<img src=x onerror=document.title='run'>.png"  # what a file may be called: it stays text
 
 DROP = """
@@ -37,22 +33,7 @@ for (const kind of ["dragenter", "dragover", "drop"])
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Debian's chromium, headless, with a fresh profile."""
-    if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
-        missing = (
-            "Debian's chromium and chromium-driver are not installed (apt install chromium chromium-driver)"
-        )
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, "--disable-dev-shm-usage", "--window-size=1440,900", f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-    yield driver
-    driver.quit()
+    yield from browser_for_tests(tmp_path_factory.mktemp("profile"), logs=("browser",))
 
 
 class Page:

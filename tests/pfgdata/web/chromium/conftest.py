@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,15 +14,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 from pfgdata.store import Store
 from pfgdata.web import DeskOptions, browse_app, serving
+from tests.chromium import browser_for_tests
 from tests.pfgdata.web.chromium.pages import Page, Requests
 from tests.pfgdata.web.chromium.wide import wide_store
 
-CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")  # Debian's
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 IMAGES = Path(__file__).parents[4] / "pipelines" / "demo" / "images"
 MARKUP = "<img src=x onerror=document.title='run'>'.png"  # a file's name that must stay text
 COPIES = ("open-peeps", "lorelei", "notionists")  # one picture of each is there twice
@@ -42,23 +39,7 @@ def timings(pytestconfig: pytest.Config) -> Iterator[Callable[[str, float, str],
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Debian's chromium, headless, with a fresh profile."""
-    if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
-        missing = (
-            "Debian's chromium and chromium-driver are not installed (apt install chromium chromium-driver)"
-        )
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, "--disable-dev-shm-usage", "--window-size=1440,900", f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
+    yield from browser_for_tests(tmp_path_factory.mktemp("profile"), logs=("browser", "performance"))
 
 
 @contextmanager
