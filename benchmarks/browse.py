@@ -62,7 +62,7 @@ def line(page: Page, name: str, act: Callable[[int], Any]) -> None:
     for number in range(ROUNDS):
         last = act(number)
         took.append(page.ms)
-    more = f", {last['rows']:,} rows" if isinstance(last, dict) and "rows" in last else ""
+    more = f", {last['rows']:,} rows" if isinstance(last, dict) and "facet" in last else ""
     sampled = ", sampled" if isinstance(last, dict) and last.get("approximate") else ""
     print(f"| {name}{more}{sampled} | {statistics.median(took):.1f} | {max(took):.1f} |", flush=True)
 
