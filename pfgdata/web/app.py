@@ -28,7 +28,7 @@ from pfgdata.web.completion import Completion, Names
 from pfgdata.web.desk import Desk, DeskOptions, Kept, Shown
 from pfgdata.web.detail import Likeness, detail
 from pfgdata.web.facets import Facets
-from pfgdata.web.jobs import Jobs
+from pfgdata.web.jobs import Jobs, duplicates_of
 from pfgdata.web.page_files import page_routes
 from pfgdata.web.pictures import Pictures
 from pfgdata.web.questions import Line, waited
@@ -71,6 +71,7 @@ class _Browser:
             Route("/api/complete", self.complete),
             Route("/api/image/{content_id}", self.image),
             Route("/api/similar/{content_id}", self.similar),
+            Route("/api/copies/{content_id}", self.copies),
             Route("/api/selections", self.save, methods=["POST"]),
             Route("/api/verdicts", self.verdict, methods=["POST"]),
             Route("/api/duplicates", self.find_duplicates, methods=["POST"]),
@@ -136,6 +137,14 @@ class _Browser:
 
         def work() -> dict[str, Any]:
             return parts.likeness.answer(_rows(parts.shown, request), k, ask)
+
+        return JSONAnswer(await self._works.run(request, work))
+
+    async def copies(self, request: Request) -> Response:
+        shown, ask = self._desk.shown, self._ask(request)
+
+        def work() -> dict[str, Any]:
+            return duplicates_of(self._desk, shown, _rows(shown, request), ask)
 
         return JSONAnswer(await self._works.run(request, work))
 

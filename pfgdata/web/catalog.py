@@ -27,10 +27,11 @@ class Catalog:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        table = snapshot.images([*IMAGE_COLUMNS, "format"])
+        table = snapshot.images([*IMAGE_COLUMNS, "format", "phash"])
         self.content_ids = content_ids_of(table["content_id"])
         self.width: npt.NDArray[np.uint32] = table["width"].to_numpy()
         self.height: npt.NDArray[np.uint32] = table["height"].to_numpy()
+        self.phash: npt.NDArray[np.uint64] = table["phash"].to_numpy()
         self._at: Rows = table["row"].to_numpy().astype(np.uint32)
         self._order: Rows = stable_order(table).to_numpy().astype(np.uint32)
         self._table = table.select([*IMAGE_COLUMNS, "format"])

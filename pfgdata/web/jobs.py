@@ -1,9 +1,13 @@
-"""The search for duplicates as a job beside the page: it says how far it is, and can be cancelled."""
+"""The search for duplicates as a job beside the page: it says how far it is, and can be cancelled.
+
+And of one image, at once: its candidates are the nearest hashes of the whole store.
+"""
 
 from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +18,15 @@ from pfgdata.errors import PfgError, QueryError
 from pfgdata.records import NoProgress
 from pfgdata.similarity import DuplicateOptions, DuplicateReport, Member, find_duplicates
 from pfgdata.web.ask import Ask
+from pfgdata.web.catalog import Rows, text_of
 from pfgdata.web.desk import Desk, Shown
 from pfgdata.web.detail import places_of
 
-__all__ = ["Jobs"]
+__all__ = ["Jobs", "duplicates_of"]
 
 _KEPT = 4  # jobs whose answer can still be read
 _STARS = 2000  # told of one job
+_AROUND = 24  # candidates of one image that are decoded and compared
 _ORDER = ("same", "copy", "variant", "unsure")
 
 
@@ -108,6 +114,28 @@ class Jobs:
             return None
         job.cancelled.set()
         return job.answer()
+
+
+def duplicates_of(desk: Desk, shown: Shown, rows: Rows, ask: Ask) -> dict[str, Any]:
+    """The copies and variants of the image of `rows`, as a search of the whole store would pair it."""
+    begun, catalog = time.perf_counter(), shown.catalog
+    options = DuplicateOptions(
+        least=ask.thresholds.least(shown.snapshot.vocabulary), decided=desk.store.verdicts()
+    )
+    bits = np.bitwise_count(catalog.phash ^ catalog.phash[rows[-1]])
+    bits[rows] = 0
+    near = np.flatnonzero(bits <= options.radius)
+    near = near[np.argsort(bits[near], kind="stable")][: len(rows) + _AROUND]
+    among = catalog.selection(np.sort(near).astype(np.uint32))
+    report = find_duplicates(shown.snapshot, among, options=options, roots=shown.roots)
+    this, found = text_of(catalog.content_ids[rows[-1]]), []
+    for star in _stars(shown, report):
+        if star["keep"]["content_id"] == this:
+            found += star["members"]
+        else:
+            found += [{**one, **star["keep"]} for one in star["members"] if one["content_id"] == this]
+    results = [one for one in found if one["content_id"] != this]
+    return {"results": results, "seconds": round(time.perf_counter() - begun, 4)}
 
 
 def _run(job: _Job, work: Any) -> None:

@@ -46,6 +46,7 @@ export const complete = (text, at, language, signal) => get(withQuery('/api/comp
 export const image = (id, { threshold, character_threshold }, signal) => (
   get(withQuery(`/api/image/${id}`, { threshold, character_threshold }), signal));
 export const similar = (id, k, ask, signal) => get(withQuery(`/api/similar/${id}`, { k, ...ask }), signal);
+export const copies = (id, signal) => get(`/api/copies/${id}`, signal);
 export const saveSelection = (body) => send('POST', '/api/selections', body);
 export const findDuplicates = (ask, radius) => send('POST', '/api/duplicates', { ask, radius });
 export const duplicates = (job, signal) => get(`/api/duplicates/${job}`, signal);

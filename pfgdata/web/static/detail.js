@@ -3,7 +3,7 @@ import { html, useEffect, useState } from './vendor/htm-preact.js';
 import * as api from './api.js';
 import { CopyButton } from './copy.js';
 import { useLoaded } from './hooks.js';
-import { Likeness } from './likeness.js';
+import { Copies, Likeness } from './likeness.js';
 import { ScoreBar, Tags } from './tags.js';
 import { fileSize, spaced } from './text.js';
 import { Zoom, ZoomPane } from './zoom.js';
@@ -92,6 +92,7 @@ export function Detail({ id, ask, facts, marks, on }) {
     ${isHere && html`<${Facts} image=${image} /><${Files} image=${image} />
       <${Tags} key=${id} image=${image} thresholds=${thresholds} onAsk=${on.narrow} />
       <${Ratings} image=${image} /><${Columns} image=${image} />`}
+    <${Copies} key=${`copies ${id}`} id=${id} onLook=${on.look} />
     <${Likeness} id=${id} ask=${ask} onLook=${on.look} />
   </aside>`;
 }

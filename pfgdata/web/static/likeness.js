@@ -1,4 +1,4 @@
-// "More like this": the nearest images by their features, in the whole store or in the shown ones.
+// "More like this": the nearest images by their features, in the whole store or in the shown ones; and its copies.
 import { html, useEffect, useState } from './vendor/htm-preact.js';
 import * as api from './api.js';
 import { useLoaded } from './hooks.js';
@@ -6,12 +6,12 @@ import { spaced } from './text.js';
 
 const MANY = 24;
 
-function Like({ like, onLook }) {
+function Like({ like, label, onLook }) {
   const shared = (like.shared_tags ?? []).slice(0, 8).map(spaced).join(', ');
   return html`<li><button type="button" data-image=${like.content_id} title=${`${like.file}\n${shared}`}
       onClick=${() => onLook(like.content_id)}>
     <img src=${api.thumbnail(like.content_id)} alt=${like.file} loading="lazy" />
-    <span class="number small">${like.score.toFixed(3)}</span>
+    <span class="number small">${label}</span>
   </button></li>`;
 }
 
@@ -29,6 +29,17 @@ export function Likeness({ id, ask, onLook }) {
     ${error && html`<p class="problem small">${error.message}</p>`}
     ${!value && !error && html`<p class="quiet small">looking…</p>`}
     ${value && likes.length === 0 && html`<p class="quiet small">nothing else</p>`}
-    <ul class="likes">${likes.map((like) => html`<${Like} key=${like.content_id} like=${like} onLook=${onLook} />`)}</ul>
+    <ul class="likes">${likes.map((like) => html`<${Like} key=${like.content_id} like=${like}
+      label=${like.score.toFixed(3)} onLook=${onLook} />`)}</ul>
+  </section>`;
+}
+
+/** What is the same picture as image `id`, or nearly; nothing where there is none. */
+export function Copies({ id, onLook }) {
+  const { value } = useLoaded((signal) => api.copies(id, signal), [id]);
+  if (!value?.results.length) return null;
+  return html`<section class="copies" data-of=${id}><h3>Copies and variants</h3>
+    <ul class="likes">${value.results.map((like) => html`<${Like} key=${like.content_id} like=${like}
+      label=${like.kind} onLook=${onLook} />`)}</ul>
   </section>`;
 }

@@ -252,7 +252,7 @@ def test_an_archives_member_is_named_behind_its_archive(client: Client) -> None:
 @pytest.mark.parametrize(
     "content", ["x", "0" * 32, "00000000-0000-0000-0000-000000000000", "..%2f..%2fetc", "%00"]
 )
-@pytest.mark.parametrize("path", ["/api/image/", "/api/similar/", "/thumb/", "/picture/"])
+@pytest.mark.parametrize("path", ["/api/image/", "/api/similar/", "/api/copies/", "/thumb/", "/picture/"])
 def test_an_unknown_content_id_is_not_found(client: Client, path: str, content: str) -> None:
     for end in ("", ".jpg"):
         assert client.send("GET", f"{path}{content}{end}").status == 404
@@ -285,6 +285,22 @@ def test_duplicates_are_searched_beside_the_page(client: Client) -> None:
     assert any(one["kind"] == "same" for members in stars.values() for one in members)
     some = client.finished(client.post("/api/duplicates", {"ask": {"where": "width > 600"}}).json["job"])
     assert some["stars"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("original.png", [("smaller.jpg", "copy")]),
+        ("smaller.jpg", [("original.png", "copy")]),
+        ("again.png", []),  # equal bytes are its files
+        ("wide1.jpg", []),
+    ],
+)
+def test_an_image_is_told_with_its_copies(path: str, expected: list[tuple[str, str]], client: Client) -> None:
+    (content,) = client.rows(where=f"path = '{path}'")
+    told = client.get(f"/api/copies/{content}").json["results"]
+    assert [(Path(one["file"]).name, one["kind"]) for one in told] == expected
+    assert all(one["bits"] <= 8 and one["cosine"] > 0.9 for one in told)
 
 
 def test_a_search_for_duplicates_can_be_cancelled_and_refused(client: Client) -> None:

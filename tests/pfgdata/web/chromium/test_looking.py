@@ -39,9 +39,18 @@ def test_of_many_images_opened_in_haste_the_last_one_is_told(page: Page) -> None
     page.until(lambda: page.all(f".likeness[data-of='{ids[9]}'] [data-image]"))
     expected = [one["content_id"] for one in page.json(f"/api/similar/{ids[9]}?k=24")["results"]]
     shown = page.js(
-        "return [...document.querySelectorAll('.likes [data-image]')].map((one) => one.dataset.image)"
+        "return [...document.querySelectorAll('.likeness [data-image]')].map((one) => one.dataset.image)"
     )
     assert shown == [one for one in expected if one != ids[9]]
+
+
+def test_the_copies_of_an_image_lie_beside_it(page: Page) -> None:
+    page.open(f"?where=path GLOB '*{COPIES[0]}/copy.png'")
+    page.grid_keys(Keys.ENTER)
+    page.until(lambda: page.all(".copies [data-image]"))
+    (expected,) = page.json(f"/api/copies/{page.images()[0]}")["results"]
+    assert page.one(".copies [data-image]").get_attribute("data-image") == expected["content_id"]
+    assert page.text(".copies .number") == "copy"
 
 
 def test_an_image_is_told_with_its_file_its_tags_and_what_is_like_it(page: Page) -> None:
@@ -55,7 +64,7 @@ def test_an_image_is_told_with_its_file_its_tags_and_what_is_like_it(page: Page)
     assert [one.get_attribute("data-tag") for one in page.all(".tags .counts")] == counting[:30]
     assert page.js("return document.querySelector('.tags .score .from').style.left") == "50%"
     page.until(lambda: page.all(".picture.ready"))
-    like = page.one(".likes [data-image]")
+    like = page.one(".likeness [data-image]")
     other = like.get_attribute("data-image")
     like.click()
     page.until(lambda: page.detail() == other)
