@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: setup demo test test-slow test-crash test-browser check bench bench-ingest bench-query docs clean
+.PHONY: setup demo test test-slow test-crash test-browser check bench bench-ingest bench-query docs pictures clean
 
 setup: .venv/.ready
 
@@ -40,6 +40,9 @@ check: setup  ## format, lint, types, house, docs
 docs: setup  ## write docs/cli.md and docs/config.md anew from the code
 	$(BIN)/python -m docs.cli
 	$(BIN)/python -m docs.config
+
+pictures: setup  ## docs/pictures/ of the pages anew, in Debian's chromium
+	for name in pictures pictures_web pictures_report; do $(BIN)/python -m docs.$$name || exit 1; done
 
 bench: setup  ## every measurement that needs nothing but this machine; about half an hour
 	for name in startup decode rerun fit ingest; do $(BIN)/python benchmarks/$$name.py || exit 1; done
