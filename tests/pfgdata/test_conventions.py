@@ -68,7 +68,7 @@ def test_the_name_of_a_tagger_in_the_catalog_is_a_convention_and_so_is_a_file(tm
         ({"square": ["rotate 90"]}, "no step 'rotate 90' of a square"),
         ({"square": ["fit 64 bilinear white round"]}, "a colour is written #rrggbb"),
         ({"square": ["stretch 64 sinc"]}, "filter 'sinc': is nearest or"),
-        ({"square": ["stretch 0 box"]}, "a size of 1 to 8192 pixels"),
+        ({"square": ["stretch 0 box"]}, "a size is 1 to 8192 pixels"),
         ({"square": ["pad #ffffff"]}, "must end with a square of 64 pixels"),
         ({"square": ["shorter 64 box"]}, "must end with a square of 64 pixels"),
         ({"square": ["stretch 32 box"]}, "must end with a square of 64 pixels"),
