@@ -19,7 +19,7 @@ from pfgdata.corpus.reader import MAX_BYTES, read, read_file
 from pfgdata.corpus.watch import Watch, too_long
 from pfgdata.errors import AccessError, ImageError
 from pfgdata.images import IMAGE_SECONDS, Limits, decode
-from pfgdata.records import StoredImage, content_id
+from pfgdata.records import ImageKey, StoredImage, content_id
 
 __all__ = ["ReadImage", "read_image", "read_images", "stored_bytes"]
 
@@ -70,7 +70,8 @@ def read_images(
         try:
             if isinstance(image, StoredImage):
                 limits, known = Limits.of_stored(image.width, image.height), image.content_id
-                file, data = stored_bytes(image, roots)
+                key, data = stored_bytes(image, roots)
+                file = str(key)
             else:
                 data = read_file(image).data
                 known = content_id(data)
@@ -91,19 +92,24 @@ def read_images(
 
 
 def stored_bytes(
-    image: StoredImage, roots: Mapping[str, str], *, follow_links: bool = True
-) -> tuple[str, bytes]:
-    """The first of its files that has its bytes, and those.
+    image: StoredImage,
+    roots: Mapping[str, str],
+    *,
+    follow_links: bool = True,
+    max_bytes: int | None = None,
+) -> tuple[ImageKey, bytes]:
+    """The first of its files that has its bytes, and those; of a file at most `max_bytes` are read.
 
     Without `follow_links` only files inside their roots are opened. Raises AccessError of the last file.
     """
     failure = AccessError("no file")
+    most = max(MAX_BYTES, image.size) if max_bytes is None else max_bytes
     for key in image.keys:
         location = Path(roots.get(key.root, key.root))
         try:
-            data = read(location, key, max_bytes=max(MAX_BYTES, image.size), follow_links=follow_links).data
+            data = read(location, key, max_bytes=most, follow_links=follow_links).data
             if content_id(data) == image.content_id:
-                return str(key), data
+                return key, data
             failure = AccessError("changed since its ingest; ingest it again")
         except ImageError as problem:  # of the file; the content was read at its ingest
             failure = AccessError(str(problem))

@@ -24,6 +24,7 @@ from pfgdata.errors import (
     StoreError,
     StoreFormatError,
 )
+from pfgdata.ingest.committer import finish
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.standing import Rows, Standing, rows_of
@@ -34,10 +35,8 @@ from pfgdata.store import (
     Store,
     StoreWriter,
     adopted_spans,
-    index_tags,
     keys_of,
     list_parts,
-    merge_shards,
     require_same_identity,
 )
 
@@ -82,11 +81,7 @@ def adopt(
                     break
                 adopter.take(part)
                 progress.advance(_images_in(part))
-        merge_shards(writer, adopter.committed, rows=shard_rows)
-        snapshot = store.snapshot()
-        report.shards = len(snapshot.shards)
-        if not report.interrupted:
-            index_tags(snapshot, progress=progress)
+        finish(writer, adopter.committed, report, rows=shard_rows, progress=progress)
     report.seconds = time.monotonic() - start
     return report
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pfgdata.ingest.builder import Built
 from pfgdata.ingest.outcomes import KnownContents
 from pfgdata.ingest.report import IngestReport
-from pfgdata.store import StoreWriter
+from pfgdata.records import Progress
+from pfgdata.store import StoreWriter, index_tags, merge_shards
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "finish"]
 
 
 class Committer:
@@ -70,3 +71,14 @@ class Committer:
             self.committed.append(meta.id)
             self.busy["write"] += time.perf_counter() - begun
         return built
+
+
+def finish(
+    writer: StoreWriter, committed: Sequence[str], report: IngestReport, *, rows: int, progress: Progress
+) -> None:
+    """How what commits shards ends: small ones are merged to `rows`, counted and, but for a stop, indexed."""
+    merge_shards(writer, committed, rows=rows)
+    snapshot = writer.store.snapshot()
+    report.shards = len(snapshot.shards)
+    if not report.interrupted:
+        index_tags(snapshot, progress=progress)

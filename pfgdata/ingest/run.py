@@ -20,7 +20,7 @@ from pfgdata.corpus import Segment
 from pfgdata.images import one_opencv_thread
 from pfgdata.ingest.begin import plan_for, require_fit, without_store
 from pfgdata.ingest.builder import ShardBuilder, filled, made_by
-from pfgdata.ingest.committer import Committer
+from pfgdata.ingest.committer import Committer, finish
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import KnownContents, Scored
 from pfgdata.ingest.plan import make_plan
@@ -29,11 +29,7 @@ from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
 from pfgdata.records import NoProgress, Progress
-from pfgdata.store import (
-    Store,
-    index_tags,
-    merge_shards,
-)
+from pfgdata.store import Store
 from pfgdata.taggers import Tagger, choose_batch_size
 
 __all__ = ["ingest", "plan_ingest"]
@@ -73,11 +69,7 @@ def ingest(
             threads = options.threads or os.cpu_count() or 1
             stages = Stages(plan, preparer, tagger, known, batch_size=batch_size, threads=threads)
             _work(stages, committer, begin, options=options, progress=progress, stop=stop)
-        merge_shards(writer, committer.committed, rows=options.shard_rows)
-        snapshot = store.snapshot()
-        report.shards = len(snapshot.shards)
-        if not report.interrupted:
-            index_tags(snapshot, progress=progress)
+        finish(writer, committer.committed, report, rows=options.shard_rows, progress=progress)
     report.seconds = time.monotonic() - start
     return report
 

@@ -14,11 +14,11 @@ from uuid import UUID
 
 import numpy as np
 
-from pfgdata.corpus import MAX_BYTES, read, read_image
-from pfgdata.errors import AccessError, ImageError, QueryError
+from pfgdata.corpus import MAX_BYTES, read_image, stored_bytes
+from pfgdata.errors import ImageError, QueryError
 from pfgdata.images import thumbnail_jpeg
 from pfgdata.query import QueryJob
-from pfgdata.records import Selection, StoredImage, content_id
+from pfgdata.records import Selection, StoredImage
 from pfgdata.store import IMAGE_COLUMNS, Store, stored_image
 
 __all__ = ["StoredGuides"]
@@ -94,23 +94,11 @@ class StoredGuides:
         found = self._known.get(image)
         if found is None:
             return None
-        roots = self._store.roots()
-        failure: ImageError = AccessError("no file")
-        for key in found.keys:
-            try:
-                data = read(
-                    Path(roots.get(key.root, key.root)),
-                    key,
-                    max_bytes=min(MAX_BYTES, found.size),
-                    follow_links=True,
-                ).data
-            except ImageError as problem:
-                failure = problem
-                continue
-            if content_id(data) == found.content_id:
-                return key.name.replace("!", "/"), data
-            failure = AccessError("changed since its ingest; ingest it again")
-        raise type(failure)(f"{found.keys[0].name}: {failure}")
+        try:
+            key, data = stored_bytes(found, self._store.roots(), max_bytes=min(MAX_BYTES, found.size))
+        except ImageError as problem:
+            raise type(problem)(f"{found.keys[0].name}: {problem}") from problem
+        return key.name.replace("!", "/"), data
 
     def _images(self, page: Selection) -> list[StoredImage]:
         """The images of a few rows, in their order, from now on known."""
