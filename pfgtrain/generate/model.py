@@ -52,6 +52,8 @@ PUBLISHED_PREPROCESS = (
     "webui"  # the squares of pfg-webui and pfg-ComfyUI, which published weights are used with
 )
 
+_KEPT_TEXTS = 8  # prompts and negative prompts: 0.2 MB each of SD1, 0.6 of SDXL
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PFGModel:
@@ -110,11 +112,14 @@ class PFGModel:
         return math.lcm(base_geometry(self.base.folder).step, 8)  # diffusers asks for a multiple of 8
 
     def texts(self, *texts: str, progress: Progress) -> tuple[Condition, ...]:
-        """The one row of each text, encoded once and kept."""
+        """The one row of each text, encoded once; the last few are kept, however many a page asks for."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
             rows = encode_prompts(self.base, new, text_layer=self.text_layer, progress=progress)
             self._texts.update(zip(new, rows.split(), strict=True))
+            others = [text for text in self._texts if text not in texts]
+            for text in others[: max(0, len(self._texts) - _KEPT_TEXTS)]:
+                del self._texts[text]
         return tuple(self._texts[text] for text in texts)
 
     def paint(

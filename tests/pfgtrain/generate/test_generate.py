@@ -124,6 +124,15 @@ def test_the_guide_shows_in_the_picture_and_pfg_scale_0_hides_it(
     assert not np.array_equal(unguided[0], bare[0])  # zero tokens still take softmax mass
 
 
+def test_many_prompts_do_not_keep_every_encoded_text(model: PFGModel) -> None:
+    first = model.texts("a cat", "", progress=NoProgress())
+    for number in range(12):
+        model.texts(f"cat {number}", "", progress=NoProgress())
+    assert len(model._texts) == 8
+    again = model.texts("a cat", "", progress=NoProgress())
+    assert all(torch.equal(one.context, two.context) for one, two in zip(first, again, strict=True))
+
+
 @pytest.mark.parametrize("uncond", ["zeros", "eos"])
 def test_generates_unconditional_row_is_the_row_that_training_drops_to(
     model: PFGModel, uncond: Uncond
