@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: setup demo test test-slow test-crash test-browser check bench bench-ingest bench-query docs pictures clean
+.PHONY: setup demo test test-slow test-crash test-browser test-cluster check bench bench-ingest bench-query docs pictures clean
 
 setup: .venv/.ready
 
@@ -30,6 +30,9 @@ test-crash: setup  ## a store whose writer is killed, or whose power is cut, at 
 
 test-browser: setup  ## the pages in Debian's chromium, by selenium; also run by CI
 	$(PYTEST) -m browser -n 1
+
+test-cluster: setup  ## a real Ray cluster of two nodes, and a real S3 server, killed and cut; also run by CI
+	$(PYTEST) -m cluster
 
 check: setup  ## format, lint, types, house, docs
 	$(BIN)/ruff format --check .
