@@ -12,13 +12,23 @@ if TYPE_CHECKING:
     from pfgdata.ingest.captions import CaptionsReport, write_captions
     from pfgdata.ingest.committer import finish
     from pfgdata.ingest.job import IngestJob, IngestOptions
-    from pfgdata.ingest.making import PartMaker, PartWork, Share, make_parts, plan_parts, require_planned
+    from pfgdata.ingest.making import (
+        PartMaker,
+        PartWork,
+        Share,
+        make_parts,
+        plan_parts,
+        require_planned,
+        write_failed,
+    )
+    from pfgdata.ingest.plan import Plan
     from pfgdata.ingest.posts import SITES, PostsReport, attach_posts
     from pfgdata.ingest.pruning import PruneReport, prune
     from pfgdata.ingest.ranges import (
         RANGE_ROWS,
         PlanOut,
         RangePlan,
+        cut,
         plan_bytes,
         plan_from,
         plan_ranges,
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
     from pfgdata.ingest.spans import Covered
+    from pfgdata.ingest.timing import bottleneck, stage_times
 
 __all__ = [
     "RANGE_ROWS",
@@ -42,6 +53,7 @@ __all__ = [
     "IngestReport",
     "PartMaker",
     "PartWork",
+    "Plan",
     "PlanOut",
     "PostsReport",
     "PruneReport",
@@ -50,6 +62,8 @@ __all__ = [
     "adopt",
     "adopt_waiting",
     "attach_posts",
+    "bottleneck",
+    "cut",
     "finish",
     "ingest",
     "make_parts",
@@ -64,8 +78,10 @@ __all__ = [
     "prune",
     "require_fit",
     "require_planned",
+    "stage_times",
     "tagger_for",
     "write_captions",
+    "write_failed",
     "write_plan",
 ]
 

@@ -81,14 +81,21 @@ def adopt(
     return report
 
 
-def adopt_waiting(writer: StoreWriter, *, progress: Progress, stop: Callable[[], bool]) -> AdoptReport:
-    """Commit what parts wait in the store, for the holder of its lock, as `adopt` does; nothing is merged."""
+def adopt_waiting(
+    writer: StoreWriter, *, progress: Progress, stop: Callable[[], bool]
+) -> tuple[AdoptReport, list[str]]:
+    """Commit the parts that wait in the store, for the holder of its lock; nothing is merged.
+
+    The report, and the shards that came of it.
+    """
     report = AdoptReport()
     parts = _readable(writer.store, (), report)
-    if parts:
-        with during(progress, "adopt", total=sum(map(_images_in, parts))):
-            Adopter(writer, report).take_all(parts, progress=progress, stop=stop)
-    return report
+    if not parts:
+        return report, []
+    adopter = Adopter(writer, report)
+    with during(progress, "adopt", total=sum(map(_images_in, parts))):
+        adopter.take_all(parts, progress=progress, stop=stop)
+    return report, adopter.committed
 
 
 def plan_adoption(store: Store, folders: Sequence[Path] = ()) -> AdoptReport:

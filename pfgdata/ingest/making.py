@@ -9,22 +9,23 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.errors import ConfigError
+from pfgdata.errors import ConfigError, ContentError
 from pfgdata.files import Disk
 from pfgdata.images import one_opencv_thread
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
 from pfgdata.ingest.job import IngestOptions
-from pfgdata.ingest.outcomes import KnownContents, Scored
+from pfgdata.ingest.outcomes import Failed, KnownContents, Outcome, Scored
 from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.ranges import RangePlan, this_version
@@ -44,8 +45,17 @@ from pfgdata.store import (
     whole_spans,
 )
 from pfgdata.taggers import Tagger, choose_batch_size
+from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["PartMaker", "PartWork", "Share", "make_parts", "plan_parts", "require_planned"]
+__all__ = [
+    "PartMaker",
+    "PartWork",
+    "Share",
+    "make_parts",
+    "plan_parts",
+    "require_planned",
+    "write_failed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +268,23 @@ class PartMaker:
             if not self.report.interrupted and stop():
                 self.report.interrupted = True
                 stages.stop()
+
+
+def write_failed(
+    plan: RangePlan, span: Span, tasks: Plan, *, folder: Path, vocabulary: Vocabulary, reason: str
+) -> None:
+    """Write the part that names the images of `tasks`, a span, as failures: no run tries them again."""
+    builder = ShardBuilder(plan.identity, vocabulary, rows_of=_no_rows, facts={"what": "ingest"})
+    failed: list[Outcome] = [Failed(task, ContentError.kind, reason) for task in tasks]
+    none = np.zeros((0, len(vocabulary)), np.float32), np.zeros((0, plan.identity.feature_dim), np.float32)
+    builder.add(Scored(failed, *none))
+    built = builder.build()
+    facts = {"unchanged": 0, "failed": built.counts.failed, "plan": dict(plan.found)}
+    PartWriter(folder, plan.identity).write(span, built.contents, planned=built.planned, facts=facts)
+
+
+def _no_rows(contents: Sequence[bytes]) -> NoReturn:
+    raise AssertionError("a failure copies nothing")
 
 
 class _Held:
