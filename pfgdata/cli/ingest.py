@@ -111,7 +111,7 @@ def ingest(
 
     Done work is skipped, so the same command goes on after Ctrl-C, a crash, or new files. A file that is no
     usable image is named and does not stop the rest. Hidden files, thumbnail folders and unfinished downloads
-    are passed over. On many machines: --cluster, or --plan-out on one, --plan and --part on each, pfgdata adopt.
+    are passed over. On many machines: --cluster, or --plan-out, --plan with --part, then pfgdata adopt.
     """
     require_fitting(context, {"images": images, "plan": plan, "plan_out": plan_out, **asked})
     ray = cluster_named(cluster, workers)
