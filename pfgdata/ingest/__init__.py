@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from pfgdata.ingest.report import FailedImage, IngestReport
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
+    from pfgdata.ingest.spans import Covered
 
 __all__ = [
     "RANGE_ROWS",
     "SITES",
     "AdoptReport",
     "CaptionsReport",
+    "Covered",
     "FailedImage",
     "IngestJob",
     "IngestOptions",

@@ -1,0 +1,15 @@
+"""One ingest, or one derived set, by many machines: a queue that knows no engine, and Ray, which runs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pfgdata.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from pfgdata.cluster.queue import Patience, Queue
+
+__all__ = ["Patience", "Queue"]
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_imports(__name__)
