@@ -22,6 +22,7 @@ import pyarrow as pa
 from pfgdata.errors import ConfigError
 from pfgdata.files import Disk
 from pfgdata.images import one_opencv_thread
+from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import KnownContents, Scored
@@ -42,7 +43,7 @@ from pfgdata.store import (
     require_same_identity,
     whole_spans,
 )
-from pfgdata.taggers import Tagger, choose_batch_size
+from pfgdata.taggers import Tagger
 
 __all__ = ["PartWork", "Share", "make_parts", "plan_parts"]
 
