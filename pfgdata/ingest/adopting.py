@@ -27,7 +27,7 @@ from pfgdata.errors import (
 from pfgdata.ingest.committer import finish
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.spans import Covered
-from pfgdata.ingest.standing import Rows, Standing, rows_of
+from pfgdata.ingest.standing import Rows, Standing, rows_of, stats_of
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import (
     KEY_COLUMNS,
@@ -300,7 +300,7 @@ class _Under:
 
 def _is_same(found: Rows, rows: Rows) -> _Mask:
     same: _Mask = found["shard"] >= 0
-    for name in ("size", "mtime_ns", "mark"):
+    for name in ("stat", "mark"):
         same &= found[name] == rows[name]
     return same
 
@@ -309,10 +309,8 @@ def _is_planned(found: Rows, planned: pa.Table, what: str) -> _Mask:
     """Whether what was `found` has the stat that the plan saw; nothing where it saw nothing."""
     size, mtime_ns = planned[f"{what}_size"], planned[f"{what}_mtime_ns"]
     saw: _Mask = np.asarray(size.is_valid()).astype(np.bool_)
-    same = (np.asarray(pc.fill_null(size, 0)) == found["size"]) & (
-        np.asarray(pc.fill_null(mtime_ns, 0)) == found["mtime_ns"]
-    )
-    return np.where(saw, (found["shard"] >= 0) & same, found["shard"] < 0)
+    stats = stats_of(np.asarray(pc.fill_null(size, 0)), np.asarray(pc.fill_null(mtime_ns, 0)))
+    return np.where(saw, (found["shard"] >= 0) & (stats == found["stat"]), found["shard"] < 0)
 
 
 def _is_access(failures: pa.Table) -> _Mask:
