@@ -16,6 +16,7 @@
     |   `-- AccessError            its bytes could not be read this time
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
+    |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
     `-- RunError                   a training run that cannot start, go on or be used
 
 A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert` is for our own bugs.
@@ -38,6 +39,7 @@ __all__ = [
     "ModelNotFoundError",
     "NoStoreError",
     "PfgError",
+    "PlaceError",
     "QueryError",
     "RunError",
     "StoreError",
@@ -127,6 +129,18 @@ class QueryError(PfgError):
 
 class ConfigError(PfgError):
     """A recipe file or option is not valid."""
+
+
+class PlaceError(PfgError, OSError):
+    """A bucket or its server refused, or did not answer: it says nothing of what lies there.
+
+    `passes`: the same may be tried again in a moment.
+    """
+
+    def __init__(self, text: str, *, passes: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
+        self.errno = errno.ENETUNREACH  # a number, as the system's own have: the bytes are not to blame
 
 
 class RunError(PfgError):
