@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pfgdata.corpus import require_reachable
 from pfgdata.errors import ConfigError
 from pfgdata.files import Disk
 from pfgdata.images import one_opencv_thread
@@ -31,6 +32,7 @@ from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
+from pfgdata.paths import Url
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import (
     PartWriter,
@@ -144,7 +146,9 @@ def _require_planned(work: PartWork, tagger: Tagger) -> None:
 def _require_corpus(plan: RangePlan) -> None:
     """Raise ConfigError where a folder of the corpus is not on this machine: all of it would fail."""
     for one in plan.segments:
-        if not one.location.is_dir() or next(one.location.iterdir(), None) is None:
+        if isinstance(one.location, Url):
+            require_reachable(one.location)
+        elif not one.location.is_dir() or next(one.location.iterdir(), None) is None:
             raise ConfigError(
                 f"{one.location}: nothing is there; mount it, or say where its images are on this machine by"
                 f" --root {one.root}=FOLDER"
