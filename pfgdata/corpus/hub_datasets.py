@@ -10,9 +10,8 @@ import email.utils
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -59,6 +58,7 @@ class HubDataset:
         self._url = url
         self._name = _Name(found[1], unquote(found[2] or "main"), found[3] or "")
         self._lock = threading.Lock()
+        self._known_commit: str | None = None
 
     def list(self, folder: bytes) -> Iterator[RemoteFile]:
         """All files below `folder`, a page of the hub's at a time."""
@@ -67,22 +67,26 @@ class HubDataset:
         page: str | None = f"{api}/{quote(below)}".rstrip("/") + "?recursive=true&expand=false"
         cut = len(self._name.folder) + 1 if self._name.folder else 0
         while page:
-            try:
-                with self._asked(page) as answer:
-                    answer.read()
-                    found, page = answer.json(), answer.links.get("next", {}).get("url")
-            except _Refused as problem:
-                if problem.status == 404:  # no such folder: nothing is there
-                    return
-                raise self._told(problem) from None
+            found, page = self._page(page)
             for one in found:
                 if one["type"] == "file":
                     etag = (one.get("lfs") or {}).get("oid") or one["oid"]
                     yield RemoteFile(one["path"].encode()[cut:], one["size"], etag)
 
+    def _page(self, page: str) -> tuple[Sequence[Any], str | None]:
+        """A page of a list, and the next one's address; an empty one of a folder that is not there."""
+        try:
+            with self._asked(page) as answer:
+                answer.read()
+                return answer.json(), answer.links.get("next", {}).get("url")
+        except Exception as problem:
+            if isinstance(problem, _Refused) and problem.status == 404:
+                return [], None
+            raise self._told(problem) from None
+
     def state(self, path: bytes) -> RemoteFile:
-        """The file at `path`, by the head of its answer."""
-        with self._file(path, {"Range": "bytes=0-0"}) as answer:
+        """The file at `path`, by the head of an answer whose body is not waited for."""
+        with self._file(path, {}) as answer:
             return _version(path, answer)
 
     def read(self, path: bytes, *, max_bytes: int) -> tuple[RemoteFile, bytes]:
@@ -160,33 +164,32 @@ class HubDataset:
                 raise
             raise AccessError("the connection to the hub broke off") from None
 
-    @cached_property
-    def _commit_or_error(self) -> str | PfgError:
-        quoted = quote(self._name.revision, safe="")
-        try:
-            with self._asked(f"{_endpoint()}/api/datasets/{self._name.dataset}/revision/{quoted}") as answer:
-                answer.read()
-                return str(answer.json()["sha"])
-        except _Refused as problem:
-            return self._told(problem)
-        except Exception as problem:
-            if not _is_connection(problem):
-                raise
-            offline = "is not asked, as HF_HUB_OFFLINE is set; unset it"
-            why = offline if _is_offline(problem) else "cannot be reached; check the connection"
-            return ConfigError(f"{self._url}: the hub {why}, and run the same again")
-
     @property
     def _commit(self) -> str:
         """The commit that the revision names. Raises ConfigError where there is none to be had."""
         with self._lock:
-            found = self._commit_or_error
-        if isinstance(found, PfgError):
-            raise type(found)(str(found))
-        return found
+            if self._known_commit is None:
+                quoted = quote(self._name.revision, safe="")
+                api = f"{_endpoint()}/api/datasets/{self._name.dataset}/revision/{quoted}"
+                try:
+                    with self._asked(api) as answer:
+                        answer.read()
+                        self._known_commit = str(answer.json()["sha"])
+                except Exception as problem:
+                    raise self._told(problem) from None
+            return self._known_commit
 
-    def _told(self, problem: _Refused) -> PfgError:
+    def _told(self, problem: Exception) -> Exception:
+        """What went wrong with the dataset as a whole, in a line; an error of ours as it is."""
         dataset = f"{self._url}: "
+        if _is_offline(problem):
+            return ConfigError(f"{dataset}the hub is not asked, as HF_HUB_OFFLINE is set; unset it")
+        if _is_connection(problem):
+            return ConfigError(
+                f"{dataset}the hub cannot be reached; check the connection, and run the same again"
+            )
+        if not isinstance(problem, _Refused):
+            return problem
         if problem.code == "RevisionNotFound":
             return ConfigError(
                 f"{dataset}the dataset has no revision {self._name.revision}; see its page for those it has"
