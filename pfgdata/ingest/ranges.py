@@ -25,7 +25,7 @@ from pfgdata.ingest.begin import plan_for, without_store
 from pfgdata.ingest.job import IngestJob, IngestOptions
 from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.report import IngestReport
-from pfgdata.paths import in_the_way
+from pfgdata.paths import in_the_way, place_of
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import (
     Store,
@@ -131,7 +131,7 @@ class RangePlan:
         places = {segment.root: str(segment.location) for segment in self.segments}
         for old, new in moves:
             places = moved_roots(places, old, new)
-        here = (replace(segment, location=Path(places[segment.root])) for segment in self.segments)
+        here = (replace(segment, location=place_of(places[segment.root])) for segment in self.segments)
         return replace(self, segments=tuple(here))
 
 
@@ -287,6 +287,6 @@ def _segment_record(segment: Segment) -> dict[str, Any]:
 def _segment(record: Mapping[str, Any]) -> Segment:
     return Segment(
         root=record["root"],
-        location=Path(record["location"]),
+        location=place_of(record["location"]),
         options=WalkOptions(follow_links=record["follow_links"]),
     )
