@@ -17,6 +17,7 @@
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
     |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
+    |-- ClusterError               other machines do not do what is asked
     `-- RunError                   a training run that cannot start, go on or be used
 
 A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert` is for our own bugs.
@@ -29,6 +30,7 @@ import os
 
 __all__ = [
     "AccessError",
+    "ClusterError",
     "ConfigError",
     "ContentError",
     "CorruptShardError",
@@ -141,6 +143,10 @@ class PlaceError(PfgError, OSError):
         super().__init__(text)
         self.passes = passes
         self.errno = errno.ENETUNREACH  # a number, as the system's own have: the bytes are not to blame
+
+
+class ClusterError(PfgError):
+    """The workers of a cluster cannot be had, or do not what is asked."""
 
 
 class RunError(PfgError):
