@@ -24,39 +24,41 @@ from pfgdata.corpus import WalkCounts, WalkOptions, plan_segments, read, walk
 from pfgdata.errors import ImageError, PfgError
 from pfgdata.paths import Url
 
-out = []
-try:
-    for segment in plan_segments([Url.of(sys.argv[1])], {}, options=WalkOptions(archives=True)):
-        for one in walk(segment, counts=WalkCounts()):
-            try:
-                data, stat = (got := read(segment.location, one.key)).data.hex(), [got.size, got.mtime_ns]
-            except ImageError as problem:
-                data, stat = None, f"{problem.kind}: {problem}"
-            out.append([one.key.root, one.key.name, [one.size, one.mtime_ns], data, stat])
-except PfgError as problem:
-    out = str(problem)
-print(json.dumps(out))
+def seen(url):
+    try:
+        segments = plan_segments([Url.of(url)], {}, options=WalkOptions(archives=True))
+        return [one for segment in segments for one in images(segment)]
+    except PfgError as problem:
+        return str(problem)
+
+def images(segment):
+    for one in walk(segment, counts=WalkCounts()):
+        try:
+            got = read(segment.location, one.key)
+            data, stat = got.data.hex(), [got.size, got.mtime_ns]
+        except ImageError as problem:
+            data, stat = None, f"{problem.kind}: {problem}"
+        yield [one.key.root, one.key.name, [one.size, one.mtime_ns], data, stat]
+
+print(json.dumps([seen(url) for url in sys.argv[1:]]))
 """
 
 
 def seen(hub: Hub, url: str, cache: Path, **environment: str) -> Any:
     """What a walk of `url` finds and reads, or the one line that it ends with."""
-    told = {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HUB_OFFLINE": "0",
-        "PFG_CACHE": str(cache),
-        "HF_HOME": str(cache),
-    }
+    return seen_each(hub, [url], cache, **environment)[0]
+
+
+def seen_each(hub: Hub, urls: list[str], cache: Path, **environment: str) -> list[Any]:
+    told = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "PFG_CACHE": str(cache)}
+    told["HF_HOME"] = str(cache)
     plain = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, url],
-        env={**plain, **told, **environment},
-        capture_output=True,
-        text=True,
-    )
+    command, told = [sys.executable, "-c", SCRIPT, *urls], {**plain, **told, **environment}
+    run = subprocess.run(command, env=told, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "secret" not in run.stdout + run.stderr
-    return json.loads(run.stdout)
+    found: list[Any] = json.loads(run.stdout)
+    return found
 
 
 @pytest.fixture
@@ -119,21 +121,21 @@ def test_the_token_of_the_environment_opens_a_gated_dataset(tars: dict[str, byte
     assert len(opened) == 10
 
 
-@pytest.mark.parametrize(
-    ("url", "line"),
-    [
-        ("hf://datasets/ORG/NAME@v9", "the dataset has no revision v9"),
-        ("hf://datasets/ORG/OTHER", "the hub has no such dataset, or it is private"),
-        ("hf://datasets/ORG/NAME/nowhere", "nothing lies there; check the name"),
-        ("hf://datasets/ORG/NAME/no.tar", "gone, or never there; check the name"),
-        ("hf://ORG/NAME", "names no dataset; write hf://datasets/ORG/NAME"),
-    ],
-)
-def test_what_is_not_there_is_one_line(url: str, line: str, tars: dict[str, bytes], tmp_path: Path) -> None:
+LINES = {
+    "hf://datasets/ORG/NAME@v9": "the dataset has no revision v9",
+    "hf://datasets/ORG/OTHER": "the hub has no such dataset, or it is private",
+    "hf://datasets/ORG/NAME/nowhere": "nothing lies there; check the name",
+    "hf://datasets/ORG/NAME/no.tar": "gone, or never there; check the name",
+    "hf://ORG/NAME": "names no dataset; write hf://datasets/ORG/NAME",
+}
+
+
+def test_what_is_not_there_is_one_line(tars: dict[str, bytes], tmp_path: Path) -> None:
     with serve(Hub(tars)) as hub:
-        told = seen(hub, url, tmp_path / "cache")
-    assert line in told
-    assert "\n" not in told
+        told = seen_each(hub, list(LINES), tmp_path / "cache")
+    for url, line in zip(LINES.values(), told, strict=True):
+        assert url in line
+        assert "\n" not in line
 
 
 def test_a_hub_that_is_not_asked_or_not_there_is_one_line(tmp_path: Path) -> None:
