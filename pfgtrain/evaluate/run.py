@@ -26,6 +26,7 @@ from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.measures import ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.page import page
+from pfgtrain.evaluate.pixels import pixel_rows
 from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, report_json
 from pfgtrain.evaluate.setup import EvaluateSetup
 from pfgtrain.evaluate.studio import Real, Studio
@@ -86,6 +87,12 @@ def evaluate(
             )
             for viewer in viewers
         },
+        pixels=pixel_rows(
+            studio.strokes,
+            len(guides),
+            seed=options.seed,
+            resamples_RK=resamples(len(guides), count=options.resamples, seed=options.seed),
+        ),
         nearest_training=nearest,
         tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
