@@ -1,10 +1,11 @@
-"""Which rows a step sees: a selection joined with its latents, and global batches of one bucket each.
+"""Which rows a step sees: a selection joined with latents and features, global batches of one bucket each.
 
 The order of an epoch is a function of (seed, epoch) over the sorted content_ids, so the layout of shards, the
 number of processes and where a run was cut do not show. Each image is in exactly one batch of an epoch; what
 a batch lacks is filled with rows of weight 0.
 
-Shapes: N images, M batches of an epoch, B rows, F feature width, C channels stored, h w latent sides.
+Shapes: N images, M batches of an epoch, B rows, F width of all features side by side, C channels stored,
+h w latent sides.
 """
 
 from __future__ import annotations
@@ -20,21 +21,57 @@ import numpy.typing as npt
 
 from pfgdata.errors import RunError
 from pfgdata.records import Selection, ids_as_keys
-from pfgdata.store import LatentIndex, LatentSet, Snapshot
+from pfgdata.store import DerivedIndex, LatentIndex, LatentSet
 from pfgtrain.objective import seed_of
 
-__all__ = ["Batch", "Batches", "EpochPlan", "Rows", "Texts", "join", "plan_epoch"]
+__all__ = ["Batch", "Batches", "EpochPlan", "Places", "Rows", "Texts", "Vectors", "join", "plan_epoch"]
+
+
+class Vectors(Protocol):
+    """A feature set to train on: a vector of each of its images, by content_id, in shards."""
+
+    @property
+    def feature_dim(self) -> int:
+        """How wide a vector is."""
+
+    def index(self) -> DerivedIndex:
+        """Where each stands."""
+
+    def array_map(self, shard_id: str) -> npt.NDArray[np.float16]:
+        """The vectors of one shard [M, width], mapped from disk."""
+
+    def require_undamaged(self, shard_id: str) -> None:
+        """Raise CorruptShardError unless every byte of a shard is as written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the vector of each image stands in one set; row -1: there is none."""
+
+    shards: tuple[str, ...]
+    shard: npt.NDArray[np.int32]  # [N], into shards
+    row: npt.NDArray[np.int64]  # [N]
+
+    @property
+    def missing(self) -> npt.NDArray[np.bool_]:
+        """The images without one [N]."""
+        return self.row < 0
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> Places:
+        """Those of some images."""
+        return replace(self, shard=self.shard[numbers], row=self.row[numbers])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The images trained on, by content_id: where each one's latent and feature stand."""
+    """The images trained on, by content_id: where each one's latent and features stand."""
 
     images: Selection  # [N], in the order of content_ids; its shards are the store's
     bucket: npt.NDArray[np.int32]  # [N]
     latent_shards: tuple[str, ...]
     latent_shard: npt.NDArray[np.int32]  # [N], into latent_shards
     latent_row: npt.NDArray[np.int64]  # [N]
+    features: tuple[Places, ...]  # of each set, in the order of their columns
     num_selected: int  # rows asked for
     num_distinct: int  # images among them
 
@@ -49,24 +86,40 @@ class Rows:
             bucket=self.bucket[numbers],
             latent_shard=self.latent_shard[numbers],
             latent_row=self.latent_row[numbers],
+            features=tuple(places.take(numbers) for places in self.features),
         )
 
 
-def join(selection: Selection, index: LatentIndex) -> Rows:
-    """The distinct images of `selection` that have a latent in `index`; of several, the first latent."""
+def join(selection: Selection, index: LatentIndex, features: Sequence[DerivedIndex]) -> Rows:
+    """The distinct images of `selection` that have a latent in `index`; of several, the first latent.
+
+    With each goes where its vector stands in each of `features`, if it does.
+    """
     distinct = selection.distinct()
     _, mine, latent = np.intersect1d(
         ids_as_keys(distinct.content_ids), ids_as_keys(index.content_ids), return_indices=True
     )  # sorted by content_id
+    images = distinct.take(mine)
     return Rows(
-        images=distinct.take(mine),
+        images=images,
         bucket=index.bucket[latent],
         latent_shards=index.shards,
         latent_shard=index.shard_index[latent],
         latent_row=index.rows[latent],
+        features=tuple(_places(images, one) for one in features),
         num_selected=len(selection),
         num_distinct=len(distinct),
     )
+
+
+def _places(images: Selection, index: DerivedIndex) -> Places:
+    """Where the vectors of `images` stand; of several of one, the first."""
+    _, mine, theirs = np.intersect1d(
+        ids_as_keys(images.content_ids), ids_as_keys(index.content_ids), return_indices=True
+    )
+    shard, row = np.full(len(images), -1, np.int32), np.full(len(images), -1, np.int64)
+    shard[mine], row[mine] = index.shard_index[theirs], index.rows[theirs]
+    return Places(shards=index.shards, shard=shard, row=row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +157,7 @@ class Batch:
     index: int  # of the global batch, over all epochs: what its randomness is a function of
     rows: npt.NDArray[np.int64]  # [B], into Rows
     latents: npt.NDArray[np.float16]  # [B, C, h, w]
-    features: npt.NDArray[np.float16]  # [B, F]
+    features: npt.NDArray[np.float16]  # [B, F]; NaN in the columns of a set that has none of the row
     weights: npt.NDArray[np.float32]  # [B]
     weight: float  # of the global batch: its real rows over all processes
     texts: list[str] | None  # [B]; None where all rows share one
@@ -138,7 +191,7 @@ class Batches:
         self,
         rows: Rows,
         *,
-        snapshot: Snapshot,
+        features: Sequence[Vectors],
         latent_set: LatentSet,
         batch_size: int,
         seed: int,
@@ -150,7 +203,10 @@ class Batches:
         self.batch_size = batch_size
         self._seed = seed
         self._texts = texts
-        self._features = _Maps(rows.images.shards, snapshot.feature_map)
+        self._features = [
+            _Maps(places.shards, one.array_map) for places, one in zip(rows.features, features, strict=True)
+        ]
+        self._widths = [one.feature_dim for one in features]
         self._latents = _Maps(rows.latent_shards, latent_set.array_map)
         self._buckets = np.array(latent_set.info.buckets)  # [buckets, 2]: width, height in pixels
         self._open_crops = latent_set.crops
@@ -233,7 +289,11 @@ class Batches:
 
     def features(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
         """Features [B, F] of `rows`, of any buckets, in their order."""
-        return self._features.take(self.rows.images.shard_index[rows], self.rows.images.rows[rows])
+        out, first = np.full((len(rows), sum(self._widths)), np.nan, np.float16), 0
+        for places, maps, width in zip(self.rows.features, self._features, self._widths, strict=True):
+            maps.fill(out[:, first : first + width], places.shard[rows], places.row[rows])
+            first += width
+        return out
 
     @property
     def texts(self) -> list[str]:
@@ -263,13 +323,18 @@ class _Maps:
         self._maps: dict[int, npt.NDArray[Any]] = {}
 
     def take(self, shard: npt.NDArray[np.int32], row: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        parts = np.unique(shard)
-        first = self._map(int(parts[0]))
+        """The arrays at each (shard, row)."""
+        first = self._map(int(shard[0]))
         out = np.empty((len(row), *first.shape[1:]), first.dtype)
-        for part in parts:
-            mine = np.flatnonzero(shard == part)
-            out[mine] = np.take(self._map(int(part)), row[mine], axis=0)
+        self.fill(out, shard, row)
         return out
+
+    def fill(self, out: npt.NDArray[Any], shard: npt.NDArray[np.int32], row: npt.NDArray[np.int64]) -> None:
+        """Put the array at each (shard, row) into `out`, in order; where shard is -1, `out` stays."""
+        for part in np.unique(shard):
+            mine = np.flatnonzero(shard == part)
+            if part >= 0:
+                out[mine] = np.take(self._map(int(part)), row[mine], axis=0)
 
     def _map(self, shard: int) -> npt.NDArray[Any]:
         if shard not in self._maps:

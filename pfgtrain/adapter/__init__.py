@@ -12,11 +12,12 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.adapter.files import load_adapter, read_shapes, read_tensors, save_adapter
-    from pfgtrain.adapter.layers import ADAPTER_KEYS, PFGMLP, AdapterKind, PFGAdapter, PFGLinear
+    from pfgtrain.adapter.layers import ADAPTER_KEYS, PFGMLP, AdapterKind, PFGAdapter, PFGLinear, PFGSeveral
     from pfgtrain.adapter.rows import (
         Uncond,
         append_tokens,
         conditional_rows,
+        told_rows,
         unconditional_pad,
         unconditional_rows,
     )
@@ -27,6 +28,7 @@ __all__ = [
     "AdapterKind",
     "PFGAdapter",
     "PFGLinear",
+    "PFGSeveral",
     "Uncond",
     "append_tokens",
     "conditional_rows",
@@ -34,6 +36,7 @@ __all__ = [
     "read_shapes",
     "read_tensors",
     "save_adapter",
+    "told_rows",
     "unconditional_pad",
     "unconditional_rows",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 from pfgdata.errors import RunError, refused_by_system
 from pfgdata.files import Disk
 from pfgdata.hub import FAMILIES, write_tensors
-from pfgtrain.adapter.layers import ADAPTER_KEYS, PFGMLP, PFGAdapter, PFGLinear
+from pfgtrain.adapter.layers import ADAPTER_KEYS, PFGMLP, PFGAdapter, PFGLinear, PFGSeveral
 
 __all__ = ["load_adapter", "read_shapes", "read_tensors", "save_adapter"]
 
@@ -28,6 +28,7 @@ _MLP_2023 = {  # the names that sd-trainer gave the same layers in March 2023
 _LAYERS = (ADAPTER_KEYS, _MLP_KEYS)  # of each kind, the last two those that make tokens
 _WIDTHS = ", ".join(f"{family.title} is {family.width} wide" for family in FAMILIES)
 _STANDARDIZATION = ("feature_mean", "feature_std")
+_NUMBERED = re.compile(r"adapters\.(\d+)\.(.+)")  # a key of one of several
 
 
 def save_adapter(adapter: PFGAdapter, path: Path) -> None:
@@ -47,12 +48,32 @@ def save_adapter(adapter: PFGAdapter, path: Path) -> None:
 
 
 def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None = None) -> PFGAdapter:
-    """The adapter in `path`, float32 on the CPU; the base's width says how many tokens it makes.
+    """The adapter in `path`, or the several, float32 on the CPU; the base's width says how many tokens.
 
     Raises RunError if the file is missing, is no tensor file, has other keys, is for another width, or makes
     another number of tokens than `num_tokens` or its name (`-n4.pt`) says: 4 of SD1 are as large as 3 of SD2.
     """
     state = {_MLP_2023.get(key, key): tensor for key, tensor in read_tensors(path).items()}
+    parts = [_one_of(path, part, cross_attention_dim=cross_attention_dim) for part in _apart(path, state)]
+    adapter = parts[0] if len(parts) == 1 else PFGSeveral(parts)
+    _require_count(path, adapter, num_tokens=num_tokens)
+    return adapter
+
+
+def _apart(path: Path, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The states of the adapters in a file, in order; of one alone its keys have no number before them."""
+    parts: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        if (found := _NUMBERED.fullmatch(key)) is None:
+            return [state]
+        parts.setdefault(int(found[1]), {})[found[2]] = tensor
+    if sorted(parts) != list(range(len(parts))) or len(parts) < 2:
+        raise RunError(f"{path}: holds adapters {sorted(parts)}, some are missing; the file is damaged")
+    return [parts[number] for number in range(len(parts))]
+
+
+def _one_of(path: Path, state: dict[str, Tensor], *, cross_attention_dim: int) -> PFGAdapter:
+    """One adapter of its own state. Raises RunError."""
     layers = next((keys for keys in _LAYERS if set(keys) == set(state) - set(_STANDARDIZATION)), None)
     given = [key for key in _STANDARDIZATION if key in state]
     if layers is None or len(given) == 1:
@@ -61,7 +82,7 @@ def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None
     first = state[layers[0]]
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or first.ndim != 2:
         raise RunError(f"{path}: weight {list(weight.shape)} and bias {list(bias.shape)} make no layer")
-    count = _count(path, len(weight), cross_attention_dim=cross_attention_dim, num_tokens=num_tokens)
+    count = _count(path, len(weight), cross_attention_dim=cross_attention_dim)
     standardization = (state[given[0]].float(), state[given[1]].float()) if given else None
     shape = (first.shape[1], count, cross_attention_dim)
     adapter: PFGAdapter
@@ -76,7 +97,7 @@ def load_adapter(path: Path, *, cross_attention_dim: int, num_tokens: int | None
     return adapter
 
 
-def _count(path: Path, rows: int, *, cross_attention_dim: int, num_tokens: int | None) -> int:
+def _count(path: Path, rows: int, *, cross_attention_dim: int) -> int:
     """The tokens that `rows` outputs make at the base's width. Raises RunError."""
     count, rest = divmod(rows, cross_attention_dim)
     if rest or not count:
@@ -84,14 +105,19 @@ def _count(path: Path, rows: int, *, cross_attention_dim: int, num_tokens: int |
             f"{path}: {rows} rows are no whole number of tokens of width {cross_attention_dim};"
             f" it was made for another base ({_WIDTHS})"
         )
+    return count
+
+
+def _require_count(path: Path, adapter: PFGAdapter, *, num_tokens: int | None) -> None:
+    """Raise RunError unless it makes as many tokens as its name and the run say."""
+    count = adapter.num_tokens
     named = re.search(r"-n(\d+)$", path.stem.lower())
     for says, expected in (("its name", int(named[1]) if named else None), ("the run", num_tokens)):
         if expected not in (None, count):
             raise RunError(
-                f"{path}: {says} says {expected} tokens, at the base's width {cross_attention_dim}"
+                f"{path}: {says} says {expected} tokens, at the base's width {adapter.cross_attention_dim}"
                 f" it holds {count}; use the base it was trained on ({_WIDTHS})"
             )
-    return count
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

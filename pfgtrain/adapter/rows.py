@@ -16,7 +16,14 @@ from torch import Tensor
 
 from pfgtrain.condition import Condition
 
-__all__ = ["Uncond", "append_tokens", "conditional_rows", "unconditional_pad", "unconditional_rows"]
+__all__ = [
+    "Uncond",
+    "append_tokens",
+    "conditional_rows",
+    "told_rows",
+    "unconditional_pad",
+    "unconditional_rows",
+]
 
 Uncond = Literal["zeros", "eos"]
 
@@ -42,13 +49,19 @@ def unconditional_rows(text: Condition, *, num_tokens: int, uncond: Uncond) -> C
     return append_tokens(text, unconditional_pad(text.context, num_tokens=num_tokens, uncond=uncond))
 
 
+def told_rows(text: Condition, tokens_BKD: Tensor, *, keep_BK: Tensor, uncond: Uncond) -> Condition:
+    """`text` and its tokens, context [B, C, D]; the pad in the place of each token that is not kept."""
+    pad_BKD = unconditional_pad(text.context, num_tokens=tokens_BKD.shape[1], uncond=uncond)
+    return append_tokens(text, torch.where(keep_BK[:, :, None], tokens_BKD, pad_BKD))
+
+
 def conditional_rows(
     text: Condition,
     tokens_BKD: Tensor | None,
     *,
     empty: Condition,
     keep_text_B: Tensor,
-    keep_tokens_B: Tensor,
+    keep_tokens_BK: Tensor,
     uncond: Uncond,
 ) -> Condition:
     """The rows of a training batch, context [B, C, D]: `[text ; tokens]`, either left out where not kept.
@@ -60,5 +73,4 @@ def conditional_rows(
     texts = text.where(keep_text_B, empty)
     if tokens_BKD is None:
         return texts
-    pad_BKD = unconditional_pad(texts.context, num_tokens=tokens_BKD.shape[1], uncond=uncond)
-    return append_tokens(texts, torch.where(keep_tokens_B[:, None, None], tokens_BKD, pad_BKD))
+    return told_rows(texts, tokens_BKD, keep_BK=keep_tokens_BK, uncond=uncond)
