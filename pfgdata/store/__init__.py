@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DerivedSet,
         DerivedSetWriter,
     )
+    from pfgdata.store.feature_sets import FeatureIdentity, FeatureInfo, FeatureSet, SetFeatures
     from pfgdata.store.identity import (
         SCORE_FLOOR,
         StoreIdentity,
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
         require_same_identity,
         require_same_tagger,
     )
+    from pfgdata.store.labels import OWN_FEATURE, feature_labels, feature_set, require_label
     from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet
     from pfgdata.store.layout import (
         DERIVED_FAILURES_SCHEMA,
         FAILURES_SCHEMA,
+        FEATURES_SCHEMA,
         IMAGES_SCHEMA,
         LATENTS_SCHEMA,
         PLANNED_SCHEMA,
@@ -64,10 +67,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
+    "FEATURES_SCHEMA",
     "IMAGES_SCHEMA",
     "IMAGE_COLUMNS",
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
+    "OWN_FEATURE",
     "PLANNED_SCHEMA",
     "SCORE_FLOOR",
     "VERDICTS",
@@ -77,6 +82,9 @@ __all__ = [
     "DerivedInfo",
     "DerivedSet",
     "DerivedSetWriter",
+    "FeatureIdentity",
+    "FeatureInfo",
+    "FeatureSet",
     "FrozenIds",
     "GcReport",
     "Joined",
@@ -90,6 +98,7 @@ __all__ = [
     "Problem",
     "RepairReport",
     "SavedSelection",
+    "SetFeatures",
     "Shadow",
     "ShardContents",
     "ShardMeta",
@@ -107,6 +116,8 @@ __all__ = [
     "compact",
     "content_ids_of",
     "failures_table",
+    "feature_labels",
+    "feature_set",
     "frozen_ids",
     "frozen_rows",
     "gc",
@@ -128,6 +139,7 @@ __all__ = [
     "raise_file_limit",
     "rate_of",
     "repair",
+    "require_label",
     "require_same_identity",
     "require_same_tagger",
     "rows_by_shard",
