@@ -149,6 +149,11 @@ class FeaturePlan:
         return ",".join(f"{one.name}:{one.num_tokens}" for one in self.adapters)
 
     @property
+    def mixes(self) -> bool:
+        """Whether an adapter reads several sets, which are then standardized."""
+        return any(len(one.sets) > 1 for one in self.adapters)
+
+    @property
     def is_tagger_alone(self) -> bool:
         """Whether it is one adapter, on the tagger's feature."""
         return len(self.sets) == 1 and self.sets[0].identity is None

@@ -73,9 +73,7 @@ class FitConfig:
     target_modules: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
     """Ends of the names of the UNet's layers that the LoRA is laid on."""
     features: str | None = None
-    """Feature sets that adapters read, and the tokens of each; default: the tagger's.
-
-    `wd14:5,dino:4` is an adapter each, `wd14+clip:5` one on both."""
+    """Sets that adapters read: wd14:5,dino:4, or one adapter on both, wd14+clip:5; default: the tagger's."""
     allow_missing: bool = False
     """Train images that lack a vector of `features` with the pad in the place of its tokens."""
     num_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""Which rows a step sees: a selection joined with latents and features, global batches of one bucket each.
+"""Which rows a step sees: global batches of one bucket each.
 
 The order of an epoch is a function of (seed, epoch) over the sorted content_ids, so the layout of shards, the
 number of processes and where a run was cut do not show. Each image is in exactly one batch of an epoch; what
@@ -10,6 +10,7 @@ h w latent sides.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -20,106 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import RunError
-from pfgdata.records import Selection, ids_as_keys
-from pfgdata.store import DerivedIndex, LatentIndex, LatentSet
+from pfgdata.store import LatentSet
+from pfgtrain.batches.rows import Rows, Vectors
 from pfgtrain.objective import seed_of
 
-__all__ = ["Batch", "Batches", "EpochPlan", "Places", "Rows", "Texts", "Vectors", "join", "plan_epoch"]
-
-
-class Vectors(Protocol):
-    """A feature set to train on: a vector of each of its images, by content_id, in shards."""
-
-    @property
-    def feature_dim(self) -> int:
-        """How wide a vector is."""
-
-    def index(self) -> DerivedIndex:
-        """Where each stands."""
-
-    def array_map(self, shard_id: str) -> npt.NDArray[np.float16]:
-        """The vectors of one shard [M, width], mapped from disk."""
-
-    def require_undamaged(self, shard_id: str) -> None:
-        """Raise CorruptShardError unless every byte of a shard is as written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where the vector of each image stands in one set; row -1: there is none."""
-
-    shards: tuple[str, ...]
-    shard: npt.NDArray[np.int32]  # [N], into shards
-    row: npt.NDArray[np.int64]  # [N]
-
-    @property
-    def missing(self) -> npt.NDArray[np.bool_]:
-        """The images without one [N]."""
-        return self.row < 0
-
-    def take(self, numbers: npt.NDArray[np.int64]) -> Places:
-        """Those of some images."""
-        return replace(self, shard=self.shard[numbers], row=self.row[numbers])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The images trained on, by content_id: where each one's latent and features stand."""
-
-    images: Selection  # [N], in the order of content_ids; its shards are the store's
-    bucket: npt.NDArray[np.int32]  # [N]
-    latent_shards: tuple[str, ...]
-    latent_shard: npt.NDArray[np.int32]  # [N], into latent_shards
-    latent_row: npt.NDArray[np.int64]  # [N]
-    features: tuple[Places, ...]  # of each set, in the order of their columns
-    num_selected: int  # rows asked for
-    num_distinct: int  # images among them
-
-    def __len__(self) -> int:
-        return len(self.bucket)
-
-    def take(self, numbers: npt.NDArray[np.int64]) -> Rows:
-        """The rows of these numbers, which are in rising order."""
-        return replace(
-            self,
-            images=self.images.take(numbers),
-            bucket=self.bucket[numbers],
-            latent_shard=self.latent_shard[numbers],
-            latent_row=self.latent_row[numbers],
-            features=tuple(places.take(numbers) for places in self.features),
-        )
-
-
-def join(selection: Selection, index: LatentIndex, features: Sequence[DerivedIndex]) -> Rows:
-    """The distinct images of `selection` that have a latent in `index`; of several, the first latent.
-
-    With each goes where its vector stands in each of `features`, if it does.
-    """
-    distinct = selection.distinct()
-    _, mine, latent = np.intersect1d(
-        ids_as_keys(distinct.content_ids), ids_as_keys(index.content_ids), return_indices=True
-    )  # sorted by content_id
-    images = distinct.take(mine)
-    return Rows(
-        images=images,
-        bucket=index.bucket[latent],
-        latent_shards=index.shards,
-        latent_shard=index.shard_index[latent],
-        latent_row=index.rows[latent],
-        features=tuple(_places(images, one) for one in features),
-        num_selected=len(selection),
-        num_distinct=len(distinct),
-    )
-
-
-def _places(images: Selection, index: DerivedIndex) -> Places:
-    """Where the vectors of `images` stand; of several of one, the first."""
-    _, mine, theirs = np.intersect1d(
-        ids_as_keys(images.content_ids), ids_as_keys(index.content_ids), return_indices=True
-    )
-    shard, row = np.full(len(images), -1, np.int32), np.full(len(images), -1, np.int64)
-    shard[mine], row[mine] = index.shard_index[theirs], index.rows[theirs]
-    return Places(shards=index.shards, shard=shard, row=row)
+__all__ = ["Batch", "Batches", "EpochPlan", "Texts", "plan_epoch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +112,8 @@ class Batches:
         self._features = [
             _Maps(places.shards, one.array_map) for places, one in zip(rows.features, features, strict=True)
         ]
-        self._widths = [one.feature_dim for one in features]
+        ends = np.cumsum([0, *(one.feature_dim for one in features)]).tolist()
+        self.columns = [slice(*pair) for pair in itertools.pairwise(ends)]  # of each set, in a feature
         self._latents = _Maps(rows.latent_shards, latent_set.array_map)
         self._buckets = np.array(latent_set.info.buckets)  # [buckets, 2]: width, height in pixels
         self._open_crops = latent_set.crops
@@ -289,10 +196,9 @@ class Batches:
 
     def features(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
         """Features [B, F] of `rows`, of any buckets, in their order."""
-        out, first = np.full((len(rows), sum(self._widths)), np.nan, np.float16), 0
-        for places, maps, width in zip(self.rows.features, self._features, self._widths, strict=True):
-            maps.fill(out[:, first : first + width], places.shard[rows], places.row[rows])
-            first += width
+        out = np.full((len(rows), self.columns[-1].stop), np.nan, np.float16)
+        for places, maps, columns in zip(self.rows.features, self._features, self.columns, strict=True):
+            maps.fill(out[:, columns], places.shard[rows], places.row[rows])
         return out
 
     @property
