@@ -223,12 +223,12 @@ def require_features(
     features: str | None, dropout: str | None, *, allow_missing: bool, num_tokens: int | None
 ) -> None:
     """Raise ConfigError unless the keys of a config that say what its adapters read go together."""
-    asked = adapters_asked(features) if features else ()
+    asked = adapters_asked(features) if features is not None else ()
+    if dropout and not asked:
+        raise ConfigError("feature_dropout is of use with features alone; take pfg_dropout")
     for share in numbers_of(dropout, [one.name for one in asked], key="feature_dropout", default=0.0):
         if not 0.0 <= share <= 1.0:
             raise ConfigError(f'feature_dropout = "{dropout}": {share:g} is not 0 to 1')
-    if dropout and not asked:
-        raise ConfigError("feature_dropout is of use with features alone; take pfg_dropout")
     if allow_missing and not asked:
         raise ConfigError("allow_missing is of use with features alone: the tagger's are never missing")
     made = sum(one.num_tokens or TOKENS for one in asked)
