@@ -16,6 +16,7 @@
     |   `-- AccessError            its bytes could not be read this time
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
+    |-- ClusterError               other machines do not do what is asked
     `-- RunError                   a training run that cannot start, go on or be used
 
 A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert` is for our own bugs.
@@ -28,6 +29,7 @@ import os
 
 __all__ = [
     "AccessError",
+    "ClusterError",
     "ConfigError",
     "ContentError",
     "CorruptShardError",
@@ -127,6 +129,10 @@ class QueryError(PfgError):
 
 class ConfigError(PfgError):
     """A recipe file or option is not valid."""
+
+
+class ClusterError(PfgError):
+    """The workers of a cluster cannot be had, or do not what is asked."""
 
 
 class RunError(PfgError):

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from pfgdata.corpus.members import Index, Member
 from pfgdata.corpus.names import ArchiveKind
+from pfgdata.corpus.tar_index import HEADER, require_header
 from pfgdata.corpus.tars import index_tar
 from pfgdata.corpus.zips import LOCAL_HEADER, index_zip
 from pfgdata.errors import ContentError
@@ -59,12 +60,14 @@ def member_bytes(descriptor: int, member: Member, *, max_bytes: int) -> bytes:
     """The unpacked bytes of a member of the archive open at `descriptor`.
 
     Raises ContentError where it has over `max_bytes`, is cut off, damaged, encrypted or packed otherwise than
-    stored or deflated.
+    stored or deflated; AccessError where it is not where the index of its tar says.
     """
     if member.problem:
         raise ContentError(member.problem)
     if max(member.size, member.packed) > max_bytes:
         raise ContentError(f"{member.size:,} bytes, over the limit of {max_bytes:,}")
+    if member.listed:
+        require_header(_read_at(descriptor, HEADER, member.offset - HEADER), member.size)
     offset = member.offset if member.method is None else _data_offset(descriptor, member)
     data = _read_at(descriptor, member.packed, offset)
     if member.method == zipfile.ZIP_DEFLATED:

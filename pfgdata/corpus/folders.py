@@ -13,10 +13,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pfgdata.corpus.archives import index_archive
 from pfgdata.corpus.names import COMMON_ENDINGS, CONTROL_ENDINGS, archive_kind, is_image, is_wanted_folder
 from pfgdata.corpus.patterns import patterns_of
-from pfgdata.corpus.reader import file_time, open_plain
+from pfgdata.corpus.reader import Archive, file_time, index_of, open_plain
 from pfgdata.corpus.segments import Segment
 from pfgdata.errors import ImageError
 from pfgdata.records import Found, ImageKey
@@ -218,7 +217,8 @@ class _Walker:
         index = None
         try:
             with open_plain(self._base, path, follow_links=self._follow) as (file, opened):
-                index, modified = index_archive(file, kind), file_time(opened)
+                archive = Archive(self._base, path, kind, self._follow)
+                index, modified = index_of(archive, file, opened), file_time(opened)
         except (ImageError, OSError):
             pass  # reading it says what is wrong
         if index is None or index.problem:
