@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.files import Disk
+from pfgdata.inference import Precision
 from pfgdata.records import NoProgress, TaggerIdentity
-from pfgdata.taggers import Precision
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
 
 RATINGS = ("general", "sensitive", "questionable", "explicit")

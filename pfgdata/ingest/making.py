@@ -23,6 +23,7 @@ import pyarrow as pa
 from pfgdata.errors import ConfigError, ContentError
 from pfgdata.files import Disk
 from pfgdata.images import one_opencv_thread
+from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Failed, KnownContents, Outcome, Scored
@@ -44,7 +45,7 @@ from pfgdata.store import (
     require_same_identity,
     whole_spans,
 )
-from pfgdata.taggers import Tagger, choose_batch_size
+from pfgdata.taggers import Tagger
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = [

@@ -18,11 +18,19 @@ import numpy.typing as npt
 
 from pfgdata.conventions import WD, Convention
 from pfgdata.errors import GraphError
-from pfgdata.taggers.catalog import Precision
+from pfgdata.inference import (
+    ImageInput,
+    OpenedModel,
+    Precision,
+    expose,
+    give_scores,
+    image_input,
+    take_bytes,
+    to_float16,
+)
 from pfgdata.taggers.stated import Graph
-from pfgdata.taggers.surgery import ImageInput, give_scores, image_input, take_bytes, to_float16
 
-__all__ = ["OpenedModel", "TaggerGraph", "graph_facts", "open_model", "read_graph", "verify"]
+__all__ = ["TaggerGraph", "graph_facts", "read_graph", "verify"]
 
 
 Array = npt.NDArray[Any]
@@ -32,7 +40,6 @@ _RESHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "T
 # Largest error allowed in a logit, and the rounding of a score. A wrong node is off by whole units. float32
 # has room for TF32 products on a GPU (10 bits: about 2e-3 here), float16 for sums kept in float16.
 _TOLERANCE = {False: (2e-2, 1e-5), True: (1e-1, 1e-3)}  # by TaggerGraph.half
-_LARGEST = 2**31 - 1  # bytes of a serialised model: protobuf's limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +62,6 @@ class _Dense:
     weight: Array
     bias: Array
     half: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedModel:
-    """A model file, parsed; `read_graph` changes `proto`."""
-
-    path: Path
-    proto: Any
-    external: tuple[Path, ...]
-
-
-def open_model(path: Path) -> OpenedModel:
-    """Parse the model at `path` with all its weights. Raises GraphError."""
-    model = _parsed(path)
-    return OpenedModel(path, model, _take_in_external(model, path))
 
 
 def graph_facts(model: OpenedModel) -> Graph:
@@ -99,7 +91,7 @@ def read_graph(
         reader = _Reader(model.graph, path)
     scores, sigmoid = reader.scores(num_tags, labels)
     dense = reader.dense_before(sigmoid)
-    _expose(model.graph, dense)
+    expose(model, dense.feature, half=dense.half)
     if precision == "float16" and not dense.half:
         model = to_float16(model)
         reader = _Reader(model.graph, path)
@@ -115,27 +107,6 @@ def read_graph(
         half=dense.half,
         external=opened.external,
     )
-
-
-def _parsed(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
-
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError as problem:
-        raise GraphError(f"{path} is no ONNX model ({problem}); fetch it again") from problem
-    return model
-
-
-def _expose(graph: Any, dense: _Dense) -> None:
-    """Make the feature an output of the graph."""
-    from onnx import TensorProto
-
-    if dense.feature not in [value.name for value in graph.output]:
-        output = graph.output.add(name=dense.feature)
-        output.type.tensor_type.elem_type = TensorProto.FLOAT16 if dense.half else TensorProto.FLOAT
 
 
 def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: Path) -> None:
@@ -165,35 +136,6 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
             f"{where}: sigmoid(W f + b) of {graph.feature} gives {computed[row, tag]:.6f} for tag {tag}, the"
             f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use {other}"
         )
-
-
-def _take_in_external(model: Any, path: Path) -> tuple[Path, ...]:
-    """Read weights that lie in files beside the model into it; those files, sorted.
-
-    onnxruntime itself refuses links that lead out of the folder, and Hugging Face's cache has such links.
-    """
-    files = set()
-    size = path.stat().st_size
-    for tensor in model.graph.initializer:
-        if tensor.data_location != tensor.EXTERNAL:
-            continue
-        entry = {item.key: item.value for item in tensor.external_data}
-        location = Path(entry["location"])
-        if location.is_absolute() or ".." in location.parts or not (path.parent / location).is_file():
-            raise GraphError(f"{path} needs {location} beside it, with its weights; fetch that file too")
-        files.add(path.parent / location)
-        with (path.parent / location).open("rb") as file:
-            file.seek(int(entry.get("offset", 0)))
-            length = int(entry.get("length", -1))
-            tensor.raw_data = file.read(length)
-        if len(tensor.raw_data) < length:
-            raise GraphError(f"{path.parent / location} is cut short; fetch it again")
-        size += len(tensor.raw_data)
-        if size > _LARGEST:
-            raise GraphError(f"{path}: with its weights it is over 2 GiB, which is not supported")
-        tensor.data_location = tensor.DEFAULT
-        del tensor.external_data[:]
-    return tuple(sorted(files))
 
 
 class _Reader:

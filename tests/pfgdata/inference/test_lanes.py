@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pfgdata.inference import open_model
+from pfgdata.inference.devices import Device, open_session
+from pfgdata.inference.lanes import BoundLane, lanes_of
 from pfgdata.taggers import OnnxTagger
-from pfgdata.taggers.devices import Device, open_session
-from pfgdata.taggers.graph import open_model, read_graph
-from pfgdata.taggers.lanes import BoundLane, lanes_of
+from pfgdata.taggers.graph import read_graph
 from tests.pfgdata.taggers.graphs import SIDE, TAGS, write_tagger
 
 

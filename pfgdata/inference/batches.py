@@ -17,7 +17,7 @@ from pfgdata.errors import ModelError
 __all__ = ["BatchLimit", "Result", "run_in_parts"]
 
 Images = npt.NDArray[np.uint8]
-Result = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]  # scores [B, V], features [B, F]
+Result = tuple[npt.NDArray[np.floating], ...]  # [B, n] of each output
 
 
 class BatchLimit:
@@ -42,7 +42,7 @@ class BatchLimit:
         if self._fixed or tried == 1:
             many = "one image" if tried == 1 else f"the {tried} images its graph takes at once"
             raise ModelError(
-                f"the tagger's device has no memory for {many}; stop what else runs there or use --device cpu"
+                f"the model's device has no memory for {many}; stop what else runs there or use --device cpu"
             ) from problem
         with self._lock:
             self.size = min(self.size or tried, tried // 2)
@@ -68,12 +68,12 @@ def run_in_parts(
         if count < step:
             part = np.concatenate([part, np.zeros((step - count, *part.shape[1:]), np.uint8)])
         try:
-            scores, features = run(part)
+            outputs = run(part)
         except Exception as problem:
             if not out_of_memory(problem):
                 raise
             limit.shrink(step, problem)
             continue
-        parts.append((scores[:count], features[:count]))
+        parts.append(tuple(output[:count] for output in outputs))
         start += count
     return parts

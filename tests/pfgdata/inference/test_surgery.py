@@ -14,9 +14,9 @@ from onnx.reference import ReferenceEvaluator
 
 from pfgdata.errors import GraphError
 from pfgdata.hub import resolve
+from pfgdata.inference import Precision, open_model
 from pfgdata.taggers import OnnxTagger
-from pfgdata.taggers.catalog import Precision
-from pfgdata.taggers.graph import open_model, read_graph
+from pfgdata.taggers.graph import read_graph
 from tests.pfgdata.taggers.graphs import SIDE, TAGS, Form, write_tagger
 
 FORMS = {

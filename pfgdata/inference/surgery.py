@@ -1,4 +1,4 @@
-"""Changes to a tagger's graph that change no result: images come in as bytes; or all is computed in float16.
+"""Changes to a graph that change no result: images come in as bytes; or all is computed in float16.
 
 An image is 3 bytes a pixel in memory and 12 as the graph's float32. The conversion (to float, to the graph's
 order of channels, range and layout) is therefore part of the graph here: a quarter crosses the bus of a GPU,
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pfgdata.conventions import Convention
 from pfgdata.errors import GraphError
 
-__all__ = ["ImageInput", "give_scores", "image_input", "take_bytes", "to_float16"]
+__all__ = ["ImageInput", "Precision", "give_scores", "image_input", "take_bytes", "to_float16"]
+
+Precision = Literal["float32", "float16"]
 
 IMAGE_SIZE = 448  # of every published WD14 tagger; used where a graph leaves its height and width open
 # Sums over hundreds of values, squares and what undoes them: beyond float16's 65504 in a decomposed layer

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.taggers.machine import CPU
+from pfgdata.inference.machine import CPU
 
-__all__ = ["ProbedTagger", "choose_batch_size"]
+__all__ = ["Probed", "choose_batch_size"]
 
 # On a CPU it does not matter: 1, 2, 4 and 8 took 3.6, 3.3, 3.3, 3.6 ms of one core an image with the demo
 # tagger, 212, 210, 212, 219 ms with two blocks of a ViT-B at 448 px.
@@ -21,8 +21,8 @@ _GAIN = 1.03  # a larger batch costs memory and latency: it must be 3 % faster
 _RUNS = 2  # the faster one counts; one more before them chooses algorithms and makes buffers
 
 
-class ProbedTagger(Protocol):
-    """What of a tagger is asked here."""
+class Probed(Protocol):
+    """What of a model is asked here."""
 
     @property
     def batch_size(self) -> int | None:
@@ -36,14 +36,12 @@ class ProbedTagger(Protocol):
     def provider(self) -> str:
         """What it runs on."""
 
-    def predict(
-        self, images: npt.NDArray[np.uint8], /
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Scores and features of images."""
+    def predict(self, images: npt.NDArray[np.uint8], /) -> object:
+        """What it makes of images."""
 
 
 def choose_batch_size(
-    tagger: ProbedTagger,
+    model: Probed,
     *,
     candidates: Sequence[int] | None = None,
     seconds: float = 10.0,
@@ -55,10 +53,10 @@ def choose_batch_size(
     not begun if it would end later than `seconds` after the start. One that does not fit into memory makes
     `predict` halve its batches and so is no gain. Raises ModelError if not one image fits.
     """
-    if tagger.batch_size is not None:
-        return tagger.batch_size
+    if model.batch_size is not None:
+        return model.batch_size
     if candidates is None:
-        if tagger.provider == CPU:
+        if model.provider == CPU:
             return _CPU_BATCH
         candidates = _GPU_BATCHES
     start = clock()
@@ -67,20 +65,20 @@ def choose_batch_size(
         expected = (_RUNS + 1) * size / best if best else 0.0
         if clock() - start + expected > seconds:
             break
-        rate = _rate(tagger, size, clock)
+        rate = _rate(model, size, clock)
         if rate < _GAIN * best:
             break
         chosen, best = size, rate
     return chosen
 
 
-def _rate(tagger: ProbedTagger, size: int, clock: Callable[[], float]) -> float:
+def _rate(model: Probed, size: int, clock: Callable[[], float]) -> float:
     """Images a second in batches of `size`."""
-    images = np.zeros((size, tagger.image_size, tagger.image_size, 3), np.uint8)
-    tagger.predict(images)
+    images = np.zeros((size, model.image_size, model.image_size, 3), np.uint8)
+    model.predict(images)
     times = []
     for _ in range(_RUNS):
         before = clock()
-        tagger.predict(images)
+        model.predict(images)
         times.append(clock() - before)
     return size / max(min(times), 1e-9)

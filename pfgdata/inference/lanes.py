@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pfgdata.taggers.batches import Images, Result
-from pfgdata.taggers.devices import Device
+from pfgdata.inference.batches import Images, Result
+from pfgdata.inference.devices import Device
 
 __all__ = ["BoundLane", "Lane", "lanes_of"]
 
@@ -23,7 +23,7 @@ class Lane(Protocol):
     """A way into a session."""
 
     def run(self, images: Images) -> Result:
-        """Scores and features, in the graph's own dtype, of contiguous uint8 images."""
+        """The outputs, in the graph's own dtype, of contiguous uint8 images."""
 
 
 def lanes_of(session: Any, device: Device, *, image: str, outputs: Sequence[str]) -> list[Lane]:
@@ -40,8 +40,7 @@ class _HostLane:
         self._outputs = list(outputs)
 
     def run(self, images: Images) -> Result:
-        scores, features = self._session.run(self._outputs, {self._image: images})
-        return _flat(scores), _flat(features)
+        return tuple(map(_flat, self._session.run(self._outputs, {self._image: images})))
 
 
 class BoundLane:
@@ -57,7 +56,7 @@ class BoundLane:
         self._shape: tuple[int, ...] | None = None
 
     def run(self, images: Images) -> Result:
-        """Scores and features; every call has its own arrays."""
+        """The outputs; every call has its own arrays."""
         if self._shape != images.shape:
             self._make_buffer(images.shape)
         self._buffer.update_inplace(images)
@@ -66,8 +65,7 @@ class BoundLane:
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(self._binding)
-        scores, features = self._binding.copy_outputs_to_cpu()
-        return _flat(scores), _flat(features)
+        return tuple(map(_flat, self._binding.copy_outputs_to_cpu()))
 
     def _make_buffer(self, shape: tuple[int, ...]) -> None:
         import onnxruntime as ort

@@ -1,7 +1,7 @@
 """Where sessions run: which GPUs a device's name means, and one session of onnxruntime on each.
 
 onnxruntime falls back to the CPU by itself when a GPU provider cannot start. Asked for `cuda` or `tensorrt`
-this is an error here; with `auto` the reason is in `OnnxTagger.unused_gpu`.
+this is an error here; with `auto` the reason is in `unused_gpu`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.errors import ConfigError, ModelError
-from pfgdata.taggers.machine import CPU, CUDA, NAMES, PROVIDERS, TENSORRT, Machine, look, why_not
+from pfgdata.inference.machine import CPU, CUDA, NAMES, PROVIDERS, TENSORRT, Machine, look, why_not
 
 __all__ = [
     "Device",

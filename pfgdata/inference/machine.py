@@ -1,4 +1,4 @@
-"""What a machine offers a tagger: onnxruntime's build, the NVIDIA driver, its GPUs, CUDA's libraries.
+"""What a machine offers a model: onnxruntime's build, the NVIDIA driver, its GPUs, CUDA's libraries.
 
 Facts are gathered once into a `Machine`; what follows from them is decided by plain functions, so that every
 broken installation can be tested as a value. onnxruntime itself says little: where one library is missing it

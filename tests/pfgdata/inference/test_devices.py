@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pfgdata.errors import ConfigError, ModelError
-from pfgdata.taggers.devices import Device, devices_of, unused_gpu
-from pfgdata.taggers.machine import CPU, CUDA, TENSORRT, Gpu, Machine, look, wanted_libraries, why_not
+from pfgdata.inference.devices import Device, devices_of, unused_gpu
+from pfgdata.inference.machine import CPU, CUDA, TENSORRT, Gpu, Machine, look, wanted_libraries, why_not
 
 ROOT = Path(__file__).parents[3]
 
@@ -129,9 +129,7 @@ def test_a_build_of_onnxruntime_under_another_name_is_no_missing_one(tmp_path: P
         for entry in path.glob("*") if path.name == "site-packages" else ():
             if not entry.name.startswith("onnxruntime-"):
                 (tmp_path / entry.name).symlink_to(entry)
-    script = (
-        "from pfgdata.taggers.machine import look, why_not; m = look(); print(m.packages, why_not(m, 'cpu'))"
-    )
+    script = "from pfgdata.inference import look, why_not; m = look(); print(m.packages, why_not(m, 'cpu'))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     done = subprocess.run(
         [sys.executable, "-S", "-c", script], env=environment, capture_output=True, text=True, check=True

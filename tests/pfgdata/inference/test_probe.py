@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pfgdata.taggers import OnnxTagger, choose_batch_size
+from pfgdata.inference import choose_batch_size
+from pfgdata.taggers import OnnxTagger
 from tests.pfgdata.taggers.graphs import Form, write_tagger
 
 Floats = npt.NDArray[np.float32]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pfgdata.errors import ModelError
-from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
-from pfgdata.taggers.devices import is_out_of_memory
+from pfgdata.inference.batches import BatchLimit, Images, Result, run_in_parts
+from pfgdata.inference.devices import is_out_of_memory
 
 
 class SmallDevice:
