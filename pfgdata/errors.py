@@ -16,8 +16,8 @@
     |   `-- AccessError            its bytes could not be read this time
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
-    |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
     |-- ClusterError               other machines do not do what is asked
+    |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
     `-- RunError                   a training run that cannot start, go on or be used
 
 A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert` is for our own bugs.
@@ -133,6 +133,10 @@ class ConfigError(PfgError):
     """A recipe file or option is not valid."""
 
 
+class ClusterError(PfgError):
+    """The workers of a cluster cannot be had, or do not what is asked."""
+
+
 class PlaceError(PfgError, OSError):
     """A bucket or its server refused, or did not answer: it says nothing of what lies there.
 
@@ -143,10 +147,6 @@ class PlaceError(PfgError, OSError):
         super().__init__(text)
         self.passes = passes
         self.errno = errno.ENETUNREACH  # a number, as the system's own have: the bytes are not to blame
-
-
-class ClusterError(PfgError):
-    """The workers of a cluster cannot be had, or do not what is asked."""
 
 
 class RunError(PfgError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         session_errors,
         unused_gpu,
     )
+    from pfgdata.inference.fused import Fused, fuse
     from pfgdata.inference.machine import NAMES, PROVIDERS, Machine, look, why_not
     from pfgdata.inference.models import OpenedModel, expose, open_model
     from pfgdata.inference.probe import choose_batch_size
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Precision,
         give_scores,
         image_input,
+        image_side,
         take_bytes,
         to_float16,
     )
@@ -37,6 +39,7 @@ __all__ = [
     "NAMES",
     "PROVIDERS",
     "Device",
+    "Fused",
     "ImageInput",
     "Images",
     "Machine",
@@ -46,8 +49,10 @@ __all__ = [
     "choose_batch_size",
     "devices_of",
     "expose",
+    "fuse",
     "give_scores",
     "image_input",
+    "image_side",
     "look",
     "one_line",
     "open_model",

@@ -42,6 +42,13 @@ def image_input(model: Any, path: Path) -> ImageInput:
     return _described(_image_input(model.graph, path), path)
 
 
+def image_side(model: Any, path: Path, convention: Convention) -> int:
+    """S of the images that `model` takes. Raises GraphError where `convention` says otherwise."""
+    size = _agreed(image_input(model, path), convention, path).size
+    assert size is not None  # `_agreed` says it
+    return size
+
+
 def take_bytes(model: Any, path: Path, convention: Convention) -> ImageInput:
     """Give `model` an input of uint8 RGB NHWC in place of its float one, as `convention` has that; in place.
 

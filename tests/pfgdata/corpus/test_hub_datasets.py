@@ -107,7 +107,7 @@ def test_limits_are_waited_for_as_told_and_cut_lines_go_on(tars: dict[str, bytes
         found = seen(hub, "hf://datasets/ORG/NAME/data/2.tar", tmp_path / "cache")
         assert not hub.busy
         assert not hub.cut
-    assert time.monotonic() - begun > 2
+    assert time.monotonic() - begun >= 1  # what the first refusal asked for
     assert [data for *_, data, _ in found] == [bytes([n]).hex() * 700 for n in (0, 1)]
 
 

@@ -10,7 +10,7 @@ from pfgdata.ingest.runs import SortedRuns, keys_in
 VALUE = np.dtype([("value", np.int64)])
 
 
-def values(numbers: list[int]) -> np.ndarray:  # type: ignore[type-arg]
+def values(numbers: list[int]) -> np.ndarray:
     """Values as runs hold them."""
     return np.array([(number,) for number in numbers], VALUE)
 
