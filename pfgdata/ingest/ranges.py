@@ -25,7 +25,7 @@ from pfgdata.ingest.begin import plan_for, without_store
 from pfgdata.ingest.job import IngestJob, IngestOptions
 from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.report import IngestReport
-from pfgdata.paths import in_the_way
+from pfgdata.paths import in_the_way, plain_path
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import Store, StoreIdentity, identity_of, identity_record, installed_versions, moved_roots
 
@@ -85,7 +85,7 @@ class RangePlan:
         return cls(
             path=path,
             id=value["id"],
-            store=Path(value["store"]),
+            store=plain_path(Path(value["store"])),
             identity=identity_of(value["identity"], where=path / _FILE),
             precision=value["precision"],
             version=value["version"],

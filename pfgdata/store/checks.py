@@ -14,10 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
-from pfgdata.files import Disk, explained, read_json
+from pfgdata.files import Disk, disk_at, explained, read_json
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.columns import column_file, stems
 from pfgdata.store.contents import Shadow, ShardContents
@@ -62,16 +61,16 @@ def verify(
     """
     path = usable(path)
     progress = progress or NoProgress()
-    disk = disk or Disk()
+    disk = (disk or disk_at(path)).afresh()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
     problems += _of_selections(disk, path / "selections", deep=deep)
     problems += _of_verdicts(disk, path)
-    shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
+    shards = _listed(disk, path / "shards", problems)
     for latent_set in LatentSet.folders(path, disk=disk):
         try:
             made = disk.is_folder(latent_set / "shards")
-            begun = shard_names(disk, latent_set / "shards") if made else []
-            shards += [latent_set / "shards" / name for name in begun]
+            begun = _listed(disk, latent_set / "shards", problems) if made else []
+            shards += begun
             if begun or disk.is_file(latent_set / "latents.json"):  # else a creation that the next completes
                 LatentSet.open(latent_set, disk=disk)
         except StoreError as problem:
@@ -84,7 +83,7 @@ def verify(
     with during(progress, "verify", total=len(shards), unit="shards", brief=False):
         for shard in shards:
             found = list(_of_shard(disk, shard, deep=deep))
-            if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
+            if found and shard in _listed(disk, shard.parent, []):  # else gc has removed it meanwhile
                 problems += found
             progress.advance()
     return problems
@@ -103,8 +102,10 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
         if shard not in ours:
             lock = shard.parent.parent / "lock"
             with store.disk.exclusive(lock, what=f"latent set {lock.parent}"), explained(store.path):
+                store.disk.mend(shard.parent)
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer, explained(store.path):
+        store.disk.mend(store.path / "shards")
         ours = [
             shard for shard in ours if store.disk.is_folder(shard)
         ]  # gone since it was looked at: no longer ours
@@ -133,6 +134,14 @@ def require_whole(disk: Disk, shard: Path) -> None:
         raise CorruptShardError(
             f"{problem.path}: {problem.what}; pfgdata verify --deep --repair sets the shard aside"
         )
+
+
+def _listed(disk: Disk, folder: Path, problems: list[Problem]) -> list[Path]:
+    """The shards that `folder` has; where what says so is damaged, that is added to `problems`."""
+    if wrong := disk.misfits(folder):
+        problems += [Problem(path, f"{what}; --repair puts it right", None) for path, what in wrong]
+        return []
+    return [folder / name for name in shard_names(disk, folder)]
 
 
 def _of_store(disk: Disk, path: Path, *, deep: bool) -> Iterator[Problem]:
@@ -204,7 +213,7 @@ def _of_files(
             size = disk.size(file)
             if size != promised["size"]:
                 yield Problem(file, f"has {size:,} bytes, should have {promised['size']:,}", shard)
-            elif deep and blake3().update_mmap(disk.local(file)).hexdigest() != promised["blake3"]:
+            elif deep and disk.digest(file) != promised["blake3"]:
                 yield Problem(file, "its bytes are not those that were written", shard)
         except FileNotFoundError:
             yield Problem(file, "is missing", shard)

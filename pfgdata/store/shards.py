@@ -209,7 +209,8 @@ def list_shards(
     `cache` holds what was read before: shards are immutable. Raises CorruptShardError for a damaged one,
     since the rows that it hides would return if it were left out in silence.
     """
-    found = []
+    found, names = [], list(names)
+    disk.ahead(folder / name / "shard.json" for name in names if name not in cache)
     for name in names:
         if name not in cache:
             try:
@@ -232,7 +233,7 @@ def require_undamaged(
         path = shard / name
         try:
             found = _seal(disk.local(path))
-        except FileNotFoundError as problem:
+        except (FileNotFoundError, ValueError) as problem:
             raise unreadable(disk, path, problem, advice=advice) from problem
         if found != promised:
             raise CorruptShardError(f"{path}: its bytes are not those that were written; {advice}")
@@ -301,7 +302,7 @@ def new_shard_id(disk: Disk, folder: Path) -> str:
     Ids sort by commit order, because one writer at a time holds the lock while it asks.
     """
     taken = [int(name.split("-")[0]) for name in shard_names(disk, folder)]
-    return f"{max(taken, default=0) + 1:08d}-{secrets.token_hex(4)}"
+    return f"{max([*taken, disk.last_number(folder)], default=0) + 1:08d}-{secrets.token_hex(4)}"
 
 
 def _array(record: Mapping[str, Any]) -> Array:

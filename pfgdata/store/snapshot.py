@@ -25,6 +25,7 @@ from blake3 import blake3
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files import Disk
 from pfgdata.records import CONTENT_ID_BYTES, Selection
+from pfgdata.store.few_rows import take_rows
 from pfgdata.store.identity import StoreIdentity
 from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, require_column_name, table_in
 from pfgdata.store.shards import (
@@ -44,7 +45,6 @@ __all__ = ["Joined", "ShardView", "Snapshot", "content_ids_of"]
 Values: TypeAlias = "pa.ChunkedArray | pa.Array | npt.NDArray[Any]"
 
 _SMALL = 16_384  # rows: to decode 8,192 in threads took twice the CPU time and was no sooner done
-
 _NONE_HIDDEN = np.empty(0, np.int64)
 
 
@@ -220,7 +220,8 @@ class Snapshot:
         for index, shard_id in enumerate(selection.shards):
             mine = np.flatnonzero(selection.shard_index == index)
             if len(mine):
-                out[mine] = self.feature_map(shard_id)[selection.rows[mine]]
+                at = self._views[shard_id]
+                out[mine] = take_rows(self.disk, at.path, at.meta, "feature", selection.rows[mine])
         return out
 
     def _visible(
@@ -234,6 +235,7 @@ class Snapshot:
         full = wanted.append(pa.field("shard", pa.dictionary(pa.int32(), pa.string())))
         full = full.append(pa.field("row", pa.int64()))
         views = [view for view in self.shards if shards is None or view.id in shards]
+        self.disk.ahead(view.path / f"{table}.parquet" for view in views if table in view.meta.tables)
         parts = [self._visible_part(view, table, wanted.names).cast(full) for view in views]
         return pa.concat_tables([full.empty_table(), *parts])
 
