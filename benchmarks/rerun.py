@@ -25,11 +25,11 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pfgdata.corpus import plan_segments
+from pfgdata.inference import Precision
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.ingest.plan import Plan, make_plan
 from pfgdata.records import NoProgress, TaggerIdentity
 from pfgdata.store import IMAGES_SCHEMA, ShardContents, Store, StoreIdentity, failures_table
-from pfgdata.taggers import Precision
 from pfgdata.vocabulary import GENERAL, RATING, Vocabulary
 
 FOLDER, ROWS, LINKS = 1000, 8192, 50_000  # files a folder, rows a shard, names a file (ext4 allows 65,000)

@@ -16,6 +16,7 @@
     |   `-- AccessError            its bytes could not be read this time
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
+    |-- ClusterError               other machines do not do what is asked
     |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
     `-- RunError                   a training run that cannot start, go on or be used
 
@@ -29,6 +30,7 @@ import os
 
 __all__ = [
     "AccessError",
+    "ClusterError",
     "ConfigError",
     "ContentError",
     "CorruptShardError",
@@ -129,6 +131,10 @@ class QueryError(PfgError):
 
 class ConfigError(PfgError):
     """A recipe file or option is not valid."""
+
+
+class ClusterError(PfgError):
+    """The workers of a cluster cannot be had, or do not what is asked."""
 
 
 class PlaceError(PfgError, OSError):

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.files import Disk, FileCache, ObjectDisk, ObjectPlace
+from pfgdata.inference import Precision
 from pfgdata.records import NoProgress, TaggerIdentity
-from pfgdata.taggers import Precision
 from pfgdata.urls import UrlPath
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
 

@@ -76,6 +76,10 @@ class FileCache:
         held = self._hold(digest)
         return place if held is None else held
 
+    def release(self, digest: str) -> None:
+        """Hold the file of `digest` no longer, for who has it open, or has read it."""
+        (self._held / digest).unlink(missing_ok=True)
+
     def forget(self, digest: str) -> None:
         """Remove the file of `digest`: it is not what it should be. Who has it open goes on with that."""
         for path in (self._place(digest), self._held / digest):

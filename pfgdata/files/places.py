@@ -106,6 +106,37 @@ class ObjectPlace:
 
         return self._tried(key, read)
 
+    def read_version(
+        self, key: str, *, start: int = 0, stop: int | None = None, most: int | None = None
+    ) -> tuple[ObjectInfo, bytes | None]:
+        """Which version of an object lies there, and its bytes `start` to `stop` in the same request.
+
+        None in place of the bytes, unread, where the object has over `most`.
+        """
+        import obstore
+
+        options: Any = {} if stop is None else {"range": (start, stop)}
+
+        def read() -> tuple[ObjectInfo, bytes | None]:
+            found = obstore.get(self.store, self._full(key), options=options)
+            info = self._info(found.meta)
+            return info, None if most is not None and info.size > most else found.bytes().to_bytes()
+
+        return self._tried(key, read)
+
+    def fetch_version(self, key: str, file: Path) -> ObjectInfo:
+        """Stream an object into the new file `file`; which version it was."""
+        import obstore
+
+        def fetch() -> ObjectInfo:
+            found = obstore.get(self.store, self._full(key))
+            with file.open("wb") as out:
+                for part in found.stream(min_chunk_size=_PART):
+                    out.write(part)
+            return self._info(found.meta)
+
+        return self._tried(key, fetch)
+
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """The bytes `start` to `stop` of an object; fewer where it ends before."""
         import obstore

@@ -179,7 +179,10 @@ def _whole(path: Path) -> bool:
     return all((path.parent / str(name)).is_file() for name in names)
 
 
-def weights_sha256(path: Path) -> str:
-    """sha256 of a weights file, hex: the number hubs show for it."""
+def weights_sha256(path: Path, *others: Path) -> str:
+    """sha256 of a weights file, hex: the number hubs show for it; of several that of the list of theirs."""
+    if others:
+        listed = "".join(weights_sha256(file) for file in (path, *others))
+        return hashlib.sha256(listed.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pfgdata.corpus import Segment
 from pfgdata.images import one_opencv_thread
+from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.begin import plan_for, require_fit, without_store
 from pfgdata.ingest.builder import ShardBuilder, filled, made_by
 from pfgdata.ingest.committer import Committer, finish
@@ -30,7 +31,7 @@ from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import Store
-from pfgdata.taggers import Tagger, choose_batch_size
+from pfgdata.taggers import Tagger
 
 __all__ = ["ingest", "plan_ingest"]
 

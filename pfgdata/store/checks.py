@@ -20,13 +20,15 @@ from pfgdata.files import Disk, disk_at, explained, read_json
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.columns import column_file, stems
 from pfgdata.store.contents import Shadow, ShardContents
+from pfgdata.store.derived_sets import DerivedSet
 from pfgdata.store.identity import read_identity, read_roots, usable
-from pfgdata.store.latent_sets import LatentSet
+from pfgdata.store.kinds import DERIVED_KINDS
 from pfgdata.store.recorded import DamagedFileError
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.selections import check_selection, list_selections
+from pfgdata.store.shadows import read_shadows
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
-from pfgdata.store.snapshot import Snapshot, read_shadows
+from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.store import Store
 from pfgdata.store.verdicts import verdicts_file
 
@@ -66,20 +68,11 @@ def verify(
     problems += _of_selections(disk, path / "selections", deep=deep)
     problems += _of_verdicts(disk, path)
     shards = _listed(disk, path / "shards", problems)
-    for latent_set in LatentSet.folders(path, disk=disk):
-        try:
-            made = disk.is_folder(latent_set / "shards")
-            begun = _listed(disk, latent_set / "shards", problems) if made else []
+    for kind in DERIVED_KINDS:
+        for folder in kind.folders(path, disk=disk):
+            found, begun = _of_derived(disk, kind, folder)
+            problems += found
             shards += begun
-            if begun or disk.is_file(latent_set / "latents.json"):  # else a creation that the next completes
-                LatentSet.open(latent_set, disk=disk)
-        except StoreError as problem:
-            problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
-        except FileNotFoundError:
-            what = "is missing; delete the set and encode it again"
-            problems.append(Problem(latent_set / "latents.json", what, None))
-        except OSError as problem:
-            problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
     with during(progress, "verify", total=len(shards), unit="shards", brief=False):
         for shard in shards:
             found = list(_of_shard(disk, shard, deep=deep))
@@ -90,7 +83,7 @@ def verify(
 
 
 def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
-    """Set the broken shards of `problems` aside into quarantine/; the next ingest or latents redoes them.
+    """Set the broken shards of `problems` aside into quarantine/; who made them redoes them at the next run.
 
     An empty shard takes over what they hid. Where that cannot be read, of several visible rows of one key
     all but the one in the latest shard are hidden. Raises StoreLockedError while another process writes.
@@ -101,7 +94,8 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     for shard in broken:
         if shard not in ours:
             lock = shard.parent.parent / "lock"
-            with store.disk.exclusive(lock, what=f"latent set {lock.parent}"), explained(store.path):
+            kind = lock.parent.parent.name.removesuffix("s")  # as the folders of kinds are called
+            with store.disk.exclusive(lock, what=f"{kind} set {lock.parent}"), explained(store.path):
                 store.disk.mend(shard.parent)
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer, explained(store.path):
@@ -152,6 +146,26 @@ def _of_store(disk: Disk, path: Path, *, deep: bool) -> Iterator[Problem]:
         read_roots(disk, path)
     except (StoreError, OSError) as problem:
         yield Problem(path / "roots.json", _reason(problem), None)
+
+
+def _of_derived(
+    disk: Disk, kind: type[DerivedSet[Any, Any]], folder: Path
+) -> tuple[list[Problem], list[Path]]:
+    """What is wrong with a derived set's own JSON, and the shards to look at."""
+    described = folder / f"{kind.name}s.json"
+    begun, problems = list[Path](), list[Problem]()
+    try:
+        if disk.is_folder(folder / "shards"):
+            begun = _listed(disk, folder / "shards", problems)
+        if begun or disk.is_file(described):  # else a creation that the next completes
+            kind.open(folder, disk=disk)
+    except StoreError as problem:
+        problems.append(Problem(described, _reason(problem), None))
+    except FileNotFoundError:
+        problems.append(Problem(described, "is missing; delete the set and encode it again", None))
+    except OSError as problem:
+        problems.append(Problem(described, _unread(problem), None))
+    return problems, begun
 
 
 def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`); latent sets, columns.
+"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`); derived sets, columns.
 
 Opening reads two small files; a snapshot reads what shards say of themselves, not their rows.
 """
@@ -20,6 +20,7 @@ from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, remove_column, write_column
 from pfgdata.store.contents import Shadow, ShardContents, shadows_table
+from pfgdata.store.feature_sets import FeatureIdentity, FeatureInfo, FeatureSet
 from pfgdata.store.identity import (
     StoreIdentity,
     identity_bytes,
@@ -162,6 +163,14 @@ class Store:
     def latent_set(self, identity: LatentIdentity, info: LatentInfo) -> LatentSet:
         """The set of that identity, made if there is none; an existing one keeps its own `info`."""
         return LatentSet.create(self.path, identity, info, disk=self.disk)
+
+    def feature_sets(self) -> list[FeatureSet]:
+        """The feature sets of this store, by id; its tagger's own feature is none of them."""
+        return FeatureSet.all_of(self.path, disk=self.disk)
+
+    def feature_set(self, identity: FeatureIdentity, info: FeatureInfo) -> FeatureSet:
+        """The set of that identity, made if there is none; an existing one keeps its own `info`."""
+        return FeatureSet.create(self.path, identity, info, disk=self.disk)
 
     def columns(self) -> list[str]:
         """The names of the user's columns, sorted."""

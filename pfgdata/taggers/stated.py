@@ -74,7 +74,7 @@ def stated(folder: Path, graph: Graph) -> Stated:
             raise ModelError(
                 f"{folder / name}: says no convention that is known ({reason}); {_NEEDS}"
             ) from None
-    if (folder / SELECTED_TAGS).is_file():
+    if graph.layout == "NHWC" and (folder / SELECTED_TAGS).is_file():
         return Stated(convention=WD, source=f"{SELECTED_TAGS}, as WD14 taggers have it")
     there = [name for name in LABEL_FILES if (folder / name).is_file()]
     if not there:
