@@ -26,7 +26,7 @@ from pfgdata.ingest.begin import plan_for, without_store
 from pfgdata.ingest.job import IngestJob, IngestOptions
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.tasks import Plan, unit_begins
-from pfgdata.paths import in_the_way, place_of
+from pfgdata.paths import in_the_way, place_of, plain_path
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import (
     Store,
@@ -95,7 +95,7 @@ class RangePlan:
         return cls(
             path=path,
             id=value["id"],
-            store=Path(value["store"]),
+            store=plain_path(Path(value["store"])),
             identity=identity_of(value["identity"], where=path / _FILE),
             precision=value["precision"],
             version=value["version"],
