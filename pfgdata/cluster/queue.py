@@ -91,6 +91,10 @@ class Queue:
                 return gaps[0]
         return None
 
+    def lacks(self, span: Span) -> bool:
+        """Whether any of these images is neither done nor failed."""
+        return bool(self._ended.gaps(span))
+
     def brought(self, span: Span) -> list[Span]:
         """Images are done, by whomever; which of them nobody has ended before: only those count."""
         fresh = self._ended.gaps(span)

@@ -25,9 +25,17 @@ from pfgdata.ingest.begin import plan_for, without_store
 from pfgdata.ingest.job import IngestJob, IngestOptions
 from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.report import IngestReport
-from pfgdata.paths import in_the_way
+from pfgdata.paths import in_the_way, place_of
 from pfgdata.records import NoProgress, Progress, during
-from pfgdata.store import Store, StoreIdentity, identity_of, identity_record, installed_versions, moved_roots
+from pfgdata.store import (
+    Store,
+    StoreIdentity,
+    StoreWriter,
+    identity_of,
+    identity_record,
+    installed_versions,
+    moved_roots,
+)
 
 __all__ = [
     "RANGE_ROWS",
@@ -35,6 +43,7 @@ __all__ = [
     "cut",
     "plan_bytes",
     "plan_from",
+    "plan_ranges",
     "require_no_plan",
     "this_version",
     "write_plan",
@@ -122,7 +131,7 @@ class RangePlan:
         places = {segment.root: str(segment.location) for segment in self.segments}
         for old, new in moves:
             places = moved_roots(places, old, new)
-        here = (replace(segment, location=Path(places[segment.root])) for segment in self.segments)
+        here = (replace(segment, location=place_of(places[segment.root])) for segment in self.segments)
         return replace(self, segments=tuple(here))
 
 
@@ -156,13 +165,27 @@ def write_plan(
     New roots are put on record in the store, under its lock. No plan, where `stop` ended the walk. Raises
     ConfigError where the folder holds something, and what `ingest` does of the store.
     """
-    progress, folder = progress or NoProgress(), out.folder
-    require_no_plan(folder)
+    progress = progress or NoProgress()
+    require_no_plan(out.folder)
+    with store.writer(wait=job.wait, progress=progress, stop=stop) as writer:
+        return plan_ranges(writer, segments, job, out=out, progress=progress, stop=stop)
+
+
+def plan_ranges(
+    writer: StoreWriter,
+    segments: Sequence[Segment],
+    job: IngestJob,
+    *,
+    out: PlanOut,
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> tuple[RangePlan | None, IngestReport]:
+    """As `write_plan`, for the holder of the store's lock, into a new folder."""
+    store, folder = writer.store, out.folder
     segments = [without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
-    with store.writer(wait=job.wait, progress=progress, stop=stop) as writer:
-        plan = plan_for(writer, segments, options=job, report=report, progress=progress, stop=stop)
-        report.shards = len(store.snapshot().shards)
+    plan = plan_for(writer, segments, options=job, report=report, progress=progress, stop=stop)
+    report.shards = len(store.snapshot().shards)
     if report.interrupted:
         return None, report
     disk = Disk()
@@ -264,6 +287,6 @@ def _segment_record(segment: Segment) -> dict[str, Any]:
 def _segment(record: Mapping[str, Any]) -> Segment:
     return Segment(
         root=record["root"],
-        location=Path(record["location"]),
+        location=place_of(record["location"]),
         options=WalkOptions(follow_links=record["follow_links"]),
     )

@@ -42,7 +42,17 @@ if TYPE_CHECKING:
         PLANNED_SCHEMA,
     )
     from pfgdata.store.matching import column_values, normal_table, rows_by_shard, unmatched_rows
-    from pfgdata.store.parts import Part, PartWriter, Span, adopted_spans, list_parts, whole_spans
+    from pfgdata.store.parts import (
+        Part,
+        PartWriter,
+        Span,
+        adopted_spans,
+        announce_plan,
+        is_announced,
+        list_parts,
+        whole_spans,
+        withdraw_plan,
+    )
     from pfgdata.store.rows import (
         IMAGE_COLUMNS,
         KEY_COLUMNS,
@@ -112,6 +122,7 @@ __all__ = [
     "ThumbnailCache",
     "Verdict",
     "adopted_spans",
+    "announce_plan",
     "column_values",
     "compact",
     "content_ids_of",
@@ -126,6 +137,7 @@ __all__ = [
     "images_table",
     "index_tags",
     "installed_versions",
+    "is_announced",
     "joined_columns",
     "key_bytes",
     "key_columns",
@@ -149,6 +161,7 @@ __all__ = [
     "unmatched_rows",
     "verify",
     "whole_spans",
+    "withdraw_plan",
 ]
 
 if not TYPE_CHECKING:

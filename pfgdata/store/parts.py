@@ -42,15 +42,19 @@ __all__ = [
     "Span",
     "adopt_part",
     "adopted_spans",
+    "announce_plan",
+    "is_announced",
     "list_parts",
     "orphans",
     "retire_part",
     "whole_spans",
+    "withdraw_plan",
 ]
 
 _NAME = re.compile(r"([0-9a-f]{12})-(\d{5,})-(\d{8,})")
 _AGAIN = "make it again by the command that made it"
 _PLANNED = "planned"
+_SIGN = "-under-way.json"
 
 
 class Span(NamedTuple):
@@ -179,6 +183,38 @@ class PartWriter:
                 if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise  # else another process was first, just now
 
+    def receive(self, name: str, files: Mapping[str, bytes]) -> Path:
+        """Put a part that was written elsewhere here, durably, as `hand_over` gave it; where it is.
+
+        Whether it is whole is not asked. One of that name stays if it is.
+        """
+        if _NAME.fullmatch(name) is None or any("/" in file for file in files):
+            raise CorruptShardError(f"{name!r}: is no part")
+        path = self.folder / name
+        with explained(self.folder):
+            with suppress(CorruptShardError, FileNotFoundError):
+                Part.read(self.disk, path).require_whole()
+                return path
+            with suppress(FileNotFoundError):
+                self.disk.remove_folder(path)
+            fresh = self.disk.temporary(self.folder)
+            try:
+                for file, data in files.items():
+                    (fresh / file).write_bytes(data)
+                self.disk.commit_folder(fresh, path)
+            except BaseException:
+                self.disk.discard(fresh)
+                raise
+        return path
+
+    def hand_over(self, name: str) -> dict[str, bytes]:
+        """The files of a part by their names, for `receive`; it is no longer here then."""
+        path = self.folder / name
+        with explained(self.folder):
+            files = {file: self.disk.read(path / file) for file in self.disk.names(path)}
+            self.disk.remove_folder(path)
+        return files
+
     def _is_brought(self, span: Span) -> bool:
         try:
             part = Part.read(self.disk, self.folder / span.name)
@@ -186,6 +222,24 @@ class PartWriter:
         except (CorruptShardError, FileNotFoundError):
             return False
         return part.span.stop >= span.stop
+
+
+def announce_plan(disk: Disk, folder: Path, plan: str) -> None:
+    """Leave a sign in the store's folder of parts: who sees it there sees the store that a plan is for."""
+    if not disk.is_folder(folder):
+        disk.make_folder(folder)
+    disk.replace_file(folder / f"{plan}{_SIGN}", canonical_json({"format": FORMAT}))
+
+
+def is_announced(disk: Disk, folder: Path, plan: str) -> bool:
+    """Whether the sign of a plan is here."""
+    return disk.is_file(folder / f"{plan}{_SIGN}")
+
+
+def withdraw_plan(disk: Disk, folder: Path, plan: str) -> None:
+    """Take the sign away."""
+    with suppress(FileNotFoundError):
+        disk.unlink(folder / f"{plan}{_SIGN}")
 
 
 def list_parts(disk: Disk, folder: Path, *, plan: str | None = None) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,6 +157,10 @@ class Snapshot:
     ) -> pa.Table:
         """The visible failures as FAILURES_SCHEMA, and where they stand: `shard`, `row`."""
         return self._visible("failures", FAILURES_SCHEMA, columns, shards)
+
+    def by_shard(self, table: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """What `images` or `failures` give, shard by shard, the latest first: its id and its visible rows."""
+        yield from ((view.id, self._visible_part(view, table, columns)) for view in reversed(self.shards))
 
     def stored(self, shard_id: str, columns: Sequence[str]) -> pa.Table:
         """`columns` of every row of one shard's images.parquet, hidden ones too."""
@@ -340,9 +344,7 @@ def _schema_of(table: str, columns: Sequence[str] | None) -> pa.Schema:
 
 def _fixed_bytes(part: Any) -> npt.NDArray[np.uint8]:
     buffer = part.buffers()[1]
-    whole = (
-        np.frombuffer(buffer, np.uint8).reshape(-1, CONTENT_ID_BYTES)
-        if buffer
-        else np.empty((0, 16), np.uint8)
-    )
+    if not buffer:
+        return np.empty((0, CONTENT_ID_BYTES), np.uint8)
+    whole = np.frombuffer(buffer, np.uint8).reshape(-1, CONTENT_ID_BYTES)
     return whole[part.offset : part.offset + len(part)]

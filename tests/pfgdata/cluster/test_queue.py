@@ -153,19 +153,19 @@ def test_a_late_result_counts_where_it_is_first_and_never_twice() -> None:
 
 def test_after_three_deaths_a_range_is_halved_and_one_image_is_a_failure() -> None:
     queue = Queue([span(0, 2)], patience=PATIENCE, now=0)
-    given = []
+    tried: list[Span] = []
     while not queue.is_over:
-        worker = f"w{len(given)}"
+        worker = f"w{len(tried)}"
         queue.join(worker, now=0)
         work = queue.give(worker)
         assert work is not None
-        given.append(work)
+        tried.append(work)
         if work == span(1, 2):
             queue.brought(work)
             queue.finished(worker, now=0)
         else:
             queue.gone(worker)
-    assert given == [span(0, 2)] * 3 + [span(0, 1), span(1, 2), span(0, 1), span(0, 1)]
+    assert tried == [span(0, 2)] * 3 + [span(0, 1), span(1, 2), span(0, 1), span(0, 1)]
     assert queue.failed == [span(0, 1)]
 
 
