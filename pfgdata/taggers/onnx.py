@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import PREPROCESSINGS, Convention
-from pfgdata.errors import GraphError, ModelNotFoundError
+from pfgdata.errors import GraphError, ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve, weights_sha256
 from pfgdata.images import DECODE_VERSION
 from pfgdata.inference import (
@@ -161,6 +161,11 @@ class OnnxTagger:
         threads: int | None = None,
     ) -> OnnxTagger:
         """The tagger of an opened model, with its feature proved, and its graph fused if that is the same."""
+        if how.convention.output == "feature":
+            raise ModelError(
+                f"{opened.found.name}: by its convention ({how.source}) it is an extractor, which gives no"
+                " tags; pfgdata features takes it"
+            )
         path, machine = opened.model.path, look()
         homes = devices_of(device, machine)
         told = _Told(
