@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     )
     from pfgdata.inference.machine import NAMES, PROVIDERS, Machine, look, why_not
     from pfgdata.inference.models import OpenedModel, expose, open_model
+    from pfgdata.inference.pixels import (
+        UNREADABLE,
+        deepghs_pixels,
+        json_in,
+        processor_pixels,
+        timm_pixels,
+    )
     from pfgdata.inference.probe import choose_batch_size
     from pfgdata.inference.runner import Runner, unusable
     from pfgdata.inference.surgery import (
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NAMES",
     "PROVIDERS",
+    "UNREADABLE",
     "Device",
     "ImageInput",
     "Images",
@@ -44,16 +52,20 @@ __all__ = [
     "Precision",
     "Runner",
     "choose_batch_size",
+    "deepghs_pixels",
     "devices_of",
     "expose",
     "give_scores",
     "image_input",
+    "json_in",
     "look",
     "one_line",
     "open_model",
     "open_session",
+    "processor_pixels",
     "session_errors",
     "take_bytes",
+    "timm_pixels",
     "to_float16",
     "unusable",
     "unused_gpu",

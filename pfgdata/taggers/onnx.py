@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import PREPROCESSINGS, Convention
-from pfgdata.errors import GraphError, ModelNotFoundError
+from pfgdata.errors import GraphError, ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve, weights_sha256
 from pfgdata.images import DECODE_VERSION
 from pfgdata.inference import (
@@ -123,6 +123,11 @@ class OnnxTagger:
     ) -> OnnxTagger:
         """The tagger of an opened model, with its feature proved."""
         found, path = opened.found, opened.model.path
+        if how.convention.output == "feature":
+            raise ModelError(
+                f"{found.name}: by its convention ({how.source}) it is an extractor, which gives no tags;"
+                " pfgdata features takes it"
+            )
         vocabulary = read_labels(found.folder, how.convention)
         machine = look()
         homes = devices_of(device, machine)
