@@ -6,6 +6,7 @@ from pfgdata.hub.checkpoints import single_file_width
 from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
+from pfgdata.hub.single_file import cache_folder
 from pfgdata.hub.tensors import write_tensors
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "SDXL",
     "FamilyFacts",
     "Resolved",
+    "cache_folder",
     "family_titles",
     "resolve",
     "single_file_width",

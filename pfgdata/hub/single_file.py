@@ -27,7 +27,7 @@ from pfgdata.hub.tensors import write_tensors
 from pfgdata.paths import user_path
 from pfgdata.records import Progress, during, during_one
 
-__all__ = ["unpacked"]
+__all__ = ["cache_folder", "unpacked"]
 
 _FORMAT = 1  # of the unpacked folder; another one is made anew
 
@@ -79,7 +79,7 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
     with during_one(progress, "hash", unit="files"):
-        folder = _cache() / "bases" / _digest(file)
+        folder = cache_folder() / "bases" / _digest(file)
     if _stands(folder, given):
         return folder
     checkpoint = read_checkpoint(file)
@@ -93,7 +93,7 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     return folder
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """PFG_CACHE, else pfg/ in the user's cache."""
     if folder := os.environ.get("PFG_CACHE"):
         return user_path(folder).absolute()

@@ -49,8 +49,8 @@ class Real:
     view_M: Ints
 
     @property
-    def features_KF(self) -> Tensor:
-        """What tokens are made of: the guides as the run's tagger sees them."""
+    def features_NF(self) -> Tensor:
+        """What tokens are made of: the characters' first images as the run's tagger sees them."""
         return torch.from_numpy(self.raw[TAGGER].embeddings.features_MF)
 
 
@@ -63,6 +63,7 @@ class Studio:
     options: EvaluateOptions
     progress: Progress
     folder: Path | None = None
+    drawn: int | None = None  # characters that are guides; those after them are only looked at
     files: dict[tuple[int, str], list[Path]] = field(default_factory=dict)  # (guide, kind) -> its pictures
     strokes: dict[tuple[int, str], list[Strokes]] = field(default_factory=dict)  # the same pictures' pixels
 
@@ -171,10 +172,12 @@ class Studio:
         )
 
     def _draws(self, pixels: Pixels, guide: int, kind: str) -> None:
+        if self.drawn is not None and guide >= self.drawn:
+            return
         self.strokes.setdefault((guide, kind), []).append(strokes(pixels))
 
     def _keep(self, image: Image.Image, guide: int, name: str, kind: str) -> None:
-        if self.folder is None:
+        if self.folder is None or (self.drawn is not None and guide >= self.drawn):
             return
         known = self.files.setdefault((guide, kind), [])
         stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(name).stem)[:_STEM]
