@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,6 +150,20 @@ def test_a_worker_that_cannot_load_ends_the_run_with_its_reason(demo: OnnxTagger
     engine.unmounted = tmp_path / "images"
     with pytest.raises(ClusterError, match=r"no worker is left: .*nothing is there; mount it"):
         ingest_on(engine, plan_segments([tmp_path / "images"], {}), store, demo, JOB)
+
+
+def test_without_ray_one_line_says_what_to_install(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ImportError('as if it were not installed')\n")
+    words = ["ingest", str(images), "--store", str(tmp_path / "feats"), "--tagger", "demo"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pfgdata", *words, "--cluster", "auto"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'pfg[cluster]'" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 @dataclass(frozen=True)
