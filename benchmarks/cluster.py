@@ -97,8 +97,6 @@ def by_workers(images: Path, store: Store, tagger: OnnxTagger, job: IngestJob, c
 def measure(folder: Path, name: str, count: int, rounds: int, batch_size: int) -> None:
     """The two sides in turn, then a run in which a worker is killed half-way."""
     images = folder / "images"
-    if not images.exists():
-        write_jpegs(images, count)
     tagger = OnnxTagger.load(name, device="cpu")
     job = IngestJob(tagger=name, batch_size=batch_size, device="cpu")
     sides = {"one ingest": usual, f"{WORKERS} workers": by_workers}
@@ -174,18 +172,22 @@ def death(folder: Path, name: str, count: int, batch_size: int) -> None:
 def main() -> None:
     """Both taggers, or the one named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tagger", choices=["demo", "vit"], default="demo")
+    parser.add_argument("--tagger", default="demo", help="demo, vit (written for this), or a folder")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--only", choices=["overhead", "death"], help="one of the two questions")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pfg-bench-") as place:
         folder, name = Path(place), asked.tagger
         if name == "vit":
             name = str(folder / "vit")
             write_vit_tagger(Path(name))
-        measure(folder, name, asked.count, asked.rounds, asked.batch_size)
-        death(folder, name, asked.count, asked.batch_size)
+        write_jpegs(folder / "images", asked.count)
+        if asked.only != "death":
+            measure(folder, name, asked.count, asked.rounds, asked.batch_size)
+        if asked.only != "overhead":
+            death(folder, name, asked.count, asked.batch_size)
 
 
 if __name__ == "__main__":
