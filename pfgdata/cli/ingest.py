@@ -175,9 +175,10 @@ def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str
                     out = PlanOut(folder=way.plan_out, rows=way.rows)
                     written, report = write_plan(segments, there, job, out=out, progress=progress, stop=stop)
                 elif way.cluster:
-                    from pfgdata.cluster import ingest_on
+                    from pfgdata.cluster import ClusterIngest
 
-                    report = ingest_on(way.cluster, segments, there, model, job, progress=progress, stop=stop)
+                    work = ClusterIngest(way.cluster, job)
+                    report = work.run(segments, there, model, progress=progress, stop=stop)
                 else:
                     report = run_ingest(segments, there, model, options=job, progress=progress, stop=stop)
     captions = None
