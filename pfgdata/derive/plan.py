@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import QueryError, StoreError
+from pfgdata.paths import Place, place_of
 from pfgdata.records import Selection, StoredImage, ids_as_keys
 from pfgdata.store import IMAGE_COLUMNS, DerivedSet, Snapshot, Store, content_ids_of, stored_image
 
@@ -115,12 +116,17 @@ def require_work(store: Store, selection: Selection) -> None:
         asked = f" by {selection.expression!r}" if selection.expression else ": the store is empty"
         raise QueryError(f"{store.path}: no image is selected{asked}; try it with pfgdata query")
     roots = store.roots()
-    gone = [root for root, location in roots.items() if not Path(location).is_dir()]
+    gone = [root for root, location in roots.items() if _is_missing(place_of(location))]
     if gone and len(gone) == len(roots):
         raise StoreError(
             f"corpus root {gone[0]} is not at {roots[gone[0]]}; if it moved: "
             f"pfgdata ingest NEW --root {gone[0]}=NEW"
         )
+
+
+def _is_missing(place: Place) -> bool:
+    """Whether a corpus root is not at its place; what is not of this machine says so when it is read."""
+    return isinstance(place, Path) and not place.is_dir()
 
 
 def plan_missing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pfgdata.errors import IdentityError, StoreError
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.plan import Planning, plan_batches
 from pfgdata.ingest.report import IngestReport
+from pfgdata.paths import Url
 from pfgdata.records import Progress
 from pfgdata.store import ShardContents, Store, StoreWriter, require_same_tagger
 from pfgdata.taggers import Tagger
@@ -57,10 +59,13 @@ def require_fit(store: Store, tagger: Tagger) -> None:
 
 def without_store(segment: Segment, store: Path) -> Segment:
     """The segment without the store itself, which may lie inside the corpus."""
-    place, root = os.path.realpath(store), os.path.realpath(segment.location)
+    if isinstance(segment.location, Url):
+        place, root = re.sub(r"^(\w+):/+", r"\1://", str(store)), segment.location.text
+    else:
+        place, root = os.path.realpath(store), os.path.realpath(segment.location)
     if not place.startswith(f"{root.rstrip('/')}/"):
         return segment
-    return replace(segment, exclude=segment.exclude | {os.fsencode(os.path.relpath(place, root))})
+    return replace(segment, exclude=segment.exclude | {os.fsencode(place[len(root.rstrip("/")) + 1 :])})
 
 
 def _add_roots(writer: StoreWriter, segments: Sequence[Segment]) -> None:

@@ -205,7 +205,7 @@ def lacks(segment: Segment, key: ImageKey, counts: WalkCounts) -> bool:
     """
     if not segment.covers(key):
         return False
-    path = os.fsencode(segment.location).rstrip(b"/") + b"/" + key.path
+    path = os.fsencode(str(segment.location)).rstrip(b"/") + b"/" + key.path
     if any(path.startswith(folder + b"/") for folder in counts.unreadable):
         return False
     above = [path[:at] for at, one in enumerate(path) if one == _SLASH] if counts.passed else []

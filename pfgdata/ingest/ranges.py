@@ -26,7 +26,7 @@ from pfgdata.ingest.begin import plan_for, without_store
 from pfgdata.ingest.job import IngestJob, IngestOptions
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.tasks import Plan, unit_begins
-from pfgdata.paths import in_the_way
+from pfgdata.paths import in_the_way, place_of, plain_path
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import (
     Store,
@@ -95,7 +95,7 @@ class RangePlan:
         return cls(
             path=path,
             id=value["id"],
-            store=Path(value["store"]),
+            store=plain_path(Path(value["store"])),
             identity=identity_of(value["identity"], where=path / _FILE),
             precision=value["precision"],
             version=value["version"],
@@ -132,7 +132,7 @@ class RangePlan:
         places = {segment.root: str(segment.location) for segment in self.segments}
         for old, new in moves:
             places = moved_roots(places, old, new)
-        here = (replace(segment, location=Path(places[segment.root])) for segment in self.segments)
+        here = (replace(segment, location=place_of(places[segment.root])) for segment in self.segments)
         return replace(self, segments=tuple(here))
 
 
@@ -320,6 +320,6 @@ def _segment_record(segment: Segment) -> dict[str, Any]:
 def _segment(record: Mapping[str, Any]) -> Segment:
     return Segment(
         root=record["root"],
-        location=Path(record["location"]),
+        location=place_of(record["location"]),
         options=WalkOptions(follow_links=record["follow_links"]),
     )

@@ -53,12 +53,13 @@ class Stages:
         self.threads = threads  # that read and decode
         self.parallel = tagger.parallel  # threads that call the model
         self._preparer = preparer
+        readers = preparer.readers(threads)
         self._squares: OrderedPool[Task, Prepared] = OrderedPool(
             tasks,
             preparer,
-            threads=threads,
-            ahead=2 * batch_size + threads,
-            timeout=Timeout(seconds=preparer.timeout, instead=preparer.overdue),
+            threads=readers,
+            ahead=2 * batch_size + readers,
+            timeout=Timeout(seconds=preparer.timeout, instead=preparer.overdue, more=preparer.more),
         )
         preparer.stuck = lambda: self._squares.abandoned
         scorer = _Scorer(tagger, batch_size)

@@ -210,7 +210,8 @@ def list_shards(
     `cache` holds what was read before: shards are immutable. Raises CorruptShardError for a damaged one,
     since the rows that it hides would return if it were left out in silence.
     """
-    found = []
+    found, names = [], list(names)
+    disk.ahead(folder / name / "shard.json" for name in names if name not in cache)
     for name in names:
         if name not in cache:
             try:
@@ -233,7 +234,7 @@ def require_undamaged(
         path = shard / name
         try:
             found = _seal(disk.local(path))
-        except FileNotFoundError as problem:
+        except (FileNotFoundError, ValueError) as problem:
             raise unreadable(disk, path, problem, advice=advice) from problem
         if found != promised:
             raise CorruptShardError(f"{path}: its bytes are not those that were written; {advice}")
@@ -303,7 +304,8 @@ def new_shard_id(disk: Disk, folder: Path, *, after: int | None = None) -> str:
     that it has given last as `after`: nothing is listed then (10,000 shards: 15 ms).
     """
     if after is None:
-        after = max((sequence_of(name) for name in shard_names(disk, folder)), default=0)
+        taken = [sequence_of(name) for name in shard_names(disk, folder)]
+        after = max([*taken, disk.last_number(folder)], default=0)
     return f"{after + 1:08d}-{secrets.token_hex(4)}"
 
 

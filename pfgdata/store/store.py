@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import StoreError
-from pfgdata.files import TEMPORARY, Disk, explained
+from pfgdata.files import TEMPORARY, Disk, disk_at, explained
 from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, remove_column, write_column
@@ -55,6 +55,7 @@ from pfgdata.store.shards import (
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.tag_index import index_folder
 from pfgdata.store.verdicts import Pair, Verdict, read_verdicts, write_verdicts
+from pfgdata.urls import is_url
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Store", "StoreWriter"]
@@ -72,9 +73,9 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
-        """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
-        disk = disk or Disk()
+        """Open the store at `path`, a folder or URL. Raises NoStoreError, StoreFormatError or StoreError."""
         path = usable(path)
+        disk = disk or disk_at(path)
         identity = read_identity(disk, path)
         return cls(path, identity, read_vocabulary(disk, path, identity), disk)
 
@@ -86,8 +87,8 @@ class Store:
 
         store.json comes last: a creation cut short leaves no store, and the next one completes it.
         """
-        disk = disk or Disk()
         path = usable(path)
+        disk = disk or disk_at(path)
         _require_free(disk, path)
         with explained(path):
             disk.make_folder(path)
@@ -335,7 +336,7 @@ class StoreWriter:
 def _require_free(disk: Disk, path: Path) -> None:
     # a creation cut short leaves these; cache/ may be left by a store that lost its store.json
     ours = {"lock", "shards", "vocabulary.parquet", "roots.json", "cache"}
-    if reason := in_the_way(path):
+    if not is_url(path) and (reason := in_the_way(path)):
         raise StoreError(reason)
     names = disk.names(path) if disk.is_folder(path) else []
     if any(name not in ours and not name.startswith(TEMPORARY) for name in names):

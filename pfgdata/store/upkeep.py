@@ -24,8 +24,9 @@ from pfgdata.store.contents import Shadow, ShardContents
 from pfgdata.store.kinds import DERIVED_KINDS
 from pfgdata.store.parts import orphans
 from pfgdata.store.rows import stable_order
+from pfgdata.store.shadows import read_shadows
 from pfgdata.store.shards import ShardMeta
-from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
+from pfgdata.store.snapshot import ShardView, Snapshot
 from pfgdata.store.store import Store, StoreWriter
 from pfgdata.store.tag_index import index_tags, stale_indexes, unindexed
 

@@ -1,14 +1,16 @@
-"""Which rows a step sees: a selection joined with its latents, and global batches of one bucket each.
+"""Which rows a step sees: global batches of one bucket each.
 
 The order of an epoch is a function of (seed, epoch) over the sorted content_ids, so the layout of shards, the
 number of processes and where a run was cut do not show. Each image is in exactly one batch of an epoch; what
 a batch lacks is filled with rows of weight 0.
 
-Shapes: N images, M batches of an epoch, B rows, F feature width, C channels stored, h w latent sides.
+Shapes: N images, M batches of an epoch, B rows, F width of all features side by side, C channels stored,
+h w latent sides.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -19,54 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import RunError
-from pfgdata.records import Selection, ids_as_keys
-from pfgdata.store import LatentIndex, LatentSet, Snapshot
+from pfgdata.store import LatentSet
+from pfgtrain.batches.rows import Rows, Vectors
 from pfgtrain.objective import seed_of
 
-__all__ = ["Batch", "Batches", "EpochPlan", "Rows", "Texts", "join", "plan_epoch"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The images trained on, by content_id: where each one's latent and feature stand."""
-
-    images: Selection  # [N], in the order of content_ids; its shards are the store's
-    bucket: npt.NDArray[np.int32]  # [N]
-    latent_shards: tuple[str, ...]
-    latent_shard: npt.NDArray[np.int32]  # [N], into latent_shards
-    latent_row: npt.NDArray[np.int64]  # [N]
-    num_selected: int  # rows asked for
-    num_distinct: int  # images among them
-
-    def __len__(self) -> int:
-        return len(self.bucket)
-
-    def take(self, numbers: npt.NDArray[np.int64]) -> Rows:
-        """The rows of these numbers, which are in rising order."""
-        return replace(
-            self,
-            images=self.images.take(numbers),
-            bucket=self.bucket[numbers],
-            latent_shard=self.latent_shard[numbers],
-            latent_row=self.latent_row[numbers],
-        )
-
-
-def join(selection: Selection, index: LatentIndex) -> Rows:
-    """The distinct images of `selection` that have a latent in `index`; of several, the first latent."""
-    distinct = selection.distinct()
-    _, mine, latent = np.intersect1d(
-        ids_as_keys(distinct.content_ids), ids_as_keys(index.content_ids), return_indices=True
-    )  # sorted by content_id
-    return Rows(
-        images=distinct.take(mine),
-        bucket=index.bucket[latent],
-        latent_shards=index.shards,
-        latent_shard=index.shard_index[latent],
-        latent_row=index.rows[latent],
-        num_selected=len(selection),
-        num_distinct=len(distinct),
-    )
+__all__ = ["Batch", "Batches", "EpochPlan", "Texts", "plan_epoch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +63,7 @@ class Batch:
     index: int  # of the global batch, over all epochs: what its randomness is a function of
     rows: npt.NDArray[np.int64]  # [B], into Rows
     latents: npt.NDArray[np.float16]  # [B, C, h, w]
-    features: npt.NDArray[np.float16]  # [B, F]
+    features: npt.NDArray[np.float16]  # [B, F]; NaN in the columns of a set that has none of the row
     weights: npt.NDArray[np.float32]  # [B]
     weight: float  # of the global batch: its real rows over all processes
     texts: list[str] | None  # [B]; None where all rows share one
@@ -138,7 +97,7 @@ class Batches:
         self,
         rows: Rows,
         *,
-        snapshot: Snapshot,
+        features: Sequence[Vectors],
         latent_set: LatentSet,
         batch_size: int,
         seed: int,
@@ -150,7 +109,11 @@ class Batches:
         self.batch_size = batch_size
         self._seed = seed
         self._texts = texts
-        self._features = _Maps(rows.images.shards, snapshot.feature_map)
+        self._features = [
+            _Maps(places.shards, one.array_map) for places, one in zip(rows.features, features, strict=True)
+        ]
+        ends = np.cumsum([0, *(one.feature_dim for one in features)]).tolist()
+        self.columns = [slice(*pair) for pair in itertools.pairwise(ends)]  # of each set, in a feature
         self._latents = _Maps(rows.latent_shards, latent_set.array_map)
         self._buckets = np.array(latent_set.info.buckets)  # [buckets, 2]: width, height in pixels
         self._open_crops = latent_set.crops
@@ -233,7 +196,10 @@ class Batches:
 
     def features(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
         """Features [B, F] of `rows`, of any buckets, in their order."""
-        return self._features.take(self.rows.images.shard_index[rows], self.rows.images.rows[rows])
+        out = np.full((len(rows), self.columns[-1].stop), np.nan, np.float16)
+        for places, maps, columns in zip(self.rows.features, self._features, self.columns, strict=True):
+            maps.fill(out[:, columns], places.shard[rows], places.row[rows])
+        return out
 
     @property
     def texts(self) -> list[str]:
@@ -263,13 +229,18 @@ class _Maps:
         self._maps: dict[int, npt.NDArray[Any]] = {}
 
     def take(self, shard: npt.NDArray[np.int32], row: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        parts = np.unique(shard)
-        first = self._map(int(parts[0]))
+        """The arrays at each (shard, row)."""
+        first = self._map(int(shard[0]))
         out = np.empty((len(row), *first.shape[1:]), first.dtype)
-        for part in parts:
-            mine = np.flatnonzero(shard == part)
-            out[mine] = np.take(self._map(int(part)), row[mine], axis=0)
+        self.fill(out, shard, row)
         return out
+
+    def fill(self, out: npt.NDArray[Any], shard: npt.NDArray[np.int32], row: npt.NDArray[np.int64]) -> None:
+        """Put the array at each (shard, row) into `out`, in order; where shard is -1, `out` stays."""
+        for part in np.unique(shard):
+            mine = np.flatnonzero(shard == part)
+            if part >= 0:
+                out[mine] = np.take(self._map(int(part)), row[mine], axis=0)
 
     def _map(self, shard: int) -> npt.NDArray[Any]:
         if shard not in self._maps:
