@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
+from pfgdata.files.lock import runs
 from pfgdata.files.os_errors import explained
 
 __all__ = ["FileCache", "cache_folder"]
@@ -163,7 +164,7 @@ class FileCache:
         here = socket.gethostname()
         for held in (self.folder / "held").glob(f"{here}-*"):
             pid = held.name.removeprefix(f"{here}-")
-            if held != self._held and pid.isdigit() and not _runs(int(pid)):
+            if held != self._held and pid.isdigit() and not runs(int(pid)):
                 shutil.rmtree(held, ignore_errors=True)
         for fresh in (self.folder / "making").glob("*"):
             with contextlib.suppress(OSError):
@@ -184,13 +185,3 @@ def _most_bytes() -> int:
             f"PFG_CACHE_GB={text}: is no number of gigabytes; set it to 50 or the like"
         ) from None
     return most
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -5,13 +5,13 @@ The store's own tagger made the first features: they stand in the store's shards
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import StoreError
-from pfgdata.records import Selection, ids_as_keys
+from pfgdata.records import ExtractorIdentity, Selection, ids_as_keys
 from pfgdata.store.derived_sets import DerivedIdentity, DerivedInfo, DerivedSet
 from pfgdata.store.layout import FEATURES_SCHEMA
 
@@ -25,14 +25,19 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureIdentity(DerivedIdentity):
-    """What must be equal for two features of sets to mean the same."""
+    """That of its extractor, field by field (records.ExtractorIdentity); a digest of it names the set."""
 
-    weights_sha256: str  # of the file; of several the sha256 of the list of theirs
-    architecture: str  # "onnx", or the class and the digest of the config that make a model of the weights
-    node: str  # which tensor of it: the output of a graph, image_embeds, pooler_output
-    preprocess: str  # how a picture becomes its input: the text of a pfgdata.conventions.Convention
-    decode: str  # version of the one decode before it
+    weights_sha256: str
+    architecture: str
+    node: str
+    preprocess: str
+    decode: str
     feature_dim: int
+
+    @classmethod
+    def of(cls, extractor: ExtractorIdentity) -> FeatureIdentity:
+        """The identity of the sets that an extractor makes."""
+        return cls(**asdict(extractor))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
