@@ -1,6 +1,6 @@
 """Does a second feature help? The demo's fit on the tagger, on another extractor, and on both.
 
-    python -m pipelines.second_eye --demo demo-out --out second-eye-out
+    python -m pipelines.demo_models.second_eye --demo demo-out --out second-eye-out
 
 Needs the store and latents of `make demo`. Trains an extractor on the demo's 240 images without a word of
 their tags: two views of a picture are to be nearer to each other than to all others (SimCLR, arXiv
@@ -29,7 +29,6 @@ from pfgtrain.evaluate import EvaluateOptions
 from pipelines.demo_models.augment import augment, generator
 from pipelines.demo_models.data import POOL
 from pipelines.demo_models.nets import TaggerNet, normalise
-from pipelines.demo_models.onnx_graph import classifier_onnx
 from pipelines.experiments import variant
 from pipelines.recipe import find_recipe, read_recipe
 
