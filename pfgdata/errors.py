@@ -17,6 +17,7 @@
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
     |-- ClusterError               other machines do not do what is asked
+    |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
     `-- RunError                   a training run that cannot start, go on or be used
 
 A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert` is for our own bugs.
@@ -40,6 +41,7 @@ __all__ = [
     "ModelNotFoundError",
     "NoStoreError",
     "PfgError",
+    "PlaceError",
     "QueryError",
     "RunError",
     "StoreError",
@@ -133,6 +135,18 @@ class ConfigError(PfgError):
 
 class ClusterError(PfgError):
     """The workers of a cluster cannot be had, or do not what is asked."""
+
+
+class PlaceError(PfgError, OSError):
+    """A bucket or its server refused, or did not answer: it says nothing of what lies there.
+
+    `passes`: the same may be tried again in a moment.
+    """
+
+    def __init__(self, text: str, *, passes: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
+        self.errno = errno.ENETUNREACH  # a number, as the system's own have: the bytes are not to blame
 
 
 class RunError(PfgError):

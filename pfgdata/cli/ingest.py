@@ -27,7 +27,7 @@ from pfgdata.errors import ConfigError
 from pfgdata.flags import from_fields
 from pfgdata.ingest import IngestJob
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.paths import user_path
+from pfgdata.paths import Place, Url, user_place
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
@@ -75,12 +75,13 @@ _BOUNDS: dict[str, dict[str, Any]] = {  # of the command; a recipe's are the job
 @from_fields(IngestJob, _PANELS, more=_BOUNDS)
 def ingest(
     images: Annotated[
-        list[Path] | None,
+        list[Any] | None,  # of Path or Url
         typer.Argument(
             metavar="IMAGES...",
-            parser=user_path,
+            parser=user_place,
             help="Folders searched to their depth, archives (.tar, .zip, .cbz), list files (.txt, .csv, "
-            ".parquet with a column path), single images. Not with --plan, which knows them.",
+            ".parquet with a column path), single images; all but lists also at s3://, gs://, az:// and "
+            "hf://datasets/ORG/NAME@REVISION. Not with --plan, which knows them.",
             show_default=False,
         ),
     ] = None,
@@ -90,7 +91,9 @@ def ingest(
     root: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="OLD=NEW", help="The corpus that was at OLD is now at NEW.", rich_help_panel=_AGAIN
+            metavar="OLD=NEW",
+            help="The corpus that was at OLD is now at NEW; each a folder or a URL.",
+            rich_help_panel=_AGAIN,
         ),
     ] = None,
     recipe: Annotated[
@@ -137,7 +140,7 @@ class _Way:
     cluster: Cluster | None  # that does it
 
 
-def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str, str]], way: _Way) -> None:
+def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str, str]], way: _Way) -> None:
     """Tag the images, or say or plan what there is to do."""
     from pfgdata.corpus import plan_segments
     from pfgdata.ingest import (
@@ -193,14 +196,20 @@ def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str,
 
 
 def _move(pair: str) -> tuple[str, str]:
-    """OLD=NEW, the new location as a real path. Raises ConfigError where there is no such folder."""
+    """OLD=NEW, the new location as a real path or URL. Raises ConfigError where there is no such folder."""
     old, equals, new = pair.partition("=")
     if not equals or not new:
         raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
-    location = user_path(new).resolve()
-    if not location.is_dir():
-        raise ConfigError(f"--root {pair}: there is no folder {location}")
-    return str(user_path(old)), str(location)
+    location = user_place(new)
+    if isinstance(location, Url):
+        from pfgdata.corpus import require_reachable
+
+        require_reachable(location)
+    else:
+        location = location.resolve()
+        if not location.is_dir():
+            raise ConfigError(f"--root {pair}: there is no folder {location}")
+    return str(user_place(old)), str(location)
 
 
 def _show(

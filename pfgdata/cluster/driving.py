@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pfgdata.cluster.host import Data
+from pfgdata.cluster.host import Data, Spec
 from pfgdata.cluster.queue import Queue, len_of
 from pfgdata.errors import ClusterError, StoreError
 from pfgdata.records import Progress
@@ -19,6 +20,7 @@ __all__ = [
     "Brought",
     "Crew",
     "Driver",
+    "Engine",
     "Event",
     "Finished",
     "Gone",
@@ -83,6 +85,10 @@ class Crew(Protocol):
     """The workers of an engine, as far as they are there."""
 
     @property
+    def places(self) -> int:
+        """How many workers there are to be, as far as is known."""
+
+    @property
     def hopes(self) -> bool:
         """Whether a worker may still come."""
 
@@ -100,6 +106,16 @@ class Crew(Protocol):
 
     def label(self, worker: str) -> str:
         """What people call it."""
+
+
+class Engine(Protocol):
+    """What has workers."""
+
+    def crew(self, spec: Spec, *, gpu: bool | None, progress: Progress) -> AbstractContextManager[Crew]:
+        """Workers that load `spec`, each on a GPU or not (None: where there are GPUs), until the block ends.
+
+        Raises ClusterError where there are none to be had.
+        """
 
 
 class Work(Protocol):

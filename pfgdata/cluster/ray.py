@@ -6,34 +6,22 @@ would be done again behind the queue's back.
 
 from __future__ import annotations
 
-import os
 import pickle
-import re
-import signal
-import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pfgdata.cluster.driving import Answered, Brought, Event, Finished, Gone, Joined
 from pfgdata.cluster.host import Beat, Done, Host, Spec, this_version
-from pfgdata.errors import ClusterError
-from pfgdata.records import Progress
+from pfgdata.cluster.joining import joined, require_address
+from pfgdata.records import Progress, during_one
 from pfgdata.store import Span
 
-__all__ = ["Cluster", "RayCrew", "ray_crew"]
+__all__ = ["Cluster", "RayCrew"]
 
-_QUIET = {  # read when ray is imported: it prints on stdout, where results go
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-_REACH = 10.0  # seconds for a head to answer at all: ray itself tries for two minutes
 _BEAT = 1.0  # seconds between two questions how a worker is
 _NODES = 5.0  # seconds between two looks at which machines there are
 _TRIES = 3  # deaths of a worker before it is ready, after which its place is given up
@@ -45,78 +33,29 @@ _KILLED = "it died"
 class Cluster:
     """Which cluster, and how many workers: `auto` (on this machine) or HOST:PORT.
 
-    `workers` None is one for each GPU where there is one (and `gpu` is not False), else one for each machine.
+    `workers` None is one for each GPU where workers are for GPUs, else one for each machine.
     """
 
     address: str = "auto"
     workers: int | None = None
-    gpu: bool | None = None  # None: where the cluster has GPUs
 
     def __post_init__(self) -> None:
-        if self.address != "auto" and not re.fullmatch(r"[^:/\s]+:\d{1,5}", self.address):
-            raise ClusterError(f"--cluster {self.address}: write auto, or HOST:PORT as ray start says it")
+        require_address(self.address)
 
+    @contextmanager
+    def crew(self, spec: Spec, *, gpu: bool | None, progress: Progress) -> Iterator[RayCrew]:
+        """Its workers; a Ray that was started for this is ended behind it.
 
-@contextmanager
-def ray_crew(cluster: Cluster, spec: Spec, *, progress: Progress) -> Iterator[RayCrew]:
-    """The workers of a cluster; a Ray that was started for this is ended behind it.
-
-    Raises ClusterError where Ray is not installed, or the cluster cannot be joined.
-    """
-    ray = _joined(cluster)
-    crew = RayCrew(ray, cluster, pickle.dumps(spec), progress=progress)
-    try:
-        yield crew
-    finally:
-        crew.close()
-        ray.shutdown()
-
-
-def _joined(cluster: Cluster) -> Any:
-    """Ray, connected."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    with_token = "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray" / "auth_token").exists()
-    if cluster.address != "auto" and with_token:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else it is not read for an explicit address
-    try:
-        import ray
-    except ImportError:
-        raise ClusterError(
-            "--cluster needs Ray, which is not installed: pip install 'pfg[cluster]'"
-        ) from None
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        _connect(ray, cluster)
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # ray puts its own there, which ends the process
-    return ray
-
-
-def _connect(ray: Any, cluster: Cluster) -> None:
-    how = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
-    if ray.is_initialized():
-        raise ClusterError("this process uses Ray already; run pfgdata in one of its own")
-    if cluster.address == "auto":
+        Raises ClusterError where Ray is not installed, or the cluster cannot be joined.
+        """
+        with during_one(progress, "join", unit="clusters"):
+            ray = joined(self.address)
+        crew = RayCrew(ray, pickle.dumps(spec), workers=self.workers, gpu=gpu)
         try:
-            ray.init(address="auto", **how)
-        except ConnectionError:  # none runs here
-            ray.init(include_dashboard=False, **how)
-        return
-    host, _, port = cluster.address.partition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_REACH).close()
-    except (OSError, OverflowError) as problem:
-        raise ClusterError(f"--cluster {cluster.address}: nothing answers there ({problem})") from problem
-    try:
-        ray.init(address=cluster.address, **how)
-    except (ConnectionError, RuntimeError, ValueError, SystemExit) as problem:
-        said = " ".join(str(problem).split())[:200]
-        raise ClusterError(
-            f"--cluster {cluster.address}: could not be joined ({said}); it must be of the same Ray"
-            f" ({ray.__version__}) and Python, and its token here (RAY_AUTH_TOKEN, or ~/.ray/auth_token)"
-        ) from None
+            yield crew
+        finally:
+            crew.close()
+            ray.shutdown()
 
 
 @dataclass(slots=True)
@@ -150,8 +89,8 @@ class _Actor:
 class RayCrew:
     """Ray's workers as the driver's loop wants them."""
 
-    def __init__(self, ray: Any, cluster: Cluster, spec: bytes, *, progress: Progress) -> None:
-        self._ray, self._cluster, self._progress = ray, cluster, progress
+    def __init__(self, ray: Any, spec: bytes, *, workers: int | None, gpu: bool | None) -> None:
+        self._ray, self._wanted, self._gpu = ray, workers, gpu
         self._spec = ray.put(spec)
         self._places: dict[str, _Place] = {}
         self._actors: dict[str, _Actor] = {}
@@ -217,9 +156,9 @@ class RayCrew:
             return
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         gpus = any(node["Resources"].get("GPU", 0) >= 1 for node in nodes)
-        gpu = gpus if self._cluster.gpu is None else self._cluster.gpu
-        alive, wanted = {node["NodeID"] for node in nodes}, self._cluster.workers
-        for place in _places(nodes, self._cluster, gpu=gpu):
+        gpu = gpus if self._gpu is None else self._gpu
+        alive, wanted = {node["NodeID"] for node in nodes}, self._wanted
+        for place in _places(nodes, wanted, gpu=gpu):
             there = sum(one.node in alive and not one.is_closed for one in self._places.values())
             if place.name not in self._places and (wanted is None or there < wanted):
                 self._places[place.name] = place
@@ -336,11 +275,11 @@ class RayCrew:
         return actor
 
 
-def _places(nodes: Sequence[Mapping[str, Any]], cluster: Cluster, *, gpu: bool) -> list[_Place]:
+def _places(nodes: Sequence[Mapping[str, Any]], workers: int | None, *, gpu: bool) -> list[_Place]:
     """Where workers go: on GPUs one each, else spread over the machines in their order."""
     nodes = sorted(nodes, key=lambda node: (node["NodeManagerHostname"], node["NodeID"]))
     rooms = {node["NodeID"]: int(node["Resources"].get("GPU" if gpu else "CPU", 0)) for node in nodes}
-    wanted = cluster.workers or (sum(rooms.values()) if gpu else sum(room > 0 for room in rooms.values()))
+    wanted = workers or (sum(rooms.values()) if gpu else sum(room > 0 for room in rooms.values()))
     counts: Counter[str] = Counter()
     while sum(counts.values()) < wanted:
         free = [node for node, room in rooms.items() if counts[node] < room]

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pfgdata.cluster.driving import Driver, WorkerRate
+from pfgdata.cluster.driving import Driver, Engine, WorkerRate
 from pfgdata.cluster.host import Data, Desk, Seat
 from pfgdata.cluster.queue import Queue
-from pfgdata.cluster.ray import Cluster, ray_crew
 from pfgdata.corpus import Segment
 from pfgdata.errors import ClusterError
 from pfgdata.ingest import (
@@ -58,7 +57,7 @@ from pfgdata.store import (
 )
 from pfgdata.taggers import Tagger
 
-__all__ = ["ClusterReport", "ingest_on"]
+__all__ = ["ClusterReport", "TaggingSpec", "ingest_on", "wants_gpu"]
 
 _SHARES = 8  # spans for each worker at least: the last to end keeps the others waiting for one
 _SHORTEST = 64  # images of a span, a batch of a GPU: its last batch is padded
@@ -78,7 +77,7 @@ class ClusterReport(AdoptReport):
 
 
 def ingest_on(
-    cluster: Cluster,
+    engine: Engine,
     segments: Sequence[Segment],
     store: Store,
     tagger: Tagger,
@@ -87,7 +86,7 @@ def ingest_on(
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ClusterReport:
-    """As `ingest`, by the workers of a cluster; `tagger` only says what they are to load.
+    """As `ingest`, by the workers of an engine; `tagger` only says what they are to load.
 
     The store's lock is held throughout, as by an ingest; parts that an earlier run left are taken first. What
     is adopted stays, whatever ends the run. Raises ClusterError where there is no cluster, or no worker.
@@ -109,7 +108,7 @@ def ingest_on(
         adopter = Adopter(writer, report)
         if plan is not None and plan.rows:
             tagging = _Tagging(plan, writer, adopter, tagger=tagger, report=report)
-            tagging.run(cluster, job, progress=progress, stop=stop)
+            tagging.run(engine, job, progress=progress, stop=stop)
         shards = [*adopted, *adopter.committed]
         finish(writer, shards, report, rows=job.shard_rows, progress=progress)
     report.seconds = time.monotonic() - start
@@ -130,11 +129,11 @@ class _Tagging:
         self._busy: Counter[str] = Counter()
         self._threads: dict[str, tuple[int, int]] = {}
 
-    def run(self, cluster: Cluster, job: IngestJob, *, progress: Progress, stop: Callable[[], bool]) -> None:
+    def run(self, engine: Engine, job: IngestJob, *, progress: Progress, stop: Callable[[], bool]) -> None:
         """Have the plan done."""
         start, spec = time.monotonic(), self._spec(job)
-        cluster = replace(cluster, gpu=_wants_gpu(job.device))
-        with self._announced(), ray_crew(cluster, spec, progress=progress) as crew:
+        gpu = wants_gpu(job.device)
+        with self._announced(), engine.crew(spec, gpu=gpu, progress=progress) as crew:
             spans = self._spans(crew.places)
             driver = Driver(crew, self, Queue(spans, now=time.monotonic()), progress)
             with during(progress, "tag", total=sum(self._plan.rows), brief=False):
@@ -216,7 +215,7 @@ class _Tagging:
             withdraw_plan(self._disk, self._folder, self._plan.id)
 
 
-def _wants_gpu(device: str) -> bool | None:
+def wants_gpu(device: str) -> bool | None:
     """Whether workers are for GPUs; None where that is the cluster's to say."""
     known = {"auto": None, "cpu": False, "cuda": True, "tensorrt": True}
     if device not in known:

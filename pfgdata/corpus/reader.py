@@ -12,13 +12,16 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from pfgdata.corpus.archives import Index, IndexCache, Member, index_archive, member_bytes
+from pfgdata.corpus.archives import Index, IndexCache, index_archive, member_bytes, member_of, read_at
 from pfgdata.corpus.names import ArchiveKind, archive_kind
+from pfgdata.corpus.remote import read_remote, remote_index
 from pfgdata.corpus.tar_index import MAX_INDEX_BYTES, index_beside, index_from_json
 from pfgdata.errors import AccessError, ContentError, ImageError
+from pfgdata.paths import Place, Url
 from pfgdata.records import ImageKey
 
 __all__ = [
@@ -28,7 +31,6 @@ __all__ = [
     "file_time",
     "index_of",
     "member_names",
-    "member_of",
     "open_plain",
     "read",
     "read_file",
@@ -57,7 +59,7 @@ class ReadResult:
 
 
 def read(
-    location: Path, key: ImageKey, *, max_bytes: int = MAX_BYTES, follow_links: bool = False
+    location: Place, key: ImageKey, *, max_bytes: int = MAX_BYTES, follow_links: bool = False
 ) -> ReadResult:
     """Read the image `key` of a corpus root that is now at `location`.
 
@@ -66,6 +68,9 @@ def read(
     `max_bytes`, or is a member that its archive cannot give. The key of an archive itself raises what is
     wrong with it.
     """
+    if isinstance(location, Url):
+        file, data = read_remote(location, key, max_bytes=max_bytes)
+        return ReadResult(data=data, size=len(data), mtime_ns=file.mtime_ns)
     kind, base = archive_kind(key.path), os.fsencode(location)
 
     def content(file: BinaryIO, state: os.stat_result) -> bytes:
@@ -74,7 +79,9 @@ def read(
         if kind is None:
             raise AccessError("no archive by its name")
         index = _index(Archive(base, key.path, kind, follow_links), file, state)
-        return member_bytes(file.fileno(), member_of(index, key.member), max_bytes=max_bytes)
+        return member_bytes(
+            partial(read_at, file.fileno()), member_of(index, key.member), max_bytes=max_bytes
+        )
 
     return _read(base, key.path, content, follow_links=follow_links)
 
@@ -91,12 +98,15 @@ def file_time(state: os.stat_result) -> int:
 
 
 def member_names(
-    location: Path, path: bytes, *, follow_links: bool = False
+    location: Place, path: bytes, *, follow_links: bool = False
 ) -> tuple[list[bytes], str | None]:
     """The images and their sidecars in the archive at `path`, and why there may be more. Raises as `read`."""
     kind = archive_kind(path)
     if kind is None:
         raise AccessError("no archive by its name")
+    if isinstance(location, Url):
+        index = remote_index(location, path, kind)
+        return [*index.members, *index.sidecars], index.problem
     try:
         base = os.fsencode(location)
         with open_plain(base, path, follow_links=follow_links) as (file, state):
@@ -147,16 +157,6 @@ def _whole(file: BinaryIO, state: os.stat_result, max_bytes: int) -> bytes:
     if len(data) != size:
         raise AccessError(_CHANGED)
     return data
-
-
-def member_of(index: Index, name: bytes | None) -> Member:
-    """The member called `name`. Raises as `read`; for None, the archive itself, what is wrong with it."""
-    if name is None:
-        raise ContentError(index.problem) if index.problem else AccessError("changed since it was listed")
-    member = index.members.get(name) or index.sidecars.get(name)
-    if member is None:
-        raise AccessError("no longer in its archive")
-    return member
 
 
 class Archive(NamedTuple):

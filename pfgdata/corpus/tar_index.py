@@ -1,4 +1,4 @@
-"""The JSON index beside a tar (cheesechaser, hfutils, webshart): members without reading the tar.
+"""The JSON index beside a tar, as cheesechaser, hfutils and webshart write it: listed without being read.
 
 `NAME.json` beside `NAME.tar` has `files`: name -> `offset` of the bytes and `size`. It is a claim of another
 file: one that cannot be of this tar is no index, and the header before a member's bytes must agree.

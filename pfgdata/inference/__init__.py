@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         session_errors,
         unused_gpu,
     )
+    from pfgdata.inference.fused import Fused, fuse
     from pfgdata.inference.machine import NAMES, PROVIDERS, Machine, look, why_not
     from pfgdata.inference.models import OpenedModel, expose, open_model
     from pfgdata.inference.pixels import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         Precision,
         give_scores,
         image_input,
+        image_side,
         take_bytes,
         to_float16,
     )
@@ -45,6 +47,7 @@ __all__ = [
     "PROVIDERS",
     "UNREADABLE",
     "Device",
+    "Fused",
     "ImageInput",
     "Images",
     "Machine",
@@ -55,8 +58,10 @@ __all__ = [
     "deepghs_pixels",
     "devices_of",
     "expose",
+    "fuse",
     "give_scores",
     "image_input",
+    "image_side",
     "json_in",
     "look",
     "one_line",

@@ -45,6 +45,13 @@ def image_input(model: Any, path: Path, *, layout: str | None = None) -> ImageIn
     return _described(_image_input(model.graph, path), path, layout)
 
 
+def image_side(model: Any, path: Path, convention: Convention) -> int:
+    """S of the images that `model` takes. Raises GraphError where `convention` says otherwise."""
+    size = _agreed(image_input(model, path), convention, path).size
+    assert size is not None  # `_agreed` says it
+    return size
+
+
 def take_bytes(model: Any, path: Path, convention: Convention) -> ImageInput:
     """Give `model` an input of uint8 RGB NHWC in place of its float one, as `convention` has that; in place.
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pfgdata.corpus import require_reachable
 from pfgdata.errors import ConfigError, ContentError
 from pfgdata.files import Disk
 from pfgdata.images import one_opencv_thread
@@ -27,13 +28,14 @@ from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Failed, KnownContents, Outcome, Scored
-from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.ranges import RangePlan, this_version
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.stages import Stages
+from pfgdata.ingest.tasks import Plan
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
+from pfgdata.paths import Url
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import (
     PartWriter,
@@ -205,7 +207,9 @@ class PartMaker:
     def require_corpus(self) -> None:
         """Raise ConfigError where a folder of the corpus is not on this machine: all of it would fail."""
         for one in self._plan.segments:
-            if not one.location.is_dir() or next(one.location.iterdir(), None) is None:
+            if isinstance(one.location, Url):
+                require_reachable(one.location)
+            elif not one.location.is_dir() or next(one.location.iterdir(), None) is None:
                 raise ConfigError(
                     f"{one.location}: nothing is there; mount it, or say where its images are on this machine"
                     f" by --root {one.root}=FOLDER"

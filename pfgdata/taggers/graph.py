@@ -19,18 +19,21 @@ import numpy.typing as npt
 from pfgdata.conventions import WD, Convention
 from pfgdata.errors import GraphError
 from pfgdata.inference import (
+    Fused,
     ImageInput,
     OpenedModel,
     Precision,
     expose,
+    fuse,
     give_scores,
     image_input,
+    image_side,
     take_bytes,
     to_float16,
 )
 from pfgdata.taggers.stated import Graph
 
-__all__ = ["TaggerGraph", "graph_facts", "read_graph", "verify"]
+__all__ = ["TaggerGraph", "graph_facts", "read_graph", "same_scores", "verify"]
 
 
 Array = npt.NDArray[Any]
@@ -53,6 +56,7 @@ class TaggerGraph:
     weight: Array  # [F, V], as the graph computes with
     bias: Array  # [V]
     half: bool  # computed in float16
+    fused: Fused
     external: tuple[Path, ...]  # files beside the model that hold its larger weights
 
 
@@ -75,13 +79,18 @@ def graph_facts(model: OpenedModel) -> Graph:
 
 
 def read_graph(
-    opened: OpenedModel, *, num_tags: int, convention: Convention = WD, precision: Precision = "float32"
+    opened: OpenedModel,
+    *,
+    num_tags: int,
+    convention: Convention = WD,
+    precision: Precision = "float32",
+    fused: bool = False,
 ) -> TaggerGraph:
     """Find scores, feature and last dense layer of a model. Raises GraphError.
 
     Of several outputs (files published with embeddings have two) the scores are the one a sigmoid makes, or
     by a convention of logits the one a dense layer makes, of `num_tags` columns where the file says how many.
-    `precision` float16 converts a graph in float32.
+    `precision` float16 converts a graph in float32; `fused` lets `fuse` change one.
     """
     model, path = opened.proto, opened.path
     reader = _Reader(model.graph, path)
@@ -92,6 +101,7 @@ def read_graph(
     scores, sigmoid = reader.scores(num_tags, labels)
     dense = reader.dense_before(sigmoid)
     expose(model, dense.feature, half=dense.half)
+    done = fuse(model, side=image_side(model, path, convention)) if fused and not dense.half else Fused()
     if precision == "float16" and not dense.half:
         model = to_float16(model)
         reader = _Reader(model.graph, path)
@@ -105,6 +115,7 @@ def read_graph(
         weight=dense.weight,
         bias=dense.bias,
         half=dense.half,
+        fused=done,
         external=opened.external,
     )
 
@@ -114,7 +125,6 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
 
     Errors are compared as errors of logits: near 0, where most scores are, a wrong node would hide otherwise.
     """
-    logit_error, rounding = _TOLERANCE[graph.half]
     scores = scores_BV.astype(np.float64)
     if features_BF.ndim != 2 or features_BF.shape[1] != graph.weight.shape[0]:
         raise GraphError(
@@ -127,8 +137,7 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
         raise GraphError(
             f"{where}: the last dense layer makes {computed.shape[1]} scores, not {scores.shape[1]}"
         )
-    allowed = logit_error * np.maximum(scores * (1 - scores), 1e-4) + rounding * scores
-    worst = np.abs(computed - scores) - allowed
+    worst = _beyond(computed, scores, half=graph.half)
     if not np.all(worst <= 0):
         other = "float32 or another model file" if graph.half else "another model file"
         row, tag = np.unravel_index(np.argmax(np.nan_to_num(worst, nan=np.inf)), worst.shape)
@@ -136,6 +145,18 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
             f"{where}: sigmoid(W f + b) of {graph.feature} gives {computed[row, tag]:.6f} for tag {tag}, the"
             f" model {scores[row, tag]:.6f}; its feature cannot be trusted, use {other}"
         )
+
+
+def same_scores(ours: Array, theirs: Array, *, half: bool) -> bool:
+    """Whether two graphs of one tagger give the same scores [B, V], within the rounding of their dtype."""
+    return bool(np.all(_beyond(ours.astype(np.float64), theirs.astype(np.float64), half=half) <= 0))
+
+
+def _beyond(ours: Array, theirs: Array, *, half: bool) -> Array:
+    """How far scores are apart beyond what an error of the logit and the rounding of a score explain."""
+    logit_error, rounding = _TOLERANCE[half]
+    allowed = logit_error * np.maximum(theirs * (1 - theirs), 1e-4) + rounding * theirs
+    return np.abs(ours - theirs) - allowed
 
 
 class _Reader:

@@ -13,7 +13,7 @@ import typer
 
 from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.paths import user_folder, user_path
+from pfgdata.paths import user_folder, user_path, user_store
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
 from pfgtrain.cli.options import OUTPUT, DryRun, Json, ShardsAlias, one_store, option
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
@@ -62,7 +62,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="PFG_STORE",
-        parser=user_folder,
+        parser=user_store,
         help="The store.",
         show_default="the run's with --resume, else feats",
     ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pfgdata.paths import user_folder
+from pfgdata.paths import user_store
 
 __all__ = [
     "MODEL",
@@ -36,7 +36,7 @@ DryRun = Annotated[bool, option(OUTPUT, "--dry-run", help="Say what would be don
 Json = Annotated[bool, option(OUTPUT, "--json", help="Print the result as JSON on stdout.")]
 
 ShardsAlias = Annotated[
-    Path | None, typer.Option("--shards", parser=user_folder, help="The same as --store.", show_default=False)
+    Path | None, typer.Option("--shards", parser=user_store, help="The same as --store.", show_default=False)
 ]
 
 MODEL_FIELDS = (  # of a ModelJob

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["GROUPS", "HAIR_COLOUR", "group_of"]
+__all__ = ["FACE", "GROUPS", "HAIR_COLOUR", "PARTS", "group_of", "part_of"]
 
 HAIR_COLOUR = "hair_colour"
 
@@ -50,8 +50,26 @@ _PATTERNS = {
         |indoors|night|night_sky|ocean|outdoors|scenery|sky|snow|starry_sky|sunset|trees?|water""",
 }
 GROUPS = {name: re.compile(pattern, re.VERBOSE) for name, pattern in _PATTERNS.items()}
+PARTS = {  # of a face: what of expression and eye colour is drawn there
+    "eyes": re.compile(
+        rf"""{_COLOUR}_eyes|heterochromia|closed_eyes|crying|half-closed_eyes|heart_eyes|jitome|one_eye_closed
+        |tears|wide-eyed|wink|\^_\^|@_@|\+_\+|\|_\||o_o""",
+        re.VERBOSE,
+    ),
+    "mouth": re.compile(
+        r"""clenched_teeth|closed_mouth|fang|frown|grin|laughing|open_mouth|parted_lips|pout|puckered_lips
+        |((evil|light|seductive)_)?smile|smirk|((upper|lower)_)?teeth|tongue|tongue_out|wavy_mouth""",
+        re.VERBOSE,
+    ),
+}
+FACE = ("expression", "eyes", "mouth", "eye_colour", "glasses")  # groups and parts: what smudges first
 
 
 def group_of(tag: str) -> str | None:
     """The group of a tag, or None if it says nothing of a character or place."""
     return next((name for name, pattern in GROUPS.items() if pattern.fullmatch(tag)), None)
+
+
+def part_of(tag: str) -> str | None:
+    """The part of a face that a tag is of, or None."""
+    return next((name for name, pattern in PARTS.items() if pattern.fullmatch(tag)), None)

@@ -5,15 +5,25 @@ Shapes: M pictures of a pool, K guides, G gallery entries, T tags, F feature wid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pfgtrain.evaluate.attributes import GROUPS, HAIR_COLOUR, group_of
+from pfgtrain.evaluate.attributes import FACE, GROUPS, HAIR_COLOUR, PARTS, group_of, part_of
+from pfgtrain.evaluate.distribution import PictureSet, kernel_distance
 from pfgtrain.evaluate.guides import Guide
-from pfgtrain.evaluate.measures import Floats, Ints, cosines, pair_distance, ranks, ratio, resamples
+from pfgtrain.evaluate.measures import (
+    Floats,
+    Ints,
+    cosines,
+    pair_distance,
+    quotient,
+    ranks,
+    ratio,
+    resamples,
+)
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.report import IN_STYLE, Diversity, Figure, Retrieval, RowReport, ViewerReport
 from pfgtrain.evaluate.rows import Row, Seen, rows_of
@@ -21,6 +31,8 @@ from pfgtrain.evaluate.viewers import Pool, Viewer
 from pfgtrain.generate import without_folders
 
 __all__ = ["Gallery", "measure"]
+
+_SETS = ("pfg", "copier", "ceiling")  # rows with pictures of their own for each guide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +49,7 @@ class _Truth:
 
     present_KT: npt.NDArray[np.bool_]
     groups: dict[str, Ints]  # group -> tags, of those that a guide has
+    face: dict[str, Ints]  # the same of groups and parts that a face is told by
 
 
 def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: EvaluateOptions) -> ViewerReport:
@@ -68,6 +81,8 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
                     kind: _retrieval(row, gallery, count, drawn_RK) for kind, gallery in galleries.items()
                 },
                 cosines=[float(value) if np.isfinite(value) else None for value in cosine_K[name]],
+                face=_face(row, rows["ceiling"], truth, drawn_RK),
+                kid=_kid(row.pool, seen, drawn_RK) if name in _SETS else None,
             )
             for name, row in rows.items()
         },
@@ -75,6 +90,7 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
             results=_distance(seen.results, count, mean_F, drawn_RK),
             views=_distance(seen.views, count, mean_F, drawn_RK),
         ),
+        kid_real=_kid(seen.raw, seen, drawn_RK),
     )
 
 
@@ -87,17 +103,22 @@ def _truth(viewer: Viewer, seen: Seen, guides: Sequence[Guide]) -> _Truth:
     for k, guide in enumerate(guides):
         if guide.tags is not None:
             present_KT[k] = [tag in guide.tags for tag in viewer.tags]
-    counted = {
-        name: np.array([t for t, tag in enumerate(viewer.tags) if group_of(tag) == name], np.int64)
-        for name in GROUPS
-    }
+
+    def of_guides(belongs: Callable[[str], str | None]) -> dict[str, Ints]:
+        named = [
+            belongs(tag) if had else None
+            for tag, had in zip(viewer.tags, present_KT.any(axis=0).tolist(), strict=True)
+        ]
+        return {
+            name: np.array([t for t, found in enumerate(named) if found == name], np.int64)
+            for name in dict.fromkeys([*GROUPS, *PARTS])
+            if name in named
+        }
+
+    groups = of_guides(group_of)
+    both = {**groups, **of_guides(part_of)}
     return _Truth(
-        present_KT=present_KT,
-        groups={
-            name: columns[present_KT[:, columns].any(axis=0)]
-            for name, columns in counted.items()
-            if present_KT[:, columns].any()
-        },
+        present_KT=present_KT, groups=groups, face={name: both[name] for name in FACE if name in both}
     )
 
 
@@ -121,14 +142,34 @@ def _averaged(row: Row, values_MK: Floats) -> Floats:
 
 def _attributes(row: Row, truth: _Truth, drawn_RK: Ints) -> dict[str, Figure | None]:
     """F1 over (guide, tag) pairs by group; of several pictures of a guide each counts its share."""
-    figures = {}
-    for name, columns in truth.groups.items():
-        true_KT = truth.present_KT[:, columns].astype(np.float64)
-        seen_MT = row.pool.embeddings.present_MT[:, columns].astype(np.float64)
-        hits_K = _averaged(row, seen_MT @ true_KT.T)
-        both_K = _averaged(row, seen_MT.sum(axis=1)[:, None] + true_KT.sum(axis=1)[None])
-        figures[name] = ratio(2 * hits_K, both_K, drawn_RK)
-    return figures
+    return {name: ratio(*_counts(row, truth, columns), drawn_RK) for name, columns in truth.groups.items()}
+
+
+def _face(row: Row, ceiling: Row, truth: _Truth, drawn_RK: Ints) -> dict[str, Figure | None]:
+    """What is told of a face, over what the viewer still sees of it in the guides through the VAE."""
+    return {
+        name: quotient(_counts(row, truth, columns), _counts(ceiling, truth, columns), drawn_RK)
+        for name, columns in truth.face.items()
+    }
+
+
+def _counts(row: Row, truth: _Truth, columns: Ints) -> tuple[Floats, Floats]:
+    """Twice the hits, and tags seen plus true tags, of each guide [K]: F1 is the one sum over the other."""
+    true_KT = truth.present_KT[:, columns].astype(np.float64)
+    seen_MT = row.pool.embeddings.present_MT[:, columns].astype(np.float64)
+    hits_K = _averaged(row, seen_MT @ true_KT.T)
+    return 2 * hits_K, _averaged(row, seen_MT.sum(axis=1)[:, None] + true_KT.sum(axis=1)[None])
+
+
+def _kid(pool: Pool, seen: Seen, drawn_RK: Ints) -> Figure | None:
+    """To the other views as they are, so that what a VAE takes away counts too."""
+    if seen.plain is None:
+        return None
+    sets = [
+        PictureSet(features_MF=one.embeddings.features_MF, owners_M=one.owners_M)
+        for one in (pool, seen.plain)
+    ]
+    return kernel_distance(*sets, resamples_RK=drawn_RK)
 
 
 def _galleries(seen: Seen, styles_K: Ints) -> dict[str, Gallery]:

@@ -13,7 +13,18 @@ import numpy.typing as npt
 
 from pfgtrain.evaluate.report import Figure
 
-__all__ = ["TIE", "Floats", "Ints", "cosines", "derangement", "pair_distance", "ranks", "ratio", "resamples"]
+__all__ = [
+    "TIE",
+    "Floats",
+    "Ints",
+    "cosines",
+    "derangement",
+    "pair_distance",
+    "quotient",
+    "ranks",
+    "ratio",
+    "resamples",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -61,6 +72,25 @@ def ratio(above_K: npt.ArrayLike, below_K: npt.ArrayLike, resamples_RK: Ints) ->
     low, high = np.percentile(drawn, [2.5, 97.5])
     value = float(above.sum() / below.sum())
     return Figure(value=value, low=float(low), high=float(high), guides=int(here.sum()))
+
+
+def quotient(
+    ours: tuple[npt.ArrayLike, npt.ArrayLike], theirs: tuple[npt.ArrayLike, npt.ArrayLike], resamples_RK: Ints
+) -> Figure | None:
+    """One `ratio` over another, (above, below) each, over the guides where all four are numbers.
+
+    None where either is, or theirs is 0.
+    """
+    all_4K = np.array([*ours, *theirs], np.float64)
+    here = np.isfinite(all_4K).all(axis=0)
+    sums_R4 = np.concatenate([np.ones((1, len(here))), resamples_RK]) @ np.where(here, all_4K, 0.0).T
+    above_R, below_R = sums_R4[:, 0] * sums_R4[:, 3], sums_R4[:, 1] * sums_R4[:, 2]
+    found_R = np.divide(above_R, below_R, out=np.full(len(sums_R4), np.nan), where=below_R > 0)
+    drawn = found_R[1:][np.isfinite(found_R[1:])]
+    if not np.isfinite(found_R[0]) or not len(drawn):
+        return None
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Figure(value=float(found_R[0]), low=float(low), high=float(high), guides=int(here.sum()))
 
 
 def derangement(count: int, *, seed: int) -> Ints:

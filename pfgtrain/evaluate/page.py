@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pfgdata.pages import page_html
 from pfgtrain.evaluate.report import EvaluateReport
-from pfgtrain.evaluate.rows import ROWS
+from pfgtrain.evaluate.rows import GUIDE_ITSELF, ROWS
 from pfgtrain.evaluate.tables import Table, report_tables, verdict
 
 __all__ = ["page"]
@@ -111,10 +111,13 @@ def _table(table: Table) -> str:
 
 def _rows() -> str:
     terms = "".join(f"<tr><th>{name}</th><td>{escape(words)}</td></tr>" for name, words in ROWS.items())
+    terms += f"<tr><th>guide</th><td>{escape(GUIDE_ITSELF)}</td></tr>"
     return (
         f'<h2>What the rows are</h2><table class="terms">{terms}</table><p class="small quiet">Intervals:'
         " 95 %, percentile bootstrap over guides. Cosines are to the guide as it is, centred on the mean of"
-        " all guides; scaled: shuffled is 0, ceiling is 1. Ties in a gallery count as misses.</p>"
+        " all guides; scaled: shuffled is 0, ceiling is 1. Ties in a gallery count as misses. Edges and lines"
+        " are energies over those of the ceiling; colour error: of flat regions, 0 to 255; KID: to the other"
+        " views as they are, 0 is alike.</p>"
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Figure",
     "GuideReport",
     "NearestTraining",
+    "PixelReport",
     "Retrieval",
     "RowReport",
     "Trial",
@@ -39,7 +40,11 @@ class Figure:
     guides: int
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return self.text(2)
+
+    def text(self, places: int) -> str:
+        """The number and its interval, with so many decimal places."""
+        return f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,21 @@ class RowReport:
     attributes: dict[str, Figure | None]  # F1 per group of tags
     retrieval: dict[str, Retrieval]  # by gallery
     cosines: list[float | None]
+    face: dict[str, Figure | None]  # F1 of expression, eyes, mouth, ... over that of the row ceiling
+    kid: Figure | None  # to the other views as they are; None for rows that are no set of pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelReport:
+    """How a row's pictures are drawn, whoever looks: see `strokes`.
+
+    `edges` and `lines` are energies over those of the guides through the VAE; `colour` is the error of flat
+    colours against the guides as they are, 0..255.
+    """
+
+    edges: Figure | None
+    lines: Figure | None
+    colour: Figure | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +108,7 @@ class ViewerReport:
     chance: dict[str, tuple[float, float]]
     rows: dict[str, RowReport]
     diversity: Diversity
+    kid_real: Figure | None  # of the guides as they are to their other views: about 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +168,7 @@ class EvaluateReport:
     options: EvaluateOptions
     guides: list[GuideReport]
     viewers: dict[str, ViewerReport]
+    pixels: dict[str, PixelReport]  # by row; `guide` is the guides as they are
     nearest_training: NearestTraining | None
     tuning: Tuning | None
     no_pfg_pictures: list[str]

@@ -13,7 +13,7 @@ import numpy as np
 from pfgtrain.evaluate.measures import Ints, derangement
 from pfgtrain.evaluate.viewers import Pool
 
-__all__ = ["ROWS", "Row", "Seen", "rows_of"]
+__all__ = ["GUIDE_ITSELF", "ROWS", "Row", "Seen", "rows_of"]
 
 ROWS = {  # in the order of the table, and what each is
     "pfg": "the run's pictures of the guide",
@@ -24,6 +24,7 @@ ROWS = {  # in the order of the table, and what each is
     "copier": "the training image nearest to the guide",
     "ceiling": "the guide itself, through the VAE",
 }
+GUIDE_ITSELF = "the guide as it is: a row of the figures that no VAE bounds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Seen:
     results: Pool
     no_pfg: Pool | None = None
     copies: Pool | None = None
+    plain: Pool | None = None  # the other views as they are: what KID takes for real
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.measures import ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.page import page
+from pfgtrain.evaluate.pixels import pixel_rows
 from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, report_json
 from pfgtrain.evaluate.setup import EvaluateSetup
 from pfgtrain.evaluate.studio import Real, Studio
@@ -57,12 +58,7 @@ def evaluate(
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
     ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
-    about, taggers = _about(model), {TAGGER: model.tagger, JUDGE: setup.judge}
-    viewers = [
-        Viewer(role=role, tagger=tagger, threshold=options.threshold)
-        for role, tagger in taggers.items()
-        if tagger
-    ]
+    about, viewers = _about(model), _viewers(model, setup)
     studio = Studio(
         model=model,
         viewers=viewers,
@@ -86,6 +82,12 @@ def evaluate(
             )
             for viewer in viewers
         },
+        pixels=pixel_rows(
+            studio.strokes,
+            len(guides),
+            seed=options.seed,
+            resamples_RK=resamples(len(guides), count=options.resamples, seed=options.seed),
+        ),
         nearest_training=nearest,
         tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
@@ -95,6 +97,13 @@ def evaluate(
     if out_dir:
         _write(report, out_dir)
     return report
+
+
+def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
+    """Who looks at the pictures: the run's tagger, and the judge if there is one."""
+    taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
+    threshold = setup.options.threshold
+    return [Viewer(role=role, tagger=one, threshold=threshold) for role, one in taggers.items() if one]
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:

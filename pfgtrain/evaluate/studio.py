@@ -24,8 +24,9 @@ from pfgdata.vaes import base_geometry
 from pfgtrain.evaluate.guides import Guide, read_view
 from pfgtrain.evaluate.measures import Ints
 from pfgtrain.evaluate.options import EvaluateOptions
+from pfgtrain.evaluate.strokes import Strokes, strokes
 from pfgtrain.evaluate.training import TrainingImages
-from pfgtrain.evaluate.viewers import TAGGER, Pixels, Pool, Viewer, look
+from pfgtrain.evaluate.viewers import TAGGER, Pixels, Pool, Viewer, joined, look
 from pfgtrain.generate import PFGModel, room_for, write_png
 from pfgtrain.objective import latents_of
 
@@ -38,11 +39,12 @@ _STEM = 40  # letters of a guide's name in the names of its pictures
 class Real:
     """All real images as each viewer sees them, by its role.
 
-    `raw` are the guides as they are, seen one by one as generate does; `views` all images of all characters
-    through the VAE, of which `view_M` counts each character's from 0, the guide.
+    `raw` are the guides as they are, seen one by one as generate does, and `plain` their other views; `views`
+    all images of all characters through the VAE, of which `view_M` counts each character's from 0, the guide.
     """
 
     raw: dict[str, Pool]
+    plain: dict[str, Pool]  # empty where no character has another view
     views: dict[str, Pool]
     view_M: Ints
     features_KF: Tensor  # of the guides as they are: what tokens are made of
@@ -58,10 +60,11 @@ class Studio:
     progress: Progress
     folder: Path | None = None
     files: dict[tuple[int, str], list[Path]] = field(default_factory=dict)  # (guide, kind) -> its pictures
+    strokes: dict[tuple[int, str], list[Strokes]] = field(default_factory=dict)  # the same pictures' pixels
 
     def real(self, guides: Sequence[Guide]) -> Real:
         """Look at the guides and all their views; raises as `read_view` does."""
-        raw: list[dict[str, Pool]] = []
+        plain: tuple[list[dict[str, Pool]], list[dict[str, Pool]]] = ([], [])  # guides, other views
         features = list[Tensor]()
         view_M = [view for guide in guides for view in range(len(guide.views))]
         owners = [number for number, guide in enumerate(guides) for _ in guide.views]
@@ -71,9 +74,10 @@ class Studio:
                 for view, image in enumerate(guide.views):
                     read = read_view(guide, image)
                     pixels = read.pixels
+                    if view < 2:
+                        plain[view].append(self._look([pixels], [number]))
                     if not view:
-                        raw.append(self._look([pixels], [number]))
-                        own_F = torch.from_numpy(raw[-1][TAGGER].embeddings.features_MF[0])
+                        own_F = torch.from_numpy(plain[0][-1][TAGGER].embeddings.features_MF[0])
                         seen = self.model.see(
                             pixels, content_id=read.content_id, name=guide.name, own_F=own_F
                         )
@@ -85,9 +89,10 @@ class Studio:
 
         with during(self.progress, "guides", total=len(owners), brief=False):
             views = self._look(through_vae(), owners)
-        joined = {viewer.role: _joined([one[viewer.role] for one in raw]) for viewer in self.viewers}
+        raw, others = (self._joined(pools) for pools in plain)
         return Real(
-            raw=joined,
+            raw=raw,
+            plain=others,
             views=views,
             view_M=np.array(view_M, np.int64),
             features_KF=torch.stack(features),
@@ -131,7 +136,9 @@ class Studio:
                 images = self.model.paint(features_BF, seeds=seeds, options=options, progress=self.progress)
             for (guide, _), image in zip(batch, images, strict=True):
                 self._keep(image, guide, names[guide] if guide >= 0 else "no-pfg", "results")
-                yield np.asarray(image)
+                pixels = np.asarray(image)
+                self._draws(pixels, guide, "results")
+                yield pixels
 
     def _small(self, pixels: Pixels) -> Image.Image:
         """The image itself, for the page: a photo of 24 megapixels would be a PNG of 30 MB."""
@@ -141,13 +148,18 @@ class Studio:
 
     def _seen(self, pixels: Pixels, guide: int, name: str, kind: str | None) -> Pixels:
         """A real image as the VAE gives it back, kept as a picture of that kind."""
-        image = self._through_vae(pixels)
+        cropped, image = self._through_vae(pixels)
+        seen = np.asarray(image)
         if kind:
             self._keep(image, guide, name, kind)
-        return np.asarray(image)
+            self._draws(seen, guide, kind)
+        if kind == "vae":
+            self._draws(cropped, guide, "guide")
+        return seen
 
     @torch.no_grad()
-    def _through_vae(self, pixels: Pixels) -> Image.Image:
+    def _through_vae(self, pixels: Pixels) -> tuple[Pixels, Image.Image]:
+        """What of an image is in its bucket, and that through the VAE."""
         pipeline, resolution = self.model.pipeline, self.model.resolution
         step = base_geometry(self.model.base.folder).step
         sizes = bucket_sizes(BucketPolicy.derive(resolution, step))
@@ -155,10 +167,20 @@ class Studio:
         cropped, _ = crop_to_bucket(pixels, sizes[int(nearest_buckets([width], [height], sizes)[0])])
         x = torch.from_numpy(cropped.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1.0
         mean = pipeline.vae.encode(x.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist.mean
-        return pipeline.decode(latents_of(mean, None, scale=pipeline.scale))[0]
+        return cropped, pipeline.decode(latents_of(mean, None, scale=pipeline.scale))[0]
 
     def _look(self, images: Iterable[Pixels], owners: Sequence[int]) -> dict[str, Pool]:
         return look(self.viewers, images, owners=owners, batch_size=self.options.batch_size)
+
+    def _joined(self, pools: Sequence[dict[str, Pool]]) -> dict[str, Pool]:
+        return (
+            {viewer.role: joined([one[viewer.role] for one in pools]) for viewer in self.viewers}
+            if pools
+            else {}
+        )
+
+    def _draws(self, pixels: Pixels, guide: int, kind: str) -> None:
+        self.strokes.setdefault((guide, kind), []).append(strokes(pixels))
 
     def _keep(self, image: Image.Image, guide: int, name: str, kind: str) -> None:
         if self.folder is None:
@@ -170,13 +192,3 @@ class Studio:
         path = self.folder / f"{number}{stem}-{count}.png"
         write_png(path, image)
         known.append(path)
-
-
-def _joined(pools: Sequence[Pool]) -> Pool:
-    """Pools of one viewer, one after the other."""
-    first = pools[0]
-    embeddings = type(first.embeddings)(
-        features_MF=np.concatenate([pool.embeddings.features_MF for pool in pools]),
-        present_MT=np.concatenate([pool.embeddings.present_MT for pool in pools]),
-    )
-    return Pool(embeddings=embeddings, owners_M=np.concatenate([pool.owners_M for pool in pools]))

@@ -26,7 +26,7 @@ def report_tables(report: EvaluateReport) -> list[Table]:
     tables = []
     for role, viewer in report.viewers.items():
         tables += [*_fidelity(role, viewer), _attributes(role, viewer)]
-    tables.append(_spread(report))
+    tables += [*_faces(report), _drawing(report), _spread(report)]
     if report.tuning:
         best = report.tuning.best
         rows = [
@@ -89,6 +89,32 @@ def _attributes(role: str, viewer: ViewerReport) -> Table:
     return Table(title=f"{role} {viewer.name}: F1 of the guide's tags", columns=columns, rows=rows)
 
 
+def _faces(report: EvaluateReport) -> list[Table]:
+    """What of a face is told, over what is left of it in the guides through the VAE; by the judge, if any."""
+    role, viewer = list(report.viewers.items())[-1]
+    names = list(viewer.rows["pfg"].face)
+    rows = [
+        [name, *(_text(row.face[part]) for part in names)]
+        for name, row in viewer.rows.items()
+        if name != "ceiling"
+    ]
+    title = f"{role} {viewer.name}: F1 of a face's tags as a share of the ceiling's"
+    return [Table(title=title, columns=[role, *map(_words, names)], rows=rows)] if names else []
+
+
+def _drawing(report: EvaluateReport) -> Table:
+    """How pictures are drawn, and how far they are from real ones as each viewer sees them."""
+    rows = []
+    for name, row in report.pixels.items():
+        kids = [
+            _text(viewer.kid_real if name == "guide" else viewer.rows[name].kid, places=3)
+            for viewer in report.viewers.values()
+        ]
+        rows.append([name, _text(row.edges), _text(row.lines), _text(row.colour, places=1), *kids])
+    columns = ["", "edges", "lines", "colour error", *(f"KID, {role}" for role in report.viewers)]
+    return Table(title="how it is drawn", columns=columns, rows=rows)
+
+
 def _spread(report: EvaluateReport) -> Table:
     rows = []
     for role, viewer in report.viewers.items():
@@ -104,5 +130,5 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _text(figure: Figure | None) -> str:
-    return str(figure) if figure else _NONE
+def _text(figure: Figure | None, *, places: int = 2) -> str:
+    return figure.text(places) if figure else _NONE

@@ -76,6 +76,7 @@ def seen_by(
         results=results[role],
         no_pfg=no_pfg[role] if no_pfg else None,
         copies=copies[role] if copies else None,
+        plain=real.plain.get(role),
     )
 
 

@@ -17,7 +17,7 @@ from pfgdata.taggers import Tagger
 from pfgtrain.evaluate.attributes import group_of
 from pfgtrain.evaluate.measures import Ints
 
-__all__ = ["JUDGE", "TAGGER", "Embeddings", "Pixels", "Pool", "Viewer", "look"]
+__all__ = ["JUDGE", "TAGGER", "Embeddings", "Pixels", "Pool", "Viewer", "joined", "look"]
 
 TAGGER, JUDGE = "tagger", "judge"  # the roles: the run's own, and one that had no part in it
 
@@ -102,6 +102,16 @@ def look(
         for role, parts in seen.items()
         if parts
     }
+
+
+def joined(pools: Sequence[Pool]) -> Pool:
+    """Pools of one viewer, one after the other."""
+    first = pools[0]
+    embeddings = type(first.embeddings)(
+        features_MF=np.concatenate([pool.embeddings.features_MF for pool in pools]),
+        present_MT=np.concatenate([pool.embeddings.present_MT for pool in pools]),
+    )
+    return Pool(embeddings=embeddings, owners_M=np.concatenate([pool.owners_M for pool in pools]))
 
 
 def _batches(images: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:

@@ -23,6 +23,7 @@ from pfgdata.hub import resolve
 from pipelines.demo_models import augment, data
 from pipelines.demo_models.loop import LoopRecipe, epoch_indices
 from pipelines.demo_models.nets import normalise
+from pipelines.demo_models.perceptual import SeenMaps, seen_distance
 from pipelines.demo_models.split import Split
 from pipelines.demo_models.widen import widened
 
@@ -47,6 +48,8 @@ class VaeRecipe:
     chroma_from: int = 0  # ... from this step on
     colour: float = 0.5  # weight of `unexplained_colour` in the loss ...
     colour_from: int = 0  # ... from this step on
+    frozen_encoder: bool = False  # the latents stay what a UNet has learnt: only the decoder learns
+    perceptual: float = 0.0  # weight of `seen_distance` in the loss
     loop: LoopRecipe
 
     def config(self) -> dict[str, Any]:
@@ -80,6 +83,9 @@ class Codec(nn.Module):
             folder = resolve(recipe.start, what="base").folder / "vae"
             narrow = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
             self.vae.load_state_dict(widened(narrow.state_dict(), self.vae.state_dict()))
+        if recipe.frozen_encoder:
+            self.vae.encoder.requires_grad_(False)
+            self.vae.quant_conv.requires_grad_(False)
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents [B, C, S/8, S/8], not normalised, of pictures in -1..1 [B, 3, S, S]."""
@@ -108,6 +114,7 @@ class VaeTask:
         held = [n for n, row in enumerate(rows) if row.role == "validation"]
         self.held = np.array(held)[:: max(1, len(held) // HELD_OUT)]
         self.model: Codec = Codec(recipe).to(device)
+        self.maps = SeenMaps().to(device) if recipe.perceptual else None
 
     def loss(self, step: int) -> Tensor:
         """See `distance`; noise of a global step is random by (seed, step) alone."""
@@ -122,8 +129,11 @@ class VaeTask:
         found = distance(drawn, truth)
         if step >= self.recipe.chroma_from:
             found = found + self.recipe.chroma * chroma_distance(drawn, truth)
-        if step >= self.recipe.colour_from:
+        if step >= self.recipe.colour_from and not self.recipe.frozen_encoder:
             found = found + self.recipe.colour * unexplained_colour(latents, truth)
+        if self.maps is not None:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+                found = found + self.recipe.perceptual * seen_distance(self.maps, drawn, truth)
         return found
 
     def noise_of(self, step: int, count: int, dice: torch.Generator) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pfgtrain.evaluate.attributes import group_of
+from pfgtrain.evaluate.attributes import FACE, GROUPS, PARTS, group_of, part_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,27 @@ from pfgtrain.evaluate.attributes import group_of
 )
 def test_a_tag_belongs_to_its_group(group: str | None, tags: str) -> None:
     assert {tag: group_of(tag) for tag in tags.split()} == dict.fromkeys(tags.split(), group)
+
+
+@pytest.mark.parametrize(
+    ("part", "tags"),
+    [
+        (
+            "eyes",
+            "blue_eyes light_blue_eyes heterochromia closed_eyes one_eye_closed half-closed_eyes tears ^_^",
+        ),
+        ("mouth", "smile evil_smile frown open_mouth closed_mouth grin teeth upper_teeth tongue_out pout"),
+        (None, "angry blush worried sunglasses hair_between_eyes eyewear mole_under_mouth solo"),
+    ],
+)
+def test_a_tag_belongs_to_its_part_of_a_face(part: str | None, tags: str) -> None:
+    assert {tag: part_of(tag) for tag in tags.split()} == dict.fromkeys(tags.split(), part)
+
+
+def test_what_tells_a_face_is_a_group_or_a_part_of_two() -> None:
+    assert set(FACE) <= {*GROUPS, *PARTS}
+    told = (
+        "closed_eyes half-closed_eyes tears green_eyes heterochromia smile open_mouth teeth tongue_out frown"
+    )
+    assert {group_of(tag) for tag in told.split()} == {"expression", "eye_colour"}
+    assert {part_of(tag) for tag in told.split()} == set(PARTS)

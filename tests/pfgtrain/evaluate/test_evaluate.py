@@ -28,6 +28,7 @@ from pfgtrain.evaluate import (
     Tuning,
     evaluate,
     guides_of_folder,
+    report_tables,
     tune,
     verdict,
 )
@@ -250,6 +251,24 @@ def test_the_verdict_names_the_bounds(report: EvaluateReport) -> None:
     assert "ceiling 1.00" in line
     assert "by the judge" in line
     assert "by the run's tagger" in line
+
+
+def test_how_it_is_drawn_is_measured_beside_real_pictures(report: EvaluateReport) -> None:
+    assert list(report.pixels) == ["pfg", "no_pfg", "shuffled", "copier", "ceiling", "guide"]
+    for name, row in report.pixels.items():
+        assert row.edges is not None and row.lines is not None, name
+        assert row.edges.guides == COUNT
+    ceiling, guide = report.pixels["ceiling"], report.pixels["guide"]
+    assert ceiling.edges is not None and ceiling.edges.value == 1
+    assert guide.edges is not None and guide.edges.value != 1
+    assert guide.colour is not None and guide.colour.value == 0
+    for viewer in report.viewers.values():
+        assert viewer.kid_real is not None and viewer.kid_real.guides == COUNT
+        assert all(viewer.rows[name].kid is not None for name in ("pfg", "copier", "ceiling"))
+        assert viewer.rows["style"].kid is None
+    titles = [table.title for table in report_tables(report)]
+    assert titles[-2:] == ["how it is drawn", "beside real images"]
+    assert any("a face's tags as a share of the ceiling's" in title for title in titles)
 
 
 def test_what_cannot_be_told_is_refused(model: PFGModel, guides: list[Guide], tmp_path: Path) -> None:

@@ -156,6 +156,47 @@ def test_f1_is_over_pairs_of_guide_and_tag_a_picture_counting_its_share() -> Non
     assert value(found.rows["ceiling"].attributes["hair_colour"]) == 1
 
 
+def test_a_face_is_told_as_a_share_of_what_the_vae_leaves_of_it() -> None:
+    """The ceiling sees the glasses of guide 0 and others on guide 1: F1 2/3. The run's pictures: 1/2."""
+    blurred = pool(CORNERS, [0, 1, 2, 3], {0: ["glasses"], 1: ["glasses"]})
+    found = report(replace(SEEN, ceiling=blurred))
+    assert list(found.rows["pfg"].face) == ["glasses"]
+    assert value(found.rows["pfg"].face["glasses"]) == pytest.approx((1 / 2) / (2 / 3))
+    assert value(found.rows["ceiling"].face["glasses"]) == 1
+    assert report(replace(SEEN, ceiling=pool(CORNERS, [0, 1, 2, 3]))).rows["pfg"].face == {"glasses": None}
+
+
+def test_eyes_and_mouth_are_told_apart_within_expression_and_eye_colour() -> None:
+    tags = [frozenset(names) for names in (["smile", "green_eyes"], ["smile"], [], [])]
+    guides = [replace(guide, tags=own) for guide, own in zip(GUIDES, tags, strict=True)]
+    seen = {n: ["smile"] for n in (0, 1, 2)} | {3: ["green_eyes"]}  # the second picture of guide 1 is wrong
+    everything = pool(CORNERS, [0, 1, 2, 3], {0: ["smile", "green_eyes"], 1: ["smile"]})
+    results = pool(RESULTS.embeddings.features_MF, RESULTS.owners_M.tolist(), seen)
+    row = report(replace(SEEN, ceiling=everything, results=results), guides).rows["pfg"]
+    assert list(row.face) == ["expression", "eyes", "mouth", "eye_colour"]
+    assert value(row.face["mouth"]) == pytest.approx(2 * 1.5 / (1.5 + 2))
+    assert row.face["mouth"] == row.face["expression"]
+    assert value(row.face["eyes"]) == 0
+    assert report(guides=guides).tags == {"expression": 1, "eye_colour": 1}
+
+
+def test_kid_is_to_the_other_views_as_they_are_for_the_rows_that_are_pictures_of_each_guide() -> None:
+    plain = pool(CORNERS[:3], [0, 1, 2])
+    found = report(replace(SEEN, plain=plain))
+    given = {name for name, row in found.rows.items() if row.kid is not None}
+    assert given == {"pfg", "copier", "ceiling"}
+    assert found.kid_real == found.rows["ceiling"].kid  # here the VAE changes nothing
+    assert found.kid_real is not None and found.kid_real.guides == 3
+    moved = report(replace(SEEN, plain=plain, ceiling=pool(np.add(CORNERS, [9, 0]), [0, 1, 2, 3])))
+    assert value(moved.rows["ceiling"].kid) > value(moved.kid_real) + 1
+
+
+def test_without_other_views_there_is_nothing_real_to_be_near() -> None:
+    found = report(replace(SEEN, plain=None))
+    assert found.kid_real is None
+    assert {row.kid for row in found.rows.values()} == {None}
+
+
 def test_a_tag_that_no_guide_has_does_not_count() -> None:
     assert report().tags == {"hair_colour": 2, "glasses": 1}
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pfgtrain.evaluate.measures import cosines, derangement, pair_distance, ranks, ratio, resamples
+from pfgtrain.evaluate.measures import (
+    cosines,
+    derangement,
+    pair_distance,
+    quotient,
+    ranks,
+    ratio,
+    resamples,
+)
 
 DRAWN = resamples(4, count=2000, seed=0)
 
@@ -75,6 +83,28 @@ def test_guides_without_a_number_are_left_out_of_value_interval_and_count() -> N
 )
 def test_a_ratio_to_nothing_is_none(above: list[float], below: list[float]) -> None:
     assert ratio(above, below, DRAWN) is None
+
+
+def test_a_quotient_is_of_two_ratios_over_the_guides_that_have_both() -> None:
+    ours, theirs = ([1, 2, np.nan, 1], [2, 2, 1, 4]), ([3, 0, 9, 1], [3, 1, 9, 4])
+    found = quotient(ours, theirs, DRAWN)
+    assert found is not None
+    assert (found.value, found.guides) == (pytest.approx((4 / 8) / (4 / 8)), 3)
+    assert found.low < found.value < found.high
+
+
+def test_a_ratio_over_itself_is_1_in_every_resample() -> None:
+    one = ([1, 0, 2, 3], [2, 1, 2, 7])
+    found = quotient(one, one, DRAWN)
+    assert found is not None
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "theirs", [([0.0] * 4, [1.0] * 4), ([np.nan] * 4, [1.0] * 4)], ids=["of nothing", "no number"]
+)
+def test_a_quotient_over_nothing_is_none(theirs: tuple[list[float], list[float]]) -> None:
+    assert quotient(([1.0] * 4, [1.0] * 4), theirs, DRAWN) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 40])
