@@ -152,3 +152,7 @@ def _small(image: StoredImage, roots: Mapping[str, str]) -> Tensor:
     """A picture as the graph pools it, [3, SIDE, SIDE] in -1..1."""
     tile = square(read_image(image, roots=roots).pixels, preprocess=SQUARE, size=SIDE * POOL)
     return F.avg_pool2d(normalise(torch.from_numpy(tile)[None]), POOL)[0]
+
+
+if __name__ == "__main__":
+    main()
