@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, worker_facts
 from pfgdata.cli.options import DryRun, Json, StoreArgument, show_failures
 from pfgdata.features import FeatureJob
 from pfgdata.flags import from_fields
@@ -14,6 +16,7 @@ from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
+    from pfgdata.cluster import Cluster, WorkerRate
     from pfgdata.extractors import Extractor
     from pfgdata.features import FeaturePass, FeatureReport
     from pfgdata.records import Selection
@@ -41,7 +44,13 @@ _BOUNDS: dict[str, dict[str, Any]] = {
 
 @from_fields(FeatureJob, _PANELS, more=_BOUNDS)
 def features(
-    store: StoreArgument = Path("feats"), *, dry_run: DryRun = False, json: Json = False, **asked: Any
+    store: StoreArgument = Path("feats"),
+    *,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    **asked: Any,
 ) -> None:
     """Make another model's vector of each image: a feature set, kept beside the tagger's own feature.
 
@@ -53,7 +62,7 @@ def features(
     from pfgdata.query import Thresholds, select
     from pfgdata.store import Store
 
-    job = FeatureJob(**asked)
+    job, ray = FeatureJob(**asked), cluster_named(cluster, workers)
     there = Store.open(store)
     snapshot = there.snapshot()
     chosen = Thresholds(general=job.threshold, character=job.character_threshold)
@@ -66,8 +75,11 @@ def features(
             _show_plan(work, snapshot, selection, json=json)
             return
         with stop_on_interrupt() as stop:
-            report = work.run(snapshot, selection, stop=stop)
-    _show(report, json=json)
+            if ray:
+                report, rates = _on_cluster(ray, work, snapshot, selection, stop=stop)
+            else:
+                report, rates = work.run(snapshot, selection, stop=stop), {}
+    _show(report, rates, json=json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -106,19 +118,38 @@ def _show_plan(work: FeaturePass, snapshot: Snapshot, selection: Selection, *, j
         )
 
 
-def _show(report: FeatureReport, *, json: bool) -> None:
+def _on_cluster(
+    cluster: Cluster,
+    work: FeaturePass,
+    snapshot: Snapshot,
+    selection: Selection,
+    *,
+    stop: Callable[[], bool],
+) -> tuple[FeatureReport, dict[str, WorkerRate]]:
+    """Have the workers of a cluster make them."""
+    from pfgdata.cluster import derive_on
+    from pfgdata.derive import require_work
+
+    require_work(work.store, selection)
+    report, rates = derive_on(cluster, work.source(), work.derivation(), snapshot, selection, stop=stop)
+    return work.report(report), rates
+
+
+def _show(report: FeatureReport, rates: Mapping[str, WorkerRate], *, json: bool) -> None:
     show_failures(report.failures)
     counts = _counts(report.distinct, made=report.encoded, present=report.present, failed=report.failed)
     facts = {
         "selected": f"{report.selected:,} images, of distinct content {counts}",
         "took": duration(report.seconds),
         "set": f"{report.label}, {report.path}",
+        **worker_facts(rates),
     }
     if report.interrupted:
         facts["stopped"] = "the same command goes on from here"
     show_facts(facts)
     if json:
-        print_json(report.as_dict())
+        workers = {name: rate.as_dict() for name, rate in rates.items()}
+        print_json({**report.as_dict(), **({"workers": workers} if workers else {})})
 
 
 def _counts(distinct: int, *, made: int, present: int, failed: int) -> str:

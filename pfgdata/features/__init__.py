@@ -8,10 +8,11 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.features.job import FeatureJob, FeatureOptions
-    from pfgdata.features.make import FeaturePass, FeatureReport
+    from pfgdata.features.make import ExtractorSource, FeaturePass, FeatureReport
     from pfgdata.features.setup import extractor_for, extractor_of
 
 __all__ = [
+    "ExtractorSource",
     "FeatureJob",
     "FeatureOptions",
     "FeaturePass",

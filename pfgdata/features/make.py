@@ -13,11 +13,14 @@ from pfgdata.derive import (
     Derivation,
     DerivePlan,
     DeriveReport,
+    Encoder,
     plan_missing,
     require_work,
 )
 from pfgdata.extractors import Extractor
 from pfgdata.features.job import FeatureOptions
+from pfgdata.features.setup import extractor_by
+from pfgdata.inference import Precision
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store import FeatureIdentity, FeatureInfo, FeatureSet, Snapshot, Store, installed_versions
 
@@ -77,6 +80,20 @@ class _Encoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractorSource:
+    """What another machine loads the encoder of a feature set by: an EncoderSource."""
+
+    info: FeatureInfo
+    identity: FeatureIdentity
+    precision: Precision
+
+    def load(self, *, gpu: bool) -> Encoder:
+        """Raises what `load_extractor` does, IdentityError for another extractor than the set's."""
+        device = "cuda" if gpu else "cpu"
+        return _Encoder(extractor_by(self.info, self.identity, device=device, precision=self.precision))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeaturePass:
     """Images of a store through `extractor` into its set, called `label`, and what of them is missing there.
 
@@ -108,18 +125,32 @@ class FeaturePass:
         another process writes to the same set.
         """
         require_work(self.store, selection)
-        extractor = self.extractor
-        info = FeatureInfo(label=self.label, extractor=extractor.name, revision=extractor.revision)
-        feature_set = self.store.feature_set(FeatureIdentity.of(extractor.identity), info)
-        derivation = Derivation(
-            derived=feature_set,
-            encoder=_Encoder(extractor),
+        return self.report(self.derivation().run(snapshot, selection, stop=stop))
+
+    def source(self) -> ExtractorSource:
+        """What another machine loads the extractor by."""
+        identity = FeatureIdentity.of(self.extractor.identity)
+        return ExtractorSource(info=self._info, identity=identity, precision=self.extractor.precision)
+
+    def derivation(self) -> Derivation:
+        """The pass into the set, which is made if it is not there."""
+        identity = FeatureIdentity.of(self.extractor.identity)
+        return Derivation(
+            derived=self.store.feature_set(identity, self._info),
+            encoder=_Encoder(self.extractor),
             roots=self.store.roots(),
             options=self.options,
             progress=self.progress,
         )
-        report = derivation.run(snapshot, selection, stop=stop)
-        return FeatureReport(**asdict(report), label=feature_set.label)
+
+    def report(self, report: DeriveReport) -> FeatureReport:
+        """`report` as one of features."""
+        return FeatureReport(**asdict(report), label=self.label)
+
+    @property
+    def _info(self) -> FeatureInfo:
+        extractor = self.extractor
+        return FeatureInfo(label=self.label, extractor=extractor.name, revision=extractor.revision)
 
     def _found(self) -> FeatureSet | None:
         identity = FeatureIdentity.of(self.extractor.identity)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
 
 from pfgdata.conventions import Convention, read_convention
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.extractors import EXTRACTORS, Extractor, load_extractor
 from pfgdata.features.job import FeatureJob
+from pfgdata.inference import Precision
 from pfgdata.paths import user_path
-from pfgdata.store import FeatureIdentity, FeatureSet, Store, feature_labels, feature_set, require_label
+from pfgdata.store import (
+    FeatureIdentity,
+    FeatureInfo,
+    FeatureSet,
+    Store,
+    feature_labels,
+    feature_set,
+    require_label,
+)
 from pfgdata.taggers import CATALOG
 
-__all__ = ["extractor_for", "extractor_of"]
+__all__ = ["extractor_by", "extractor_for", "extractor_of"]
 
 _FIELDS = {"weights_sha256": "weights", "architecture": "config", "preprocess": "preprocessing"}
 
@@ -48,10 +56,16 @@ def extractor_for(store: Store, job: FeatureJob) -> tuple[Extractor, str]:
 
 
 def extractor_of(
-    feature_set: FeatureSet, *, device: str = "auto", precision: Literal["float32", "float16"] = "float32"
+    feature_set: FeatureSet, *, device: str = "auto", precision: Precision = "float32"
 ) -> Extractor:
     """The extractor that made a set. Raises IdentityError where what is found under its name is another."""
-    info, identity = feature_set.info, feature_set.identity
+    return extractor_by(feature_set.info, feature_set.identity, device=device, precision=precision)
+
+
+def extractor_by(
+    info: FeatureInfo, identity: FeatureIdentity, *, device: str, precision: Precision
+) -> Extractor:
+    """The extractor that the record of a set tells. Raises IdentityError where another is found there."""
     extractor = load_extractor(
         info.extractor,
         node=identity.node,
@@ -63,7 +77,7 @@ def extractor_of(
     if FeatureIdentity.of(extractor.identity) != identity:
         other = _differing(FeatureIdentity.of(extractor.identity), identity)
         raise IdentityError(
-            f"feature set {feature_set.label}: {info.extractor} is another extractor now: its {other}"
+            f"feature set {info.label}: {info.extractor} is another extractor now: its {other}"
             " differ; put the old one back, or make a new set with another --label"
         )
     return extractor

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,6 +38,9 @@ class Features(Protocol):
     """Where vectors stand, shard by shard: a Snapshot's own, or those of a set (SetFeatures)."""
 
     feature_dim: int
+
+    def bring_features(self, shards: Collection[str]) -> None:
+        """Have the files of these shards at hand, where they lie far away."""
 
     def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The features of all rows of one shard, float16 [N, F], mapped."""
@@ -67,6 +70,8 @@ class FeatureBlocks:
         shard_index, rows = selection.shard_index[self.order], selection.rows[self.order]
         self._blocks: list[_Block] = []
         bounds = np.searchsorted(shard_index, np.arange(len(selection.shards) + 1))
+        used = {selection.shards[index] for index in np.unique(shard_index)}
+        features.bring_features(used)
         for index, shard in enumerate(selection.shards):
             start, stop = int(bounds[index]), int(bounds[index + 1])
             if start < stop:

@@ -5,6 +5,7 @@ The store's own tagger made the first features: they stand in the store's shards
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -128,6 +129,11 @@ class SetFeatures:
             f"feature set {self.set.label}: {count:,} of {of:,} images have no vector;"
             f" pfgdata features {store} --label {self.set.label} makes what is missing"
         )
+
+    def bring_features(self, shards: Collection[str]) -> None:
+        """Have the files of these shards at hand, where the store lies far away."""
+        folder = self.set.path / "shards"
+        self.set.disk.ahead(folder / shard / "features.h5" for shard in sorted(shards))
 
     def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The features of all rows of one shard of the set, float16 [N, F], mapped from disk."""
