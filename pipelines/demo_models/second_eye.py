@@ -42,7 +42,6 @@ from pfgtrain.evaluate import EvaluateOptions
 from pipelines.demo_models.augment import augment, generator
 from pipelines.demo_models.data import POOL
 from pipelines.demo_models.nets import TaggerNet, normalise
-from pipelines.demo_models.onnx_graph import classifier_onnx
 from pipelines.experiments import variant
 from pipelines.recipe import find_recipe, read_recipe
 
