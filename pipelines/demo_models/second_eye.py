@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -26,22 +25,16 @@ from torch.nn import functional as F
 
 from pfgdata.corpus import read_image
 from pfgdata.extractors import load_extractor
+from pfgdata.features import FeaturePass
 from pfgdata.hub import DEMO
 from pfgdata.images import square
 from pfgdata.records import StoredImage
-from pfgdata.store import (
-    DERIVED_FAILURES_SCHEMA,
-    FEATURES_SCHEMA,
-    IMAGE_COLUMNS,
-    FeatureIdentity,
-    FeatureInfo,
-    Store,
-    stored_image,
-)
+from pfgdata.store import IMAGE_COLUMNS, Store, stored_image
 from pfgtrain.evaluate import EvaluateOptions
 from pipelines.demo_models.augment import augment, generator
 from pipelines.demo_models.data import POOL
 from pipelines.demo_models.nets import TaggerNet, normalise
+from pipelines.demo_models.onnx_graph import classifier_onnx
 from pipelines.experiments import variant
 from pipelines.recipe import find_recipe, read_recipe
 
@@ -89,24 +82,10 @@ def main() -> None:
 
 
 def give_set(store: Store, label: str, graph: Path) -> None:
-    """Make the feature set `label` of all images of the store, as the graph sees them, if it is not whole."""
+    """Make the feature set `label` of all images of the store, as the graph sees them."""
     extractor = load_extractor(str(graph), node="feature", convention=SQUARE, device="cpu")
-    info = FeatureInfo(label=label, extractor=extractor.name)
-    made = store.feature_set(FeatureIdentity.of(extractor.identity), info)
-    known = {one.tobytes() for one in made.index().content_ids}
-    missing = [image for image in stored(store) if image.content_id not in known]
-    if not missing:
-        return
-    squares = [extractor.square(read_image(one, roots=store.roots()).pixels) for one in missing]
-    rows = pa.Table.from_pylist([{"content_id": one.content_id} for one in missing], FEATURES_SCHEMA)
-    with made.writer() as writer:
-        writer.commit(
-            extractor.features(np.stack(squares)),
-            rows=rows,
-            failures=DERIVED_FAILURES_SCHEMA.empty_table(),
-            facts={},
-            writer=extractor.writer,
-        )
+    snapshot = store.snapshot()
+    FeaturePass(store=store, extractor=extractor, label=label).run(snapshot, snapshot.everything)
 
 
 def stored(store: Store) -> list[StoredImage]:
@@ -134,7 +113,7 @@ def trained(images: list[StoredImage], *, roots: Mapping[str, str], steps: int) 
         loss.backward()
         optimizer.step()
         if step % 20 == 0 or step == steps - 1:
-            print(json.dumps({"step": step, "loss": round(float(loss), 4)}), flush=True)
+            print(json.dumps({"step": step, "loss": round(loss.item(), 4)}), flush=True)
     return net.eval()
 
 
@@ -150,7 +129,7 @@ def contrast(projected_2BD: Tensor) -> Tensor:
 def _small(image: StoredImage, roots: Mapping[str, str]) -> Tensor:
     """A picture as the graph pools it, [3, SIDE, SIDE] in -1..1."""
     tile = square(read_image(image, roots=roots).pixels, preprocess=SQUARE, size=SIDE * POOL)
-    return F.avg_pool2d(normalise(torch.from_numpy(tile)[None]), POOL)[0]
+    return F.avg_pool2d(normalise(torch.from_numpy(tile.copy())[None]), POOL)[0]
 
 
 if __name__ == "__main__":
