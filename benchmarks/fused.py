@@ -104,11 +104,9 @@ def compare(sides: list[Side], batches: list[int], *, rounds: int, seconds: floa
                 measured.append(rate(call, batch, threads=side.runner.parallel, seconds=seconds))
         for measured, side in zip(rates, sides, strict=True):
             ratios = [ours / first for ours, first in zip(measured, rates[0], strict=True)]
-            middle = statistics.median(measured)
-            print(
-                f"{batch:6} {side.name:24} {middle:10.2f} {statistics.median(ratios):9.2f} {min(ratios):8.2f} {max(ratios):8.2f}",
-                flush=True,
-            )
+            middle = [statistics.median(values) for values in (measured, ratios)]
+            print(f"{batch:6} {side.name:24} {middle[0]:10.2f} {middle[1]:9.2f}", end="")
+            print(f" {min(ratios):8.2f} {max(ratios):8.2f}", flush=True)
 
 
 def loads(folder: Path, device: str) -> None:
