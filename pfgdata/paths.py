@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
+from pfgdata.urls import UrlPath, is_url
 
 __all__ = [
     "Place",
@@ -25,6 +26,7 @@ __all__ = [
     "user_folder",
     "user_path",
     "user_place",
+    "user_store",
 ]
 
 _SCHEMES = ("s3", "gs", "az", "hf", "http", "https")
@@ -102,10 +104,19 @@ def user_path(text: str | os.PathLike[str], *, start: str | os.PathLike[str] = "
 
 def user_folder(text: str | os.PathLike[str]) -> Path:
     """The folder, there or to be made, that a user means by `text`. Raises ConfigError where none can be."""
+    if is_url(text):
+        raise ConfigError(
+            f"{os.fspath(text)}: only a store can lie in a bucket; name a folder of this machine"
+        )
     path = user_path(text)
     if reason := in_the_way(path):
         raise ConfigError(reason)
     return path
+
+
+def user_store(text: str | os.PathLike[str]) -> Path:
+    """The store that a user means: a folder, as `user_folder`, or the URL of a place in a bucket."""
+    return UrlPath(os.fspath(text).rstrip("/")) if is_url(text) else user_folder(text)
 
 
 def in_the_way(folder: Path) -> str | None:
@@ -134,5 +145,10 @@ def is_text(path: str | os.PathLike[str]) -> bool:
 
 
 def plain_path(path: Path) -> Path:
-    """`path` itself, made absolute where it begins with `~`: it names a folder here, not a home."""
+    """`path` itself, made absolute where it begins with `~`: it names a folder here, not a home.
+
+    That of a URL is one, whoever made it.
+    """
+    if is_url(path):
+        return UrlPath(path)
     return path.absolute() if str(path).startswith("~") else path

@@ -21,10 +21,12 @@ from pfgdata.vaes import Vae, base_geometry
 from pfgtrain.checkpoint import RunRecord, Sampling, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
 from pfgtrain.evaluate import (
+    LARGE_GALLERY,
     EvaluateJob,
     EvaluateOptions,
     EvaluateSetup,
     evaluate,
+    gallery_of_job,
     guides_of_job,
     judge_of_job,
     training_images,
@@ -49,7 +51,7 @@ __all__ = ["Step", "run_steps"]
 Stop = Callable[[], bool]
 Job = TypeVar("Job", bound=PictureJob)
 _MODELS = ("base", "base_config", "tagger", "judge", "adapter")  # of a job
-_PATHS = ("guides", "tune")
+_PATHS = ("guides", "tune", "gallery")
 _SHOWN = ("file", "character", "tags")  # columns of an image on screen
 _TAGS = 8  # of a list there
 
@@ -196,6 +198,7 @@ class _Run:
         guides, notes = guides_of_job(job, record, store=store)
         setup = EvaluateSetup(
             guides=guides,
+            gallery=gallery_of_job(job),
             judge=judge_of_job(job, tagger=record.tagger.name, progress=self._progress),
             training=training_images(store, record, tagger=store.identity.tagger),
             options=job.options(EvaluateOptions, Sampling.read(self._run_dir)),
@@ -250,7 +253,7 @@ class _Run:
         given = {one.name: getattr(job, one.name) for one in fields(job)}
         changes: dict[str, Any] = {name: self._model_name(given[name]) for name in _MODELS if given.get(name)}
         for name in _PATHS:
-            if isinstance(path := given.get(name), str):
+            if isinstance(path := given.get(name), str) and path != LARGE_GALLERY:
                 changes[name] = str(self._recipe.path(path))
         return replace(job, **changes)
 

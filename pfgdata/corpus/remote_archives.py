@@ -25,7 +25,7 @@ from pfgdata.corpus.archives import Index, Member, index_archive, member_bytes, 
 from pfgdata.corpus.names import ArchiveKind
 from pfgdata.corpus.sources import RemoteFile, Source
 from pfgdata.corpus.tar_index import MAX_INDEX_BYTES, index_beside, index_from_json
-from pfgdata.errors import AccessError, ContentError, ImageError
+from pfgdata.errors import AccessError, ContentError, ImageError, PfgError
 from pfgdata.files import FileCache
 
 __all__ = ["Opened", "RemoteArchives"]
@@ -131,7 +131,7 @@ class RemoteArchives:
     def _fetch_beside(self, opened: Opened) -> None:
         try:
             self._whole(opened.file)
-        except (ImageError, OSError):  # members go on coming by ranges, and say what is wrong
+        except (PfgError, OSError):  # members go on coming by ranges, and say what is wrong
             opened.failed_at = time.monotonic()
         opened.fetching = None
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
+from pfgdata.files.lock import runs
 from pfgdata.files.os_errors import explained
 
 __all__ = ["FileCache", "cache_folder"]
@@ -33,7 +34,7 @@ _FRESH = 60.0  # seconds within which a second use is not put on record
 def cache_folder() -> Path:
     """PFG_CACHE, else pfg/ in the user's cache."""
     if folder := os.environ.get("PFG_CACHE"):
-        return Path(folder).expanduser().absolute()
+        return Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111 - leaves an unknown ~user as it is
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 
@@ -163,7 +164,7 @@ class FileCache:
         here = socket.gethostname()
         for held in (self.folder / "held").glob(f"{here}-*"):
             pid = held.name.removeprefix(f"{here}-")
-            if held != self._held and pid.isdigit() and not _runs(int(pid)):
+            if held != self._held and pid.isdigit() and not runs(int(pid)):
                 shutil.rmtree(held, ignore_errors=True)
         for fresh in (self.folder / "making").glob("*"):
             with contextlib.suppress(OSError):
@@ -184,13 +185,3 @@ def _most_bytes() -> int:
             f"PFG_CACHE_GB={text}: is no number of gigabytes; set it to 50 or the like"
         ) from None
     return most
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +20,13 @@ from blake3 import blake3
 from pfgdata.errors import ConfigError, PlaceError
 from pfgdata.files.aws_profile import profile_settings
 from pfgdata.files.place_errors import TakenError, explained_place, missing_extra
+from pfgdata.urls import url_parts
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["SCHEMES", "ObjectInfo", "ObjectPlace", "is_url"]
+__all__ = ["ObjectInfo", "ObjectPlace"]
 
-SCHEMES = ("s3", "gs", "az", "http", "https")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://?([^/]+)(?:/(.*))?", re.DOTALL)
 _PART = 8 << 20  # bytes at a time of what is streamed to a file
 _TRIES = 4  # of a body that breaks off: the client itself tries again only what has not begun to come
 _PAUSE = 0.5  # seconds before the second try; doubled each time
@@ -45,12 +43,6 @@ class ObjectInfo:
     size: int
     etag: str
     modified: datetime
-
-
-def is_url(text: str | os.PathLike[str]) -> bool:
-    """Whether `text` names an object place and no folder; s3:/x, which pathlib makes of it, too."""
-    found = _URL.fullmatch(os.fspath(text))
-    return found is not None and found[1] in SCHEMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +123,6 @@ class ObjectPlace:
             return info, None if most is not None and info.size > most else found.bytes().to_bytes()
 
         return self._tried(key, read)
-
-    def fetch_version(self, key: str, file: Path) -> ObjectInfo:
-        """Stream an object into the new file `file`; which version it was."""
-        import obstore
-
-        def fetch() -> ObjectInfo:
-            found = obstore.get(self.store, self._full(key))
-            with file.open("wb") as out:
-                for part in found.stream(min_chunk_size=_PART):
-                    out.write(part)
-            return self._info(found.meta)
-
-        return self._tried(key, fetch)
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """The bytes `start` to `stop` of an object; fewer where it ends before."""
@@ -278,10 +257,10 @@ class ObjectPlace:
 
 
 def _parsed(url: str) -> tuple[str, str, str]:
-    found = _URL.fullmatch(url)
-    if found is None or found[1] not in SCHEMES:
+    found = url_parts(url)
+    if found is None:
         raise ConfigError(f"{url}: is no place of objects; write s3://BUCKET/NAME, gs://... or az://...")
-    scheme, bucket, prefix = found[1], found[2], found[3] or ""
+    scheme, bucket, prefix = found
     parts = [part for part in prefix.split("/") if part]
     if "@" in bucket:
         raise ConfigError(

@@ -20,7 +20,7 @@ from pfgdata.errors import AccessError, ContentError, ImageError, PfgError, refu
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
-from pfgdata.ingest.plan import Task
+from pfgdata.ingest.tasks import Task
 from pfgdata.paths import Url
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from pfgdata.store.bringing import bring_files
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
     from pfgdata.store.columns import joined_columns
     from pfgdata.store.contents import Shadow, ShardContents
@@ -123,6 +124,7 @@ __all__ = [
     "Verdict",
     "adopted_spans",
     "announce_plan",
+    "bring_files",
     "column_values",
     "compact",
     "content_ids_of",

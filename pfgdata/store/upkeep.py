@@ -24,8 +24,9 @@ from pfgdata.store.contents import Shadow, ShardContents
 from pfgdata.store.kinds import DERIVED_KINDS
 from pfgdata.store.parts import orphans
 from pfgdata.store.rows import stable_order
+from pfgdata.store.shadows import read_shadows
 from pfgdata.store.shards import ShardMeta
-from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
+from pfgdata.store.snapshot import ShardView, Snapshot
 from pfgdata.store.store import Store, StoreWriter
 from pfgdata.store.tag_index import index_tags, stale_indexes, unindexed
 
@@ -208,7 +209,7 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, wha
     features = np.empty((0, snapshot.feature_dim), np.float16)
     if images.num_rows:
         features = snapshot.features(snapshot.selection(images["shard"], images["row"], images["content_id"]))
-    inputs = [meta for meta in snapshot.present if meta.id in set(group)]
+    inputs = [meta for meta in snapshot.present if meta.id in group]
     contents = ShardContents(
         images=images.drop_columns(["shard", "row"]),
         features=features,

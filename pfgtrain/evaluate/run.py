@@ -57,7 +57,8 @@ def evaluate(
     guides, options = setup.guides, setup.options
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
-    ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
+    ids = [_first_id(guide) for guide in guides]
+    gallery = _others(setup.gallery, guides, ids)
     about, viewers = _about(model), _viewers(model, setup)
     studio = Studio(
         model=model,
@@ -65,8 +66,9 @@ def evaluate(
         options=options,
         progress=progress,
         folder=out_dir / "pictures" / _digest(about, options, ids) if out_dir else None,
+        drawn=len(guides),
     )
-    real = studio.real(guides)
+    real = studio.real([*guides, *gallery])
     results, no_pfg = _paint(studio, real, guides)
     copies, nearest, more = _trained(studio, real, results[TAGGER], setup.training, guides)
     report = EvaluateReport(
@@ -78,6 +80,7 @@ def evaluate(
                 viewer,
                 seen_by(viewer.role, real, results=results, no_pfg=no_pfg, copies=copies),
                 guides,
+                gallery=gallery,
                 options=options,
             )
             for viewer in viewers
@@ -93,6 +96,7 @@ def evaluate(
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
         notes=[*setup.notes, *_untrained(model), *_twins(ids), *more],
         seconds=round(time.perf_counter() - started, 3),
+        further=len(gallery),
     )
     if out_dir:
         _write(report, out_dir)
@@ -132,10 +136,10 @@ def _trained(
         )
     names, count = [guide.name for guide in guides], len(guides)
     with during(studio.progress, "nearest", total=3, unit="searches"):
-        row_K, _ = training.nearest(real.raw[TAGGER].embeddings.features_MF)
+        row_K, _ = training.nearest(real.raw[TAGGER].embeddings.features_MF[:count])
         studio.progress.advance()
         _, guide_K = training.nearest(
-            real.views[TAGGER].embeddings.features_MF[real.view_M == 0]
+            real.views[TAGGER].embeddings.features_MF[real.view_M == 0][:count]
         )  # as blurred
         studio.progress.advance()
         _, result_M = training.nearest(results.embeddings.features_MF)
@@ -164,6 +168,17 @@ def _trained(
     if here < count:
         said.append(f"row copier: {count - here} of {count} nearest training images are not here")
     return copies or None, nearest, said
+
+
+def _first_id(guide: Guide) -> bytes:
+    return read_view(guide, guide.views[0]).content_id
+
+
+def _others(gallery: Sequence[Guide], guides: Sequence[Guide], ids: Sequence[bytes]) -> list[Guide]:
+    """Those of the gallery that are none of the guides, by name or image: twice there, it would be a miss."""
+    characters = {guide.character for guide in guides if guide.character is not None}
+    others = [guide for guide in gallery if guide.character not in characters]
+    return [guide for guide in others if _first_id(guide) not in ids]
 
 
 def _guide_reports(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ import pytest
 from blake3 import blake3
 
 from pfgdata.errors import ConfigError, PlaceError
-from pfgdata.files import ObjectPlace, TakenError, is_url
+from pfgdata.files import ObjectPlace, TakenError
 from pfgdata.files.aws_profile import profile_settings
+from pfgdata.urls import UrlPath, is_url
 from tests.seaweed import S3Server
 
 
@@ -84,6 +86,18 @@ def test_what_is_no_place_is_refused_in_one_line() -> None:
         with pytest.raises(ConfigError, match=words) as told:
             ObjectPlace.at(text)
         assert "secret" not in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_url_travels_as_a_path_and_is_shown_as_it_was_written() -> None:
+    store = UrlPath("s3://bucket/feats")
+    shard = store / "shards" / "00000001-aa" / "shard.json"
+    assert str(shard) == "s3://bucket/feats/shards/00000001-aa/shard.json" == os.fspath(shard)
+    assert shard.parent.parent.parent == store and isinstance(shard.parent, UrlPath)
+    assert (shard.name, shard.suffix, shard.with_name("x").name) == ("shard.json", ".json", "x")
+    assert shard.relative_to(store).parts == ("shards", "00000001-aa", "shard.json")
+    assert str(shard.relative_to(store)) == "shards/00000001-aa/shard.json"
+    assert store.absolute() == store.resolve() == UrlPath(Path("s3://bucket/feats")) == store
+    assert store.is_absolute() and is_url(Path(store)) and pickle.loads(pickle.dumps(store)) == store
 
 
 def test_a_missing_client_is_told_with_the_extra_that_brings_it() -> None:
