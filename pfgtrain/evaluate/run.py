@@ -59,12 +59,7 @@ def evaluate(
     model.size(options.pictures())  # raises before anything is read
     ids = [_first_id(guide) for guide in guides]
     gallery = _others(setup.gallery, guides, ids)
-    about, taggers = _about(model), {TAGGER: model.tagger, JUDGE: setup.judge}
-    viewers = [
-        Viewer(role=role, tagger=tagger, threshold=options.threshold)
-        for role, tagger in taggers.items()
-        if tagger
-    ]
+    about, viewers = _about(model), _viewers(model, setup)
     studio = Studio(
         model=model,
         viewers=viewers,
@@ -106,6 +101,16 @@ def evaluate(
     if out_dir:
         _write(report, out_dir)
     return report
+
+
+def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
+    """The run's tagger and, if there is one, the judge."""
+    taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
+    return [
+        Viewer(role=role, tagger=tagger, threshold=setup.options.threshold)
+        for role, tagger in taggers.items()
+        if tagger
+    ]
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:
