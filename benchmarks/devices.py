@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pfgdata.errors import PfgError
 from pfgdata.hub import resolve
-from pfgdata.taggers import OnnxTagger, Precision, choose_batch_size, diagnose
-from pfgdata.taggers.devices import Device, devices_of, open_session
+from pfgdata.inference import Device, Precision, choose_batch_size, devices_of, open_session
+from pfgdata.taggers import OnnxTagger, diagnose
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

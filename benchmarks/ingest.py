@@ -32,9 +32,10 @@ from benchmarks.pictures import write_jpegs, write_tiny_images
 from benchmarks.vit_tagger import selected_tags, write_vit_tagger
 from pfgdata.corpus import plan_segments
 from pfgdata.images import Limits, decode, square
+from pfgdata.inference import Precision
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, open_or_create
 from pfgdata.records import TaggerIdentity
-from pfgdata.taggers import OnnxTagger, Precision, Tagger
+from pfgdata.taggers import OnnxTagger, Tagger
 from pfgdata.vocabulary import Vocabulary
 
 CORES = os.cpu_count() or 1

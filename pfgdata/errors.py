@@ -16,6 +16,8 @@
     |   `-- AccessError            its bytes could not be read this time
     |-- QueryError                 an expression that cannot be answered
     |-- ConfigError                a recipe or option that is not valid
+    |-- ClusterError               other machines do not do what is asked
+    |-- PlaceError                 a bucket or its server, which refused or did not answer; an OSError too
     `-- RunError                   a training run that cannot start, go on or be used
 
 A cli prints the text on one line and exits with 1 (2 for wrong usage). `assert` is for our own bugs.
@@ -28,6 +30,7 @@ import os
 
 __all__ = [
     "AccessError",
+    "ClusterError",
     "ConfigError",
     "ContentError",
     "CorruptShardError",
@@ -38,6 +41,7 @@ __all__ = [
     "ModelNotFoundError",
     "NoStoreError",
     "PfgError",
+    "PlaceError",
     "QueryError",
     "RunError",
     "StoreError",
@@ -127,6 +131,22 @@ class QueryError(PfgError):
 
 class ConfigError(PfgError):
     """A recipe file or option is not valid."""
+
+
+class ClusterError(PfgError):
+    """The workers of a cluster cannot be had, or do not what is asked."""
+
+
+class PlaceError(PfgError, OSError):
+    """A bucket or its server refused, or did not answer: it says nothing of what lies there.
+
+    `passes`: the same may be tried again in a moment.
+    """
+
+    def __init__(self, text: str, *, passes: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
+        self.errno = errno.ENETUNREACH  # a number, as the system's own have: the bytes are not to blame
 
 
 class RunError(PfgError):

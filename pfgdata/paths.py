@@ -1,4 +1,4 @@
-"""What a path means that a user wrote: `~` is read here, once, and no library below reads it again.
+"""What a path or URL means that a user wrote: `~` is read here, once, and no library below reads it again.
 
 pathlib, HDF5 and the system open a folder named `~`; pyarrow and DuckDB take whatever begins so for a place
 below a home. So a path that is handed on never begins with it.
@@ -8,12 +8,84 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
+from pfgdata.urls import UrlPath, is_url
 
-__all__ = ["in_the_way", "is_text", "plain_path", "user_folder", "user_path"]
+__all__ = [
+    "Place",
+    "Url",
+    "in_the_way",
+    "is_text",
+    "place_of",
+    "plain_path",
+    "user_folder",
+    "user_path",
+    "user_place",
+    "user_store",
+]
+
+_SCHEMES = ("s3", "gs", "az", "hf", "http", "https")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A place of files that is no folder of this machine: s3://bucket/prefix, hf://datasets/ORG/NAME@rev.
+
+    `text` is as it is shown and kept: no slash at its end, and nothing that could be a secret.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def scheme(self) -> str:
+        """What stands before ://."""
+        return self.text.partition("://")[0]
+
+    @classmethod
+    def of(cls, text: str) -> Url:
+        """The place that a user means by `text`.
+
+        Raises ConfigError for what pfg cannot read from, and for credentials, which the message leaves out.
+        """
+        found = _URL.fullmatch(text)
+        assert found is not None
+        scheme, host, path = found[1].lower(), found[2], found[3]
+        names = [name for name in path.split("/") if name]
+        plain = "/".join([f"{scheme}://{host.rpartition('@')[2]}", *names])
+        if "@" in host or found[4]:
+            raise ConfigError(
+                f"{plain}: leave out what stands before @ and after ?; credentials come from the"
+                " provider's own settings (environment, profile, login)"
+            )
+        if scheme not in _SCHEMES:
+            raise ConfigError(
+                f"{plain}: pfg reads from a folder, or from {', '.join(_SCHEMES)}; copy it there"
+            )
+        if not host or not is_text(text) or "\0" in text or {".", ".."} & set(names):
+            raise ConfigError(f"{plain!r}: is no place; write {scheme}://BUCKET/FOLDER")
+        return cls(plain)
+
+
+Place = Path | Url  # where files are, on this machine or not
+
+
+def place_of(text: str) -> Place:
+    """The place on record as `text`."""
+    return Url(text) if _URL.match(text) else Path(text)
+
+
+def user_place(text: str | os.PathLike[str]) -> Place:
+    """The folder, file or URL that a user means by `text`. Raises as `user_path` and `Url.of` do."""
+    return Url.of(text) if isinstance(text, str) and _URL.match(text) else user_path(text)
 
 
 def user_path(text: str | os.PathLike[str], *, start: str | os.PathLike[str] = "") -> Path:
@@ -32,10 +104,19 @@ def user_path(text: str | os.PathLike[str], *, start: str | os.PathLike[str] = "
 
 def user_folder(text: str | os.PathLike[str]) -> Path:
     """The folder, there or to be made, that a user means by `text`. Raises ConfigError where none can be."""
+    if is_url(text):
+        raise ConfigError(
+            f"{os.fspath(text)}: only a store can lie in a bucket; name a folder of this machine"
+        )
     path = user_path(text)
     if reason := in_the_way(path):
         raise ConfigError(reason)
     return path
+
+
+def user_store(text: str | os.PathLike[str]) -> Path:
+    """The store that a user means: a folder, as `user_folder`, or the URL of a place in a bucket."""
+    return UrlPath(os.fspath(text).rstrip("/")) if is_url(text) else user_folder(text)
 
 
 def in_the_way(folder: Path) -> str | None:
@@ -64,5 +145,10 @@ def is_text(path: str | os.PathLike[str]) -> bool:
 
 
 def plain_path(path: Path) -> Path:
-    """`path` itself, made absolute where it begins with `~`: it names a folder here, not a home."""
+    """`path` itself, made absolute where it begins with `~`: it names a folder here, not a home.
+
+    That of a URL is one, whoever made it.
+    """
+    if is_url(path):
+        return UrlPath(path)
     return path.absolute() if str(path).startswith("~") else path

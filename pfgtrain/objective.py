@@ -4,7 +4,7 @@ Randomness of a global batch comes from one CPU generator seeded by (seed, index
 its rows before they are split over processes: resume stores no generator, and two processes see what one
 with twice the batch sees.
 
-Shapes: B rows, C latent channels, h w latent sides, N diffusion timesteps.
+Shapes: B rows, C latent channels, h w latent sides, N diffusion timesteps, G adapters.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Draw:
 
     timesteps_B: Tensor  # int64, 0..N-1
     keep_text_B: Tensor  # bool; False: the row is trained with an empty text
-    keep_tokens_B: Tensor  # bool; False: with the pad in place of its tokens
+    keep_tokens_BG: Tensor  # bool; False: with the pad in place of the tokens of adapter g
     noise_BChw: Tensor  # float32, standard normal
     posterior_BChw: Tensor | None  # float32, standard normal; for latents stored as moments
 
@@ -52,7 +52,7 @@ class Draw:
         return Draw(
             timesteps_B=self.timesteps_B[part],
             keep_text_B=self.keep_text_B[part],
-            keep_tokens_B=self.keep_tokens_B[part],
+            keep_tokens_BG=self.keep_tokens_BG[part],
             noise_BChw=self.noise_BChw[part],
             posterior_BChw=None if self.posterior_BChw is None else self.posterior_BChw[part],
         )
@@ -62,7 +62,7 @@ class Draw:
         return Draw(
             timesteps_B=self.timesteps_B.to(device),
             keep_text_B=self.keep_text_B.to(device),
-            keep_tokens_B=self.keep_tokens_B.to(device),
+            keep_tokens_BG=self.keep_tokens_BG.to(device),
             noise_BChw=self.noise_BChw.to(device),
             posterior_BChw=None if self.posterior_BChw is None else self.posterior_BChw.to(device),
         )
@@ -70,11 +70,15 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropout:
-    """Shares of rows, 0..1, that lose their condition: text and tokens, the tokens alone, the text alone."""
+    """Shares of rows, 0..1, that lose their condition: text and tokens, the tokens alone, the text alone.
+
+    `own` are further shares, apart from those: of the tokens of each adapter.
+    """
 
     both: float = 0.0
     tokens: float = 0.0
     text: float = 0.0
+    own: tuple[float, ...] = (0.0,)
 
 
 def seed_of(*parts: int | str) -> int:
@@ -106,10 +110,16 @@ def draw(
     return Draw(
         timesteps_B=timesteps_B,
         keep_text_B=~without_text_B,
-        keep_tokens_B=~without_tokens_B,
+        keep_tokens_BG=~(without_tokens_B[:, None] | _own_chance(dropout, seed, index, rows=shape[0])),
         noise_BChw=torch.randn(shape, generator=generator),
         posterior_BChw=torch.randn(shape, generator=generator) if posterior else None,
     )
+
+
+def _own_chance(dropout: Dropout, seed: int, index: int, *, rows: int) -> Tensor:
+    """Which adapters lose their own tokens [B, G]; from a generator of its own, so that all else stays."""
+    generator = torch.Generator().manual_seed(seed_of("own", seed, index))
+    return torch.rand(rows, len(dropout.own), generator=generator) < torch.tensor(dropout.own)
 
 
 def latents_of(stored: Tensor, posterior_BChw: Tensor | None, *, scale: LatentScale) -> Tensor:

@@ -17,6 +17,9 @@ from pfgdata.files import Disk
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.store import Store, StoreIdentity
 from tests.doubles import CheapTagger
+from tests.seaweed import bucket, s3, s3_server
+
+__all__ = ["bucket", "s3", "s3_server"]  # fixtures of their own file
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported: no test asks a hub
 MINI = Path(__file__).parent / "data" / "mini"

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.files import Disk
+from pfgdata.files import Disk, FileCache, ObjectDisk, ObjectPlace
+from pfgdata.inference import Precision
 from pfgdata.records import NoProgress, TaggerIdentity
-from pfgdata.taggers import Precision
+from pfgdata.urls import UrlPath
 from pfgdata.vocabulary import CHARACTER, GENERAL, RATING, Vocabulary
 
 RATINGS = ("general", "sensitive", "questionable", "explicit")
@@ -128,6 +129,9 @@ class FarDisk(Disk):
             shutil.copyfile(self._there(path), copy)
         return copy
 
+    def digest(self, path: Path) -> str:
+        return super().digest(self._there(path))
+
     @contextmanager
     def exclusive(
         self,
@@ -170,6 +174,14 @@ class FarDisk(Disk):
 
     def _there(self, path: Path) -> Path:
         return path if path.is_relative_to(self.place) else self.place / path.relative_to(path.anchor)
+
+
+def bucket_in_memory(url: str = "s3://bucket/feats") -> Callable[[Path], ObjectDisk]:
+    """A bucket that lives as long as this: what gives a machine's disk there, by the folder of its cache."""
+    from obstore.store import MemoryStore
+
+    place = ObjectPlace(url, MemoryStore(), "feats")
+    return lambda cache: ObjectDisk(UrlPath(url), place=place, cache=FileCache(cache))
 
 
 class FullDisk(Disk):

@@ -16,6 +16,7 @@ __all__ = ["FLOORS", "HEAVY", "check_house"]
 FLOORS: Mapping[str, int] = {
     "pfgdata.errors": 0,
     "pfgdata.lazy": 0,
+    "pfgdata.urls": 0,
     "pfgdata.records": 1,
     "pfgdata.conventions": 1,
     "pfgdata.files": 1,

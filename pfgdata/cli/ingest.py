@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, worker_facts
 from pfgdata.cli.options import DryRun, Json, StoreOption, counted, show_failures
 from pfgdata.cli.parts import (
     AtWork,
@@ -26,10 +27,11 @@ from pfgdata.errors import ConfigError
 from pfgdata.flags import from_fields
 from pfgdata.ingest import IngestJob
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.paths import user_path
+from pfgdata.paths import Place, Url, user_place
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
+    from pfgdata.cluster import Cluster
     from pfgdata.ingest import CaptionsReport, IngestReport
 
 __all__ = ["EXAMPLE", "ingest"]
@@ -73,12 +75,13 @@ _BOUNDS: dict[str, dict[str, Any]] = {  # of the command; a recipe's are the job
 @from_fields(IngestJob, _PANELS, more=_BOUNDS)
 def ingest(
     images: Annotated[
-        list[Path] | None,
+        list[Any] | None,  # of Path or Url
         typer.Argument(
             metavar="IMAGES...",
-            parser=user_path,
+            parser=user_place,
             help="Folders searched to their depth, archives (.tar, .zip, .cbz), list files (.txt, .csv, "
-            ".parquet with a column path), single images. Not with --plan, which knows them.",
+            ".parquet with a column path), single images; all but lists also at s3://, gs://, az:// and "
+            "hf://datasets/ORG/NAME@REVISION. Not with --plan, which knows them.",
             show_default=False,
         ),
     ] = None,
@@ -88,7 +91,9 @@ def ingest(
     root: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="OLD=NEW", help="The corpus that was at OLD is now at NEW.", rich_help_panel=_AGAIN
+            metavar="OLD=NEW",
+            help="The corpus that was at OLD is now at NEW; each a folder or a URL.",
+            rich_help_panel=_AGAIN,
         ),
     ] = None,
     recipe: Annotated[
@@ -99,6 +104,8 @@ def ingest(
     plan: PlanOption = None,
     part: PartOption = "1/1",
     parts: PartsOption = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     dry_run: DryRun = False,
     json: Json = False,
     **asked: Any,
@@ -107,9 +114,10 @@ def ingest(
 
     Done work is skipped, so the same command goes on after Ctrl-C, a crash, or new files. A file that is no
     usable image is named and does not stop the rest. Hidden files, thumbnail folders and unfinished downloads
-    are passed over. On many machines: --plan-out on one, --plan with --part on each, then pfgdata adopt.
+    are passed over. On many machines: --cluster, or --plan-out, --plan with --part, then pfgdata adopt.
     """
     require_fitting(context, {"images": images, "plan": plan, "plan_out": plan_out, **asked})
+    ray = cluster_named(cluster, workers)
     job = IngestJob(**{**asked, "preprocess": asked["preprocess"] or recipe})
     moves = [_move(pair) for pair in root or []]
     if plan:
@@ -117,9 +125,8 @@ def ingest(
         work = AtWork(plan=plan, part=part, parts=parts, store=named, moves=moves)
         do_part(context, work, job, dry_run=dry_run, json=json)
         return
-    _tag(
-        images or [], store, job, moves, _Way(dry_run=dry_run, json=json, plan_out=plan_out, rows=range_rows)
-    )
+    way = _Way(dry_run=dry_run, json=json, plan_out=plan_out, rows=range_rows, cluster=ray)
+    _tag(images or [], store, job, moves, way)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +137,10 @@ class _Way:
     json: bool
     plan_out: Path | None
     rows: int  # of a range of that plan
+    cluster: Cluster | None  # that does it
 
 
-def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str, str]], way: _Way) -> None:
+def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str, str]], way: _Way) -> None:
     """Tag the images, or say or plan what there is to do."""
     from pfgdata.corpus import plan_segments
     from pfgdata.ingest import (
@@ -156,7 +164,8 @@ def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str,
         if way.dry_run:
             report = plan_ingest(segments, there, options=job, progress=progress)
         else:
-            model = load_tagger(there, job, progress)
+            own = replace(job, device="cpu") if way.cluster else job  # it only says what others are to load
+            model = load_tagger(there, own, progress)
             there = open_or_create(store, model, wait=job.wait)
             for old, new in moves:
                 there.move_root(old, new, wait=job.wait, progress=progress)
@@ -165,6 +174,10 @@ def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str,
                     require_fit(there, model)
                     out = PlanOut(folder=way.plan_out, rows=way.rows)
                     written, report = write_plan(segments, there, job, out=out, progress=progress, stop=stop)
+                elif way.cluster:
+                    from pfgdata.cluster import ingest_on
+
+                    report = ingest_on(way.cluster, segments, there, model, job, progress=progress, stop=stop)
                 else:
                     report = run_ingest(segments, there, model, options=job, progress=progress, stop=stop)
     captions = None
@@ -183,14 +196,20 @@ def _tag(images: list[Path], store: Path, job: IngestJob, moves: list[tuple[str,
 
 
 def _move(pair: str) -> tuple[str, str]:
-    """OLD=NEW, the new location as a real path. Raises ConfigError where there is no such folder."""
+    """OLD=NEW, the new location as a real path or URL. Raises ConfigError where there is no such folder."""
     old, equals, new = pair.partition("=")
     if not equals or not new:
         raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
-    location = user_path(new).resolve()
-    if not location.is_dir():
-        raise ConfigError(f"--root {pair}: there is no folder {location}")
-    return str(user_path(old)), str(location)
+    location = user_place(new)
+    if isinstance(location, Url):
+        from pfgdata.corpus import require_reachable
+
+        require_reachable(location)
+    else:
+        location = location.resolve()
+        if not location.is_dir():
+            raise ConfigError(f"--root {pair}: there is no folder {location}")
+    return str(user_place(old)), str(location)
 
 
 def _show(
@@ -212,6 +231,7 @@ def _show(
         if report.bottleneck:
             facts["busy"] = ", ".join(f"{stage} {share:.0%}" for stage, share in report.shares.items())
             facts["bottleneck"] = report.bottleneck
+        facts |= worker_facts(getattr(report, "workers", {}))
         facts["store"] = f"{store}, {report.shards} shard{'s' if report.shards != 1 else ''}"
     if report.interrupted:
         facts["stopped"] = "the same command goes on from here"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfgdata.errors import QueryError
-from pfgdata.paths import user_folder
+from pfgdata.paths import user_store
 from pfgdata.screen import show_facts
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 _STORE = Path("feats")
-_STORE_HELP = "The store, a folder."
+_STORE_HELP = "The store: a folder, or s3://BUCKET/NAME."
 _ROWS, _OUTPUT = "Which images", "Output"
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
+    Path, typer.Option("--store", envvar="PFG_STORE", parser=user_store, help=_STORE_HELP)
 ]
 StoreArgument = Annotated[
-    Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", parser=user_folder, help=_STORE_HELP)
+    Path, typer.Argument(metavar="STORE", envvar="PFG_STORE", parser=user_store, help=_STORE_HELP)
 ]
 Threshold = Annotated[
     float,

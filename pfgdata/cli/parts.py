@@ -99,7 +99,7 @@ PartsOption = Annotated[
 _PLANNED = (  # options of ingest that the plan decides
     *("include", "exclude", "archives", "follow_links", "sidecars", "max_megapixels", "max_megabytes"),
     *("min_side", "max_aspect", "image_seconds", "decode", "preprocess", "recipe", "retry_failed", "rehash"),
-    *("wait", "plan_out", "range_rows", "images"),
+    *("wait", "plan_out", "range_rows", "cluster", "workers", "images"),
 )
 
 
@@ -124,6 +124,8 @@ def require_fitting(context: typer.Context, asked: Mapping[str, Any]) -> None:
             raise typer.BadParameter(f"{_flags(alone)} is for --plan")
         if "range_rows" in given and not asked["plan_out"]:
             raise typer.BadParameter("--range-rows is for --plan-out")
+        if asked["plan_out"] and "cluster" in given:
+            raise typer.BadParameter("--cluster does it at once, --plan-out by hand; leave one of them out")
         if asked["plan_out"] and asked["sidecars"]:
             raise typer.BadParameter("--sidecars is for an ingest after pfgdata adopt, not for --plan-out")
     elif decided := [name for name in _PLANNED if name in given]:

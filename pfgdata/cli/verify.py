@@ -53,7 +53,9 @@ def _show(problems: Sequence[Problem], report: RepairReport | None, *, json: boo
         for path in report.set_aside:
             show_facts({"set aside": path})
         if report.set_aside:
-            show_facts({"next": "pfgdata ingest (and pfgdata latents) again: they redo what was set aside"})
+            show_facts(
+                {"next": "pfgdata ingest (and pfgdata latents, features) again: they redo what was set aside"}
+            )
         if report.old_versions_possible:
             show_facts({"mind": "old versions of images may be back until that ingest"})
     elif any(problem.shard for problem in problems):

@@ -7,13 +7,15 @@ gives the pixels of a row of a store, or of a file.
 
 from __future__ import annotations
 
-from pfgdata.corpus.folders import Chunk, WalkCounts, walk, walk_chunks
+from pfgdata.corpus.chunks import Chunk, WalkCounts
+from pfgdata.corpus.folders import walk, walk_chunks
 from pfgdata.corpus.inputs import plan_segments
 from pfgdata.corpus.isolated import Isolated
 from pfgdata.corpus.names import archive_kind
 from pfgdata.corpus.pixels import ReadImage, read_image, read_images, stored_bytes
 from pfgdata.corpus.pool import OrderedPool, Timeout, background, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, ReadResult, file_time, read
+from pfgdata.corpus.remote import remote_files, require_reachable
 from pfgdata.corpus.segments import Segment, WalkOptions
 from pfgdata.corpus.sidecars import (
     Sidecars,
@@ -23,7 +25,7 @@ from pfgdata.corpus.sidecars import (
     read_json_beside,
     tags_of_post,
 )
-from pfgdata.corpus.watch import Watch, too_long
+from pfgdata.corpus.watch import Watch, far_readers, too_long
 
 __all__ = [
     "MAX_BYTES",
@@ -41,6 +43,7 @@ __all__ = [
     "archive_kind",
     "background",
     "caption_text",
+    "far_readers",
     "file_time",
     "list_sidecars",
     "ordered_pool",
@@ -50,6 +53,8 @@ __all__ = [
     "read_image",
     "read_images",
     "read_json_beside",
+    "remote_files",
+    "require_reachable",
     "stored_bytes",
     "tags_of_post",
     "too_long",

@@ -16,11 +16,12 @@ from typing import BinaryIO
 
 from pfgdata.corpus.members import Index, Member
 from pfgdata.corpus.names import ArchiveKind
+from pfgdata.corpus.tar_index import HEADER, require_header
 from pfgdata.corpus.tars import index_tar
 from pfgdata.corpus.zips import LOCAL_HEADER, index_zip
-from pfgdata.errors import ContentError
+from pfgdata.errors import AccessError, ContentError
 
-__all__ = ["Index", "IndexCache", "Member", "index_archive", "member_bytes"]
+__all__ = ["Index", "IndexCache", "Member", "index_archive", "member_bytes", "member_of", "read_at"]
 
 _HEADER = 30  # bytes of a zip's local header before the name, whose length stands at 26, that of extra at 28
 _PACKED_HEADS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
@@ -55,18 +56,25 @@ def _what_is_wrong(file: BinaryIO, kind: ArchiveKind) -> str:
     return f"no {kind} archive, or a damaged one"
 
 
-def member_bytes(descriptor: int, member: Member, *, max_bytes: int) -> bytes:
-    """The unpacked bytes of a member of the archive open at `descriptor`.
+ReadAt = Callable[[int, int], bytes]  # so many bytes at an offset; raises ContentError where it ends first
+
+
+def member_bytes(read: ReadAt, member: Member, *, max_bytes: int) -> bytes:
+    """The unpacked bytes of a member of the archive that `read` reads.
 
     Raises ContentError where it has over `max_bytes`, is cut off, damaged, encrypted or packed otherwise than
-    stored or deflated.
+    stored or deflated; AccessError where it is not where the index of its tar says.
     """
     if member.problem:
         raise ContentError(member.problem)
     if max(member.size, member.packed) > max_bytes:
         raise ContentError(f"{member.size:,} bytes, over the limit of {max_bytes:,}")
-    offset = member.offset if member.method is None else _data_offset(descriptor, member)
-    data = _read_at(descriptor, member.packed, offset)
+    if member.listed:
+        data = read(HEADER + member.packed, member.offset - HEADER)
+        require_header(data[:HEADER], member.size)
+        return data[HEADER:]
+    offset = member.offset if member.method is None else _data_offset(read, member)
+    data = read(member.packed, offset)
     if member.method == zipfile.ZIP_DEFLATED:
         data = _inflate(data, member.size)
     if len(data) != member.size or (member.method is not None and zlib.crc32(data) != member.crc):
@@ -74,15 +82,25 @@ def member_bytes(descriptor: int, member: Member, *, max_bytes: int) -> bytes:
     return data
 
 
-def _data_offset(descriptor: int, member: Member) -> int:
-    header = _read_at(descriptor, _HEADER, member.offset)
+def member_of(index: Index, name: bytes | None) -> Member:
+    """The member called `name`. Raises AccessError where there is none; for None what is wrong with all."""
+    if name is None:
+        raise ContentError(index.problem) if index.problem else AccessError("changed since it was listed")
+    member = index.members.get(name) or index.sidecars.get(name)
+    if member is None:
+        raise AccessError("no longer in its archive")
+    return member
+
+
+def _data_offset(read: ReadAt, member: Member) -> int:
+    header = read(_HEADER, member.offset)
     if not header.startswith(LOCAL_HEADER):
         raise ContentError("damaged in its archive: no header where it should begin")
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return member.offset + _HEADER + lengths
 
 
-def _read_at(descriptor: int, size: int, offset: int) -> bytes:
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
     """`size` bytes at `offset`; threads may share the file. Raises ContentError where it ends first."""
     if offset < 0 or offset + size > os.fstat(descriptor).st_size:
         raise ContentError("cut off: its archive ends within it")

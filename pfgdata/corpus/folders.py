@@ -11,72 +11,24 @@ import os
 import stat
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from pfgdata.corpus.archives import index_archive
+from pfgdata.corpus.chunks import Chunk, WalkCounts
 from pfgdata.corpus.names import COMMON_ENDINGS, CONTROL_ENDINGS, archive_kind, is_image, is_wanted_folder
 from pfgdata.corpus.patterns import patterns_of
-from pfgdata.corpus.reader import file_time, open_plain
+from pfgdata.corpus.reader import Archive, file_time, index_of, open_plain
+from pfgdata.corpus.remote import remote_chunks
 from pfgdata.corpus.segments import Segment
 from pfgdata.errors import ImageError
+from pfgdata.paths import Url
 from pfgdata.records import Found, ImageKey
 
-__all__ = ["Chunk", "WalkCounts", "walk", "walk_chunks"]
+__all__ = ["walk", "walk_chunks"]
 
 _Names = list[bytes]  # to visit in one folder, last first, folders with a slash
 _Id = tuple[int, int]  # device and inode of a folder
 _DOT = ord(".")
 _NOTHING = (0, 0)  # size and mtime_ns of what is not there
 _KERNEL = (b"/proc/", b"/sys/")  # plain files by their mode, and no disk's
-
-
-@dataclass(slots=True, kw_only=True)
-class WalkCounts:
-    """What a walk saw so far; walks add to it."""
-
-    found: int = 0
-    ignored: int = 0  # no image by name, hidden, or not wanted by a pattern
-    links: int = 0  # to a folder, or out of the root: not followed
-    unreadable: list[bytes] = field(default_factory=list)  # folders that could not be listed, whole paths
-    # Whole paths of what is there and was not looked into: links, unfinished downloads, broken archives.
-    passed: set[bytes] = field(default_factory=set)
-
-
-class Chunk:
-    """Some entries of a walk in the stable order, by column: sizes as uint64, times as int64."""
-
-    __slots__ = ("_members", "mtimes_ns", "paths", "sizes")
-
-    def __init__(self) -> None:
-        self.paths: list[bytes] = []
-        self.sizes = array("Q")
-        self.mtimes_ns = array("q")
-        self._members: list[tuple[bytes, ...]] = []  # as far as there are any: most chunks have none
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @property
-    def has_members(self) -> bool:
-        """Whether an entry is a member of an archive."""
-        return bool(self._members)
-
-    @property
-    def insides(self) -> list[tuple[bytes, ...]]:
-        """What stands beside each path, and sorts as the stable order does: no member comes first."""
-        return self._members + [()] * (len(self) - len(self._members))
-
-    def add(self, path: bytes, state: tuple[int, int]) -> None:
-        """Append a file: (size, mtime_ns)."""
-        self.paths.append(path)
-        self.sizes.append(state[0])
-        self.mtimes_ns.append(state[1])
-
-    def add_member(self, path: bytes, member: bytes, state: tuple[int, int]) -> None:
-        """Append a member of the archive at `path`."""
-        self._members = self.insides
-        self._members.append((member,))
-        self.add(path, state)
 
 
 def walk(segment: Segment, *, counts: WalkCounts) -> Iterator[Found]:
@@ -97,7 +49,13 @@ def walk(segment: Segment, *, counts: WalkCounts) -> Iterator[Found]:
 
 
 def walk_chunks(segment: Segment, *, counts: WalkCounts, rows: int) -> Iterator[Chunk]:
-    """What `walk` yields, by column, which costs a third: chunks of `rows`, the last one of less."""
+    """What `walk` yields, by column, which costs a third: chunks of `rows`, the last one of less.
+
+    Of a location that is a URL, raises PlaceError or ConfigError where it cannot be listed.
+    """
+    if isinstance(segment.location, Url):
+        yield from remote_chunks(segment, counts=counts, rows=rows)
+        return
     walker = _Walker(segment, counts, rows)
     for start in segment.starts:
         if not start or start.endswith(b"/"):
@@ -117,7 +75,7 @@ class _Walker:
         self._segment = segment
         self._counts = counts
         self._rows = rows
-        self._base = os.fsencode(segment.location).rstrip(b"/") + b"/"
+        self._base = os.fsencode(str(segment.location)).rstrip(b"/") + b"/"
         self._inside = os.path.realpath(self._base).rstrip(b"/") + b"/"
         self._follow, self._archives = options.follow_links, options.archives
         self._archives_here = options.archives or bool(segment.named)
@@ -218,7 +176,8 @@ class _Walker:
         index = None
         try:
             with open_plain(self._base, path, follow_links=self._follow) as (file, opened):
-                index, modified = index_archive(file, kind), file_time(opened)
+                archive = Archive(self._base, path, kind, self._follow)
+                index, modified = index_of(archive, file, opened), file_time(opened)
         except (ImageError, OSError):
             pass  # reading it says what is wrong
         if index is None or index.problem:

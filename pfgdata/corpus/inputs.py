@@ -15,36 +15,40 @@ from pathlib import Path
 
 from pfgdata.corpus.lists import LIST_ENDINGS, list_paths
 from pfgdata.corpus.names import archive_kind, is_image
+from pfgdata.corpus.remote import exists_below, state_of
 from pfgdata.corpus.segments import Segment, WalkOptions
-from pfgdata.errors import ConfigError
-from pfgdata.paths import is_text
+from pfgdata.errors import AccessError, ConfigError
+from pfgdata.paths import Place, Url, is_text, place_of
 from pfgdata.records import shown
 
 __all__ = ["plan_segments"]
+
+_PACKED = " is a compressed tar, in which no image can be reached alone; unpack it to .tar or to a folder"
 
 
 @dataclass(slots=True)
 class _Named:
     """What one input stands for: a folder, or files by the realpath of their folder."""
 
-    home: str  # realpath of the folder itself, or of the one that the input lies in
+    home: str  # realpath, or URL, of the folder itself, or of the one that the input lies in
     is_folder: bool = False
     files: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
 
 
 def plan_segments(
-    inputs: Sequence[Path], roots: Mapping[str, str], *, options: WalkOptions | None = None
+    inputs: Sequence[Place], roots: Mapping[str, str], *, options: WalkOptions | None = None
 ) -> list[Segment]:
     """The segments that together hold `inputs`, one a root, sorted; `roots` is known root -> where it is now.
 
     An input is a folder, a list of images (see pfgdata.corpus.lists; a relative path in it begins at the
-    folder it lies in), an archive or a single image. What several name is walked once. Under no known root, a
+    folder it lies in), an archive, a single image, or a URL of
+    any but a list. What several name is walked once. Under no known root, a
     folder is a root itself, a file takes the folder it lies in; what a list names outside its own folder
     takes the common folder of it. Known roots below a folder are segments of their own. Raises ConfigError
     where an input cannot be walked or named.
     """
     named = [_look_at(path) for path in inputs]
-    locations = {os.path.realpath(location): root for root, location in sorted(roots.items())}
+    locations = {_real(location): root for root, location in sorted(roots.items())}
     fresh = {home for one in named for home in _homes(one, locations)}
     locations.update({home: _new_root(home, roots) for home in _outermost(fresh)})
     starts: dict[str, set[bytes]] = defaultdict(set)
@@ -63,8 +67,14 @@ def plan_segments(
     return sorted(segments, key=lambda segment: segment.root.encode())
 
 
-def _look_at(path: Path) -> _Named:
+def _real(location: str) -> str:
+    return location if isinstance(place_of(location), Url) else os.path.realpath(location)
+
+
+def _look_at(path: Place) -> _Named:
     """What an input stands for, after the checks a user can act on."""
+    if isinstance(path, Url):
+        return _look_far(path)
     try:
         mode = path.stat().st_mode
     except OSError as problem:
@@ -82,16 +92,41 @@ def _look_at(path: Path) -> _Named:
             "its name; name one of these"
         )
     if kind == "packed":
-        raise ConfigError(
-            f"{path} is a compressed tar, in which no image can be reached alone; unpack it to .tar or to a "
-            "folder"
-        )
+        raise ConfigError(f"{path}{_PACKED}")
     one = _Named(os.path.realpath(path.parent))
     if kind or is_image(name):
         one.files[one.home].append(name)
     else:
         _add_listed(one, list_paths(path))
     return one
+
+
+def _look_far(url: Url) -> _Named:
+    """What a URL stands for: a file where there is one and its name is an image's or archive's, or a folder.
+
+    Raises PlaceError or ConfigError where it cannot be asked, or nothing is there.
+    """
+    folder, _, last = url.text.rpartition("/")
+    name, kind = last.encode(), archive_kind(last.encode())
+    if kind == "packed":
+        raise ConfigError(f"{url}{_PACKED}")
+    if last.lower().endswith(LIST_ENDINGS):
+        raise ConfigError(f"{url}: a list is read on this machine; fetch it, and name the copy")
+    why = ""
+    if (kind or is_image(name)) and not folder.endswith("/"):
+        try:
+            state_of(url)
+            one = _Named(folder)
+            one.files[folder].append(name)
+            return one
+        except AccessError as problem:
+            why = f": {problem}"
+    if url.scheme.startswith("http"):
+        named = why or ": a web server has no list of its files; name archives or images on it"
+        raise ConfigError(f"{url}{named}")
+    if not exists_below(url):
+        raise ConfigError(f"{url}{why or ': nothing lies there'}; check the name")
+    return _Named(url.text, is_folder=True)
 
 
 def _add_listed(one: _Named, paths: Iterable[bytes]) -> None:
@@ -152,7 +187,8 @@ def _add_folder(folder: str, locations: Mapping[str, str], starts: dict[str, set
     below = _relative(folder, own)
     starts[own].add(below + b"/" if below else b"")
     for location in locations:
-        if location != folder and _is_within(location, folder) and Path(location).is_dir():
+        inside = location != folder and _is_within(location, folder)
+        if inside and (isinstance(place_of(location), Url) or Path(location).is_dir()):
             starts[location].add(b"")
 
 
@@ -173,7 +209,7 @@ def _segment(
     inside = (other for other in locations if other != location and _is_within(other, location))
     return Segment(
         root=locations[location],
-        location=Path(location),
+        location=place_of(location),
         starts=tuple(disjoint),
         exclude=frozenset(_relative(other, location) for other in inside),
         named=frozenset(named),

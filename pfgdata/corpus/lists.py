@@ -20,7 +20,8 @@ __all__ = ["LIST_ENDINGS", "list_paths"]
 
 LIST_ENDINGS = (".txt", ".lst", ".csv", ".parquet")
 
-_COLUMN = "path"
+_COLUMN, _URLS = "path", "url"
+_FORMATS = {".csv": "csv", ".parquet": "parquet"}  # of img2dataset; a text is its default
 
 
 def list_paths(file: Path) -> list[bytes]:
@@ -36,6 +37,8 @@ def list_paths(file: Path) -> list[bytes]:
         raise ConfigError(f"{file}: {(problem.strerror or str(problem)).lower()}; check the list") from None
     if not paths:
         raise ConfigError(f"{file} lists no image; write one path a line")
+    if all(path.startswith((b"http://", b"https://")) for path in paths):
+        raise _of_urls(file)
     return paths
 
 
@@ -78,8 +81,20 @@ def _parquet(file: Path) -> list[bytes]:
 
 
 def _require_column(file: Path, names: Iterable[str]) -> None:
+    if _COLUMN not in names and _URLS in (names := [*names]):
+        raise _of_urls(file)
     if _COLUMN not in names:
         raise ConfigError(f"{file} has no column {_COLUMN}, only {', '.join(names)}; rename the one meant")
+
+
+def _of_urls(file: Path) -> ConfigError:
+    """What to do with a list of what is to be downloaded."""
+    form = _FORMATS.get(file.suffix.lower())
+    how = f" --input_format {form} --url_col {_URLS}" if form else ""
+    return ConfigError(
+        f"{file} lists URLs, and img2dataset makes tars of them: img2dataset --url_list {file}{how}"
+        " --resize_mode no --output_format webdataset --output_folder images; then name images/*.tar instead"
+    )
 
 
 def _given(file: Path, paths: Iterable[str | bytes | None]) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ class Member(NamedTuple):
     method: int | None = None  # of a zip: stored or deflated; None in a tar
     crc: int = 0
     problem: str | None = None
+    listed: bool = False  # by an index beside its tar, which the header before the bytes must confirm
 
 
 @dataclass(slots=True)

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from pfgdata.corpus.pool import Timeout, ordered_pool
 from pfgdata.corpus.reader import MAX_BYTES, read, read_file
-from pfgdata.corpus.watch import Watch, too_long
+from pfgdata.corpus.watch import Watch, far_readers, too_long
 from pfgdata.errors import AccessError, ImageError
 from pfgdata.images import IMAGE_SECONDS, Limits, decode
+from pfgdata.paths import place_of
 from pfgdata.records import ImageKey, StoredImage, content_id
 
 __all__ = ["ReadImage", "read_image", "read_images", "stored_bytes"]
@@ -63,7 +64,12 @@ def read_images(
     `roots` says where the corpus roots of stored images are now. Of one whose files all fail the error is the
     last one's, AccessError. What takes over `seconds` is one too: a stored image was decoded once.
     """
-    watch = Watch(seconds=seconds)
+    readers = far_readers(threads, roots.values(), most=ahead)
+    watch = Watch(seconds=seconds, decoders=threads if readers > threads else None)
+
+    def work_far(image: S) -> tuple[S, R | ImageError]:
+        with watch.far(image, image.size if isinstance(image, StoredImage) else 0):
+            return work(image)
 
     def work(image: S) -> tuple[S, R | ImageError]:
         limits, file = Limits(), str(image)
@@ -87,8 +93,9 @@ def read_images(
         problem.file = str(image)
         return image, problem
 
-    timeout = Timeout(seconds=lambda: seconds, instead=left_behind)
-    return ordered_pool(images, work, threads=threads, ahead=ahead, timeout=timeout)
+    timeout = Timeout(seconds=lambda: seconds, instead=left_behind, more=watch.more)
+    todo = work_far if readers > threads else work
+    return ordered_pool(images, todo, threads=readers, ahead=ahead, timeout=timeout)
 
 
 def stored_bytes(
@@ -105,7 +112,7 @@ def stored_bytes(
     failure = AccessError("no file")
     most = max(MAX_BYTES, image.size) if max_bytes is None else max_bytes
     for key in image.keys:
-        location = Path(roots.get(key.root, key.root))
+        location = place_of(roots.get(key.root, key.root))
         try:
             data = read(location, key, max_bytes=most, follow_links=follow_links).data
             if content_id(data) == image.content_id:

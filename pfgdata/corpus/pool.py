@@ -35,6 +35,7 @@ class Timeout(Generic[T, R]):
 
     seconds: Callable[[], float]
     instead: Callable[[T], R]
+    more: Callable[[T], float] = lambda _: 0.0  # seconds beyond those that one item may take
 
 
 class _Slot(Generic[T, R]):
@@ -209,7 +210,7 @@ class OrderedPool(Generic[T, R]):
             with self._lock:
                 slot = worker.slot
                 worker.waited += _SLICE
-                if slot is None or worker.waited < self._timeout.seconds():
+                if slot is None or worker.waited < self._timeout.seconds() + self._timeout.more(slot.item):
                     continue
                 worker.slot = None
             self._workers.remove(worker)

@@ -12,15 +12,29 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from pfgdata.corpus.archives import Index, IndexCache, index_archive, member_bytes
+from pfgdata.corpus.archives import Index, IndexCache, index_archive, member_bytes, member_of, read_at
 from pfgdata.corpus.names import ArchiveKind, archive_kind
-from pfgdata.errors import AccessError, ContentError
+from pfgdata.corpus.remote import read_remote, remote_index
+from pfgdata.corpus.tar_index import MAX_INDEX_BYTES, index_beside, index_from_json
+from pfgdata.errors import AccessError, ContentError, ImageError
+from pfgdata.paths import Place, Url
 from pfgdata.records import ImageKey
 
-__all__ = ["MAX_BYTES", "ReadResult", "file_time", "member_names", "open_plain", "read", "read_file"]
+__all__ = [
+    "MAX_BYTES",
+    "Archive",
+    "ReadResult",
+    "file_time",
+    "index_of",
+    "member_names",
+    "open_plain",
+    "read",
+    "read_file",
+]
 
 MAX_BYTES = 2 << 30  # 200 megapixels of uncompressed 16-bit RGBA are 1.6 GB
 
@@ -45,7 +59,7 @@ class ReadResult:
 
 
 def read(
-    location: Path, key: ImageKey, *, max_bytes: int = MAX_BYTES, follow_links: bool = False
+    location: Place, key: ImageKey, *, max_bytes: int = MAX_BYTES, follow_links: bool = False
 ) -> ReadResult:
     """Read the image `key` of a corpus root that is now at `location`.
 
@@ -54,14 +68,22 @@ def read(
     `max_bytes`, or is a member that its archive cannot give. The key of an archive itself raises what is
     wrong with it.
     """
-    kind = archive_kind(key.path)
+    if isinstance(location, Url):
+        file, data = read_remote(location, key, max_bytes=max_bytes)
+        return ReadResult(data=data, size=len(data), mtime_ns=file.mtime_ns)
+    kind, base = archive_kind(key.path), os.fsencode(location)
 
     def content(file: BinaryIO, state: os.stat_result) -> bytes:
         if kind is None and key.member is None:
             return _whole(file, state, max_bytes)
-        return _member(file, state, key.member, kind, max_bytes)
+        if kind is None:
+            raise AccessError("no archive by its name")
+        index = _index(Archive(base, key.path, kind, follow_links), file, state)
+        return member_bytes(
+            partial(read_at, file.fileno()), member_of(index, key.member), max_bytes=max_bytes
+        )
 
-    return _read(os.fsencode(location), key.path, content, follow_links=follow_links)
+    return _read(base, key.path, content, follow_links=follow_links)
 
 
 def read_file(path: Path) -> ReadResult:
@@ -76,15 +98,19 @@ def file_time(state: os.stat_result) -> int:
 
 
 def member_names(
-    location: Path, path: bytes, *, follow_links: bool = False
+    location: Place, path: bytes, *, follow_links: bool = False
 ) -> tuple[list[bytes], str | None]:
     """The images and their sidecars in the archive at `path`, and why there may be more. Raises as `read`."""
     kind = archive_kind(path)
     if kind is None:
         raise AccessError("no archive by its name")
+    if isinstance(location, Url):
+        index = remote_index(location, path, kind)
+        return [*index.members, *index.sidecars], index.problem
     try:
-        with open_plain(os.fsencode(location), path, follow_links=follow_links) as (file, state):
-            index = _index(file, state, kind)
+        base = os.fsencode(location)
+        with open_plain(base, path, follow_links=follow_links) as (file, state):
+            index = _index(Archive(base, path, kind, follow_links), file, state)
     except OSError as problem:
         raise AccessError(_reason(problem)) from problem
     return [*index.members, *index.sidecars], index.problem
@@ -133,23 +159,41 @@ def _whole(file: BinaryIO, state: os.stat_result, max_bytes: int) -> bytes:
     return data
 
 
-def _member(
-    file: BinaryIO, state: os.stat_result, name: bytes | None, kind: ArchiveKind | None, max_bytes: int
-) -> bytes:
-    if kind is None:
-        raise AccessError("no archive by its name")
-    index = _index(file, state, kind)
-    if name is None:
-        raise ContentError(index.problem) if index.problem else AccessError("changed since it was listed")
-    member = index.members.get(name) or index.sidecars.get(name)
-    if member is None:
-        raise AccessError("no longer in its archive")
-    return member_bytes(file.fileno(), member, max_bytes=max_bytes)
+class Archive(NamedTuple):
+    """An archive by its place."""
+
+    base: bytes
+    path: bytes
+    kind: ArchiveKind
+    follow_links: bool
 
 
-def _index(file: BinaryIO, state: os.stat_result, kind: ArchiveKind) -> Index:
-    version = (kind, state.st_dev, state.st_ino, *_version(state))
-    return _INDEXES.get(version, lambda: index_archive(file, kind))
+def index_of(archive: Archive, file: BinaryIO, state: os.stat_result) -> Index:
+    """The images of an open archive, by the index beside it, if it has one. Raises as `index_archive`."""
+    beside = index_beside(archive.path)
+    if beside is not None:
+        try:
+            with open_plain(archive.base, beside, follow_links=archive.follow_links) as (listing, listed):
+                if listed.st_size <= MAX_INDEX_BYTES:
+                    found = index_from_json(listing.read(listed.st_size), tar_size=state.st_size)
+                    if found is not None:
+                        return found
+        except (ImageError, OSError):
+            pass  # none that can be read: the tar is
+    return index_archive(file, archive.kind)
+
+
+def _index(archive: Archive, file: BinaryIO, state: os.stat_result) -> Index:
+    version = (archive.kind, state.st_dev, state.st_ino, *_version(state), *_version_beside(archive))
+    return _INDEXES.get(version, lambda: index_of(archive, file, state))
+
+
+def _version_beside(archive: Archive) -> tuple[int, ...]:
+    beside = index_beside(archive.path)
+    try:
+        return _version(os.stat(archive.base + b"/" + beside)) if beside else ()  # noqa: PTH116  (bytes)
+    except OSError:
+        return ()
 
 
 def _target(base: bytes, path: bytes, follow_links: bool) -> bytes:

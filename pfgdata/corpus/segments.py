@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pfgdata.corpus.names import archive_kind, is_image, is_passed_over
 from pfgdata.corpus.patterns import patterns_of
+from pfgdata.paths import Place
 from pfgdata.records import ImageKey
 
 __all__ = ["Segment", "WalkOptions"]
@@ -39,7 +39,7 @@ class Segment:
     """
 
     root: str
-    location: Path  # where the root is now
+    location: Place  # where the root is now
     starts: tuple[bytes, ...] = (b"",)
     exclude: frozenset[bytes] = frozenset()
     named: frozenset[bytes] = frozenset()  # archives below a folder start that are to be opened

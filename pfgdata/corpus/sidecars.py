@@ -13,12 +13,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pfgdata.corpus.names import is_sidecar
 from pfgdata.corpus.reader import member_names, read
+from pfgdata.corpus.remote import remote_names
 from pfgdata.errors import AccessError, ContentError
+from pfgdata.paths import Place, Url
 from pfgdata.records import ImageKey
 
 __all__ = [
@@ -83,7 +84,7 @@ class Sidecars:
         return sorted(name for (base, _), name in self.names.items() if base not in self.bases)
 
 
-def list_sidecars(location: Path, folder: bytes, *, follow_links: bool = False) -> Sidecars:
+def list_sidecars(location: Place, folder: bytes, *, follow_links: bool = False) -> Sidecars:
     """The sidecars in `folder` ("" or ending in /), or in an archive, of the corpus root at `location`.
 
     One listing of a folder, no stat. Raises AccessError where it cannot be listed, ContentError where an
@@ -92,6 +93,8 @@ def list_sidecars(location: Path, folder: bytes, *, follow_links: bool = False) 
     if folder and not folder.endswith(b"/"):
         names, problem = member_names(location, folder, follow_links=follow_links)
         return replace(_sidecars_among(names), problem=problem)
+    if isinstance(location, Url):
+        return _sidecars_among(remote_names(location, folder))
     try:
         with os.scandir(os.fsencode(location) + b"/" + folder) as entries:
             return _sidecars_among(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
@@ -112,7 +115,7 @@ def _sidecars_among(names: Iterable[bytes]) -> Sidecars:
     return Sidecars(found, frozenset(bases))
 
 
-def read_caption(location: Path, key: ImageKey, *, follow_links: bool = False) -> str:
+def read_caption(location: Place, key: ImageKey, *, follow_links: bool = False) -> str:
     """The caption in the sidecar `key` (a file, or a member) of the corpus root at `location`.
 
     Raises AccessError where it cannot be read this time, ContentError where it holds no caption.
@@ -122,7 +125,7 @@ def read_caption(location: Path, key: ImageKey, *, follow_links: bool = False) -
     return caption_text(data, is_json=name.lower().endswith(_JSON))
 
 
-def read_json_beside(location: Path, key: ImageKey, *, follow_links: bool = False) -> Any:
+def read_json_beside(location: Place, key: ImageKey, *, follow_links: bool = False) -> Any:
     """The value of the JSON sidecar `key`. Raises AccessError, or ContentError where it is no JSON."""
     data = read(location, key, max_bytes=MAX_SIDECAR_BYTES, follow_links=follow_links).data
     return _json_in(_decoded(data))

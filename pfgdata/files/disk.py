@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
+
+from blake3 import blake3
 
 from pfgdata.files.lock import acquire, marked
 from pfgdata.files.os_errors import explained
@@ -78,6 +80,36 @@ class Disk:
         Where there is no such file, opening it says so.
         """
         return path
+
+    def ahead(self, paths: Iterable[Path]) -> None:
+        """Bring what `local` and `read` will be asked for, side by side; here it is here already."""
+
+    def ranges(self, path: Path, spans: Sequence[tuple[int, int]]) -> Sequence[bytes] | None:
+        """The bytes (start, stop) of a file where that is cheaper than to have all of it here; else None."""
+        return None
+
+    def digest(self, path: Path) -> str:
+        """The BLAKE3 of a file's bytes as they are in its place now, whatever was copied from it before."""
+        return blake3().update_mmap(path).hexdigest()
+
+    def afresh(self) -> Disk:
+        """A disk that trusts no copy made earlier, to see whether what lies there is whole."""
+        return self
+
+    def misfits(self, folder: Path) -> Sequence[tuple[Path, str]]:
+        """What says which shards `folder` has and is damaged: where, and what is wrong; here nothing."""
+        return ()
+
+    def mend(self, folder: Path) -> None:
+        """Make good what `misfits` finds, for a holder of the lock."""
+
+    def last_number(self, folder: Path) -> int:
+        """The number of the last commit to `folder`, where more were given than its names tell."""
+        return 0
+
+    def deletable(self, folder: Path) -> Path:
+        """A folder on this machine in place of `folder`, whose files may go at any time: here itself."""
+        return folder
 
     @contextmanager
     def exclusive(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from pfgdata.errors import StoreError, StoreLockedError
 
-__all__ = ["acquire", "marked", "no_locks"]
+__all__ = ["acquire", "marked", "no_locks", "runs"]
 
 _ASK_AGAIN = 0.2  # seconds between two tries of one who waits: nobody notices, and it costs nothing
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # NFS without lockd, some FUSE
@@ -67,6 +67,17 @@ def acquire(
         if stop():
             raise KeyboardInterrupt
         time.sleep(_ASK_AGAIN)
+
+
+def runs(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _owner(descriptor: int) -> str:

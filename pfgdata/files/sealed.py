@@ -15,7 +15,7 @@ from blake3 import blake3
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files.disk import Disk
 
-__all__ = ["canonical_json", "read_json"]
+__all__ = ["canonical_json", "read_json", "sealed_value"]
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
@@ -33,13 +33,18 @@ def read_json(
     Raises `error`, ending with `advice`, when the file is not byte for byte what was written.
     """
     try:
-        text = (disk or Disk()).read(path).decode()
-        body = text[: -len(_tail(""))] + "\n}"
-        value = json.loads(body)
-        if not text.endswith(_tail(body)) or not isinstance(value, dict):
-            raise ValueError("its digest does not fit")
+        return sealed_value((disk or Disk()).read(path))
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: damaged ({problem}); {advice}") from problem
+
+
+def sealed_value(data: bytes) -> dict[str, Any]:
+    """What `canonical_json` made `data` of. Raises ValueError or RecursionError where it did not."""
+    text = data.decode()
+    body = text[: -len(_tail(""))] + "\n}"
+    value = json.loads(body)
+    if not text.endswith(_tail(body)) or not isinstance(value, dict):
+        raise ValueError("its digest does not fit")
     return value
 
 

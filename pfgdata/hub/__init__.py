@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pfgdata.hub.cache import cache_folder
 from pfgdata.hub.checkpoints import single_file_width
 from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
 from pfgdata.hub.names import DEMO, Resolved, resolve

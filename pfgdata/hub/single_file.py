@@ -7,7 +7,6 @@ file has no configs and no tokenizer: they come from a diffusers folder of its f
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,11 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, StoreError, refused_by_system
 from pfgdata.files import Disk
+from pfgdata.hub.cache import cache_folder
 from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
 from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.hub.tensors import write_tensors
-from pfgdata.paths import user_path
 from pfgdata.records import Progress, during, during_one
 
 __all__ = ["cache_folder", "unpacked"]
@@ -93,6 +92,7 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     return folder
 
 
+<<<<<<< HEAD
 def cache_folder() -> Path:
     """PFG_CACHE, else pfg/ in the user's cache."""
     if folder := os.environ.get("PFG_CACHE"):
@@ -101,6 +101,8 @@ def cache_folder() -> Path:
     return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 
 
+=======
+>>>>>>> main
 def _digest(file: Path) -> str:
     try:
         # measured: 2 GiB in 0.5 s on two cores, once the file is in memory

@@ -27,7 +27,7 @@ from pfgdata.errors import (
 from pfgdata.ingest.committer import finish
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.spans import Covered
-from pfgdata.ingest.standing import Rows, Standing, rows_of
+from pfgdata.ingest.standing import Rows, Standing, rows_of, stats_of
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import (
     KEY_COLUMNS,
@@ -40,7 +40,7 @@ from pfgdata.store import (
     require_same_identity,
 )
 
-__all__ = ["AdoptReport", "adopt", "plan_adoption"]
+__all__ = ["AdoptReport", "Adopter", "adopt", "adopt_waiting", "plan_adoption"]
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -73,17 +73,29 @@ def adopt(
     progress, report, start = progress or NoProgress(), AdoptReport(), time.monotonic()
     with store.writer(wait=wait, progress=progress, stop=stop) as writer:
         parts = _readable(store, folders, report)
-        adopter = _Adopter(writer, parts, report)
+        adopter = Adopter(writer, report, covered=_tell_plans(store, parts, report))
         with during(progress, "adopt", total=sum(map(_images_in, parts)), brief=False):
-            for part in parts:
-                if stop():
-                    report.interrupted = True
-                    break
-                adopter.take(part)
-                progress.advance(_images_in(part))
+            adopter.take_all(parts, progress=progress, stop=stop)
         finish(writer, adopter.committed, report, rows=shard_rows, progress=progress)
     report.seconds = time.monotonic() - start
     return report
+
+
+def adopt_waiting(
+    writer: StoreWriter, *, progress: Progress, stop: Callable[[], bool]
+) -> tuple[AdoptReport, list[str]]:
+    """Commit the parts that wait in the store, for the holder of its lock; nothing is merged.
+
+    The report, and the shards that came of it.
+    """
+    report = AdoptReport()
+    parts = _readable(writer.store, (), report)
+    if not parts:
+        return report, []
+    adopter = Adopter(writer, report)
+    with during(progress, "adopt", total=sum(map(_images_in, parts))):
+        adopter.take_all(parts, progress=progress, stop=stop)
+    return report, adopter.committed
 
 
 def plan_adoption(store: Store, folders: Sequence[Path] = ()) -> AdoptReport:
@@ -131,19 +143,29 @@ def _tell_plans(store: Store, parts: Sequence[Part], report: AdoptReport) -> Cov
     return covered
 
 
-class _Adopter:
-    """Adopts parts one by one while the lock is held."""
+class Adopter:
+    """Adopts parts one by one while the lock is held; `committed` are the shards that came of it."""
 
-    def __init__(self, writer: StoreWriter, parts: Sequence[Part], report: AdoptReport) -> None:
+    def __init__(self, writer: StoreWriter, report: AdoptReport, *, covered: Covered | None = None) -> None:
+        """`covered` are the images that parts brought before; `report` counts what further ones bring."""
         store = writer.store
         self.committed: list[str] = []
         self._writer = writer
         self._report = report
-        self._covered = _tell_plans(store, parts, report)
+        self._covered = covered or Covered()
         self._roots = store.roots().keys()
         snapshot = store.snapshot()
         self._images = Standing(snapshot, "images")
         self._failures = Standing(snapshot, "failures")
+
+    def take_all(self, parts: Sequence[Part], *, progress: Progress, stop: Callable[[], bool]) -> None:
+        """Take them in turn, until `stop`."""
+        for part in parts:
+            if stop():
+                self._report.interrupted = True
+                break
+            self.take(part)
+            progress.advance(_images_in(part))
 
     def take(self, part: Part) -> None:
         """Commit what of a part is new, and count it; a damaged one is refused."""
@@ -278,7 +300,7 @@ class _Under:
 
 def _is_same(found: Rows, rows: Rows) -> _Mask:
     same: _Mask = found["shard"] >= 0
-    for name in ("size", "mtime_ns", "mark"):
+    for name in ("stat", "mark"):
         same &= found[name] == rows[name]
     return same
 
@@ -287,10 +309,8 @@ def _is_planned(found: Rows, planned: pa.Table, what: str) -> _Mask:
     """Whether what was `found` has the stat that the plan saw; nothing where it saw nothing."""
     size, mtime_ns = planned[f"{what}_size"], planned[f"{what}_mtime_ns"]
     saw: _Mask = np.asarray(size.is_valid()).astype(np.bool_)
-    same = (np.asarray(pc.fill_null(size, 0)) == found["size"]) & (
-        np.asarray(pc.fill_null(mtime_ns, 0)) == found["mtime_ns"]
-    )
-    return np.where(saw, (found["shard"] >= 0) & same, found["shard"] < 0)
+    stats = stats_of(np.asarray(pc.fill_null(size, 0)), np.asarray(pc.fill_null(mtime_ns, 0)))
+    return np.where(saw, (found["shard"] >= 0) & (stats == found["stat"]), found["shard"] < 0)
 
 
 def _is_access(failures: pa.Table) -> _Mask:

@@ -9,28 +9,33 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.errors import ConfigError
+from pfgdata.corpus import require_reachable
+from pfgdata.errors import ConfigError, ContentError
 from pfgdata.files import Disk
 from pfgdata.images import one_opencv_thread
+from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
 from pfgdata.ingest.job import IngestOptions
-from pfgdata.ingest.outcomes import KnownContents, Scored
+from pfgdata.ingest.outcomes import Failed, KnownContents, Outcome, Scored
 from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.ranges import RangePlan, this_version
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.stages import Stages
+from pfgdata.ingest.tasks import Plan
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
+from pfgdata.paths import Url
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store import (
     PartWriter,
@@ -42,9 +47,18 @@ from pfgdata.store import (
     require_same_identity,
     whole_spans,
 )
-from pfgdata.taggers import Tagger, choose_batch_size
+from pfgdata.taggers import Tagger
+from pfgdata.vocabulary import Vocabulary
 
-__all__ = ["PartWork", "Share", "make_parts", "plan_parts"]
+__all__ = [
+    "PartMaker",
+    "PartWork",
+    "Share",
+    "make_parts",
+    "plan_parts",
+    "require_planned",
+    "write_failed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +103,26 @@ def make_parts(
     The report is of the share's images; those done before are unchanged. `stop` is asked after each batch.
     Raises IdentityError for another tagger than the plan's, ConfigError for another precision or pfg.
     """
-    options, progress = options or IngestOptions(), progress or NoProgress()
-    _require_planned(work, tagger)
-    batch_size = options.batch_size or choose_batch_size(tagger)
-    options = work.plan.options_for(replace(options, batch_size=batch_size))
-    report, start = IngestReport(), time.monotonic()
+    options, progress, start = options or IngestOptions(), progress or NoProgress(), time.monotonic()
+    require_planned(work.plan, tagger, work.store)
+    report = IngestReport()
     todo = _todo(work, report=report, progress=progress)
+    maker = PartMaker(work.plan, tagger, folder=work.folder, store=work.store, options=options)
     if todo:
-        _require_corpus(work.plan)
-    worker = _Worker(work, tagger, options=options, report=report)
+        maker.require_corpus()
+    maker.report = report
     total = sum(span.stop - span.start for span in todo)
-    with one_opencv_thread(), during(progress, "tag", total=total, brief=False):
+    with during(progress, "tag", total=total, brief=False):
         for span in todo:
-            worker.work(span, progress=progress, stop=stop)
+            tasks = work.plan.read(span.number)[span.start : span.stop]
+            maker.make(span, tasks, progress=progress, stop=stop)
             if report.interrupted or stop():
                 report.interrupted = True
                 break
     report.seconds = time.monotonic() - start
-    worker.tell(report.seconds)
+    busy, workers = maker.busy, maker.workers
+    report.stages = stage_times(busy, wall=report.seconds, threads=workers[0], parallel=workers[1])
+    report.bottleneck = bottleneck(report.stages)
     return report
 
 
@@ -121,9 +137,8 @@ def plan_parts(work: PartWork, *, progress: Progress | None = None) -> IngestRep
     return report
 
 
-def _require_planned(work: PartWork, tagger: Tagger) -> None:
-    """Raise unless what `tagger` makes here is what the plan is for."""
-    plan = work.plan
+def require_planned(plan: RangePlan, tagger: Tagger, store: Store | None) -> None:
+    """Raise unless what `tagger` makes here is what the plan, and the store where it is in sight, are for."""
     ours = StoreIdentity(
         tagger=tagger.identity,
         vocabulary_digest=tagger.vocabulary.digest,
@@ -131,23 +146,13 @@ def _require_planned(work: PartWork, tagger: Tagger) -> None:
         score_floor=plan.identity.score_floor,
     )
     require_same_identity(plan.identity, ours, where=f"plan {plan.path}")
-    if work.store:
-        require_same_identity(work.store.identity, plan.identity, where=str(work.store.path))
+    if store:
+        require_same_identity(store.identity, plan.identity, where=str(store.path))
     same = {"precision": (plan.precision, tagger.precision), "pfg": (plan.version, this_version())}
     for what, (theirs, here) in same.items():
         if theirs != here:
             raise ConfigError(
                 f"plan {plan.path} is for {what} {theirs}, this is {here}; use the same on every machine"
-            )
-
-
-def _require_corpus(plan: RangePlan) -> None:
-    """Raise ConfigError where a folder of the corpus is not on this machine: all of it would fail."""
-    for one in plan.segments:
-        if not one.location.is_dir() or next(one.location.iterdir(), None) is None:
-            raise ConfigError(
-                f"{one.location}: nothing is there; mount it, or say where its images are on this machine by"
-                f" --root {one.root}=FOLDER"
             )
 
 
@@ -170,29 +175,62 @@ def _todo(work: PartWork, *, report: IngestReport, progress: Progress) -> list[S
     return todo
 
 
-class _Worker:
-    """Does spans one by one."""
+class PartMaker:
+    """Makes the parts of spans of a plan, one span after another.
+
+    `report` counts what became of their images, `busy` the seconds of each stage; `workers` are the threads
+    that decode and those that call the model.
+    """
 
     def __init__(
-        self, work: PartWork, tagger: Tagger, *, options: IngestOptions, report: IngestReport
+        self,
+        plan: RangePlan,
+        tagger: Tagger,
+        *,
+        folder: Path,
+        store: Store | None = None,
+        options: IngestOptions | None = None,
     ) -> None:
-        self._plan, self._tagger, self._options, self._report = work.plan, tagger, options, report
-        self._snapshot = work.store.snapshot() if work.store else None
+        """As PartWork says; the tagger is `require_planned`."""
+        options = options or IngestOptions()
+        batch_size = options.batch_size or choose_batch_size(tagger)
+        self._plan, self._tagger = plan, tagger
+        self._options = plan.options_for(replace(options, batch_size=batch_size))
+        self._snapshot = store.snapshot() if store else None
         self._known = KnownContents(self._snapshot)
-        self._writer = PartWriter(work.folder, work.plan.identity)
-        self._pixels = options.pixels or PixelWork.of(tagger, options)
-        self._threads = options.threads or os.cpu_count() or 1
-        self._busy: defaultdict[str, float] = defaultdict(float)
+        self._writer = PartWriter(folder, plan.identity)
+        self._pixels = options.pixels or PixelWork.of(tagger, self._options)
+        self.workers = (options.threads or os.cpu_count() or 1, tagger.parallel)
+        self.report = IngestReport()
+        self.busy: defaultdict[str, float] = defaultdict(float)
 
-    def work(self, span: Span, *, progress: Progress, stop: Callable[[], bool]) -> None:
-        """Do a span, and write a part of each 8,192 rows or five minutes of it."""
-        tasks = self._plan.read(span.number)[span.start : span.stop]
+    def require_corpus(self) -> None:
+        """Raise ConfigError where a folder of the corpus is not on this machine: all of it would fail."""
+        for one in self._plan.segments:
+            if isinstance(one.location, Url):
+                require_reachable(one.location)
+            elif not one.location.is_dir() or next(one.location.iterdir(), None) is None:
+                raise ConfigError(
+                    f"{one.location}: nothing is there; mount it, or say where its images are on this machine"
+                    f" by --root {one.root}=FOLDER"
+                )
+
+    def make(
+        self,
+        span: Span,
+        tasks: Plan,
+        *,
+        progress: Progress,
+        stop: Callable[[], bool],
+        made: Callable[[Span], None] = lambda span: None,
+    ) -> None:
+        """Do a span, the images of `tasks`; a part of each 8,192 rows or five minutes of it is `made`."""
         known = self._known.branch()  # what other ranges brought is not this one's to know
         preparer = Preparer(self._plan.segments, known, self._pixels, self._options)
         size = self._options.batch_size
         assert size is not None
         held = _Held(self._snapshot)
-        stages = Stages(tasks, preparer, self._tagger, known, batch_size=size, threads=self._threads)
+        stages = Stages(tasks, preparer, self._tagger, known, batch_size=size, threads=self.workers[0])
         begin = partial(
             ShardBuilder,
             self._plan.identity,
@@ -201,24 +239,19 @@ class _Worker:
             facts=made_by(self._tagger, self._options),
         )
         rows, seconds = self._options.shard_rows, self._options.shard_seconds
-        with closing(stages):
+        with one_opencv_thread(), closing(stages):
             batches = self._watched(stages, progress=progress, stop=stop)
             for builder in filled(batches, begin, rows=rows, seconds=seconds):
                 built = builder.build()
-                span = self._write(span, built)
+                left = self._write(span, built)
+                if left.start > span.start:
+                    made(span._replace(stop=left.start))
+                span = left
                 held.add(f"{span.start}", built)
                 known.commit(f"{span.start}", built.fresh)
-            self._report.abandoned += stages.abandoned
+            self.report.abandoned += stages.abandoned
         if stages.error is not None:
             raise stages.error
-
-    def tell(self, wall: float) -> None:
-        """Put into the report how busy the stages were."""
-        report = self._report
-        report.stages = stage_times(
-            self._busy, wall=wall, threads=self._threads, parallel=self._tagger.parallel
-        )
-        report.bottleneck = bottleneck(report.stages)
 
     def _write(self, span: Span, built: Built) -> Span:
         """Write the part of what is built, and count it; what is left of the span."""
@@ -227,19 +260,36 @@ class _Worker:
         if done > span.start:
             facts = {"unchanged": counts.unchanged, "failed": counts.failed, "plan": dict(self._plan.found)}
             self._writer.write(span._replace(stop=done), built.contents, planned=built.planned, facts=facts)
-        self._report.add(counts)
+        self.report.add(counts)
         for stage, seconds in built.seconds.items():
-            self._busy[stage] += seconds
-        self._busy["write"] += time.perf_counter() - begun
+            self.busy[stage] += seconds
+        self.busy["write"] += time.perf_counter() - begun
         return span._replace(start=done)
 
     def _watched(self, stages: Stages, *, progress: Progress, stop: Callable[[], bool]) -> Iterator[Scored]:
         for batch in stages:
             yield batch
             progress.advance(len(batch.outcomes))
-            if not self._report.interrupted and stop():
-                self._report.interrupted = True
+            if not self.report.interrupted and stop():
+                self.report.interrupted = True
                 stages.stop()
+
+
+def write_failed(
+    plan: RangePlan, span: Span, tasks: Plan, *, folder: Path, vocabulary: Vocabulary, reason: str
+) -> None:
+    """Write the part that names the images of `tasks`, a span, as failures: no run tries them again."""
+    builder = ShardBuilder(plan.identity, vocabulary, rows_of=_no_rows, facts={"what": "ingest"})
+    failed: list[Outcome] = [Failed(task, ContentError.kind, reason) for task in tasks]
+    none = np.zeros((0, len(vocabulary)), np.float32), np.zeros((0, plan.identity.feature_dim), np.float32)
+    builder.add(Scored(failed, *none))
+    built = builder.build()
+    facts = {"unchanged": 0, "failed": built.counts.failed, "plan": dict(plan.found)}
+    PartWriter(folder, plan.identity).write(span, built.contents, planned=built.planned, facts=facts)
+
+
+def _no_rows(contents: Sequence[bytes]) -> NoReturn:
+    raise AssertionError("a failure copies nothing")
 
 
 class _Held:

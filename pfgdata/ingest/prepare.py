@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import Convention
-from pfgdata.corpus import Isolated, ReadResult, Segment, Watch, read, too_long
+from pfgdata.corpus import Isolated, ReadResult, Segment, Watch, far_readers, read, too_long
 from pfgdata.errors import AccessError, ContentError, ImageError, PfgError, refused_by_system
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
-from pfgdata.ingest.plan import Task
+from pfgdata.ingest.tasks import Task
+from pfgdata.paths import Url
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger
 
@@ -122,9 +123,23 @@ class Preparer:
         self._watch = Watch(seconds=options.image_seconds)
         self.stuck: Callable[[], int] = lambda: 0  # threads left behind so far
 
+    def readers(self, threads: int) -> int:
+        """How many threads should call this, where `threads` are to decode."""
+        readers = far_readers(threads, [segment.location for segment in self._segments])
+        if readers > threads:
+            self._watch = Watch(seconds=self._options.image_seconds, decoders=threads)
+        return readers
+
+    def more(self, task: Task) -> float:
+        """Seconds beyond its own that `task` may take."""
+        return self._watch.more(task)
+
     def __call__(self, task: Task) -> Prepared:
         """Read and decode `task`, or say why not."""
         seconds: dict[str, float] = {}
+        if isinstance(self._segments[task.segment].location, Url):
+            with self._watch.far(task, task.found.size):
+                return Prepared(self._item(task, seconds), seconds)
         return Prepared(self._item(task, seconds), seconds)
 
     def timeout(self) -> float:

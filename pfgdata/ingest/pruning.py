@@ -7,15 +7,15 @@ over a fifth of its rows, is refused until a person has said yes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 
-from pfgdata.corpus import Segment, WalkCounts, WalkOptions, file_time, walk
-from pfgdata.errors import StoreError
+from pfgdata.corpus import Segment, WalkCounts, WalkOptions, file_time, remote_files, walk
+from pfgdata.errors import PfgError, StoreError
+from pfgdata.paths import Place, Url, place_of
 from pfgdata.records import NoProgress, Progress, during, shown
 from pfgdata.store import KEY_COLUMNS, Shadow, ShardContents, Snapshot, Store, keys_of
 
@@ -41,8 +41,10 @@ class _Root:
     """One corpus root as this prune finds it."""
 
     location: bytes
+    place: Place
     identity: tuple[int, int] | None  # device and inode of the location, None where there is none
     trouble: str | None  # why its rows may only seem to be gone
+    far: Mapping[bytes, int] | None = None  # what lies at a URL, with what stands for its time
     rows: int = 0
     gone: int = 0
 
@@ -128,8 +130,8 @@ def _look_at(
         root = findings.roots.get(key.root)
         if root is None:  # a root that roots.json lacks is where its name says
             root = findings.roots[key.root] = _root(locations.get(key.root, key.root))
-        if file is None or (file.location, file.path) != (root.location, key.path):
-            file = _File(root.location, key.path)  # the members of an archive stand together
+        if file is None or (file.root, file.path) != (root, key.path):
+            file = _File(root, key.path)  # the members of an archive stand together
         root.rows += 1
         if file.lacks(key.member, mtime_ns):
             root.gone += 1
@@ -141,13 +143,17 @@ def _look_at(
 class _File:
     """What the system says of one file of a root: asked once, and an archive listed once if at all."""
 
-    def __init__(self, location: bytes, path: bytes) -> None:
-        self.location = location
+    def __init__(self, root: _Root, path: bytes) -> None:
+        self.root = root
         self.path = path
         self._mtime_ns: int | None = None
         self._gone = False
+        if isinstance(root.place, Url):
+            self._gone = root.far is not None and path not in root.far
+            self._mtime_ns = root.far.get(path) if root.far else None
+            return
         try:
-            self._mtime_ns = file_time(os.lstat(location + b"/" + path))
+            self._mtime_ns = file_time(os.lstat(root.location + b"/" + path))
         except (FileNotFoundError, NotADirectoryError):
             self._gone = True
         except OSError:  # which says nothing of whether it is there
@@ -162,9 +168,8 @@ class _File:
     @cached_property
     def _members(self) -> set[bytes] | None:
         """The images of the archive, None where they cannot all be told."""
-        location, counts = Path(os.fsdecode(self.location)), WalkCounts()
-        options = WalkOptions(follow_links=True)
-        archive = Segment(root="", location=location, starts=(self.path,), options=options)
+        counts, options = WalkCounts(), WalkOptions(follow_links=True)
+        archive = Segment(root="", location=self.root.place, starts=(self.path,), options=options)
         members = {found.key.member for found in walk(archive, counts=counts)}
         if None in members or counts.links:
             return None
@@ -172,7 +177,9 @@ class _File:
 
 
 def _root(location: str) -> _Root:
-    path = os.fsencode(location)
+    path, place = os.fsencode(location), place_of(location)
+    if isinstance(place, Url):
+        return _far_root(path, place)
     identity, trouble = _identity(path), None
     try:
         with os.scandir(path) as entries:
@@ -180,10 +187,21 @@ def _root(location: str) -> _Root:
                 trouble = f"{location} is empty"
     except OSError as problem:
         trouble = f"{location}: {(problem.strerror or 'cannot be listed').lower()}"
-    return _Root(path, identity, trouble)
+    return _Root(path, place, identity, trouble)
+
+
+def _far_root(path: bytes, url: Url) -> _Root:
+    """A root at a URL, listed once; of one that cannot be, nothing is known to be gone."""
+    try:
+        far = {file.path: file.mtime_ns for file in remote_files(url)}
+    except PfgError as problem:
+        return _Root(path, url, None, str(problem))
+    return _Root(path, url, None, None if far else f"{url} is empty", far)
 
 
 def _identity(location: bytes) -> tuple[int, int] | None:
+    if isinstance(place_of(os.fsdecode(location)), Url):
+        return None
     try:
         state = os.stat(location)  # noqa: PTH116  (bytes, which pathlib does not take)
     except OSError:

@@ -25,10 +25,10 @@ def open_or_none(path: Path) -> Store | None:
         return None
 
 
-def tagger_for(store: Store | RangePlan | None, job: IngestJob) -> OnnxTagger:
+def tagger_for(store: Store | RangePlan | None, job: IngestJob, *, threads: int | None = None) -> OnnxTagger:
     """The tagger that `job` names; without a name the store's or plan's own, or the default one.
 
-    Raises what `OnnxTagger.load` does.
+    `threads` are those of one operator on a CPU, all cores if None. Raises what `OnnxTagger.load` does.
     """
     own = store.identity.tagger if store else None
     return OnnxTagger.load(
@@ -37,6 +37,7 @@ def tagger_for(store: Store | RangePlan | None, job: IngestJob) -> OnnxTagger:
         revision=own.revision if own and job.tagger is None else None,
         device=job.device,
         precision=job.precision,
+        threads=threads,
     )
 
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from pfgdata.corpus import OrderedPool, Timeout, background
 from pfgdata.errors import ModelError, PfgError
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, Outcome, Scored, Tagged, Untouched
-from pfgdata.ingest.plan import Task
 from pfgdata.ingest.prepare import Halt, Prepared, Preparer, Ready
+from pfgdata.ingest.tasks import Task
 from pfgdata.taggers import Tagger
 
 __all__ = ["Stages"]
@@ -53,12 +53,13 @@ class Stages:
         self.threads = threads  # that read and decode
         self.parallel = tagger.parallel  # threads that call the model
         self._preparer = preparer
+        readers = preparer.readers(threads)
         self._squares: OrderedPool[Task, Prepared] = OrderedPool(
             tasks,
             preparer,
-            threads=threads,
-            ahead=2 * batch_size + threads,
-            timeout=Timeout(seconds=preparer.timeout, instead=preparer.overdue),
+            threads=readers,
+            ahead=2 * batch_size + readers,
+            timeout=Timeout(seconds=preparer.timeout, instead=preparer.overdue, more=preparer.more),
         )
         preparer.stuck = lambda: self._squares.abandoned
         scorer = _Scorer(tagger, batch_size)

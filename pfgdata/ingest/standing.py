@@ -1,12 +1,11 @@
 """What stands in a store under each key, while parts are adopted: found by a hash of the key.
 
-Rows are kept in sorted runs of 48 bytes a row. A run is merged with the one before once it is half as long:
-a row is moved some ten times, however many commits there are.
+A row takes 36 bytes: what it is compared by is held as hashes too.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, content_ids_of, keys_of
+from pfgdata.ingest.runs import Keys, SortedRuns, keys_in
+from pfgdata.store import KEY_COLUMNS, Shadow, Snapshot, content_ids_of, key_bytes
 
-__all__ = ["Rows", "Standing", "rows_of"]
+__all__ = ["Rows", "Standing", "rows_of", "stats_of"]
 
 Rows = npt.NDArray[np.void]  # of _ROW
-_ROW = np.dtype(
-    [
-        ("key", np.uint64),  # the first and
-        ("rest", np.uint64),  # the second half of a hash of the key
-        ("size", np.uint64),
-        ("mtime_ns", np.int64),
-        ("mark", np.uint64),  # of an image half its content_id, of a failure a hash of what is wrong
-        ("shard", np.int32),  # its number, -1: nothing is there any more
-        ("row", np.int32),
-    ]
-)
+_VALUES = [
+    ("stat", np.uint64),  # of size and mtime_ns, see stats_of
+    ("mark", np.uint32),  # beside that: of an image the begin of its content_id, of a failure a hash of why
+    ("shard", np.int32),  # its number, -1: nothing is there any more
+    ("row", np.int32),
+]
+_VALUE = np.dtype(_VALUES)
+_ROW = np.dtype([("key", np.uint64, 2), *_VALUES])  # key: a hash of it
 _NOTHING = -1
 
 
@@ -38,26 +35,17 @@ class Standing:
 
     def __init__(self, snapshot: Snapshot, table: str) -> None:
         self.table = table
+        self._shards: list[str] = []
+        self._runs = SortedRuns(_VALUE)
         columns = [*KEY_COLUMNS, "size", "mtime_ns", *_SAID[table]]
-        found = snapshot.images(columns) if table == "images" else snapshot.failures(columns)
-        shard = found["shard"].unify_dictionaries().combine_chunks()
-        self._shards: list[str] = shard.dictionary.to_pylist() if len(found) else []
-        rows = rows_of(found, table)
-        if len(found):
-            rows["shard"] = shard.indices.to_numpy()
-            rows["row"] = found["row"].to_numpy()
-        self._runs = [np.sort(rows, order="key")] if len(rows) else []
+        found = snapshot.by_shard(table, columns)
+        self._runs.fill(self._standing(found))
 
     def find(self, wanted: Rows) -> Rows:
         """What stands under the key of each of `wanted`; its `shard` is -1 where nothing does."""
-        out = np.zeros(len(wanted), _ROW)
-        out["shard"] = _NOTHING
-        todo = np.arange(len(wanted))
-        for run in reversed(self._runs):  # the newest first
-            at = np.minimum(np.searchsorted(run["key"], wanted["key"][todo]), len(run) - 1)
-            hit = (run["key"][at] == wanted["key"][todo]) & (run["rest"][at] == wanted["rest"][todo])
-            out[todo[hit]] = run[at[hit]]
-            todo = todo[~hit]
+        values, there = self._runs.find(wanted["key"])
+        out = _rows(wanted["key"], values)
+        out["shard"][~there] = _NOTHING
         return out
 
     def shadows(self, found: Rows) -> list[Shadow]:
@@ -68,29 +56,41 @@ class Standing:
 
     def put(self, rows: Rows, shard: str) -> None:
         """These rows stand in `shard` now; their `row` says where."""
-        rows = rows.copy()
-        rows["shard"] = len(self._shards)
-        self._shards.append(shard)
-        self._add(rows)
+        self._runs.add(rows["key"], self._placed(rows, shard))
 
     def hide(self, rows: Rows) -> None:
         """Nothing stands under the keys of these rows any more."""
         rows = rows[rows["shard"] != _NOTHING].copy()
         rows["shard"] = _NOTHING
-        self._add(rows)
+        self._runs.add(rows["key"], _values(rows))
 
-    def _add(self, rows: Rows) -> None:
-        if not len(rows):
-            return
-        self._runs.append(np.sort(rows, order="key"))
-        while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
-            new, old = self._runs.pop(), self._runs.pop()
-            both = np.concatenate([new, old])
-            order = np.lexsort((np.repeat([0, 1], [len(new), len(old)]), both["rest"], both["key"]))
-            both = both[order]
-            first = np.ones(len(both), np.bool_)
-            first[1:] = (both["key"][1:] != both["key"][:-1]) | (both["rest"][1:] != both["rest"][:-1])
-            self._runs.append(both[first])
+    def _standing(self, found: Iterator[tuple[str, pa.Table]]) -> Iterator[tuple[Keys, Rows]]:
+        for shard, table in found:
+            rows = rows_of(table, self.table)
+            rows["row"] = table["row"]
+            yield rows["key"], self._placed(rows, shard)
+
+    def _placed(self, rows: Rows, shard: str) -> Rows:
+        """The values of rows that stand in `shard`."""
+        values = _values(rows)
+        values["shard"] = len(self._shards)
+        self._shards.append(shard)
+        return values
+
+
+def _values(rows: Rows) -> Rows:
+    out = np.empty(len(rows), _VALUE)
+    for name in _VALUE.names or ():
+        out[name] = rows[name]
+    return out
+
+
+def _rows(keys: Keys, values: Rows) -> Rows:
+    out = np.empty(len(keys), _ROW)
+    out["key"] = keys
+    for name in _VALUE.names or ():
+        out[name] = values[name]
+    return out
 
 
 def rows_of(table: pa.Table, kind: str) -> Rows:
@@ -98,24 +98,37 @@ def rows_of(table: pa.Table, kind: str) -> Rows:
     rows = np.zeros(len(table), _ROW)
     if not len(table):
         return rows
-    digests = (blake3(_named(key)).digest(length=16) for key in keys_of(table))
-    halves = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
-    rows["key"], rows["rest"] = halves[:, 0], halves[:, 1]
-    rows["size"], rows["mtime_ns"] = table["size"].to_numpy(), table["mtime_ns"].to_numpy()
+    rows["key"] = keys_in(b"".join(blake3(name).digest(length=16) for name in _names(table)))
+    rows["stat"] = stats_of(table["size"].to_numpy(), table["mtime_ns"].to_numpy())
     rows["shard"], rows["row"] = _NOTHING, np.arange(len(table))
     if kind == "images":
-        ids = np.ascontiguousarray(content_ids_of(table["content_id"])[:, :8])
-        rows["mark"] = ids.view(np.uint64).ravel()
+        rows["mark"] = content_ids_of(table["content_id"])[:, :4].copy().view(np.uint32).ravel()
     else:
         said = zip(*(pc.cast(table[name], pa.string()).to_pylist() for name in _SAID[kind]), strict=True)
-        marks = (blake3("\0".join(words).encode()).digest(length=8) for words in said)
-        rows["mark"] = np.frombuffer(b"".join(marks), np.uint64)
+        marks = (blake3("\0".join(words).encode()).digest(length=4) for words in said)
+        rows["mark"] = np.frombuffer(b"".join(marks), np.uint32)
     return rows
+
+
+def stats_of(sizes: npt.NDArray[np.uint64], mtimes_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """A hash of each size and time, in place of both: other ones have another, but for one in 2^64."""
+    return _mixed(_mixed(sizes.astype(np.uint64)) + mtimes_ns.astype(np.uint64))
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Splitmix64: each bit of the result hangs on all of the value."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 _SAID = {"images": ("content_id",), "failures": ("kind", "reason")}
 
 
-def _named(key: Any) -> bytes:
-    inside = b"" if key.member is None else b"\0" + key.member
-    return b"%s\0%s%s" % (key.root.encode(), key.path, inside)
+def _names(table: pa.Table) -> list[bytes]:
+    """The keys as bytes: root, path and member with a zero between."""
+    root = pc.cast(pc.cast(table["root"], pa.string()), pa.binary())
+    inside = [key_bytes(table, name) for name in ("path", "member")]
+    joined = pc.binary_join_element_wise(root, *inside, b"\0", null_handling="skip")
+    return joined.to_numpy(zero_copy_only=False).tolist()

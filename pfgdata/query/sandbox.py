@@ -20,7 +20,7 @@ import pyarrow as pa
 from pfgdata.errors import CorruptShardError, QueryError, StoreError, refused_by_system
 from pfgdata.query.columns import RAW_COLUMNS, SOURCE, STARTS, quoted
 from pfgdata.query.limits import Limits, answered, too_much_memory
-from pfgdata.store import ShardView, raise_file_limit
+from pfgdata.store import ShardView, bring_files, raise_file_limit
 
 __all__ = ["Sandbox", "first_line"]
 
@@ -36,6 +36,7 @@ class Sandbox:
     def __init__(
         self, shards: Sequence[ShardView], *, variables: Mapping[str, Sequence[str | None]], limits: Limits
     ) -> None:
+        bring_files(shards, "images.parquet")
         self.shards = tuple(shard for shard in shards if shard.images_path is not None)
         self._limits = limits
         self._running: Future[Any] | None = None

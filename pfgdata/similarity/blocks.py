@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.records import Selection
-from pfgdata.store import Snapshot
+from pfgdata.store import Snapshot, bring_files
 
 __all__ = ["FeatureBlocks", "Floats", "Work"]
 
@@ -52,6 +52,8 @@ class FeatureBlocks:
         shard_index, rows = selection.shard_index[self.order], selection.rows[self.order]
         self._blocks: list[_Block] = []
         bounds = np.searchsorted(shard_index, np.arange(len(selection.shards) + 1))
+        used = {selection.shards[index] for index in np.unique(shard_index)}
+        bring_files([view for view in snapshot.shards if view.id in used], "features.h5")
         for index, shard in enumerate(selection.shards):
             start, stop = int(bounds[index]), int(bounds[index + 1])
             if start < stop:

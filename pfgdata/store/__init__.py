@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from pfgdata.store.bringing import bring_files
     from pfgdata.store.checks import Problem, RepairReport, repair, verify
     from pfgdata.store.columns import joined_columns
     from pfgdata.store.contents import Shadow, ShardContents
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         DerivedSet,
         DerivedSetWriter,
     )
+    from pfgdata.store.feature_sets import FeatureIdentity, FeatureInfo, FeatureSet, SetFeatures
     from pfgdata.store.identity import (
         SCORE_FLOOR,
         StoreIdentity,
@@ -30,16 +32,28 @@ if TYPE_CHECKING:
         require_same_identity,
         require_same_tagger,
     )
+    from pfgdata.store.labels import OWN_FEATURE, feature_labels, feature_set, require_label
     from pfgdata.store.latent_sets import LatentIdentity, LatentIndex, LatentInfo, LatentSet
     from pfgdata.store.layout import (
         DERIVED_FAILURES_SCHEMA,
         FAILURES_SCHEMA,
+        FEATURES_SCHEMA,
         IMAGES_SCHEMA,
         LATENTS_SCHEMA,
         PLANNED_SCHEMA,
     )
     from pfgdata.store.matching import column_values, normal_table, rows_by_shard, unmatched_rows
-    from pfgdata.store.parts import Part, PartWriter, Span, adopted_spans, list_parts, whole_spans
+    from pfgdata.store.parts import (
+        Part,
+        PartWriter,
+        Span,
+        adopted_spans,
+        announce_plan,
+        is_announced,
+        list_parts,
+        whole_spans,
+        withdraw_plan,
+    )
     from pfgdata.store.rows import (
         IMAGE_COLUMNS,
         KEY_COLUMNS,
@@ -64,10 +78,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
+    "FEATURES_SCHEMA",
     "IMAGES_SCHEMA",
     "IMAGE_COLUMNS",
     "KEY_COLUMNS",
     "LATENTS_SCHEMA",
+    "OWN_FEATURE",
     "PLANNED_SCHEMA",
     "SCORE_FLOOR",
     "VERDICTS",
@@ -77,6 +93,9 @@ __all__ = [
     "DerivedInfo",
     "DerivedSet",
     "DerivedSetWriter",
+    "FeatureIdentity",
+    "FeatureInfo",
+    "FeatureSet",
     "FrozenIds",
     "GcReport",
     "Joined",
@@ -90,6 +109,7 @@ __all__ = [
     "Problem",
     "RepairReport",
     "SavedSelection",
+    "SetFeatures",
     "Shadow",
     "ShardContents",
     "ShardMeta",
@@ -103,10 +123,14 @@ __all__ = [
     "ThumbnailCache",
     "Verdict",
     "adopted_spans",
+    "announce_plan",
+    "bring_files",
     "column_values",
     "compact",
     "content_ids_of",
     "failures_table",
+    "feature_labels",
+    "feature_set",
     "frozen_ids",
     "frozen_rows",
     "gc",
@@ -115,6 +139,7 @@ __all__ = [
     "images_table",
     "index_tags",
     "installed_versions",
+    "is_announced",
     "joined_columns",
     "key_bytes",
     "key_columns",
@@ -128,6 +153,7 @@ __all__ = [
     "raise_file_limit",
     "rate_of",
     "repair",
+    "require_label",
     "require_same_identity",
     "require_same_tagger",
     "rows_by_shard",
@@ -137,6 +163,7 @@ __all__ = [
     "unmatched_rows",
     "verify",
     "whole_spans",
+    "withdraw_plan",
 ]
 
 if not TYPE_CHECKING:

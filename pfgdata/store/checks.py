@@ -14,20 +14,21 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError, StoreFormatError
-from pfgdata.files import Disk, explained, read_json
+from pfgdata.files import Disk, disk_at, explained, read_json
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.columns import column_file, stems
 from pfgdata.store.contents import Shadow, ShardContents
+from pfgdata.store.derived_sets import DerivedSet
 from pfgdata.store.identity import read_identity, read_roots, usable
-from pfgdata.store.latent_sets import LatentSet
+from pfgdata.store.kinds import DERIVED_KINDS
 from pfgdata.store.recorded import DamagedFileError
 from pfgdata.store.rows import KEY_COLUMNS
 from pfgdata.store.selections import check_selection, list_selections
+from pfgdata.store.shadows import read_shadows
 from pfgdata.store.shards import ShardMeta, read_meta, shard_names
-from pfgdata.store.snapshot import Snapshot, read_shadows
+from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.store import Store
 from pfgdata.store.verdicts import verdicts_file
 
@@ -62,36 +63,27 @@ def verify(
     """
     path = usable(path)
     progress = progress or NoProgress()
-    disk = disk or Disk()
+    disk = (disk or disk_at(path)).afresh()
     problems = [*_of_store(disk, path, deep=deep), *_of_columns(disk, path / "columns", deep=deep)]
     problems += _of_selections(disk, path / "selections", deep=deep)
     problems += _of_verdicts(disk, path)
-    shards = [path / "shards" / name for name in shard_names(disk, path / "shards")]
-    for latent_set in LatentSet.folders(path, disk=disk):
-        try:
-            made = disk.is_folder(latent_set / "shards")
-            begun = shard_names(disk, latent_set / "shards") if made else []
-            shards += [latent_set / "shards" / name for name in begun]
-            if begun or disk.is_file(latent_set / "latents.json"):  # else a creation that the next completes
-                LatentSet.open(latent_set, disk=disk)
-        except StoreError as problem:
-            problems.append(Problem(latent_set / "latents.json", _reason(problem), None))
-        except FileNotFoundError:
-            what = "is missing; delete the set and encode it again"
-            problems.append(Problem(latent_set / "latents.json", what, None))
-        except OSError as problem:
-            problems.append(Problem(latent_set / "latents.json", _unread(problem), None))
+    shards = _listed(disk, path / "shards", problems)
+    for kind in DERIVED_KINDS:
+        for folder in kind.folders(path, disk=disk):
+            found, begun = _of_derived(disk, kind, folder)
+            problems += found
+            shards += begun
     with during(progress, "verify", total=len(shards), unit="shards", brief=False):
         for shard in shards:
             found = list(_of_shard(disk, shard, deep=deep))
-            if found and shard.name in shard_names(disk, shard.parent):  # else gc has removed it meanwhile
+            if found and shard in _listed(disk, shard.parent, []):  # else gc has removed it meanwhile
                 problems += found
             progress.advance()
     return problems
 
 
 def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
-    """Set the broken shards of `problems` aside into quarantine/; the next ingest or latents redoes them.
+    """Set the broken shards of `problems` aside into quarantine/; who made them redoes them at the next run.
 
     An empty shard takes over what they hid. Where that cannot be read, of several visible rows of one key
     all but the one in the latest shard are hidden. Raises StoreLockedError while another process writes.
@@ -102,9 +94,12 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     for shard in broken:
         if shard not in ours:
             lock = shard.parent.parent / "lock"
-            with store.disk.exclusive(lock, what=f"latent set {lock.parent}"), explained(store.path):
+            kind = lock.parent.parent.name.removesuffix("s")  # as the folders of kinds are called
+            with store.disk.exclusive(lock, what=f"{kind} set {lock.parent}"), explained(store.path):
+                store.disk.mend(shard.parent)
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer, explained(store.path):
+        store.disk.mend(store.path / "shards")
         ours = [
             shard for shard in ours if store.disk.is_folder(shard)
         ]  # gone since it was looked at: no longer ours
@@ -135,6 +130,14 @@ def require_whole(disk: Disk, shard: Path) -> None:
         )
 
 
+def _listed(disk: Disk, folder: Path, problems: list[Problem]) -> list[Path]:
+    """The shards that `folder` has; where what says so is damaged, that is added to `problems`."""
+    if wrong := disk.misfits(folder):
+        problems += [Problem(path, f"{what}; --repair puts it right", None) for path, what in wrong]
+        return []
+    return [folder / name for name in shard_names(disk, folder)]
+
+
 def _of_store(disk: Disk, path: Path, *, deep: bool) -> Iterator[Problem]:
     read_identity(disk, path)
     files = read_json(path / "store.json", error=StoreError, advice="", disk=disk)["files"]
@@ -143,6 +146,26 @@ def _of_store(disk: Disk, path: Path, *, deep: bool) -> Iterator[Problem]:
         read_roots(disk, path)
     except (StoreError, OSError) as problem:
         yield Problem(path / "roots.json", _reason(problem), None)
+
+
+def _of_derived(
+    disk: Disk, kind: type[DerivedSet[Any, Any]], folder: Path
+) -> tuple[list[Problem], list[Path]]:
+    """What is wrong with a derived set's own JSON, and the shards to look at."""
+    described = folder / f"{kind.name}s.json"
+    begun, problems = list[Path](), list[Problem]()
+    try:
+        if disk.is_folder(folder / "shards"):
+            begun = _listed(disk, folder / "shards", problems)
+        if begun or disk.is_file(described):  # else a creation that the next completes
+            kind.open(folder, disk=disk)
+    except StoreError as problem:
+        problems.append(Problem(described, _reason(problem), None))
+    except FileNotFoundError:
+        problems.append(Problem(described, "is missing; delete the set and encode it again", None))
+    except OSError as problem:
+        problems.append(Problem(described, _unread(problem), None))
+    return problems, begun
 
 
 def _of_columns(disk: Disk, folder: Path, *, deep: bool) -> Iterator[Problem]:
@@ -204,7 +227,7 @@ def _of_files(
             size = disk.size(file)
             if size != promised["size"]:
                 yield Problem(file, f"has {size:,} bytes, should have {promised['size']:,}", shard)
-            elif deep and blake3().update_mmap(disk.local(file)).hexdigest() != promised["blake3"]:
+            elif deep and disk.digest(file) != promised["blake3"]:
                 yield Problem(file, "its bytes are not those that were written", shard)
         except FileNotFoundError:
             yield Problem(file, "is missing", shard)

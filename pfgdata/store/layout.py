@@ -16,6 +16,7 @@ __all__ = [
     "COLUMN_NAME",
     "DERIVED_FAILURES_SCHEMA",
     "FAILURES_SCHEMA",
+    "FEATURES_SCHEMA",
     "FORMAT",
     "IMAGES_SCHEMA",
     "LATENTS_SCHEMA",
@@ -80,6 +81,7 @@ LATENTS_SCHEMA = pa.schema(
         ("height", pa.uint32()),
     ]
 )
+FEATURES_SCHEMA = pa.schema([("content_id", pa.uuid())])  # of a feature set's rows
 DERIVED_FAILURES_SCHEMA = pa.schema([("content_id", pa.uuid()), ("kind", _NAME), ("reason", pa.string())])
 
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -29,7 +29,6 @@ from pfgdata.store.shards import (
     ShardMeta,
     adopt_shard,
     map_array,
-    new_shard_id,
     read_meta,
     reading,
     require_undamaged,
@@ -42,15 +41,19 @@ __all__ = [
     "Span",
     "adopt_part",
     "adopted_spans",
+    "announce_plan",
+    "is_announced",
     "list_parts",
     "orphans",
     "retire_part",
     "whole_spans",
+    "withdraw_plan",
 ]
 
 _NAME = re.compile(r"([0-9a-f]{12})-(\d{5,})-(\d{8,})")
 _AGAIN = "make it again by the command that made it"
 _PLANNED = "planned"
+_SIGN = "-under-way.json"
 
 
 class Span(NamedTuple):
@@ -179,6 +182,38 @@ class PartWriter:
                 if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise  # else another process was first, just now
 
+    def receive(self, name: str, files: Mapping[str, bytes]) -> Path:
+        """Put a part that was written elsewhere here, durably, as `hand_over` gave it; where it is.
+
+        Whether it is whole is not asked. One of that name stays if it is.
+        """
+        if _NAME.fullmatch(name) is None or any("/" in file for file in files):
+            raise CorruptShardError(f"{name!r}: is no part")
+        path = self.folder / name
+        with explained(self.folder):
+            with suppress(CorruptShardError, FileNotFoundError):
+                Part.read(self.disk, path).require_whole()
+                return path
+            with suppress(FileNotFoundError):
+                self.disk.remove_folder(path)
+            fresh = self.disk.temporary(self.folder)
+            try:
+                for file, data in files.items():
+                    (fresh / file).write_bytes(data)
+                self.disk.commit_folder(fresh, path)
+            except BaseException:
+                self.disk.discard(fresh)
+                raise
+        return path
+
+    def hand_over(self, name: str) -> dict[str, bytes]:
+        """The files of a part by their names, for `receive`; it is no longer here then."""
+        path = self.folder / name
+        with explained(self.folder):
+            files = {file: self.disk.read(path / file) for file in self.disk.names(path)}
+            self.disk.remove_folder(path)
+        return files
+
     def _is_brought(self, span: Span) -> bool:
         try:
             part = Part.read(self.disk, self.folder / span.name)
@@ -186,6 +221,24 @@ class PartWriter:
         except (CorruptShardError, FileNotFoundError):
             return False
         return part.span.stop >= span.stop
+
+
+def announce_plan(disk: Disk, folder: Path, plan: str) -> None:
+    """Leave a sign in the store's folder of parts: who sees it there sees the store that a plan is for."""
+    if not disk.is_folder(folder):
+        disk.make_folder(folder)
+    disk.replace_file(folder / f"{plan}{_SIGN}", canonical_json({"format": FORMAT}))
+
+
+def is_announced(disk: Disk, folder: Path, plan: str) -> bool:
+    """Whether the sign of a plan is here."""
+    return disk.is_file(folder / f"{plan}{_SIGN}")
+
+
+def withdraw_plan(disk: Disk, folder: Path, plan: str) -> None:
+    """Take the sign away."""
+    with suppress(FileNotFoundError):
+        disk.unlink(folder / f"{plan}{_SIGN}")
 
 
 def list_parts(disk: Disk, folder: Path, *, plan: str | None = None) -> list[Path]:
@@ -218,14 +271,14 @@ def whole_spans(
 
 def adopt_part(
     disk: Disk,
-    shards: Path,
+    shard: Path,
     part: Part,
     *,
     shadows: Sequence[Shadow],
     without: Mapping[str, Iterable[int]],
     copy: bool,
 ) -> ShardMeta:
-    """Commit the rows of a part as the next shard of `shards`; `without` names rows of its own to hide.
+    """Commit the rows of a part as the new `shard`; `without` names rows of its own to hide.
 
     With `copy` the shard shares no bytes with the part, which others may write over.
 
@@ -237,15 +290,14 @@ def adopt_part(
         files={name: seal for name, seal in meta.files.items() if name != f"{_PLANNED}.parquet"},
         tables={stem: rows for stem, rows in meta.tables.items() if stem != _PLANNED},
     )
-    shard = new_shard_id(disk, shards)
-    own = [Shadow(shard, table, int(row)) for table, rows in without.items() for row in rows]
+    own = [Shadow(shard.name, table, int(row)) for table, rows in without.items() for row in rows]
     draft = ShardDraft(
         tables={"shadows": shadows_table((*shadows, *own))},
         writer={**meta.writer, "part": part.path.name},
-        id=shard,
+        id=shard.name,
     )
     try:
-        return adopt_shard(disk, shards, draft, source=part.path, meta=kept, copy=copy)
+        return adopt_shard(disk, shard.parent, draft, source=part.path, meta=kept, copy=copy)
     except CorruptShardError as problem:
         raise CorruptShardError(f"{problem}; {_AGAIN}") from problem
 

@@ -7,9 +7,7 @@ ingest commits beside it. Shadows count also when the shard that holds them is i
 from __future__ import annotations
 
 import copy
-import functools
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +18,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from blake3 import blake3
 
 from pfgdata.errors import CorruptShardError, StoreError
 from pfgdata.files import Disk
 from pfgdata.records import CONTENT_ID_BYTES, Selection
+from pfgdata.store.few_rows import take_rows
 from pfgdata.store.identity import StoreIdentity
-from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, require_column_name, table_in
+from pfgdata.store.layout import FAILURES_SCHEMA, IMAGES_SCHEMA, require_column_name
+from pfgdata.store.shadows import read_shadows
 from pfgdata.store.shards import (
-    REPAIR,
     ShardMeta,
     list_shards,
     map_array,
@@ -44,7 +42,6 @@ __all__ = ["Joined", "ShardView", "Snapshot", "content_ids_of"]
 Values: TypeAlias = "pa.ChunkedArray | pa.Array | npt.NDArray[Any]"
 
 _SMALL = 16_384  # rows: to decode 8,192 in threads took twice the CPU time and was no sooner done
-
 _NONE_HIDDEN = np.empty(0, np.int64)
 
 
@@ -158,6 +155,10 @@ class Snapshot:
         """The visible failures as FAILURES_SCHEMA, and where they stand: `shard`, `row`."""
         return self._visible("failures", FAILURES_SCHEMA, columns, shards)
 
+    def by_shard(self, table: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """What `images` or `failures` give, shard by shard, the latest first: its id and its visible rows."""
+        yield from ((view.id, self._visible_part(view, table, columns)) for view in reversed(self.shards))
+
     def stored(self, shard_id: str, columns: Sequence[str]) -> pa.Table:
         """`columns` of every row of one shard's images.parquet, hidden ones too."""
         return self._read(self._views[shard_id], "images", columns)
@@ -220,7 +221,8 @@ class Snapshot:
         for index, shard_id in enumerate(selection.shards):
             mine = np.flatnonzero(selection.shard_index == index)
             if len(mine):
-                out[mine] = self.feature_map(shard_id)[selection.rows[mine]]
+                at = self._views[shard_id]
+                out[mine] = take_rows(self.disk, at.path, at.meta, "feature", selection.rows[mine])
         return out
 
     def _visible(
@@ -234,6 +236,7 @@ class Snapshot:
         full = wanted.append(pa.field("shard", pa.dictionary(pa.int32(), pa.string())))
         full = full.append(pa.field("row", pa.int64()))
         views = [view for view in self.shards if shards is None or view.id in shards]
+        self.disk.ahead(view.path / f"{table}.parquet" for view in views if table in view.meta.tables)
         parts = [self._visible_part(view, table, wanted.names).cast(full) for view in views]
         return pa.concat_tables([full.empty_table(), *parts])
 
@@ -283,43 +286,6 @@ def content_ids_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     return np.concatenate(flat) if flat else np.empty((0, CONTENT_ID_BYTES), np.uint8)
 
 
-def read_shadows(
-    disk: Disk, folder: Path, shards: Sequence[ShardMeta]
-) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    """What the given shards of `folder` hide: (shard id, table) -> sorted row numbers.
-
-    Raises CorruptShardError where a shadows.parquet is not what was written: a wrong shadow hides a good row
-    or brings a hidden one back, so this small file is compared with its hash.
-    """
-    hidden: dict[tuple[str, str], list[npt.NDArray[np.int64]]] = defaultdict(list)
-    for meta in shards:
-        if "shadows" in meta.tables:
-            path = folder / meta.id / "shadows.parquet"
-            try:
-                local = disk.local(path)
-                found = _shadows(path, local, meta.files[path.name]["blake3"], local.stat().st_mtime_ns)
-            except FileNotFoundError as problem:  # or gc has removed it since it was listed
-                raise CorruptShardError(f"{path}: is missing; {REPAIR}") from problem
-            for key, rows in found.items():
-                hidden[key].append(rows)
-    return {key: np.unique(np.concatenate(parts)) for key, parts in hidden.items()}
-
-
-@functools.lru_cache(maxsize=1024)  # shards are immutable: read once a process, not once a snapshot
-def _shadows(
-    path: Path, local: Path, digest: str, written: int
-) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    data = local.read_bytes()
-    if blake3(data).hexdigest() != digest:
-        raise CorruptShardError(f"{path}: its bytes are not those that were written; {REPAIR}")
-    table = table_in(data)
-    shard = pc.cast(table["shard"], pa.string()).to_numpy(zero_copy_only=False)
-    name = pc.cast(table["table"], pa.string()).to_numpy(zero_copy_only=False)
-    rows = table["row"].to_numpy()
-    pairs = set(zip(shard.tolist(), name.tolist(), strict=True))
-    return {(a, b): rows[(shard == a) & (name == b)] for a, b in pairs}
-
-
 def _read_table(disk: Disk, path: Path, table: str, columns: Sequence[str] | None, *, rows: int) -> pa.Table:
     """The `columns` (None: all) of a file of `rows` rows; a damaged one may well seem to have others."""
     schema = _schema_of(table, columns)
@@ -340,9 +306,7 @@ def _schema_of(table: str, columns: Sequence[str] | None) -> pa.Schema:
 
 def _fixed_bytes(part: Any) -> npt.NDArray[np.uint8]:
     buffer = part.buffers()[1]
-    whole = (
-        np.frombuffer(buffer, np.uint8).reshape(-1, CONTENT_ID_BYTES)
-        if buffer
-        else np.empty((0, 16), np.uint8)
-    )
+    if not buffer:
+        return np.empty((0, CONTENT_ID_BYTES), np.uint8)
+    whole = np.frombuffer(buffer, np.uint8).reshape(-1, CONTENT_ID_BYTES)
     return whole[part.offset : part.offset + len(part)]

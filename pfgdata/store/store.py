@@ -1,4 +1,4 @@
-"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`); latent sets, columns.
+"""A store as an object: open or make one, see it (`snapshot`), write to it (`writer`); derived sets, columns.
 
 Opening reads two small files; a snapshot reads what shards say of themselves, not their rows.
 """
@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pfgdata.errors import StoreError
-from pfgdata.files import TEMPORARY, Disk, explained
+from pfgdata.files import TEMPORARY, Disk, disk_at, explained
 from pfgdata.paths import in_the_way
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store.columns import list_columns, read_column, remove_column, write_column
 from pfgdata.store.contents import Shadow, ShardContents, shadows_table
+from pfgdata.store.feature_sets import FeatureIdentity, FeatureInfo, FeatureSet
 from pfgdata.store.identity import (
     StoreIdentity,
     identity_bytes,
@@ -43,10 +44,18 @@ from pfgdata.store.selections import (
     require_selection,
     write_selection,
 )
-from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
+from pfgdata.store.shards import (
+    ShardDraft,
+    ShardMeta,
+    new_shard_id,
+    sequence_of,
+    shard_names,
+    write_shard,
+)
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.tag_index import index_folder
 from pfgdata.store.verdicts import Pair, Verdict, read_verdicts, write_verdicts
+from pfgdata.urls import is_url
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["Store", "StoreWriter"]
@@ -64,9 +73,9 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
-        """Open the store at `path`. Raises NoStoreError, StoreFormatError or StoreError."""
-        disk = disk or Disk()
+        """Open the store at `path`, a folder or URL. Raises NoStoreError, StoreFormatError or StoreError."""
         path = usable(path)
+        disk = disk or disk_at(path)
         identity = read_identity(disk, path)
         return cls(path, identity, read_vocabulary(disk, path, identity), disk)
 
@@ -78,8 +87,8 @@ class Store:
 
         store.json comes last: a creation cut short leaves no store, and the next one completes it.
         """
-        disk = disk or Disk()
         path = usable(path)
+        disk = disk or disk_at(path)
         _require_free(disk, path)
         with explained(path):
             disk.make_folder(path)
@@ -161,6 +170,14 @@ class Store:
     def latent_set(self, identity: LatentIdentity, info: LatentInfo) -> LatentSet:
         """The set of that identity, made if there is none; an existing one keeps its own `info`."""
         return LatentSet.create(self.path, identity, info, disk=self.disk)
+
+    def feature_sets(self) -> list[FeatureSet]:
+        """The feature sets of this store, by id; its tagger's own feature is none of them."""
+        return FeatureSet.all_of(self.path, disk=self.disk)
+
+    def feature_set(self, identity: FeatureIdentity, info: FeatureInfo) -> FeatureSet:
+        """The set of that identity, made if there is none; an existing one keeps its own `info`."""
+        return FeatureSet.create(self.path, identity, info, disk=self.disk)
 
     def columns(self) -> list[str]:
         """The names of the user's columns, sorted."""
@@ -247,6 +264,7 @@ class StoreWriter:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._folder = store.path / "shards"
+        self._last: int | None = None  # number of a shard, once one is committed
 
     def set_roots(self, roots: Mapping[str, str]) -> None:
         """Replace roots.json: corpus root -> the folder where it is now."""
@@ -279,6 +297,7 @@ class StoreWriter:
                 arrays={"feature": contents.features},
                 replaces=contents.replaces,
                 writer=contents.writer,
+                id=self._next_id(),
             )
             return write_shard(self.store.disk, self._folder, draft)
 
@@ -294,8 +313,19 @@ class StoreWriter:
         copy = part.path.resolve().parent != self.store.parts.resolve()
         with explained(self.store.path):
             return adopt_part(
-                self.store.disk, self._folder, part, shadows=shadows, without=without, copy=copy
+                self.store.disk,
+                self._folder / self._next_id(),
+                part,
+                shadows=shadows,
+                without=without,
+                copy=copy,
             )
+
+    def _next_id(self) -> str:
+        """The id of the next shard: nobody else gives one while the lock is held."""
+        shard = new_shard_id(self.store.disk, self._folder, after=self._last)
+        self._last = sequence_of(shard)
+        return shard
 
     def retire(self, part: Part, *, shard: str | None) -> None:
         """Put on record that a part has been adopted as `shard` (None: it brought nothing)."""
@@ -306,7 +336,7 @@ class StoreWriter:
 def _require_free(disk: Disk, path: Path) -> None:
     # a creation cut short leaves these; cache/ may be left by a store that lost its store.json
     ours = {"lock", "shards", "vocabulary.parquet", "roots.json", "cache"}
-    if reason := in_the_way(path):
+    if not is_url(path) and (reason := in_the_way(path)):
         raise StoreError(reason)
     names = disk.names(path) if disk.is_folder(path) else []
     if any(name not in ours and not name.startswith(TEMPORARY) for name in names):

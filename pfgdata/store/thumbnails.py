@@ -27,7 +27,7 @@ class ThumbnailCache:
 
     def __init__(self, snapshot: Snapshot, *, most: int) -> None:
         self._disk: Disk = snapshot.disk
-        self._folder = snapshot.path / "cache" / "thumbnails"
+        self._folder = snapshot.disk.deletable(snapshot.path / "cache" / "thumbnails")
         self._most = most
         self._size: int | None = None  # of all files; looked for when the first is written
         self._lock = threading.Lock()

@@ -21,11 +21,12 @@ from pfgdata.files import TEMPORARY, Disk, explained
 from pfgdata.records import NoProgress, Progress, during
 from pfgdata.store.checks import require_whole
 from pfgdata.store.contents import Shadow, ShardContents
-from pfgdata.store.latent_sets import LatentSet
+from pfgdata.store.kinds import DERIVED_KINDS
 from pfgdata.store.parts import orphans
 from pfgdata.store.rows import stable_order
+from pfgdata.store.shadows import read_shadows
 from pfgdata.store.shards import ShardMeta
-from pfgdata.store.snapshot import ShardView, Snapshot, read_shadows
+from pfgdata.store.snapshot import ShardView, Snapshot
 from pfgdata.store.store import Store, StoreWriter
 from pfgdata.store.tag_index import index_tags, stale_indexes, unindexed
 
@@ -111,7 +112,7 @@ def gc(
         report = _collected(store, older_than, now, swept=len(leftovers), quarantine=quarantine)
         return _with_parts(report, store.disk, late)
     with store.writer(), explained(store.path):  # a writer sweeps what dead ones left
-        _sweep_latent_sets(store)
+        _sweep_derived_sets(store)
         swept = len(leftovers - _leftovers(store))
         report = _collected(store, older_than, now, swept=swept, quarantine=quarantine)
         report = _with_parts(report, store.disk, late)
@@ -208,7 +209,7 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, wha
     features = np.empty((0, snapshot.feature_dim), np.float16)
     if images.num_rows:
         features = snapshot.features(snapshot.selection(images["shard"], images["row"], images["content_id"]))
-    inputs = [meta for meta in snapshot.present if meta.id in set(group)]
+    inputs = [meta for meta in snapshot.present if meta.id in group]
     contents = ShardContents(
         images=images.drop_columns(["shard", "row"]),
         features=features,
@@ -300,20 +301,22 @@ def _with_parts(report: GcReport, disk: Disk, late: Sequence[Path]) -> GcReport:
 
 def _leftovers(store: Store) -> set[Path]:
     folders = [*store.folders]
-    for latent_set in LatentSet.folders(store.path, disk=store.disk):
-        folders += [latent_set, latent_set / "shards"]
+    for kind in DERIVED_KINDS:
+        for made in kind.folders(store.path, disk=store.disk):
+            folders += [made, made / "shards"]
     present = [folder for folder in folders if store.disk.is_folder(folder)]
     paths = (folder / name for folder in present for name in store.disk.names(folder))
     return {path for path in paths if path.name.startswith(TEMPORARY)}
 
 
-def _sweep_latent_sets(store: Store) -> None:
-    for path in LatentSet.folders(store.path, disk=store.disk):
-        lock, what = path / "lock", f"latent set {path}"
-        if store.disk.is_file(lock):
-            with contextlib.suppress(StoreLockedError), store.disk.exclusive(lock, what=what):
-                for folder in (path, path / "shards"):  # of a locked set its writer has swept them
-                    store.disk.sweep(folder)
+def _sweep_derived_sets(store: Store) -> None:
+    for kind in DERIVED_KINDS:
+        for path in kind.folders(store.path, disk=store.disk):
+            lock, what = path / "lock", f"{kind.name} set {path}"
+            if store.disk.is_file(lock):
+                with contextlib.suppress(StoreLockedError), store.disk.exclusive(lock, what=what):
+                    for folder in (path, path / "shards"):  # of a locked set its writer has swept them
+                        store.disk.sweep(folder)
 
 
 def _quarantined(store: Store) -> list[Path]:

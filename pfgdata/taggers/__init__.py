@@ -15,14 +15,12 @@ if TYPE_CHECKING:
         CATALOG,
         DEFAULT_TAGGER,
         CatalogEntry,
-        Precision,
         Tagger,
         convention_named,
     )
     from pfgdata.taggers.described import TaggerFacts, describe
     from pfgdata.taggers.doctor import DoctorReport, Finding, diagnose
     from pfgdata.taggers.onnx import OnnxTagger
-    from pfgdata.taggers.probe import choose_batch_size
 
 __all__ = [
     "CATALOG",
@@ -31,10 +29,8 @@ __all__ = [
     "DoctorReport",
     "Finding",
     "OnnxTagger",
-    "Precision",
     "Tagger",
     "TaggerFacts",
-    "choose_batch_size",
     "convention_named",
     "describe",
     "diagnose",

@@ -7,13 +7,14 @@ gates say was looked up in November 2026; a gated repository asks for a login an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import WD, Convention, Labels, read_convention
 from pfgdata.errors import ModelNotFoundError
+from pfgdata.inference import Precision
 from pfgdata.paths import user_path
 from pfgdata.records import TaggerIdentity, nearest
 from pfgdata.vocabulary import Vocabulary
@@ -22,14 +23,10 @@ __all__ = [
     "CATALOG",
     "DEFAULT_TAGGER",
     "CatalogEntry",
-    "Precision",
     "Tagger",
     "convention_named",
     "repository",
 ]
-
-
-Precision = Literal["float32", "float16"]
 
 
 class Tagger(Protocol):

@@ -28,6 +28,7 @@ class TaggerFacts:
     has_ratings: bool
     feature_node: str
     feature_dim: int
+    fused: str  # what of the graph runs as one operator
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -47,6 +48,7 @@ class TaggerFacts:
             if self.has_ratings
             else "none: null in a store",
             "feature": f"{self.feature_dim} wide, {self.feature_node}; sigmoid(W f + b) gives the scores",
+            "fused": self.fused,
             "on record": self.preprocess,
         }
 
@@ -67,6 +69,7 @@ def describe(tagger: OnnxTagger) -> TaggerFacts:
         has_ratings=len(tagger.vocabulary.rating_ids) > 0,
         feature_node=tagger.identity.feature_node,
         feature_dim=tagger.feature_dim,
+        fused=str(tagger.fused),
     )
 
 

@@ -18,8 +18,17 @@ from typing import Any
 import numpy as np
 
 from pfgdata.errors import ModelError
-from pfgdata.taggers.devices import Device, one_line, open_session, session_errors
-from pfgdata.taggers.machine import NAMES, PROVIDERS, Machine, look, why_not
+from pfgdata.inference import (
+    NAMES,
+    PROVIDERS,
+    Device,
+    Machine,
+    look,
+    one_line,
+    open_session,
+    session_errors,
+    why_not,
+)
 
 __all__ = ["DoctorReport", "Finding", "diagnose", "findings_of"]
 

@@ -18,11 +18,22 @@ import numpy.typing as npt
 
 from pfgdata.conventions import WD, Convention
 from pfgdata.errors import GraphError
-from pfgdata.taggers.catalog import Precision
+from pfgdata.inference import (
+    Fused,
+    ImageInput,
+    OpenedModel,
+    Precision,
+    expose,
+    fuse,
+    give_scores,
+    image_input,
+    image_side,
+    take_bytes,
+    to_float16,
+)
 from pfgdata.taggers.stated import Graph
-from pfgdata.taggers.surgery import ImageInput, give_scores, image_input, take_bytes, to_float16
 
-__all__ = ["OpenedModel", "TaggerGraph", "graph_facts", "open_model", "read_graph", "verify"]
+__all__ = ["TaggerGraph", "graph_facts", "read_graph", "same_scores", "verify"]
 
 
 Array = npt.NDArray[Any]
@@ -32,7 +43,6 @@ _RESHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "T
 # Largest error allowed in a logit, and the rounding of a score. A wrong node is off by whole units. float32
 # has room for TF32 products on a GPU (10 bits: about 2e-3 here), float16 for sums kept in float16.
 _TOLERANCE = {False: (2e-2, 1e-5), True: (1e-1, 1e-3)}  # by TaggerGraph.half
-_LARGEST = 2**31 - 1  # bytes of a serialised model: protobuf's limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,7 @@ class TaggerGraph:
     weight: Array  # [F, V], as the graph computes with
     bias: Array  # [V]
     half: bool  # computed in float16
+    fused: Fused
     external: tuple[Path, ...]  # files beside the model that hold its larger weights
 
 
@@ -55,21 +66,6 @@ class _Dense:
     weight: Array
     bias: Array
     half: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedModel:
-    """A model file, parsed; `read_graph` changes `proto`."""
-
-    path: Path
-    proto: Any
-    external: tuple[Path, ...]
-
-
-def open_model(path: Path) -> OpenedModel:
-    """Parse the model at `path` with all its weights. Raises GraphError."""
-    model = _parsed(path)
-    return OpenedModel(path, model, _take_in_external(model, path))
 
 
 def graph_facts(model: OpenedModel) -> Graph:
@@ -83,13 +79,18 @@ def graph_facts(model: OpenedModel) -> Graph:
 
 
 def read_graph(
-    opened: OpenedModel, *, num_tags: int, convention: Convention = WD, precision: Precision = "float32"
+    opened: OpenedModel,
+    *,
+    num_tags: int,
+    convention: Convention = WD,
+    precision: Precision = "float32",
+    fused: bool = False,
 ) -> TaggerGraph:
     """Find scores, feature and last dense layer of a model. Raises GraphError.
 
     Of several outputs (files published with embeddings have two) the scores are the one a sigmoid makes, or
     by a convention of logits the one a dense layer makes, of `num_tags` columns where the file says how many.
-    `precision` float16 converts a graph in float32.
+    `precision` float16 converts a graph in float32; `fused` lets `fuse` change one.
     """
     model, path = opened.proto, opened.path
     reader = _Reader(model.graph, path)
@@ -99,7 +100,8 @@ def read_graph(
         reader = _Reader(model.graph, path)
     scores, sigmoid = reader.scores(num_tags, labels)
     dense = reader.dense_before(sigmoid)
-    _expose(model.graph, dense)
+    expose(model, dense.feature, half=dense.half)
+    done = fuse(model, side=image_side(model, path, convention)) if fused and not dense.half else Fused()
     if precision == "float16" and not dense.half:
         model = to_float16(model)
         reader = _Reader(model.graph, path)
@@ -113,29 +115,9 @@ def read_graph(
         weight=dense.weight,
         bias=dense.bias,
         half=dense.half,
+        fused=done,
         external=opened.external,
     )
-
-
-def _parsed(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
-
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError as problem:
-        raise GraphError(f"{path} is no ONNX model ({problem}); fetch it again") from problem
-    return model
-
-
-def _expose(graph: Any, dense: _Dense) -> None:
-    """Make the feature an output of the graph."""
-    from onnx import TensorProto
-
-    if dense.feature not in [value.name for value in graph.output]:
-        output = graph.output.add(name=dense.feature)
-        output.type.tensor_type.elem_type = TensorProto.FLOAT16 if dense.half else TensorProto.FLOAT
 
 
 def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: Path) -> None:
@@ -143,7 +125,6 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
 
     Errors are compared as errors of logits: near 0, where most scores are, a wrong node would hide otherwise.
     """
-    logit_error, rounding = _TOLERANCE[graph.half]
     scores = scores_BV.astype(np.float64)
     if features_BF.ndim != 2 or features_BF.shape[1] != graph.weight.shape[0]:
         raise GraphError(
@@ -156,8 +137,7 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
         raise GraphError(
             f"{where}: the last dense layer makes {computed.shape[1]} scores, not {scores.shape[1]}"
         )
-    allowed = logit_error * np.maximum(scores * (1 - scores), 1e-4) + rounding * scores
-    worst = np.abs(computed - scores) - allowed
+    worst = _beyond(computed, scores, half=graph.half)
     if not np.all(worst <= 0):
         other = "float32 or another model file" if graph.half else "another model file"
         row, tag = np.unravel_index(np.argmax(np.nan_to_num(worst, nan=np.inf)), worst.shape)
@@ -167,33 +147,16 @@ def verify(graph: TaggerGraph, *, scores_BV: Array, features_BF: Array, where: P
         )
 
 
-def _take_in_external(model: Any, path: Path) -> tuple[Path, ...]:
-    """Read weights that lie in files beside the model into it; those files, sorted.
+def same_scores(ours: Array, theirs: Array, *, half: bool) -> bool:
+    """Whether two graphs of one tagger give the same scores [B, V], within the rounding of their dtype."""
+    return bool(np.all(_beyond(ours.astype(np.float64), theirs.astype(np.float64), half=half) <= 0))
 
-    onnxruntime itself refuses links that lead out of the folder, and Hugging Face's cache has such links.
-    """
-    files = set()
-    size = path.stat().st_size
-    for tensor in model.graph.initializer:
-        if tensor.data_location != tensor.EXTERNAL:
-            continue
-        entry = {item.key: item.value for item in tensor.external_data}
-        location = Path(entry["location"])
-        if location.is_absolute() or ".." in location.parts or not (path.parent / location).is_file():
-            raise GraphError(f"{path} needs {location} beside it, with its weights; fetch that file too")
-        files.add(path.parent / location)
-        with (path.parent / location).open("rb") as file:
-            file.seek(int(entry.get("offset", 0)))
-            length = int(entry.get("length", -1))
-            tensor.raw_data = file.read(length)
-        if len(tensor.raw_data) < length:
-            raise GraphError(f"{path.parent / location} is cut short; fetch it again")
-        size += len(tensor.raw_data)
-        if size > _LARGEST:
-            raise GraphError(f"{path}: with its weights it is over 2 GiB, which is not supported")
-        tensor.data_location = tensor.DEFAULT
-        del tensor.external_data[:]
-    return tuple(sorted(files))
+
+def _beyond(ours: Array, theirs: Array, *, half: bool) -> Array:
+    """How far scores are apart beyond what an error of the logit and the rounding of a score explain."""
+    logit_error, rounding = _TOLERANCE[half]
+    allowed = logit_error * np.maximum(theirs * (1 - theirs), 1e-4) + rounding * theirs
+    return np.abs(ours - theirs) - allowed
 
 
 class _Reader:

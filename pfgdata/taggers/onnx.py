@@ -9,12 +9,10 @@ Shapes: B images, S side of the square, V tags, F feature width.
 
 from __future__ import annotations
 
-import hashlib
-import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,28 +21,31 @@ from pfgdata.conventions import PREPROCESSINGS, Convention
 from pfgdata.errors import GraphError, ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve, weights_sha256
 from pfgdata.images import DECODE_VERSION
-from pfgdata.records import TaggerIdentity
-from pfgdata.taggers.batches import BatchLimit, Images, Result, run_in_parts
-from pfgdata.taggers.catalog import CATALOG, Precision, repository
-from pfgdata.taggers.devices import (
+from pfgdata.inference import (
     Device,
+    Images,
+    OpenedModel,
+    Precision,
+    Runner,
     devices_of,
-    is_out_of_memory,
-    one_line,
-    open_session,
+    look,
+    open_model,
     session_errors,
+    unusable,
     unused_gpu,
 )
-from pfgdata.taggers.graph import OpenedModel, TaggerGraph, graph_facts, open_model, read_graph, verify
+from pfgdata.records import TaggerIdentity
+from pfgdata.taggers.catalog import CATALOG, repository
+from pfgdata.taggers.compared import Comparison
+from pfgdata.taggers.graph import TaggerGraph, graph_facts, read_graph, same_scores, verify
 from pfgdata.taggers.labels import read_labels
-from pfgdata.taggers.lanes import Lane, lanes_of
-from pfgdata.taggers.machine import look
 from pfgdata.taggers.stated import Stated, stated
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = ["OnnxTagger"]
 
 Floats = npt.NDArray[np.float32]
+_FUSED_ON = ("cpu", "cuda")  # TensorRT fuses by itself, and knows none of onnxruntime's own operators
 _PROBE_SEED = 18  # any; fixed so that a model is accepted or refused every time
 
 
@@ -57,12 +58,45 @@ class _Told:
     unused_gpu: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How a model is to be opened."""
+
+    homes: Sequence[Device]
+    precision: Precision
+    threads: int | None
+    told: _Told
+
+    def read(self, opened: _Opened, vocabulary: Vocabulary, *, fused: bool) -> TaggerGraph:
+        """The graph, its operators fused or as the file has them."""
+        graph = read_graph(
+            opened.model,
+            num_tags=len(vocabulary),
+            convention=self.told.stated.convention,
+            precision=self.precision,
+            fused=fused,
+        )
+        opened.model.proto.Clear()  # as large as the model; what runs is in the graph's bytes
+        return graph
+
+    def run(self, graph: TaggerGraph, homes: Sequence[Device]) -> Runner:
+        """The sessions of a graph."""
+        return Runner.open(
+            graph.model,
+            homes,
+            image=graph.image,
+            outputs=[graph.scores, graph.feature],
+            threads=self.threads,
+            half=graph.half,
+        )
+
+
 class OnnxTagger:
     """A loaded tagger; `predict` may be called by several threads, with profit by `parallel` of them.
 
     `stated` is its convention and who says so. `untrained` says that its weights are random: a demo, whose
     tags mean nothing. `unused_gpu` says why the GPU of this machine is not used, where `auto` took the CPU
-    although there is one.
+    although there is one. `fused` is what of its graph runs as one operator.
     """
 
     def __init__(
@@ -71,7 +105,7 @@ class OnnxTagger:
         identity: TaggerIdentity,
         vocabulary: Vocabulary,
         graph: TaggerGraph,
-        sessions: Sequence[tuple[Device, Any]],
+        runner: Runner,
         told: _Told,
     ) -> None:
         self.identity = identity
@@ -79,20 +113,9 @@ class OnnxTagger:
         self.feature_dim = int(graph.weight.shape[0])
         self.stated, self.untrained, self.unused_gpu = told.stated, told.untrained, told.unused_gpu
         self.precision: Precision = "float16" if graph.half else "float32"
-        self.devices = tuple(str(device) for device, _ in sessions)
-        self.provider: str = sessions[0][1].get_providers()[0]
-        self._image = graph.image
-        self._limit = BatchLimit(graph.image.batch_size, fixed=graph.image.batch_size is not None)
-        outputs = [graph.scores, graph.feature]
-        ways = [
-            lanes_of(session, device, image=graph.image.name, outputs=outputs) for device, session in sessions
-        ]
-        self.parallel = sum(map(len, ways))
-        self._lane_of_each = [way[0] for way in ways]
-        self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()  # a lone caller keeps to one lane's buffer
-        # Taken from the end: two callers meet on two GPUs, not on one.
-        for lane in reversed([lane for one_of_each in zip(*ways, strict=True) for lane in one_of_each]):
-            self._lanes.put(lane)
+        self.fused = graph.fused
+        self.devices, self.provider, self.parallel = runner.devices, runner.provider, runner.parallel
+        self._runner = runner
 
     @classmethod
     def load(
@@ -137,45 +160,72 @@ class OnnxTagger:
         precision: Precision = "float32",
         threads: int | None = None,
     ) -> OnnxTagger:
-        """The tagger of an opened model, with its feature proved."""
-        found, path = opened.found, opened.model.path
-        vocabulary = read_labels(found.folder, how.convention)
-        machine = look()
+        """The tagger of an opened model, with its feature proved, and its graph fused if that is the same."""
+        if how.convention.output == "feature":
+            raise ModelError(
+                f"{opened.found.name}: by its convention ({how.source}) it is an extractor, which gives no"
+                " tags; pfgdata features takes it"
+            )
+        path, machine = opened.model.path, look()
         homes = devices_of(device, machine)
-        graph = read_graph(
-            opened.model, num_tags=len(vocabulary), convention=how.convention, precision=precision
+        told = _Told(
+            stated=how,
+            untrained=(opened.found.folder / "UNTRAINED").exists(),
+            unused_gpu=unused_gpu(machine) if device == "auto" else None,
         )
-        sessions = _sessions(graph, homes, threads=threads, path=path)
+        way = _Way(homes=homes, precision=precision, threads=threads, told=told)
+        try:
+            if homes[0].kind in _FUSED_ON:
+                with suppress(GraphError, *session_errors()):  # of the file as it is they come again
+                    tagger, scores, model = cls._proved(opened, way, fused=True)
+                    if not tagger.fused:
+                        return tagger
+                    before = Comparison(model, homes[0], machine)
+                    del model  # hundreds of MB
+                    same = before.known()
+                    if same is None:
+                        same = tagger._gives(scores, _again(opened), way)
+                        before.note(same=same)
+                    if same:
+                        return tagger
+                opened = _again(opened)
+            return cls._proved(opened, way, fused=False)[0]
+        except session_errors() as problem:
+            raise unusable(path, problem) from problem
+
+    @classmethod
+    def _proved(cls, opened: _Opened, way: _Way, *, fused: bool) -> tuple[OnnxTagger, Floats, bytes]:
+        """The tagger, its feature proved on each device, the probes' scores on the first, and its graph."""
+        found, path, convention = opened.found, opened.model.path, way.told.stated.convention
+        vocabulary = read_labels(found.folder, convention)
+        graph = way.read(opened, vocabulary, fused=fused)
         identity = TaggerIdentity(
             name=found.name,
             revision=found.revision,
-            weights_sha256=_sha256(path, graph.external),
+            weights_sha256=weights_sha256(path, *graph.external),
             feature_node=graph.feature,
-            preprocess=how.convention.text,
+            preprocess=convention.text,
             decode=DECODE_VERSION,
         )
-        told = _Told(
-            stated=how,
-            untrained=(found.folder / "UNTRAINED").exists(),
-            unused_gpu=unused_gpu(machine) if device == "auto" else None,
-        )
-        tagger = cls(identity=identity, vocabulary=vocabulary, graph=graph, sessions=sessions, told=told)
-        try:
-            tagger._prove(graph, path)
-        except session_errors() as problem:
-            raise _unusable(path, problem) from problem
-        return tagger
+        runner = way.run(graph, way.homes)
+        tagger = cls(identity=identity, vocabulary=vocabulary, graph=graph, runner=runner, told=way.told)
+        return tagger, tagger._prove(graph, path), graph.model
+
+    def _gives(self, scores: Floats, opened: _Opened, way: _Way) -> bool:
+        """Whether `scores`, of the probes, are those of the graph as the file has it, on the first device."""
+        graph = way.read(opened, self.vocabulary, fused=False)
+        exact, _ = next(way.run(graph, way.homes[:1]).predict_on_each(_probes(self.image_size)[:1]))
+        return same_scores(scores[:1], exact, half=graph.half)
 
     @property
     def image_size(self) -> int:
         """S, the side of the square it looks at, in pixels."""
-        assert self._image.size is not None  # `take_bytes` says it
-        return self._image.size
+        return self._runner.image_size
 
     @property
     def batch_size(self) -> int | None:
         """The only number of images the graph takes at once; None if it takes any. `predict` pads to it."""
-        return self._image.batch_size
+        return self._runner.batch_size
 
     def predict(self, images: Images, /) -> tuple[Floats, Floats]:
         """Scores [B, V] in 0..1 and features [B, F], float32, of images, uint8 RGB [B, S, S, 3].
@@ -183,49 +233,32 @@ class OnnxTagger:
         Where the device has no memory for B images at once, they and all later ones go in smaller batches.
         Raises ModelError where it has none for one image, or fails.
         """
-        size = self.image_size
-        if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
-            raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 [B, {size}, {size}, 3]")
-        try:
-            scores, features = self._run(images, self._run_once)
-        except session_errors() as problem:
-            raise ModelError(
-                f"{', '.join(self.devices)} failed while tagging ({one_line(problem)}); see pfgdata doctor"
-            ) from problem
-        return scores.astype(np.float32, copy=False), features.astype(np.float32, copy=False)
-
-    def _run(self, images: Images, run: Callable[[Images], Result]) -> Result:
-        """Scores and features in the graph's own dtype."""
         if not len(images):
             nothing = np.zeros((0, len(self.vocabulary)), np.float32)
             return nothing, np.zeros((0, self.feature_dim), np.float32)
-        images = np.ascontiguousarray(images)
-        parts = run_in_parts(run, images, limit=self._limit, out_of_memory=is_out_of_memory)
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        scores, features = self._runner.predict(images)
+        return scores.astype(np.float32, copy=False), features.astype(np.float32, copy=False)
 
-    def _run_once(self, images: Images) -> Result:
-        """A batch through the lane that is free, or the next one that will be."""
-        lane = self._lanes.get()
-        try:
-            return lane.run(images)
-        finally:
-            self._lanes.put(lane)
-
-    def _prove(self, graph: TaggerGraph, path: Path) -> None:
-        """Check on two unlike pictures, on each device, that the feature is what its V scores come from."""
-        rng = np.random.default_rng(_PROBE_SEED)
-        noise = rng.integers(0, 256, (self.image_size, self.image_size, 3), dtype=np.uint8)
-        ramp = np.broadcast_to(np.linspace(0, 255, self.image_size)[:, None, None], noise.shape).astype(
-            np.uint8
-        )
-        for lane in self._lane_of_each:
-            scores, features = self._run(np.stack([noise, ramp]), lane.run)
+    def _prove(self, graph: TaggerGraph, path: Path) -> Floats:
+        """Check on each device that the feature is what the V scores come from; those of the probes."""
+        of_first = None
+        for scores, features in self._runner.predict_on_each(_probes(self.image_size)):
             if scores.shape[1] != len(self.vocabulary):
                 raise GraphError(
                     f"{path} gives {scores.shape[1]} scores, {self.stated.convention.labels.file} names"
                     f" {len(self.vocabulary)} tags; take both files from the same model"
                 )
             verify(graph, scores_BV=scores, features_BF=features, where=path)
+            of_first = scores if of_first is None else of_first
+        assert of_first is not None  # there is a device
+        return of_first
+
+
+def _probes(side: int) -> Images:
+    """Two unlike pictures."""
+    noise = np.random.default_rng(_PROBE_SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    ramp = np.broadcast_to(np.linspace(0, 255, side)[:, None, None], noise.shape).astype(np.uint8)
+    return np.stack([noise, ramp])
 
 
 def _found(name: str, *, what: str, revision: str | None = None) -> Resolved:
@@ -247,6 +280,11 @@ def _opened(found: Resolved) -> _Opened:
     return _Opened(found, open_model(path))
 
 
+def _again(opened: _Opened) -> _Opened:
+    """The same model as its file has it: surgery changes what was parsed."""
+    return replace(opened, model=open_model(opened.model.path))
+
+
 def _convention(opened: _Opened, known: Convention | None, asked: str | Convention | None) -> Stated:
     """The convention of a model: the one asked for, the catalog's (`known`), or what its files state.
 
@@ -263,32 +301,3 @@ def _convention(opened: _Opened, known: Convention | None, asked: str | Conventi
         return own
     assert isinstance(asked, str)
     return Stated(convention=own.convention.with_square(asked), source=f"{own.source}, but its square")
-
-
-def _sessions(
-    graph: TaggerGraph, homes: Sequence[Device], *, threads: int | None, path: Path
-) -> list[tuple[Device, Any]]:
-    try:
-        return [
-            (device, open_session(graph.model, device=device, threads=threads, half=graph.half))
-            for device in homes
-        ]
-    except session_errors() as problem:
-        raise _unusable(path, problem) from problem
-
-
-def _unusable(path: Path, problem: Exception) -> GraphError:
-    return GraphError(f"{path}: onnxruntime cannot use this model ({one_line(problem)})")
-
-
-def _joined(parts: list[Result]) -> Result:
-    return np.concatenate([scores for scores, _ in parts]), np.concatenate(
-        [features for _, features in parts]
-    )
-
-
-def _sha256(path: Path, external: tuple[Path, ...]) -> str:
-    """sha256 of the model file; with weights in other files, of the list of all their sha256."""
-    if not external:
-        return weights_sha256(path)
-    return hashlib.sha256("".join(weights_sha256(file) for file in (path, *external)).encode()).hexdigest()

@@ -10,12 +10,14 @@ from typing import Any, Literal
 from pfgdata.errors import RunError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import Factor, LatentScale, TaggerIdentity, factor
+from pfgtrain.config import FeaturePlan
 
 __all__ = ["RUN_FORMAT", "RunRecord", "is_run"]
 
 RUN_FORMAT = 2  # of run.json and the checkpoint folder; a reader refuses any other
 
 _RECORD_FILE = "run.json"
+_OF_SEVERAL = ("features", "missing_vectors")  # left out where they say nothing, as before there were any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class RunRecord:
     shift_factor: Factor = 0.0  # what is taken off stored latents first
     empty_prompt: Literal["encoded", "zeros"] = "encoded"  # what "" is on the unconditional side
     processes: int = 1  # over which a global batch is split; its rows are train_batch_size times this
+    features: list[dict[str, Any]] = field(default_factory=list)  # a FeaturePlan's; none: the tagger's alone
+    missing_vectors: str | None = None  # digest of which images lack a vector of which set; None: none does
 
     def __post_init__(self) -> None:
         """Make tuples of what JSON gives."""
@@ -68,9 +72,17 @@ class RunRecord:
         """What makes the UNet's latents of stored ones."""
         return LatentScale(scaling=self.scaling_factor, shift=self.shift_factor)
 
+    @property
+    def features_read(self) -> FeaturePlan:
+        """What its adapters read, in the order of their tokens."""
+        if self.features:
+            return FeaturePlan.of(self.features)
+        return FeaturePlan.of_tagger(feature_dim=self.feature_dim, num_tokens=self.num_tokens)
+
     def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
         """Write run.json; a folder with one is a run."""
-        data = canonical_json({"format": RUN_FORMAT, **asdict(self), "tagger": self.tagger.as_dict()})
+        value = {"format": RUN_FORMAT, **asdict(self), "tagger": self.tagger.as_dict()}
+        data = canonical_json({key: one for key, one in value.items() if one or key not in _OF_SEVERAL})
         (disk or Disk()).replace_file(run_dir / _RECORD_FILE, data)
 
     @classmethod
@@ -89,7 +101,9 @@ class RunRecord:
             advice = "upgrade pfg" if newer else "use the pfg it was made with, or start a new run"
             raise RunError(f"{path}: of format {found}, this pfgtrain reads {RUN_FORMAT}; {advice}")
         try:
-            return cls(**{**value, "tagger": TaggerIdentity.of(value["tagger"])})
+            record = cls(**{**value, "tagger": TaggerIdentity.of(value["tagger"])})
+            FeaturePlan.of(record.features)
+            return record
         except (TypeError, KeyError) as problem:
             raise RunError(f"{path}: not a record of this version ({problem}); start a new run") from problem
 
@@ -98,6 +112,7 @@ class RunRecord:
         mine, theirs = asdict(self), asdict(other)
         for record, side in ((self, mine), (other, theirs)):
             side["tagger"] = record.tagger.decisive
+            side["features"] = record.features_read.decisive if record.features else []
         return [name for name in mine if name not in _FOR_PEOPLE and mine[name] != theirs[name]]
 
     def selections_since(self, other: RunRecord) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfgdata.flags import from_fields
-from pfgdata.paths import user_folder, user_path
+from pfgdata.paths import user_folder, user_path, user_store
 from pfgdata.screen import (
     ScreenProgress,
     duration,
@@ -79,7 +79,7 @@ def evaluate(
             _GUIDES,
             "--shards",
             metavar="STORE",
-            parser=user_folder,
+            parser=user_store,
             help="The store.",
             show_default="the run's",
         ),

@@ -13,7 +13,7 @@ import typer
 
 from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.paths import user_folder, user_path
+from pfgdata.paths import user_folder, user_path, user_store
 from pfgdata.screen import ScreenProgress, duration, print_json, print_line, show_facts
 from pfgtrain.cli.options import OUTPUT, DryRun, Json, ShardsAlias, one_store, option
 from pfgtrain.config import CONFIG_FILE, FitConfig, load_config
@@ -33,10 +33,10 @@ _ROWS, _LEARNS, _TOLD = "Which images", "What learns, from what", "What it is to
 _LENGTH = "How long and how fast"
 _PANELS = {
     _ROWS: "where latents threshold character_threshold validation_split",
-    _LEARNS: "base base_config prediction_type init train unet_blocks r lora_alpha num_tokens adapter_kind"
-    " standardize_features use_ema",
+    _LEARNS: "base base_config prediction_type init train unet_blocks r lora_alpha features allow_missing"
+    " num_tokens adapter_kind standardize_features use_ema",
     _TOLD: "prompt caption shuffle_caption keep_tokens clip_skip uncond empty_prompt condition_dropout"
-    " pfg_dropout caption_dropout_rate",
+    " pfg_dropout feature_dropout caption_dropout_rate",
     _LENGTH: "max_train_steps num_train_epochs train_batch_size gradient_accumulation_steps learning_rate"
     " adapter_learning_rate lora_learning_rate mixed_precision seed",
 }
@@ -62,7 +62,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="PFG_STORE",
-        parser=user_folder,
+        parser=user_store,
         help="The store.",
         show_default="the run's with --resume, else feats",
     ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pfgdata.paths import user_folder
+from pfgdata.paths import user_store
 
 __all__ = [
     "MODEL",
@@ -36,11 +36,17 @@ DryRun = Annotated[bool, option(OUTPUT, "--dry-run", help="Say what would be don
 Json = Annotated[bool, option(OUTPUT, "--json", help="Print the result as JSON on stdout.")]
 
 ShardsAlias = Annotated[
-    Path | None, typer.Option("--shards", parser=user_folder, help="The same as --store.", show_default=False)
+    Path | None, typer.Option("--shards", parser=user_store, help="The same as --store.", show_default=False)
 ]
 
-MODEL_FIELDS = "checkpoint no_ema base base_config prediction_type tagger device"  # of a ModelJob
-MODEL_METAVARS = {"base_config": {"metavar": "DIR"}}
+MODEL_FIELDS = (  # of a ModelJob
+    "checkpoint no_ema base base_config prediction_type tagger extractor feature_scale allow_missing device"
+)
+MODEL_METAVARS = {
+    "base_config": {"metavar": "DIR"},
+    "extractor": {"metavar": "LABEL=MODEL"},
+    "feature_scale": {"metavar": "NAME=SCALE"},
+}
 
 
 def one_store(context: typer.Context, store: Path | None, shards: Path | None) -> Path | None:

@@ -13,7 +13,7 @@ import typer
 from pfgdata.errors import ConfigError, PfgError
 from pfgdata.flags import from_fields
 from pfgdata.interrupts import INTERRUPTED
-from pfgdata.paths import user_folder, user_path
+from pfgdata.paths import user_folder, user_path, user_store
 from pfgdata.screen import one_line_error, print_line, show_facts
 from pfgtrain.cli.options import MODEL, MODEL_FIELDS, MODEL_METAVARS, option, run_folder
 from pfgtrain.web import WebJob
@@ -42,7 +42,7 @@ def web(
     *,
     shards: Annotated[
         Path | None,
-        typer.Option("--shards", parser=user_folder, help="A store to pick guides from.", show_default=False),
+        typer.Option("--shards", parser=user_store, help="A store to pick guides from.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,

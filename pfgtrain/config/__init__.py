@@ -6,6 +6,16 @@ training.
 
 from __future__ import annotations
 
+from pfgtrain.config.features import (
+    TAGGER_LABEL,
+    TOKENS,
+    AdapterPlan,
+    FeaturePlan,
+    FeatureSource,
+    adapters_asked,
+    numbers_of,
+    values_of,
+)
 from pfgtrain.config.files import (
     CONFIG_FILE,
     RECIPE_TABLES,
@@ -21,15 +31,23 @@ __all__ = [
     "CONFIG_FILE",
     "LR_SCHEDULERS",
     "RECIPE_TABLES",
+    "TAGGER_LABEL",
+    "TOKENS",
     "Adafactor",
     "AdamW",
     "AdamW8bit",
+    "AdapterPlan",
+    "FeaturePlan",
+    "FeatureSource",
     "FitConfig",
+    "adapters_asked",
     "load_config",
+    "numbers_of",
     "read_fit_table",
     "read_recipe_tables",
     "read_table",
     "require_text",
     "toml_of",
     "toml_value",
+    "values_of",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from pfgdata.errors import ConfigError
+from pfgtrain.config.features import require_features
 from pfgtrain.config.optimizers import TABLES, Adafactor, AdamW, AdamW8bit
 from pfgtrain.config.tables import read_table, require_text, toml_of, toml_value
 
@@ -71,6 +72,10 @@ class FitConfig:
     """Scale of the LoRA: what it adds is multiplied by lora_alpha / r."""
     target_modules: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
     """Ends of the names of the UNet's layers that the LoRA is laid on."""
+    features: str | None = None
+    """Sets that adapters read: wd14:5,dino:4, or one adapter on both, wd14+clip:5; default: the tagger's."""
+    allow_missing: bool = False
+    """Train images that lack a vector of `features` with the pad in the place of its tokens."""
     num_tokens: int | None = None
     """Tokens made of one feature; web UIs stop at 20; 0: no adapter; default: what `init` makes, or 5."""
     adapter_kind: Literal["linear", "mlp"] = "linear"
@@ -102,6 +107,8 @@ class FitConfig:
     """Share of rows, 0..1, trained on generate's unconditional row: an empty text and the pad."""
     pfg_dropout: float = 0.0
     """Share of rows, 0..1, trained with the pad in place of their tokens, their text kept."""
+    feature_dropout: str | None = None
+    """The same of single adapters of `features`, and apart from it: `dino=0.2,wd14=0.1`."""
     prediction_type: Literal["epsilon", "v_prediction"] | None = None
     """What the UNet predicts; default: what the base's scheduler says."""
     snr_gamma: float | None = None
@@ -202,6 +209,12 @@ class FitConfig:
         for name in _NOT_NEGATIVE:
             value = getattr(self, name)
             _require(value is None or (math.isfinite(value) and value >= 0), self, name, "0 or more")
+        require_features(
+            self.features,
+            self.feature_dropout,
+            allow_missing=self.allow_missing,
+            num_tokens=self.num_tokens,
+        )
         self._check_what_learns()
         self._check_memory()
         self._check_learning_rates()

@@ -57,8 +57,12 @@ def evaluate(
     guides, options = setup.guides, setup.options
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
+<<<<<<< HEAD
     ids = [_first_id(guide) for guide in guides]
     gallery = _others(setup.gallery, guides, ids)
+=======
+    ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
+>>>>>>> main
     about, viewers = _about(model), _viewers(model, setup)
     studio = Studio(
         model=model,
@@ -104,6 +108,7 @@ def evaluate(
 
 
 def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
+<<<<<<< HEAD
     """The run's tagger and, if there is one, the judge."""
     taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
     return [
@@ -111,6 +116,12 @@ def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
         for role, tagger in taggers.items()
         if tagger
     ]
+=======
+    """Who looks at the pictures: the run's tagger, and the judge if there is one."""
+    taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
+    threshold = setup.options.threshold
+    return [Viewer(role=role, tagger=one, threshold=threshold) for role, one in taggers.items() if one]
+>>>>>>> main
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:
@@ -118,7 +129,7 @@ def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[st
     pictures = (len(guides) + 1) * studio.options.images_per_guide
     total = pictures * studio.options.num_inference_steps
     with during(studio.progress, "generate", total=total, unit="steps", brief=False):
-        results = studio.results(real.features_NF[: len(guides)], [guide.name for guide in guides])
+        results = studio.results(real.features_KF, [guide.name for guide in guides])
         no_pfg = studio.without_guide()
     return results, no_pfg
 

@@ -49,7 +49,7 @@ def tune(
     with during(progress, "tune", total=pictures * options.num_inference_steps, unit="steps", brief=False):
         for guidance, scale in grid:
             studio.options = replace(options, guidance_scale=guidance, pfg_scale=scale)
-            results = studio.results(real.features_NF, names)
+            results = studio.results(real.features_KF, names)
             seen = seen_by(TAGGER, real, results=results)
             row = measure(viewer, seen, guides, options=options).rows["pfg"]
             top1 = row.retrieval["guide"].top1

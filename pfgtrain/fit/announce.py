@@ -32,6 +32,12 @@ def announce(
         progress.say(f"{plan.without_latent:,} of {plan.distinct:,} selected images have no latent: left out")
     if plan.missing_captions:
         progress.say(f"{plan.missing_captions:,} of {plan.images:,} images have an empty caption")
+    if config.features:
+        progress.say(f"features and tokens of each adapter: {config.features}")
+    for label, count in plan.missing_vectors.items():
+        progress.say(
+            f"{count:,} of {plan.images:,} images have no vector in {label}: the pad stands for its tokens"
+        )
     if config.validation_split and not plan.held_out:
         progress.say("no image is held out, for there are too few: no validation, and no best checkpoint")
     parts = " + ".join(f"{name} {count:,}" for name, count in trainable.items())

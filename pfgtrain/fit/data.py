@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,15 @@ from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base
 from pfgtrain.batches import Batches, Rows, Texts, join
 from pfgtrain.checkpoint import RunRecord, is_run
-from pfgtrain.config import FitConfig
+from pfgtrain.config import FeaturePlan, FitConfig
+from pfgtrain.fit.features import (
+    SetRead,
+    feature_plan,
+    missing_digest,
+    require_vectors,
+    sets_read,
+    tagger_read,
+)
 from pfgtrain.fit.split import held_out
 
 __all__ = ["FitData", "Inputs", "Sets", "base_of", "captions_of", "data_of", "sets_of"]
@@ -30,12 +39,18 @@ __all__ = ["FitData", "Inputs", "Sets", "base_of", "captions_of", "data_of", "se
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitData:
-    """What is trained on: a selection of a store's images, and the latent set it is joined with."""
+    """What is trained on: a selection of a store's images, the latents and the features it is joined with."""
 
     store: Store
     snapshot: Snapshot
     latent_set: LatentSet
     selection: Selection
+    features: Sequence[SetRead] = ()  # in the order of a feature's columns; none: the tagger's own
+
+    @property
+    def read(self) -> Sequence[SetRead]:
+        """The feature sets, the tagger's own where none was named."""
+        return self.features or (tagger_read(self.snapshot, self.selection),)
 
     @property
     def path(self) -> Path:
@@ -50,24 +65,29 @@ class Inputs:
     base: Base  # its text layer and prediction type as the fit has them
     latent_set: LatentSet
     tagger: TaggerIdentity
-    feature_dim: int
+    features: FeaturePlan
     standardization: tuple[Tensor, Tensor] | None = None  # mean and deviation of the features, [F] each
     captions: tuple[str, ...] = ()  # all that rows will have, where they are to be encoded once
 
     @classmethod
-    def of(cls, data: FitData, base: Base) -> Inputs:
-        """Those of a fit of `base` on `data`."""
+    def of(cls, data: FitData, base: Base, config: FitConfig) -> Inputs:
+        """Those of a fit of `base` on `data`; the number of tokens is settled."""
         return cls(
             base=base,
             latent_set=data.latent_set,
             tagger=data.store.identity.tagger,
-            feature_dim=data.snapshot.feature_dim,
+            features=feature_plan(data.read, config),
         )
+
+    def wants_spread(self, config: FitConfig) -> bool:
+        """Whether features are standardized: `config` asks for it, or sets are mixed."""
+        return config.standardize_features or self.features.mixes
 
     def unmeasured(self, config: FitConfig) -> Inputs:
         """The same with a spread that nobody has measured, if `config` wants one: where shapes are enough."""
-        spread = (torch.zeros(self.feature_dim), torch.ones(self.feature_dim))
-        return replace(self, standardization=spread if config.standardize_features else None)
+        width = self.features.feature_dim
+        spread = (torch.zeros(width), torch.ones(width))
+        return replace(self, standardization=spread if self.wants_spread(config) else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,21 +98,24 @@ class Sets:
     validation: Batches | None
     missing_captions: int  # images trained on whose caption is empty
     captions_digest: str | None  # of the texts of a column; tags follow from images and tagger
+    missing_digest: str | None  # of which images lack a vector of which feature set; None: none does
 
 
 def data_of(store: Store, config: FitConfig) -> FitData:
     """What `config` asks to train on: its latent set, and the images that its `where` selects.
 
     Raises QueryError for the expression, RunError where there are no latents, ConfigError where it is not
-    clear which set is meant.
+    clear which set is meant, StoreError for a feature set that is not there.
     """
     snapshot = store.snapshot()
     thresholds = Thresholds(general=config.threshold, character=config.character_threshold)
+    selection = select(snapshot, config.where, thresholds)
     return FitData(
         store=store,
         snapshot=snapshot,
         latent_set=_latent_set(store, config),
-        selection=select(snapshot, config.where, thresholds),
+        selection=selection,
+        features=sets_read(store, snapshot, selection, config),
     )
 
 
@@ -128,7 +151,9 @@ def sets_of(data: FitData, config: FitConfig, *, processes: int, with_sizes: boo
 
     Raises RunError where there is nothing to train on.
     """
-    rows = join(data.selection, data.latent_set.index())
+    read = data.read
+    rows = join(data.selection, data.latent_set.index(), [one.vectors.index() for one in read])
+    require_vectors(rows, read, config)
     held = held_out(
         data.snapshot,
         rows.images,
@@ -149,6 +174,7 @@ def sets_of(data: FitData, config: FitConfig, *, processes: int, with_sizes: boo
         validation=part(np.flatnonzero(held))[0] if held.any() else None,
         missing_captions=told.missing if told else 0,
         captions_digest=_digest(told) if told and config.caption != TAGS else None,
+        missing_digest=missing_digest(rows),
     )
 
 
@@ -170,7 +196,7 @@ def _digest(captions: Captions) -> str:
 def _batches(data: FitData, rows: Rows, texts: Texts | None, config: FitConfig, processes: int) -> Batches:
     return Batches(
         rows,
-        snapshot=data.snapshot,
+        features=[one.vectors for one in data.read],
         latent_set=data.latent_set,
         batch_size=config.train_batch_size * processes,
         seed=config.seed,

@@ -62,7 +62,7 @@ def forecast_fit(data: FitData, base: Base, config: FitConfig, plan: FitPlan) ->
     """What the fit of `plan` will take on this machine; some seconds, and no weight is read."""
     config = with_tokens(with_precision(config), base)
     unet = _outline(base, config)
-    _, parts = what_learns(unet, Inputs.of(data, base).unmeasured(config), config)
+    _, parts = what_learns(unet, Inputs.of(data, base, config).unmeasured(config), config)
     sides = [(int(width), int(height)) for width, _, height in (name.partition("x") for name in plan.buckets)]
     width, height = max(sides, key=lambda pair: pair[0] * pair[1])  # the largest bucket counts
     factor = base_geometry(base.folder).factor

@@ -15,6 +15,7 @@ from pfgdata.errors import ConfigError
 from pfgdata.paths import user_path
 from pfgdata.store import installed_versions
 from pfgtrain.base import Base
+from pfgtrain.batches import Batches
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import FitConfig
 from pfgtrain.fit.checks import (
@@ -49,6 +50,7 @@ class FitPlan:
     images: int  # of those, with a latent and not held out: what is trained on
     held_out: int  # of those, with a latent: what validation looks at
     missing_captions: int  # of the images trained on
+    missing_vectors: dict[str, int]  # label of a feature set -> images trained on without its vector
     buckets: dict[str, int]  # "WxH" in pixels -> images trained on
     processes: int
     effective_batch: int  # images per optimizer step
@@ -83,7 +85,8 @@ def plan_fit(data: FitData, base: Base, config: FitConfig, *, processes: int = 1
     require_own_prediction(base)
     _text_layer_of(base, config)
     require_optimizer(config)
-    rehearse(Inputs.of(data, base), with_tokens(config, base))
+    config = with_tokens(config, base)
+    rehearse(Inputs.of(data, base, config), config)
     return plan_of(data, sets_of(data, config, processes=processes), config, processes=processes)
 
 
@@ -121,6 +124,7 @@ def plan_of(data: FitData, sets: Sets, config: FitConfig, *, processes: int) -> 
         images=len(batches.rows),
         held_out=len(sets.validation.rows) if sets.validation else 0,
         missing_captions=sets.missing_captions,
+        missing_vectors=_missing(data, batches),
         buckets={name: int(size) for name, size in zip(names, sizes, strict=True) if size},
         processes=processes,
         effective_batch=batches.batch_size * accumulation,
@@ -128,6 +132,13 @@ def plan_of(data: FitData, sets: Sets, config: FitConfig, *, processes: int) -> 
         batches=total,
         steps=-(-total // accumulation),
     )
+
+
+def _missing(data: FitData, batches: Batches) -> dict[str, int]:
+    """How many images trained on lack a vector of each set, of those that some lack."""
+    pairs = zip(data.read, batches.rows.features, strict=True)
+    counts = {one.source.label: int((places.row < 0).sum()) for one, places in pairs}
+    return {label: count for label, count in counts.items() if count}
 
 
 def checkpoints_made(config: FitConfig, steps: int) -> int:
@@ -153,11 +164,12 @@ def _text_layer_of(base: Base, config: FitConfig) -> int:
 
 
 def record_of(
-    data: FitData, base: Base, config: FitConfig, plan: FitPlan, sets: Sets, *, vae_digest: str
+    data: FitData, inputs: Inputs, config: FitConfig, plan: FitPlan, sets: Sets, *, vae_digest: str
 ) -> RunRecord:
     """The run.json of a fit."""
     assert config.num_tokens is not None, "settled by with_tokens"
     latent_set, selection, identity = data.latent_set, data.selection, data.store.identity
+    base = inputs.base
     return RunRecord(
         tagger=identity.tagger,
         feature_dim=identity.feature_dim,
@@ -194,4 +206,6 @@ def record_of(
         versions={"python": platform.python_version(), **installed_versions(_PACKAGES)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=plan.processes,
+        features=inputs.features.as_records(),
+        missing_vectors=sets.missing_digest,
     )

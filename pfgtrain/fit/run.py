@@ -23,12 +23,13 @@ from pfgtrain.fit.checks import (
     require_same_vae,
     require_whole_steps,
 )
-from pfgtrain.fit.data import FitData, Inputs, captions_of, sets_of
+from pfgtrain.fit.data import FitData, Inputs, Sets, captions_of, sets_of
+from pfgtrain.fit.features import standardization_of
 from pfgtrain.fit.guards import disk_is_full, memory_is_short, own_folder, processes_together
 from pfgtrain.fit.loop import FitReport, Loop, Work
 from pfgtrain.fit.plan import plan_of, record_of, settled
 from pfgtrain.fit.shards import ShardCheck, comparisons
-from pfgtrain.fit.start import rehearse, standardization_of, standing_of
+from pfgtrain.fit.start import rehearse, standing_of
 from pfgtrain.fit.trainer import Trainer
 
 __all__ = ["fit", "go_on"]
@@ -90,7 +91,7 @@ def _fit(
     disk = Disk()
     resumed = RunRecord.read(run_dir) if folder.resume else None
     accelerator, base, config = settled(data, base, config, resumed=resumed)
-    inputs = Inputs.of(data, base)
+    inputs = Inputs.of(data, base, config)
     with memory_is_short(run_dir, config):
         sized = base.family.reads_sizes
         sets = sets_of(data, config, processes=accelerator.num_processes, with_sizes=sized)
@@ -99,7 +100,7 @@ def _fit(
     plan = plan_of(data, sets, config, processes=accelerator.num_processes)
     require_own_prediction(base)
     digest = require_same_vae(data, base, progress=progress)
-    record = record_of(data, base, config, plan, sets, vae_digest=digest)
+    record = record_of(data, inputs, config, plan, sets, vae_digest=digest)
     require_run(run_dir, record, config, resume=folder.resume)
     accelerator.wait_for_everyone()  # all have looked before one writes
     with (
@@ -121,12 +122,8 @@ def _fit(
                 batches=plan.batches,
                 accumulation=config.gradient_accumulation_steps,
             )
-        if config.standardize_features:
-            inputs = replace(inputs, standardization=standardization_of(sets.train))
-        if config.cache_captions:
-            inputs = replace(inputs, captions=captions_of(sets))
         trainer = Trainer(
-            inputs,
+            _measured(inputs, sets, config),
             config,
             accelerator=accelerator,
             total_steps=plan.steps,
@@ -137,6 +134,14 @@ def _fit(
         work = Work(run_dir=run_dir, base=base, config=config, plan=plan, sets=sets, standing=standing)
         _begin(work, trainer, record, resume=folder.resume, disk=disk, progress=progress)
         return Loop(work, trainer, check, progress=progress, disk=disk).go(stop, begun=begun)
+
+
+def _measured(inputs: Inputs, sets: Sets, config: FitConfig) -> Inputs:
+    """`inputs` with what is to be known of all rows before the first."""
+    if inputs.wants_spread(config):
+        spread = standardization_of(sets.train, allow_missing=config.allow_missing)
+        inputs = replace(inputs, standardization=spread)
+    return replace(inputs, captions=captions_of(sets)) if config.cache_captions else inputs
 
 
 def _begin(

@@ -25,10 +25,19 @@ __all__ = ["ShardCheck", "comparisons"]
 def comparisons(data: FitData, sets: Sets) -> list[Callable[[], None]]:
     """For each shard that a row of `sets` stands in, what raises CorruptShardError where it is damaged."""
     rows = [sets.train.rows, *([sets.validation.rows] if sets.validation else [])]
-    features = set[str]().union(*(_used(one.images.shards, one.images.shard_index) for one in rows))
+    images = set[str]().union(*(_used(one.images.shards, one.images.shard_index) for one in rows))
+    vectors = [
+        (
+            one.vectors,
+            set[str]().union(*(_used(row.features[n].shards, row.features[n].shard) for row in rows)),
+        )
+        for n, one in enumerate(data.read)
+        if one.source.identity is not None  # the tagger's own stand with the images
+    ]
     latents = set[str]().union(*(_used(one.latent_shards, one.latent_shard) for one in rows))
     return [
-        *(partial(data.snapshot.require_undamaged, shard) for shard in sorted(features)),
+        *(partial(data.snapshot.require_undamaged, shard) for shard in sorted(images)),
+        *(partial(one.require_undamaged, shard) for one, used in vectors for shard in sorted(used)),
         *(partial(data.latent_set.require_undamaged, shard) for shard in sorted(latents)),
     ]
 
@@ -81,4 +90,4 @@ class ShardCheck:
 
 
 def _used(shards: tuple[str, ...], index: npt.NDArray[np.int32]) -> set[str]:
-    return {shards[number] for number in np.unique(index)}
+    return {shards[number] for number in np.unique(index) if number >= 0}

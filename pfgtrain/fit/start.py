@@ -1,4 +1,4 @@
-"""Where a fit starts from: weights of another run or file (`init`), and the spread of the features."""
+"""Where a fit starts from: the checkpoint of a run that goes on, or other weights (`init`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.paths import user_path
 from pfgdata.records import Progress, TaggerIdentity
 from pfgdata.store import require_same_tagger
 from pfgtrain.adapter import PFGAdapter, PFGLinear, load_adapter
 from pfgtrain.base import Base
-from pfgtrain.batches import Batches
 from pfgtrain.checkpoint import (
     CheckpointState,
     RunRecord,
@@ -28,16 +23,13 @@ from pfgtrain.checkpoint import (
     require_undamaged,
     weights_folder,
 )
-from pfgtrain.config import FitConfig, toml_value
+from pfgtrain.config import TOKENS, FeaturePlan, FitConfig, adapters_asked, toml_value
 from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.training_model import what_learns
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 
-__all__ = ["Standing", "rehearse", "standardization_of", "standing_of", "take_init", "with_tokens"]
-
-_ROWS_AT_ONCE = 8192
-_TOKENS = 5  # the article's, and those of most adapters that are published
+__all__ = ["Standing", "rehearse", "standing_of", "take_init", "with_tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,27 +50,17 @@ def standing_of(run_dir: Path, *, progress: Progress) -> Standing | None:
     return standing
 
 
-def standardization_of(batches: Batches) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the features trained on, float32 [F] each; what never varies is divided by 1."""
-    count = 0
-    total = squares = np.zeros(())
-    for first in range(0, len(batches.rows), _ROWS_AT_ONCE):
-        rows = np.arange(first, min(first + _ROWS_AT_ONCE, len(batches.rows)))
-        part = batches.features(rows).astype(np.float64)
-        count += len(part)
-        total = total + part.sum(0)
-        squares = squares + np.square(part).sum(0)
-    mean = np.asarray(total / count)
-    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
-    std[std <= 1e-3 * std.max()] = 1.0
-    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
-
-
 def with_tokens(config: FitConfig, base: Base, *, resumed: RunRecord | None = None) -> FitConfig:
     """`config` with the number of tokens decided: that of the run that goes on, of `init`, or 5.
 
-    Raises RunError for an `init` that is no adapter for the base's width.
+    Where it names features, each adapter has those that are told there, or 5. Raises RunError for an `init`
+    that is no adapter for the base's width.
     """
+    if config.features:
+        asked = adapters_asked(config.features)
+        counts = [one.num_tokens or TOKENS for one in asked]
+        text = ",".join(f"{one.name}:{count}" for one, count in zip(asked, counts, strict=True))
+        return replace(config, features=text, num_tokens=sum(counts))
     if config.num_tokens is not None:
         return config
     if resumed is not None:
@@ -89,7 +71,7 @@ def with_tokens(config: FitConfig, base: Base, *, resumed: RunRecord | None = No
         count = RunRecord.read(path).num_tokens
     elif config.init:
         count = load_adapter(path, cross_attention_dim=base.cross_attention_dim).num_tokens
-    return replace(config, num_tokens=count or _TOKENS)
+    return replace(config, num_tokens=count or TOKENS)
 
 
 def rehearse(inputs: Inputs, config: FitConfig) -> None:
@@ -101,7 +83,7 @@ def rehearse(inputs: Inputs, config: FitConfig) -> None:
     config = replace(config, mixed_precision="no", full_bf16=False)
     adapter, parts = what_learns(inputs.base.unet_outline(), inputs.unmeasured(config), config)
     if config.init:
-        for part, source in _sources(config, parts, tagger=inputs.tagger):
+        for part, source in _sources(config, parts, inputs):
             if part.name == "adapter" and adapter is not None:
                 _take_adapter(source, adapter)
             else:
@@ -113,15 +95,15 @@ def take_init(
     adapter: PFGAdapter | None,
     parts: Sequence[Part],
     *,
-    tagger: TaggerIdentity,
+    inputs: Inputs,
     progress: Progress,
 ) -> None:
     """Put the weights of `config.init` into the parts that it has; the others stay fresh, and are named.
 
-    Raises IdentityError for the adapter of another tagger, ConfigError or RunError for what does not fit.
+    Raises IdentityError for an adapter of other features, ConfigError or RunError for what does not fit.
     """
     taken = list[str]()
-    for part, source in _sources(config, parts, tagger=tagger, progress=progress):
+    for part, source in _sources(config, parts, inputs, progress=progress):
         if part.name == "adapter" and adapter is not None:
             _take_adapter(source, adapter)
         else:
@@ -132,7 +114,7 @@ def take_init(
 
 
 def _sources(
-    config: FitConfig, parts: Sequence[Part], *, tagger: TaggerIdentity, progress: Progress | None = None
+    config: FitConfig, parts: Sequence[Part], inputs: Inputs, *, progress: Progress | None = None
 ) -> list[tuple[Part, Path]]:
     """The parts that `config.init` has weights for, and their files. Raises where there are none.
 
@@ -141,10 +123,10 @@ def _sources(
     assert config.init is not None
     path = user_path(config.init)
     if not is_run(path):
-        _require_told_tagger(path, tagger)
+        _require_told_features(path, inputs)
         found = [(part, path) for part in parts if part.name == "adapter"]
     else:
-        folder = _weights_of(path, config, tagger, progress)
+        folder = _weights_of(path, config, inputs, progress)
         found = [(part, folder / part.file) for part in parts if (folder / part.file).exists()]
     if not found:
         learns = ", ".join(part.name for part in parts)
@@ -155,11 +137,12 @@ def _sources(
     return found
 
 
-def _weights_of(run: Path, config: FitConfig, tagger: TaggerIdentity, progress: Progress | None) -> Path:
+def _weights_of(run: Path, config: FitConfig, inputs: Inputs, progress: Progress | None) -> Path:
     """The weights of a run to start from. Raises where this fit would lose some of them."""
     record, checkpoint = RunRecord.read(run), find_checkpoint(run)
     if record.num_tokens and config.num_tokens:
-        require_same_tagger(record.tagger, tagger, where=f"init {run}")
+        require_same_tagger(record.tagger, inputs.tagger, where=f"init {run}")
+        _require_same_features(record.features_read, inputs.features, where=f"init {run}")
     if record.train not in (config.train, "adapter"):
         raise ConfigError(
             f"init = {toml_value(config.init)} trained its {record.train}, which train ="
@@ -209,15 +192,30 @@ def _take_adapter(path: Path, adapter: PFGAdapter) -> None:
     adapter.load_state_dict(theirs)
 
 
-def _require_told_tagger(path: Path, tagger: TaggerIdentity) -> None:
-    """Raise IdentityError if the .json of exported weights, there or one folder up, tells of another."""
+def _require_same_features(theirs: FeaturePlan, ours: FeaturePlan, *, where: str) -> None:
+    """Raise IdentityError unless both read the same sets, adapter by adapter."""
+    told = [[[source.decisive for source in one.sets] for one in plan.adapters] for plan in (theirs, ours)]
+    if told[0] != told[1]:
+        raise IdentityError(
+            f"{where} reads {theirs.text}, this fit {ours.text}, and these are other vectors; start from one"
+            " of the same sets, or take a run's UNet alone by --base"
+        )
+
+
+def _require_told_features(path: Path, inputs: Inputs) -> None:
+    """Raise IdentityError if the .json of exported weights, there or one folder up, tells of others."""
     document = path.with_suffix(".json")
     if not document.exists():
         document = path.parent.parent / document.name
     try:
-        told = TaggerIdentity.of(json.loads(document.read_bytes())["tagger"])
+        facts = json.loads(document.read_bytes())
+        told, tagger = TaggerIdentity.of(facts["tagger"]), inputs.tagger
+        plan = FeaturePlan.of(facts["features"]) if "features" in facts else None
     except (OSError, ValueError, KeyError, TypeError):  # published weights say nothing
         return
+    if plan is not None or not inputs.features.is_tagger_alone:
+        plan = plan or FeaturePlan.of_tagger(feature_dim=facts["feature_dim"], num_tokens=0)
+        _require_same_features(plan, inputs.features, where=f"init {path}")
     if told.decisive != tagger.decisive:
         raise IdentityError(
             f"{path}: made with tagger {told.name} ({told.preprocess}), the store is of {tagger.name}"

@@ -62,7 +62,7 @@ def time_fit(
         batches = sets_of(data, config, processes=plan.processes, with_sizes=sized).train
         chosen = _spread(batches, data.latent_set.info.buckets, steps=steps)
         texts = dict.fromkeys(text for batch, _ in chosen for text in batch.texts or ())
-        inputs = replace(Inputs.of(data, base).unmeasured(config), captions=tuple(texts))
+        inputs = replace(Inputs.of(data, base, config).unmeasured(config), captions=tuple(texts))
         trainer = Trainer(inputs, config, accelerator=accelerator, total_steps=plan.steps, progress=progress)
         loading = time.perf_counter() - begun
         step, row = _measure(trainer, config, chosen, progress=progress)

@@ -30,7 +30,7 @@ from pfgtrain.checkpoint import (
     load_training_state,
     save_training_state,
 )
-from pfgtrain.config import FitConfig
+from pfgtrain.config import FitConfig, numbers_of
 from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.ema import MovingAverage
 from pfgtrain.fit.guards import require_finite
@@ -109,7 +109,10 @@ class Trainer:
             snr_gamma=config.snr_gamma,
         )
         self._dropout = Dropout(
-            both=config.condition_dropout, tokens=config.pfg_dropout, text=config.caption_dropout_rate
+            both=config.condition_dropout,
+            tokens=config.pfg_dropout,
+            text=config.caption_dropout_rate,
+            own=numbers_of(config.feature_dropout, inputs.features.names, key="feature_dropout", default=0.0),
         )
         self.texts = TextSource(base, config, captions=inputs.captions, progress=progress)
         progress.start("load", total=2, unit="parts", brief=True)  # the models; what stands beside them
@@ -121,7 +124,7 @@ class Trainer:
             for part in self._parts:
                 part.read(standing.weights)
         elif config.init:
-            take_init(config, self._model.adapter, self._parts, tagger=inputs.tagger, progress=progress)
+            take_init(config, self._model.adapter, self._parts, inputs=inputs, progress=progress)
             require_finite(self._model.named_parameters(), of=f"init {config.init}")
         self._parameters = [p for part in self._parts for p in part.parameters.values()]
         self._ema = self._moving_average(standing) if config.use_ema else None

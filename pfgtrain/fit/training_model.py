@@ -3,7 +3,8 @@
 What learns stays float32, or bf16 where the UNet is to be that; frozen layers are held in `mixed_precision`'s
 dtype. The UNet is in train mode, without which diffusers ignores gradient checkpointing.
 
-Shapes: B rows, F feature width, K tokens, D context width, C latent channels, h w latent sides.
+Shapes: B rows, F width of all features side by side, K tokens, D context width, C latent channels, h w
+latent sides, G adapters.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
-from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, Uncond, conditional_rows
+from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, PFGSeveral, Uncond, conditional_rows
 from pfgtrain.base import Base, Family
 from pfgtrain.checkpoint import ADAPTER_FILE, LORA_FILE, UNET_FILE
 from pfgtrain.condition import Condition
-from pfgtrain.config import FitConfig
+from pfgtrain.config import AdapterPlan, FitConfig
 from pfgtrain.fit.data import Inputs
 from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
 from pfgtrain.objective import Draw, seed_of
@@ -56,12 +57,16 @@ class TrainingModel(nn.Module):
 
         It keeps its sizes, for generate tells both sides the same.
         """
+        tokens_BKD, keep_BK = None, chance.keep_tokens_BG
+        if self.adapter is not None:
+            tokens_BKD, has_BG = self.adapter.tell(features_BF)
+            keep_BK = self.adapter.spread(keep_BK & has_BG)
         condition = conditional_rows(
             text,
-            self.adapter(features_BF) if self.adapter else None,
+            tokens_BKD,
             empty=self.empty,
             keep_text_B=chance.keep_text_B,
-            keep_tokens_B=chance.keep_tokens_B,
+            keep_tokens_BK=keep_BK,
             uncond=self.uncond,
         )
         dtype = self.unet.conv_in.weight.dtype
@@ -94,7 +99,7 @@ def what_learns(unet: Any, inputs: Inputs, config: FitConfig) -> tuple[PFGAdapte
 
     `unet` may be an outline. Raises RunError or ConfigError if it has none of the layers that are to learn.
     """
-    adapter = _adapter(inputs, config) if config.num_tokens else None
+    adapter = _adapter(inputs, config) if inputs.features.num_tokens else None
     parts = []
     if adapter is not None:
         adapter.to(inputs.base.device)
@@ -144,12 +149,41 @@ def _hold_frozen(unet: Any, dtype: torch.dtype) -> None:
 
 
 def _adapter(inputs: Inputs, config: FitConfig) -> PFGAdapter:
-    """A fresh adapter; what it draws follows from the seed."""
-    assert config.num_tokens, "a fit settles their number first"
+    """A fresh adapter, or several side by side; what they draw follows from the seed."""
     generator = torch.Generator().manual_seed(seed_of("adapter", config.seed))
-    shape = (inputs.feature_dim, config.num_tokens, inputs.base.cross_attention_dim)
-    standardization = inputs.standardization
+    made, first = list[PFGAdapter](), 0
+    for plan in inputs.features.adapters:
+        spread = _spread(inputs, config, plan, columns=slice(first, first + plan.feature_dim))
+        made.append(_one_adapter(inputs, config, plan, spread=spread, generator=generator))
+        first += plan.feature_dim
+    adapter = made[0] if len(made) == 1 else PFGSeveral(made)
+    if config.allow_missing:
+        adapter.let_lack()
+    return adapter
+
+
+def _one_adapter(
+    inputs: Inputs,
+    config: FitConfig,
+    plan: AdapterPlan,
+    *,
+    spread: tuple[Tensor, Tensor] | None,
+    generator: torch.Generator,
+) -> PFGAdapter:
+    shape = (plan.feature_dim, plan.num_tokens, inputs.base.cross_attention_dim)
     if config.adapter_kind == "linear":
-        return PFGLinear(*shape, standardization=standardization, generator=generator)
-    hidden = config.adapter_hidden_dim or inputs.feature_dim
-    return PFGMLP(*shape, hidden_dim=hidden, standardization=standardization, generator=generator)
+        return PFGLinear(*shape, standardization=spread, generator=generator)
+    hidden = config.adapter_hidden_dim or plan.feature_dim
+    return PFGMLP(*shape, hidden_dim=hidden, standardization=spread, generator=generator)
+
+
+def _spread(
+    inputs: Inputs, config: FitConfig, plan: AdapterPlan, *, columns: slice
+) -> tuple[Tensor, Tensor] | None:
+    """What its features are standardized by: their mean, their deviation over what each set counts."""
+    if inputs.standardization is None or not (config.standardize_features or len(plan.sets) > 1):
+        return None
+    mean_F, std_F = (part[columns] for part in inputs.standardization)
+    counts = zip(plan.weights, plan.sets, strict=True)
+    weight_F = torch.cat([torch.full((source.feature_dim,), weight) for weight, source in counts])
+    return mean_F, std_F / weight_F

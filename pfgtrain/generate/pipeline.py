@@ -21,7 +21,7 @@ from torch import Tensor
 from pfgdata.errors import ConfigError, RunError
 from pfgdata.records import LatentScale, Progress
 from pfgdata.vaes import latent_scale
-from pfgtrain.adapter import PFGAdapter, Uncond, append_tokens, unconditional_rows
+from pfgtrain.adapter import PFGAdapter, Uncond, told_rows, unconditional_rows
 from pfgtrain.base import Base, Family
 from pfgtrain.condition import Condition
 from pfgtrain.generate.options import GenerateOptions
@@ -51,12 +51,15 @@ class PFGPipeline(DiffusionPipeline):
     ) -> Any:
         """Call the family's pipeline on contexts of B rows; `options` are its own.
 
-        Both conditions have B rows. With features, tokens `(W x + b) * pfg_scale` follow the prompt and the
-        pad `uncond` the negative prompt; with None the tokens are left out on both sides.
+        Both conditions have B rows. With features, tokens `(W x + b) * pfg_scale` follow the prompt, where a
+        feature is not there the pad, and the pad `uncond` follows the negative prompt; with None the tokens
+        are left out on both sides.
         """
         if features_BF is not None and self.adapter is not None:
-            tokens_BKD = self.adapter(features_BF.to(self.adapter.device, self.adapter.dtype)) * pfg_scale
-            prompt = append_tokens(prompt, tokens_BKD)
+            features_BF = features_BF.to(self.adapter.device, self.adapter.dtype)
+            tokens_BKD, has_BG = self.adapter.tell(features_BF)
+            tokens_BKD, keep_BK = self.adapter.scaled(tokens_BKD, pfg_scale), self.adapter.spread(has_BG)
+            prompt = told_rows(prompt, tokens_BKD, keep_BK=keep_BK, uncond=uncond)
             negative = unconditional_rows(negative, num_tokens=self.adapter.num_tokens, uncond=uncond)
         return super().__call__(**self.family.pipeline_arguments(prompt, negative), **options)
 

@@ -19,7 +19,7 @@ import pipelines.cli
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import ConfigError, StoreError
 from pfgdata.hub import resolve
-from pfgdata.paths import in_the_way, plain_path, user_folder, user_path
+from pfgdata.paths import in_the_way, plain_path, user_folder, user_path, user_store
 from pfgdata.query import Thresholds, count
 from pfgdata.store import Store, verify
 from pfgtrain.config import FitConfig
@@ -75,7 +75,9 @@ def test_every_path_of_a_command_goes_through_the_one_reading(callback: Callable
     for name, hint in get_type_hints(callback, include_extras=True).items():
         if "Path" in str(hint):
             (told,) = (one for one in hint.__metadata__ if hasattr(one, "parser"))
-            assert told.parser in (user_path, user_folder), f"{name}: a path option needs parser=user_path"
+            assert told.parser in (user_path, user_folder, user_store), (
+                f"{name}: a path option needs parser=user_path"
+            )
 
 
 def test_a_store_below_a_tilde_is_one_store_for_all_commands(stand: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_dropped_row_is_the_unconditional_row_bit_for_bit(adapter: PFGLinear, 
     tokens = adapter(a_tensor(4, FEATURES, seed=13))
     keep = torch.tensor([True, False, True, False])
     rows = conditional_rows(
-        said(prompt), tokens, empty=said(empty), keep_text_B=keep, keep_tokens_B=keep, uncond=uncond
+        said(prompt), tokens, empty=said(empty), keep_text_B=keep, keep_tokens_BK=keep[:, None], uncond=uncond
     ).context
     dropped = unconditional_rows(said(empty), num_tokens=TOKENS, uncond=uncond).context[0]
     assert rows.shape == (4, POSITIONS + TOKENS, WIDTH)
@@ -293,7 +293,7 @@ def test_a_dropped_row_sends_no_gradient_to_its_tokens() -> None:
     tokens = a_tensor(2, TOKENS, WIDTH, seed=14).requires_grad_()
     text = a_tensor(1, POSITIONS, WIDTH, seed=15)
     keep = torch.tensor([True, False])
-    both = {"keep_text_B": keep, "keep_tokens_B": keep}
+    both = {"keep_text_B": keep, "keep_tokens_BK": keep[:, None]}
     conditional_rows(said(text), tokens, empty=said(text), **both, uncond="eos").context.sum().backward()
     assert tokens.grad is not None
     assert torch.equal(tokens.grad[0], torch.ones(TOKENS, WIDTH))
@@ -309,7 +309,7 @@ def test_text_and_tokens_can_be_left_out_apart(adapter: PFGLinear, uncond: Uncon
         tokens,
         empty=said(empty),
         keep_text_B=torch.tensor([True, True, False]),
-        keep_tokens_B=torch.tensor([True, False, True]),
+        keep_tokens_BK=torch.tensor([[True], [False], [True]]),
         uncond=uncond,
     ).context
     assert torch.equal(rows[0], torch.cat([texts[0], tokens[0]]))
@@ -322,6 +322,6 @@ def test_without_an_adapter_a_row_is_its_text_alone() -> None:
     texts, empty = a_tensor(2, POSITIONS, WIDTH, seed=16), a_tensor(1, POSITIONS, WIDTH, seed=17)
     keep = torch.tensor([True, False])
     rows = conditional_rows(
-        said(texts), None, empty=said(empty), keep_text_B=keep, keep_tokens_B=keep, uncond="zeros"
+        said(texts), None, empty=said(empty), keep_text_B=keep, keep_tokens_BK=keep[:, None], uncond="zeros"
     ).context
     assert torch.equal(rows, torch.stack([texts[0], empty[0]]))

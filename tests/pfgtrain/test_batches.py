@@ -11,7 +11,7 @@ import pytest
 
 from pfgdata.errors import RunError
 from pfgdata.store import Store
-from pfgtrain.batches import Batch, Batches, join, plan_epoch
+from pfgtrain.batches import Batch, Batches, TaggerVectors, join, plan_epoch
 from tests.pfgtrain.small_store import (
     BUCKETS,
     bucket_of,
@@ -33,9 +33,10 @@ def batches_of(
     store = build_store(path, numbers, shard_rows=shard_rows)
     latent_set = build_latents(store, sorted(set(numbers)), vae_digest="v", shard_rows=shard_rows)
     snapshot = store.snapshot()
+    vectors = TaggerVectors(snapshot, snapshot.everything)
     return Batches(
-        join(snapshot.everything, latent_set.index()),
-        snapshot=snapshot,
+        join(snapshot.everything, latent_set.index(), [vectors.index()]),
+        features=[vectors],
         latent_set=latent_set,
         batch_size=batch_size,
         seed=seed,
@@ -144,7 +145,7 @@ def test_real_rows_between_two_batches_are_counted(tmp_path: Path) -> None:
 def test_images_without_a_latent_are_counted_and_left_out(tmp_path: Path) -> None:
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
     latent_set = build_latents(store, NUMBERS[:30], vae_digest="v", shard_rows=9)
-    rows = join(store.snapshot().everything, latent_set.index())
+    rows = join(store.snapshot().everything, latent_set.index(), [])
     assert (rows.num_distinct, len(rows)) == (40, 30)
     assert {bytes(one) for one in rows.images.content_ids} == {content_of(number) for number in range(30)}
 
@@ -153,12 +154,12 @@ def test_nothing_to_train_on_is_said_with_what_to_do(tmp_path: Path) -> None:
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
     latent_set = build_latents(store, [], vae_digest="v", shard_rows=9, base_name="some/base")
     snapshot, index = store.snapshot(), latent_set.index()
-    wanted = {"snapshot": snapshot, "latent_set": latent_set, "batch_size": 4, "seed": 0}
+    wanted = {"features": [], "latent_set": latent_set, "batch_size": 4, "seed": 0}
     with pytest.raises(RunError, match=r"none of the 40 .* pfgdata latents .*feats --base some/base"):
-        Batches(join(snapshot.everything, index), **wanted)  # type: ignore[arg-type]
+        Batches(join(snapshot.everything, index, []), **wanted)  # type: ignore[arg-type]
     nothing = snapshot.everything.take(np.empty(0, np.int64))
     with pytest.raises(RunError, match="no image is selected"):
-        Batches(join(nothing, index), **wanted)  # type: ignore[arg-type]
+        Batches(join(nothing, index, []), **wanted)  # type: ignore[arg-type]
 
 
 def test_a_broken_shard_is_told_to_the_reader_of_the_steps(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_parts_of_two_processes_are_the_whole_of_one() -> None:
     assert torch.equal(torch.cat([first.noise_BChw, second.noise_BChw]), whole.noise_BChw)
     assert torch.equal(torch.cat([first.timesteps_B, second.timesteps_B]), whole.timesteps_B)
     assert torch.equal(torch.cat([first.keep_text_B, second.keep_text_B]), whole.keep_text_B)
-    assert torch.equal(torch.cat([first.keep_tokens_B, second.keep_tokens_B]), whole.keep_tokens_B)
+    assert torch.equal(torch.cat([first.keep_tokens_BG, second.keep_tokens_BG]), whole.keep_tokens_BG)
 
 
 def test_asking_for_the_posterior_does_not_move_the_other_draws() -> None:
@@ -88,7 +88,7 @@ def test_dropout_drops_its_share() -> None:
     for both, tokens, text in [(0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (1.0, 0.0, 0.0), (0.1, 0.2, 0.3)]:
         dropout = Dropout(both=both, tokens=tokens, text=text)
         chance = draw(seed=0, index=0, shape=shape, num_timesteps=10, dropout=dropout)
-        kept_text, kept_tokens = chance.keep_text_B, chance.keep_tokens_B
+        kept_text, kept_tokens = chance.keep_text_B, chance.keep_tokens_BG[:, 0]
         for share, rows in [
             (both, ~kept_text & ~kept_tokens),
             (tokens, kept_text & ~kept_tokens),

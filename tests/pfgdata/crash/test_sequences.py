@@ -25,11 +25,13 @@ from hypothesis.stateful import (
 )
 
 from pfgdata.corpus import plan_segments
+from pfgdata.files import ObjectDisk
 from pfgdata.ingest import IngestOptions, ingest, prune
 from pfgdata.records import content_id
-from pfgdata.store import Store, compact, gc, repair, verify
+from pfgdata.store import Problem, Store, compact, gc, repair, verify
+from pfgdata.urls import UrlPath
 from tests.conftest import make_images, new_store
-from tests.doubles import CheapTagger
+from tests.doubles import CheapTagger, bucket_in_memory
 from tests.pfgdata.crash.life import NO_IMAGE, see
 
 OPTIONS = IngestOptions(batch_size=1, threads=1, shard_rows=6, shard_seconds=0)
@@ -38,10 +40,12 @@ CONTENTS = st.integers(0, 11)  # few, so that copies and returns are common too
 KINDS = st.sampled_from(["write", "write", "write", "spoil", "touch", "move", "duplicate", "delete"])
 CHANGES = st.lists(st.tuples(KINDS, NAMES, NAMES, CONTENTS), min_size=2, max_size=6)
 DAY = 86_400.0
+URL = UrlPath("s3://bucket/feats")
 
 Change = tuple[str, str, str, int]  # what, to which, from or to which other, with which content
 Stat = tuple[int, int]  # size, mtime_ns
 SHORT = settings(max_examples=6, stateful_step_count=16)
+MIDDLE = settings(max_examples=20, stateful_step_count=30)
 LONG = settings(max_examples=80, stateful_step_count=40)
 
 
@@ -56,7 +60,7 @@ class Life(RuleBasedStateMachine):
         self.corpus.mkdir()
         (self.corpus / "stays.png").write_bytes(self.images[0])  # prune takes an empty folder for a lost disk
         self.tagger = CheapTagger()
-        self.store = new_store(self.place / "feats")
+        self.store = self._make()
         self.rows: dict[str, tuple[bytes, Stat]] = {}
         self.failures: dict[str, Stat] = {}
         self.features: dict[bytes, npt.NDArray[np.float16]] = {}
@@ -122,19 +126,17 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.rows or self.failures)
     def damage_and_repair(self, where: float, which: float) -> None:
         """A flipped byte anywhere in a shard is found; repaired, ingested and pruned, all is well again."""
-        files = sorted((self.store.path / "shards").glob("0*/*"))
+        files = self._shard_files()
         if not files:
             return
         self.done = set()
         path = files[int(which * len(files))]
-        data = bytearray(path.read_bytes())
-        data[int(where * len(data))] ^= 0x10
-        path.write_bytes(data)
-        problems = verify(self.store.path, deep=True)
+        self._flip(path, where)
+        problems = self._verify(deep=True)
         assert [problem.shard for problem in problems] == [path.parent]
-        self.store = Store.open(self.store.path)  # nothing cached from before
+        self.store = self._open()  # nothing cached from before
         repair(self.store, problems)
-        assert verify(self.store.path, deep=True) == []
+        assert self._verify(deep=True) == []
         seen = see(self.store)
         self.rows = {name: self._row_of(row) for name, row in seen.rows.items()}
         self.add()
@@ -144,7 +146,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: "reopen" not in self.done)
     def reopen(self) -> None:
         self.done.add("reopen")
-        self.store = Store.open(self.store.path)
+        self.store = self._open()
 
     @invariant()
     def readers_see_what_the_model_says(self) -> None:
@@ -154,7 +156,24 @@ class Life(RuleBasedStateMachine):
         for name, feature in seen.features.items():
             content = self.rows[name][0]
             np.testing.assert_allclose(feature, self.features.setdefault(content, feature), atol=1e-3)
-        assert verify(self.store.path) == []
+        assert self._verify() == []
+
+    def _make(self) -> Store:
+        return new_store(self.place / "feats")
+
+    def _open(self) -> Store:
+        return Store.open(self.store.path)
+
+    def _verify(self, *, deep: bool = False) -> list[Problem]:
+        return verify(self.store.path, deep=deep)
+
+    def _shard_files(self) -> list[Path]:
+        return sorted((self.store.path / "shards").glob("0*/*"))
+
+    def _flip(self, path: Path, where: float) -> None:
+        data = bytearray(path.read_bytes())
+        data[int(where * len(data))] ^= 0x10
+        path.write_bytes(data)
 
     def _change(self, changes: list[Change]) -> None:
         self.done = set()
@@ -186,18 +205,55 @@ class Life(RuleBasedStateMachine):
         return bytes.fromhex(row[0].replace("-", "")), (int(row[1]), int(row[2]))
 
 
-def run(size: settings) -> None:
+class LifeInABucket(Life):
+    """The same with the store in a bucket; who opens it anew has nothing of it yet."""
+
+    def _make(self) -> Store:
+        self.bucket, self.caches = bucket_in_memory(), 0
+        return new_store(URL, disk=self._disk())
+
+    def _disk(self) -> ObjectDisk:
+        self.caches += 1
+        return self.bucket(self.place / f"cache{self.caches}")
+
+    def _open(self) -> Store:
+        return Store.open(URL, disk=self._disk())
+
+    def _verify(self, *, deep: bool = False) -> list[Problem]:
+        return verify(URL, deep=deep, disk=self.store.disk)
+
+    def _shard_files(self) -> list[Path]:
+        place = self._disk().place
+        return sorted(URL / one.key for one in place.list("shards"))
+
+    def _flip(self, path: Path, where: float) -> None:
+        place, key = self._disk().place, path.relative_to(URL).as_posix()
+        data = bytearray(place.read(key))
+        data[int(where * len(data))] ^= 0x10
+        place.put(key, bytes(data))
+
+
+def run(life: type[Life], size: settings) -> None:
     """As many sequences as `size` says, the same ones each time."""
     quiet = settings(
         size, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
-    run_state_machine_as_test(Life, settings=quiet)
+    run_state_machine_as_test(life, settings=quiet)
 
 
 def test_short_sequences_of_changes_and_upkeep_leave_what_a_dict_says() -> None:
-    run(SHORT)
+    run(Life, SHORT)
+
+
+def test_short_sequences_in_a_bucket_leave_what_a_dict_says() -> None:
+    run(LifeInABucket, SHORT)
 
 
 @pytest.mark.crash
 def test_long_sequences_of_changes_and_upkeep_leave_what_a_dict_says() -> None:
-    run(LONG)
+    run(Life, LONG)
+
+
+@pytest.mark.crash
+def test_long_sequences_in_a_bucket_leave_what_a_dict_says() -> None:
+    run(LifeInABucket, MIDDLE)

@@ -68,8 +68,11 @@ def weights(num_tags: int = len(TAGS), *, norm: bool = False) -> Weights:
     )
 
 
+_AS_WD = 'channels = "BGR"\nsquare = "kohya"\noutput = "probabilities"\nlabels = "selected_tags.csv"\n'
+
+
 def write_tagger(folder: Path, form: Form = Form(), *, external: bool = False) -> Weights:
-    """Write model.onnx and selected_tags.csv of `form` into `folder`."""
+    """Write model.onnx and selected_tags.csv of `form` into `folder`, and what WD's shape alone would say."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = weights(form.num_tags, norm=form.norm)
     model = _Builder(form, numbers).model()
@@ -80,6 +83,8 @@ def write_tagger(folder: Path, form: Form = Form(), *, external: bool = False) -
     onnx.save(model, folder / "model.onnx")
     lines = [f"{number},{tag},{CATEGORIES[number]},0" for number, tag in enumerate(TAGS)]
     (folder / "selected_tags.csv").write_text("\n".join(["tag_id,name,category,count", *lines, ""]))
+    if form.layout == "NCHW":
+        (folder / "convention.toml").write_text(_AS_WD)
     return numbers
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from pfgdata.cli import app
+from pfgdata.inference.machine import CPU, CUDA, TENSORRT, Gpu, Machine
 from pfgdata.screen import run_app
 from pfgdata.taggers import Finding, diagnose
 from pfgdata.taggers.doctor import findings_of
-from pfgdata.taggers.machine import CPU, CUDA, TENSORRT, Gpu, Machine
 
 SOUND = Machine(
     packages={"onnxruntime-gpu": "1.31.1"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pfgdata.conventions import Labels
-from pfgdata.errors import GraphError, PfgError, VocabularyError
+from pfgdata.errors import GraphError, ModelError, PfgError, VocabularyError
 from pfgdata.taggers import OnnxTagger
 from pfgdata.taggers.labels import read_labels
 from pfgdata.taggers.stated import Graph, stated
@@ -62,3 +62,11 @@ def test_a_graph_of_logits_and_labels_of_another_length_are_told_apart(tmp_path:
     write_labels(tmp_path, replace(seer, tags={**seer.tags, "one_more": "general"}), convention.labels)
     with pytest.raises(GraphError, match=r"gives 5 scores, selected_tags\.csv names 6 tags; take both"):
         OnnxTagger.load(str(tmp_path), preprocess=convention, device="cpu")
+
+
+def test_tags_alone_do_not_say_how_a_graph_with_the_channels_first_wants_its_pictures(tmp_path: Path) -> None:
+    (tmp_path / "selected_tags.csv").write_text("name,category,count\nsmile,0,1\n")
+    with pytest.raises(ModelError, match=r"selected_tags\.csv does not say how .* pass --convention FILE"):
+        stated(tmp_path, Graph(layout="NCHW", size=448, has_scores=True))
+    nhwc = stated(tmp_path, Graph(layout="NHWC", size=448, has_scores=True))
+    assert nhwc.convention.is_wd

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pfgdata.store import LatentSet
 from pfgtrain.base import Base
-from pfgtrain.config import FitConfig
+from pfgtrain.config import FeaturePlan, FitConfig
 from pfgtrain.fit import Inputs, Trainer, make_accelerator
 from tests.doubles import CheapTagger
 from tests.pfgtrain.small_store import FEATURE_DIM
@@ -31,6 +31,6 @@ def make_trainer(
         base=replace(base, text_layer=text_layer),
         latent_set=latent_set,
         tagger=CheapTagger().identity,
-        feature_dim=FEATURE_DIM,
+        features=FeaturePlan.of_tagger(feature_dim=FEATURE_DIM, num_tokens=config.num_tokens or 0),
     )
     return Trainer(inputs, config, accelerator=make_accelerator(config), total_steps=10)

@@ -48,7 +48,7 @@ SLOW = ("bf16 by Adafactor", "bf16 by AdamW, some blocks")
 
 
 def trainer_of(data: FitData, base: Base, config: FitConfig) -> Trainer:
-    return Trainer(Inputs.of(data, base), **around(config))
+    return Trainer(Inputs.of(data, base, config), **around(config))
 
 
 def around(config: FitConfig) -> dict[str, Any]:

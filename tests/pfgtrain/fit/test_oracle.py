@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 
 from pfgtrain.base import Base
 from pfgtrain.base.prompts import encode_prompts
-from pfgtrain.batches import Batches, join
+from pfgtrain.batches import Batches, TaggerVectors, join
 from pfgtrain.fit import FitData
 from pfgtrain.fit.data import sets_of
 from pfgtrain.objective import Dropout, draw
@@ -29,8 +29,9 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     base = Base.load(str(build_tiny_base(tmp_path / "tiny")), prediction_type=kind)
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
     latent_set, snapshot = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9), store.snapshot()
-    rows = join(snapshot.everything, latent_set.index())
-    batches = Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0)
+    vectors = TaggerVectors(snapshot, snapshot.everything)
+    rows = join(snapshot.everything, latent_set.index(), [vectors.index()])
+    batches = Batches(rows, features=[vectors], latent_set=latent_set, batch_size=4, seed=0)
     batch = next(b for i in range(batches.per_epoch) if (b := batches.read(i, part=slice(0, 4))).weight == 4)
     config = replace(STILL, prompt="a cat", uncond=uncond, condition_dropout=0.5, snr_gamma=0.05)
     trainer = make_trainer(base, latent_set, config)
@@ -46,7 +47,7 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     context = torch.cat(
         [
             torch.cat([prompt, own[None]], dim=1) if keep else torch.cat([empty, pad], dim=1)
-            for own, keep in zip(tokens, chance.keep_tokens_B, strict=True)
+            for own, keep in zip(tokens, chance.keep_tokens_BG[:, 0], strict=True)
         ]
     )
     scheduler = DDPMScheduler.from_pretrained(base.folder / "scheduler")
@@ -61,7 +62,7 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     weights = (snr.clamp(max=0.05) + shift) / (snr + shift)
     expected = ((answer - wanted).square().mean(dim=(1, 2, 3)) * weights).mean()
 
-    assert chance.keep_tokens_B.any() and not chance.keep_tokens_B.all()
+    assert chance.keep_tokens_BG.any() and not chance.keep_tokens_BG.all()
     assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -70,8 +71,9 @@ def test_of_moments_a_draw_is_trained_on(tmp_path: Path) -> None:
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
     latent_set = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9, kind="moments")
     snapshot = store.snapshot()
-    rows = join(snapshot.everything, latent_set.index())
-    batches = Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0)
+    vectors = TaggerVectors(snapshot, snapshot.everything)
+    rows = join(snapshot.everything, latent_set.index(), [vectors.index()])
+    batches = Batches(rows, features=[vectors], latent_set=latent_set, batch_size=4, seed=0)
     batch = next(b for i in range(batches.per_epoch) if (b := batches.read(i, part=slice(0, 4))).weight == 4)
     trainer = make_trainer(base, latent_set, replace(STILL, condition_dropout=1.0))
     shape = (4, 4, *batch.latents.shape[2:])
@@ -128,7 +130,7 @@ def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
             tokens = trainer.model.adapter(torch.from_numpy(batch.features).float())
         rows = []
         for text, own, keep_text, keep_tokens in zip(
-            texts, tokens, chance.keep_text_B.tolist(), chance.keep_tokens_B.tolist(), strict=True
+            texts, tokens, chance.keep_text_B.tolist(), chance.keep_tokens_BG[:, 0].tolist(), strict=True
         ):
             kinds.add((keep_text, keep_tokens))
             words = text if keep_text else empty

@@ -13,7 +13,7 @@ import torch
 from pfgdata.store import LatentSet
 from pfgtrain.adapter import PFGLinear
 from pfgtrain.base import Base
-from pfgtrain.batches import Batch, Batches, join
+from pfgtrain.batches import Batch, Batches, TaggerVectors, join
 from pfgtrain.fit import Trainer
 from pfgtrain.lora import lora_parameters
 from tests.pfgtrain.fit.small_trainer import NUMBERS, STILL, make_trainer
@@ -31,8 +31,9 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, LatentSe
     store = build_store(tmp_path_factory.mktemp("store") / "feats", NUMBERS, shard_rows=9)
     latent_set = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9)
     snapshot = store.snapshot()
-    rows = join(snapshot.everything, latent_set.index())
-    return Batches(rows, snapshot=snapshot, latent_set=latent_set, batch_size=4, seed=0), latent_set
+    vectors = TaggerVectors(snapshot, snapshot.everything)
+    rows = join(snapshot.everything, latent_set.index(), [vectors.index()])
+    return Batches(rows, features=[vectors], latent_set=latent_set, batch_size=4, seed=0), latent_set
 
 
 def epoch(batches: Batches) -> list[Batch]:

@@ -145,7 +145,7 @@ def test_generates_unconditional_row_is_the_row_that_training_drops_to(
     def training(keep: bool) -> Tensor:
         keep_B = torch.full((2,), keep)
         return conditional_rows(
-            prompt, tokens, empty=empty, keep_text_B=keep_B, keep_tokens_B=keep_B, uncond=uncond
+            prompt, tokens, empty=empty, keep_text_B=keep_B, keep_tokens_BK=keep_B[:, None], uncond=uncond
         ).context
 
     assert seen.shape == (4, 77 + TOKENS, WIDTH)

@@ -188,6 +188,7 @@ def test_a_run_opens_its_tagger_by_its_own_record_whatever_lies_beside_the_model
     write_tagger(folder, Form(layout="NCHW"))
     tagger = OnnxTagger.load(str(folder), device="cpu", threads=1)
     run = make_run(tagger=tagger, feature_dim=FEATURE_DIM, train="adapter")
+    (folder / "convention.toml").unlink()
     of_another = {"input_size": [3, SIDE, SIDE], "interpolation": "bicubic", "mean": 0.5, "std": 0.5}
     (folder / "config.json").write_text(json.dumps({"pretrained_cfg": of_another}))
     assert OnnxTagger.load(str(folder), device="cpu", threads=1).identity != tagger.identity

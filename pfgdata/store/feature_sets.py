@@ -1,0 +1,139 @@
+"""Feature sets: the derived sets of further extractors, under the store's `features/`, a vector an image.
+
+The store's own tagger made the first features: they stand in the store's shards and have no folder here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pfgdata.errors import StoreError
+from pfgdata.records import ExtractorIdentity, Selection, ids_as_keys
+from pfgdata.store.derived_sets import DerivedIdentity, DerivedInfo, DerivedSet
+from pfgdata.store.layout import FEATURES_SCHEMA
+
+__all__ = [
+    "FeatureIdentity",
+    "FeatureInfo",
+    "FeatureSet",
+    "SetFeatures",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureIdentity(DerivedIdentity):
+    """That of its extractor, field by field (records.ExtractorIdentity); a digest of it names the set."""
+
+    weights_sha256: str
+    architecture: str
+    node: str
+    preprocess: str
+    decode: str
+    feature_dim: int
+
+    @classmethod
+    def of(cls, extractor: ExtractorIdentity) -> FeatureIdentity:
+        """The identity of the sets that an extractor makes."""
+        return cls(**asdict(extractor))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureInfo(DerivedInfo):
+    """What a set also knows, outside its identity: what it is called, and what finds its extractor again."""
+
+    label: str  # of the set, in this store
+    extractor: str  # a name of the catalog, a hub id, a folder or a file, made absolute
+    revision: str | None = None  # the hub's commit
+
+
+class FeatureSet(DerivedSet[FeatureIdentity, FeatureInfo]):
+    """One feature set: its arrays are the vectors of images, [N, F]."""
+
+    name = "feature"
+    schema = FEATURES_SCHEMA
+    identity_type = FeatureIdentity
+    info_type = FeatureInfo
+
+    @property
+    def label(self) -> str:
+        """What it is called in its store."""
+        return self.info.label
+
+    @property
+    def feature_dim(self) -> int:
+        """F, the width of its vectors."""
+        return self.identity.feature_dim
+
+
+class SetFeatures:
+    """The features of a set as of now, read as a Snapshot's own are: by rows, which `placed` finds."""
+
+    def __init__(self, feature_set: FeatureSet) -> None:
+        self.set = feature_set
+        self.feature_dim = feature_set.feature_dim
+        self._index = feature_set.index()
+        keys = ids_as_keys(self._index.content_ids)
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def has(self, content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Which of the contents, uint8 [N, 16], have a vector, [N]."""
+        return np.asarray(self._found(content_ids)[1])
+
+    def placed(self, selection: Selection) -> Selection:
+        """`selection` with the places of its vectors in this set. Raises StoreError where one has none."""
+        place, there = self._found(selection.content_ids)
+        if not there.all():
+            self.require(selection)
+        entry = self._order[place]
+        return Selection(
+            content_ids=selection.content_ids,
+            shards=self._index.shards,
+            shard_index=self._index.shard_index[entry],
+            rows=self._index.rows[entry],
+        )
+
+    def require(self, selection: Selection) -> None:
+        """Raise StoreError, with the command that completes the set, where an image has no vector."""
+        distinct = selection.distinct()
+        lacking = int((~self.has(distinct.content_ids)).sum())
+        if lacking:
+            raise StoreError(self.lacks(lacking, len(distinct)))
+
+    def lacks(self, count: int, of: int) -> str:
+        """What to say where `count` of `of` images have no vector."""
+        failed = len(self.set.failed_content())
+        known = f" ({failed:,} could not be used)" if failed else ""
+        store = self.set.path.parent.parent
+        return (
+            f"feature set {self.set.label}: {count:,} of {of:,} images have no vector{known};"
+            f" pfgdata features {store} --label {self.set.label} makes what is missing"
+        )
+
+    def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
+        """The features of all rows of one shard of the set, float16 [N, F], mapped from disk."""
+        return self.set.array_map(shard_id)
+
+    def features(self, selection: Selection) -> npt.NDArray[np.float16]:
+        """The features of a `placed` selection in its order, float16 [len(selection), F], in memory."""
+        out = np.empty((len(selection), self.feature_dim), np.float16)
+        for index in np.unique(selection.shard_index).tolist():
+            mine = np.flatnonzero(selection.shard_index == index)
+            out[mine] = self.feature_map(selection.shards[index])[selection.rows[mine]]
+        return out
+
+    def _found(
+        self, content_ids: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Where each content stands among the keys in order, and whether it does."""
+        wanted = ids_as_keys(content_ids)
+        place = np.searchsorted(self._keys, wanted)
+        place[place == len(self._keys)] = 0
+        there = self._keys[place] == wanted if len(self._keys) else np.zeros(len(wanted), np.bool_)
+        return place, there
