@@ -7,7 +7,6 @@ from pfgdata.hub.checkpoints import single_file_width
 from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
 from pfgdata.hub.names import DEMO, Resolved, resolve
 from pfgdata.hub.repository import weights_sha256
-from pfgdata.hub.single_file import cache_folder
 from pfgdata.hub.tensors import write_tensors
 
 __all__ = [

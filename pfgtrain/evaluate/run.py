@@ -57,12 +57,8 @@ def evaluate(
     guides, options = setup.guides, setup.options
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
-<<<<<<< HEAD
     ids = [_first_id(guide) for guide in guides]
     gallery = _others(setup.gallery, guides, ids)
-=======
-    ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
->>>>>>> main
     about, viewers = _about(model), _viewers(model, setup)
     studio = Studio(
         model=model,
@@ -108,20 +104,10 @@ def evaluate(
 
 
 def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
-<<<<<<< HEAD
-    """The run's tagger and, if there is one, the judge."""
-    taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
-    return [
-        Viewer(role=role, tagger=tagger, threshold=setup.options.threshold)
-        for role, tagger in taggers.items()
-        if tagger
-    ]
-=======
     """Who looks at the pictures: the run's tagger, and the judge if there is one."""
     taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
     threshold = setup.options.threshold
     return [Viewer(role=role, tagger=one, threshold=threshold) for role, one in taggers.items() if one]
->>>>>>> main
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:
