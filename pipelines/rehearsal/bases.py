@@ -60,23 +60,26 @@ def _outlines(shape: Shape) -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    with torch.device("meta"):
-        yield (
-            "unet",
-            UNet2DConditionModel(**shape.unet),
-            {"_class_name": "UNet2DConditionModel", **shape.unet},
+    for name, kind, told in (
+        ("unet", UNet2DConditionModel, shape.unet),
+        ("vae", AutoencoderKL, shape.vae),
+    ):
+        with torch.device("meta"):  # not over a yield: who is yielded to would make its tensors there too
+            model = kind(**told)
+        yield name, model, {"_class_name": kind.__name__, **told}
+    for number, text in enumerate(shape.texts):
+        told = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, **_ends(), **text}
+        config = CLIPTextConfig(**told)
+        encoder: Callable[[CLIPTextConfig], nn.Module] = (
+            CLIPTextModelWithProjection if number else CLIPTextModel
         )
-        yield "vae", AutoencoderKL(**shape.vae), {"_class_name": "AutoencoderKL", **shape.vae}
-        for number, text in enumerate(shape.texts):
-            config = CLIPTextConfig(
-                vocab_size=VOCABULARY, max_position_embeddings=POSITIONS, **{**_ends(), **text}
-            )
-            kind: Callable[[CLIPTextConfig], nn.Module] = (
-                CLIPTextModelWithProjection if number else CLIPTextModel
-            )
-            outline = kind(config)
-            told = {**config.to_dict(), "architectures": [kind.__name__]}
-            yield f"text_encoder{_end(number)}", outline, told
+        with torch.device("meta"):
+            model = encoder(config)
+        yield (
+            f"text_encoder{_end(number)}",
+            model,
+            {**config.to_dict(), "architectures": [type(model).__name__]},
+        )
 
 
 def _ends() -> dict[str, int]:
