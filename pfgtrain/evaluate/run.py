@@ -27,7 +27,7 @@ from pfgtrain.evaluate.measures import ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.page import page
 from pfgtrain.evaluate.pixels import pixel_rows
-from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, report_json
+from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, PixelReport, report_json
 from pfgtrain.evaluate.setup import EvaluateSetup
 from pfgtrain.evaluate.studio import Real, Studio
 from pfgtrain.evaluate.training import TrainingImages
@@ -84,12 +84,7 @@ def evaluate(
             )
             for viewer in viewers
         },
-        pixels=pixel_rows(
-            studio.strokes,
-            len(guides),
-            seed=options.seed,
-            resamples_RK=resamples(len(guides), count=options.resamples, seed=options.seed),
-        ),
+        pixels=_pixels(studio, len(guides)),
         nearest_training=nearest,
         tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
@@ -107,6 +102,13 @@ def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
     taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
     threshold = setup.options.threshold
     return [Viewer(role=role, tagger=one, threshold=threshold) for role, one in taggers.items() if one]
+
+
+def _pixels(studio: Studio, count: int) -> dict[str, PixelReport]:
+    """The figures of pixels, over the same resamples as all others."""
+    options = studio.options
+    drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
+    return pixel_rows(studio.strokes, count, seed=options.seed, resamples_RK=drawn_RK)
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:
