@@ -56,7 +56,7 @@ class Clock(NoProgress):
             return
         self.done += count
         if self.at_half and 2 * self.done >= self.total:
-            self.at_half, call = None, self.at_half
+            call, self.at_half = self.at_half, None
             call()
 
     def finish(self) -> None:

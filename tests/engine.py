@@ -119,7 +119,7 @@ class HandCrew:
             self.doomed.append(worker)
         else:
             hand = self.hands[worker]
-            hand.work = self.threads.submit(hand.host.work, tuple(span), payload)
+            hand.work = self.threads.submit(hand.host.work, (*span,), payload)
 
     def dismiss(self, worker: str) -> None:
         """Do without one."""
