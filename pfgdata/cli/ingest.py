@@ -39,6 +39,7 @@ __all__ = ["EXAMPLE", "ingest"]
 EXAMPLE = (
     "Examples: pfgdata ingest ./images --tagger demo; "
     "pfgdata ingest a/ b/ shards/*.tar --exclude 'drafts/**'; "
+    "pfgdata ingest s3://bucket/images --archives; pfgdata ingest hf://datasets/ORG/NAME@main; "
     "pfgdata ingest ./images --device cuda --precision float16 --decode fast"
 )
 _IMAGES, _LIMITS, _TAGGER = "Which images", "What is no usable image", "Tagger (of a new store)"
