@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.pictures import write_jpegs
 from benchmarks.vit_tagger import write_vit_tagger
-from pfgdata.cluster import Cluster, ClusterReport, ingest_on
+from pfgdata.cluster import Cluster, ClusterReport, TaggingWork, ingest_on
 from pfgdata.corpus import plan_segments
 from pfgdata.ingest import IngestJob, IngestReport, ingest, open_or_create
 from pfgdata.records import NoProgress
@@ -91,7 +91,8 @@ def usual(images: Path, store: Store, tagger: OnnxTagger, job: IngestJob, clock:
 def by_workers(images: Path, store: Store, tagger: OnnxTagger, job: IngestJob, clock: Clock) -> ClusterReport:
     """Two workers of a Ray that is started for it."""
     cluster = Cluster(workers=WORKERS)
-    return ingest_on(cluster, plan_segments([images], {}), store, tagger, job, progress=clock)
+    work = TaggingWork(segments=plan_segments([images], {}), store=store, tagger=tagger, job=job)
+    return ingest_on(cluster, work, progress=clock)
 
 
 def measure(folder: Path, name: str, count: int, rounds: int, batch_size: int) -> None:

@@ -176,9 +176,10 @@ def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str
                     out = PlanOut(folder=way.plan_out, rows=way.rows)
                     written, report = write_plan(segments, there, job, out=out, progress=progress, stop=stop)
                 elif way.cluster:
-                    from pfgdata.cluster import ingest_on
+                    from pfgdata.cluster import TaggingWork, ingest_on
 
-                    report = ingest_on(way.cluster, segments, there, model, job, progress=progress, stop=stop)
+                    work = TaggingWork(segments=segments, store=there, tagger=model, job=job)
+                    report = ingest_on(way.cluster, work, progress=progress, stop=stop)
                 else:
                     report = run_ingest(segments, there, model, options=job, progress=progress, stop=stop)
     captions = None

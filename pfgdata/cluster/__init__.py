@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pfgdata.cluster.driving import Engine, WorkerRate
     from pfgdata.cluster.queue import Patience, Queue
     from pfgdata.cluster.ray import Cluster
-    from pfgdata.cluster.tagging import ClusterReport, ingest_on
+    from pfgdata.cluster.tagging import ClusterReport, TaggingWork, ingest_on
 
 __all__ = [
     "Cluster",
@@ -19,6 +19,7 @@ __all__ = [
     "Engine",
     "Patience",
     "Queue",
+    "TaggingWork",
     "WorkerRate",
     "derive_on",
     "ingest_on",
