@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.pictures import write_jpegs
 from benchmarks.vit_tagger import write_vit_tagger
-from pfgdata.cluster import Cluster, ClusterReport, TaggingWork, ingest_on
+from pfgdata.cluster import Cluster, ClusterIngest, ClusterReport
 from pfgdata.corpus import plan_segments
 from pfgdata.ingest import IngestJob, IngestReport, ingest, open_or_create
 from pfgdata.records import NoProgress
@@ -91,15 +91,12 @@ def usual(images: Path, store: Store, tagger: OnnxTagger, job: IngestJob, clock:
 def by_workers(images: Path, store: Store, tagger: OnnxTagger, job: IngestJob, clock: Clock) -> ClusterReport:
     """Two workers of a Ray that is started for it."""
     cluster = Cluster(workers=WORKERS)
-    work = TaggingWork(segments=plan_segments([images], {}), store=store, tagger=tagger, job=job)
-    return ingest_on(cluster, work, progress=clock)
+    return ClusterIngest(cluster, job).run(plan_segments([images], {}), store, tagger, progress=clock)
 
 
 def measure(folder: Path, name: str, count: int, rounds: int, batch_size: int) -> None:
     """The two sides in turn, then a run in which a worker is killed half-way."""
     images = folder / "images"
-    if not images.exists():
-        write_jpegs(images, count)
     tagger = OnnxTagger.load(name, device="cpu")
     job = IngestJob(tagger=name, batch_size=batch_size, device="cpu")
     sides = {"one ingest": usual, f"{WORKERS} workers": by_workers}
@@ -175,18 +172,22 @@ def death(folder: Path, name: str, count: int, batch_size: int) -> None:
 def main() -> None:
     """Both taggers, or the one named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tagger", choices=["demo", "vit"], default="demo")
+    parser.add_argument("--tagger", default="demo", help="demo, vit (written for this), or a folder")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--only", choices=["overhead", "death"], help="one of the two questions")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pfg-bench-") as place:
         folder, name = Path(place), asked.tagger
         if name == "vit":
             name = str(folder / "vit")
             write_vit_tagger(Path(name))
-        measure(folder, name, asked.count, asked.rounds, asked.batch_size)
-        death(folder, name, asked.count, asked.batch_size)
+        write_jpegs(folder / "images", asked.count)
+        if asked.only != "death":
+            measure(folder, name, asked.count, asked.rounds, asked.batch_size)
+        if asked.only != "overhead":
+            death(folder, name, asked.count, asked.batch_size)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 __all__ = ["Node", "RayHere", "ray_here"]
 
 ROOT = Path(__file__).parent.parent
-_START = 60  # seconds for a node to be there
+_START = 240  # seconds for a node to be there, on a machine that has much to do
 
 
 @dataclass(frozen=True)

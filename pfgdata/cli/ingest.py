@@ -39,7 +39,6 @@ __all__ = ["EXAMPLE", "ingest"]
 EXAMPLE = (
     "Examples: pfgdata ingest ./images --tagger demo; "
     "pfgdata ingest a/ b/ shards/*.tar --exclude 'drafts/**'; "
-    "pfgdata ingest s3://bucket/images --archives; pfgdata ingest hf://datasets/ORG/NAME@main; "
     "pfgdata ingest ./images --device cuda --precision float16 --decode fast"
 )
 _IMAGES, _LIMITS, _TAGGER = "Which images", "What is no usable image", "Tagger (of a new store)"
@@ -176,10 +175,10 @@ def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str
                     out = PlanOut(folder=way.plan_out, rows=way.rows)
                     written, report = write_plan(segments, there, job, out=out, progress=progress, stop=stop)
                 elif way.cluster:
-                    from pfgdata.cluster import TaggingWork, ingest_on
+                    from pfgdata.cluster import ClusterIngest
 
-                    work = TaggingWork(segments=segments, store=there, tagger=model, job=job)
-                    report = ingest_on(way.cluster, work, progress=progress, stop=stop)
+                    work = ClusterIngest(way.cluster, job)
+                    report = work.run(segments, there, model, progress=progress, stop=stop)
                 else:
                     report = run_ingest(segments, there, model, options=job, progress=progress, stop=stop)
     captions = None

@@ -11,18 +11,17 @@ if TYPE_CHECKING:
     from pfgdata.cluster.driving import Engine, WorkerRate
     from pfgdata.cluster.queue import Patience, Queue
     from pfgdata.cluster.ray import Cluster
-    from pfgdata.cluster.tagging import ClusterReport, TaggingWork, ingest_on
+    from pfgdata.cluster.tagging import ClusterIngest, ClusterReport
 
 __all__ = [
     "Cluster",
+    "ClusterIngest",
     "ClusterReport",
     "Engine",
     "Patience",
     "Queue",
-    "TaggingWork",
     "WorkerRate",
     "derive_on",
-    "ingest_on",
 ]
 
 if not TYPE_CHECKING:

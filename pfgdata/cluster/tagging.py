@@ -57,7 +57,7 @@ from pfgdata.store import (
 )
 from pfgdata.taggers import Tagger
 
-__all__ = ["ClusterReport", "TaggingSpec", "TaggingWork", "ingest_on", "wants_gpu"]
+__all__ = ["ClusterIngest", "ClusterReport", "TaggingSpec", "wants_gpu"]
 
 _SHARES = 8  # spans for each worker at least: the last to end keeps the others waiting for one
 _SHORTEST = 16  # images of a span, where no batch size is asked for: the last batch of each is padded
@@ -76,55 +76,64 @@ class ClusterReport(AdoptReport):
         return {**IngestReport.as_dict(self), "workers": rates}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaggingWork:
-    """An ingest for workers: `tagger` only says what they are to load."""
+@dataclass(frozen=True, slots=True)
+class ClusterIngest:
+    """An ingest of `job` by the workers of an engine."""
 
-    segments: Sequence[Segment]
-    store: Store
-    tagger: Tagger
+    engine: Engine
     job: IngestJob
 
+    def run(
+        self,
+        segments: Sequence[Segment],
+        store: Store,
+        tagger: Tagger,
+        *,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> ClusterReport:
+        """As `ingest`; `tagger` only says what the workers are to load.
 
-def ingest_on(
-    engine: Engine,
-    work: TaggingWork,
-    *,
-    progress: Progress | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> ClusterReport:
-    """As `ingest`, by the workers of an engine.
-
-    The store's lock is held throughout, as by an ingest; parts that an earlier run left are taken first. What
-    is adopted stays, whatever ends the run. Raises ClusterError where there is no cluster, or no worker.
-    """
-    progress, start, job = progress or NoProgress(), time.monotonic(), work.job
-    require_fit(work.store, work.tagger)
-    report = ClusterReport()
-    with (
-        work.store.writer(wait=job.wait, progress=progress, stop=stop) as writer,
-        tempfile.TemporaryDirectory(prefix="pfg-plan-") as folder,
-    ):
-        before, adopted = adopt_waiting(writer, progress=progress, stop=stop)
-        report.refused += before.refused
-        plan, found = plan_ranges(
-            writer,
-            work.segments,
-            job,
-            out=PlanOut(folder=Path(folder) / "plan"),
-            progress=progress,
-            stop=stop,
-        )
-        for name in ("found", "ignored", "links", "unchanged", "failed", "gone", "unreadable", "interrupted"):
-            setattr(report, name, getattr(found, name))
-        adopter = Adopter(writer, report)
-        if plan is not None and plan.rows:
-            tagging = _Tagging(plan, writer, adopter, tagger=work.tagger, report=report)
-            tagging.run(engine, job, progress=progress, stop=stop)
-        shards = [*adopted, *adopter.committed]
-        finish(writer, shards, report, rows=job.shard_rows, progress=progress)
-    report.seconds = time.monotonic() - start
-    return report
+        The store's lock is held throughout, as by an ingest; parts that an earlier run left are taken first.
+        What is adopted stays, whatever ends the run. Raises ClusterError where there is no cluster, or no
+        worker.
+        """
+        progress, start = progress or NoProgress(), time.monotonic()
+        require_fit(store, tagger)
+        report = ClusterReport()
+        with (
+            store.writer(wait=self.job.wait, progress=progress, stop=stop) as writer,
+            tempfile.TemporaryDirectory(prefix="pfg-plan-") as folder,
+        ):
+            before, adopted = adopt_waiting(writer, progress=progress, stop=stop)
+            report.refused += before.refused
+            plan, found = plan_ranges(
+                writer,
+                segments,
+                self.job,
+                out=PlanOut(folder=Path(folder) / "plan"),
+                progress=progress,
+                stop=stop,
+            )
+            for name in (
+                "found",
+                "ignored",
+                "links",
+                "unchanged",
+                "failed",
+                "gone",
+                "unreadable",
+                "interrupted",
+            ):
+                setattr(report, name, getattr(found, name))
+            adopter = Adopter(writer, report)
+            if plan is not None and plan.rows:
+                tagging = _Tagging(plan, writer, adopter, tagger=tagger, report=report)
+                tagging.run(self.engine, self.job, progress=progress, stop=stop)
+            shards = [*adopted, *adopter.committed]
+            finish(writer, shards, report, rows=self.job.shard_rows, progress=progress)
+        report.seconds = time.monotonic() - start
+        return report
 
 
 class _Tagging:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfgdata.cluster import TaggingWork, derive_on, ingest_on
+from pfgdata.cluster import ClusterIngest, derive_on
 from pfgdata.cluster.driving import Crew
 from pfgdata.cluster.host import Spec
 from pfgdata.corpus import plan_segments
@@ -64,9 +64,10 @@ def run(
 ) -> tuple[dict[str, object], Watched]:
     """Ingest on the engine; the report adds up."""
     asked, progress = iter(range(stop_after, -1, -1)), Watched()
-    report = ingest_on(
-        engine,
-        TaggingWork(segments=plan_segments([images], store.roots()), store=store, tagger=demo, job=JOB),
+    report = ClusterIngest(engine, JOB).run(
+        plan_segments([images], store.roots()),
+        store,
+        demo,
         progress=progress,
         stop=lambda: next(asked) == 0,
     )
@@ -146,8 +147,7 @@ def test_a_worker_that_cannot_load_ends_the_run_with_its_reason(demo: OnnxTagger
     engine = Unmounting()
     engine.unmounted = tmp_path / "images"
     with pytest.raises(ClusterError, match=r"no worker is left: .*nothing is there; mount it"):
-        segments = plan_segments([tmp_path / "images"], {})
-        ingest_on(engine, TaggingWork(segments=segments, store=store, tagger=demo, job=JOB))
+        ClusterIngest(engine, JOB).run(plan_segments([tmp_path / "images"], {}), store, demo)
 
 
 def test_without_ray_one_line_says_what_to_install(images: Path, tmp_path: Path) -> None:
