@@ -153,6 +153,8 @@ class ObjectDisk(ReadingDisk):
         self.passed("shard.json uploaded")
         there = {one.key.rsplit("/", 1)[-1]: one.size for one in self.place.list(key)}
         if there != sizes:
+            if numbered:
+                self._log(final.parent).require_latest()  # who overtakes also sweeps
             raise StoreError(f"{final}: not what was uploaded; check the bucket, and run the same again")
         if numbered:
             self._log(final.parent).append(adds=(final.name, _seal(meta)))
