@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pfgdata.derive import DeriveOptions
-from pfgdata.inference import Precision
 
 __all__ = ["FeatureJob", "FeatureOptions"]
 
@@ -33,7 +33,7 @@ class FeatureJob(FeatureOptions):
     """What the set is called in this store; default: the extractor's short name."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1."""
-    precision: Precision = "float32"
+    precision: Literal["float32", "float16"] = "float32"
     """What to compute in; features are stored as float16 either way."""
     where: str | None = None
     """Only images for which this is true, as in pfgdata query; default: all."""

@@ -76,6 +76,7 @@ class SetFeatures:
     def __init__(self, feature_set: FeatureSet) -> None:
         self.set = feature_set
         self.feature_dim = feature_set.feature_dim
+        self.shards = feature_set.shard_ids()
         self._index = feature_set.index()
         self._failed = np.unique(ids_as_keys(content_ids_of(feature_set.failures()["content_id"])))
         keys = ids_as_keys(self._index.content_ids)

@@ -65,7 +65,8 @@ class Likeness:
         self._desk = desk
         self._shown = shown
         self._lock = threading.Lock()
-        self._all: dict[str, Neighbours] = {}  # by the set of their features
+        self._sets: dict[str, SetFeatures] = {}  # by their ids; a sort of all contents each
+        self._all: dict[str, tuple[SetFeatures | None, Neighbours]] = {}
 
     def answer(self, rows: Rows, k: int, ask: Ask, *, label: str = OWN_FEATURE) -> dict[str, Any]:
         """The `k` images most like the one of `rows` by the features `label`, of those that `ask` selects.
@@ -77,8 +78,7 @@ class Likeness:
         least = ask.thresholds.least(shown.snapshot.vocabulary)
         subject = shown.catalog.selection(rows[-1:])
         content_id = subject.content_ids[0].tobytes()
-        found_set = feature_set(self._desk.store, label)
-        of = None if found_set is None else SetFeatures(found_set)
+        of = self._features(label)
         neighbours = self._neighbours(question, ask.thresholds, of)
         count = min(max(k, 1), _MOST_NEIGHBOURS)
         (found,) = neighbours.nearest(_feature(shown, subject, of), count, without={content_id})
@@ -108,14 +108,25 @@ class Likeness:
             "seconds": round(time.perf_counter() - begun, 4),
         }
 
+    def _features(self, label: str) -> SetFeatures | None:
+        """The features of a set, read anew where it has grown; None of the tagger's own."""
+        found = feature_set(self._desk.store, label)
+        if found is None:
+            return None
+        with self._lock:
+            kept = self._sets.get(found.id)
+            if kept is None or kept.shards != kept.set.shard_ids():
+                kept = self._sets[found.id] = SetFeatures(found)
+            return kept
+
     def _neighbours(self, question: Question, thresholds: Thresholds, of: SetFeatures | None) -> Neighbours:
         shown = self._shown
         if question.where is None and question.sample is None and question.limit is None:
             with self._lock:
-                key = OWN_FEATURE if of is None else f"{of.set.id} {len(of)}"  # a set may grow meanwhile
-                if key not in self._all:
-                    self._all[key] = Neighbours(shown.snapshot, of=of)
-                return self._all[key]
+                key = OWN_FEATURE if of is None else of.set.id
+                if key not in self._all or self._all[key][0] is not of:
+                    self._all[key] = of, Neighbours(shown.snapshot, of=of)
+                return self._all[key][1]
         rows = self._desk.rows_of(shown, question, thresholds)
         return Neighbours(shown.snapshot, shown.catalog.selection(rows), of=of)
 

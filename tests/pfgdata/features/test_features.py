@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +238,38 @@ def test_two_writers_of_one_set_do_not_meet(store: Store, graph: Path) -> None:
     (made,) = store.feature_sets()
     with made.writer(), pytest.raises(StoreError, match="is being written by process"):
         make(store, graph)
+
+
+def test_another_machine_loads_the_same_extractor_or_says_that_it_cannot(store: Store, graph: Path) -> None:
+    extractor, label = extractor_for(store, FeatureJob(extractor=str(graph), device="cpu"))
+    source = FeaturePass(store=store, extractor=extractor, label=label).source()
+    there = pickle.loads(pickle.dumps(source)).load(gpu=False)
+    squares = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    np.testing.assert_array_equal(there.encode(squares), extractor.features(squares))
+    write_graph(graph / "model.onnx", scale=2e-2)
+    with pytest.raises(IdentityError, match="its weights differ"):
+        source.load(gpu=False)
+
+
+@pytest.mark.cluster
+def test_the_workers_of_a_cluster_make_what_one_process_makes(store: Store, graph: Path) -> None:
+    command = [sys.executable, "-m", "pfgdata", "features", str(store.path), "--extractor", str(graph)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--cluster", "auto", "--workers", "1", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["label"], told["encoded"], told["pending"]) == ("small", 10, 0) and told["workers"]
+    (made,) = store.feature_sets()
+    rows, there = store.snapshot().everything, SetFeatures(made)
+    by_workers = there.features(there.placed(rows))
+    shutil.rmtree(store.path / "features")
+    make(store, graph)
+    (made,) = store.feature_sets()
+    alone = SetFeatures(made)
+    np.testing.assert_array_equal(alone.features(alone.placed(rows)), by_workers)
