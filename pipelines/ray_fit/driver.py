@@ -55,7 +55,9 @@ def _ray(group: Group) -> Any:
         raise ConfigError(f"pipelines.ray_fit: pip install 'ray[train]' ({problem})") from None
     hears = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    words: dict[str, Any] = {"address": group.address} if group.address else {"include_dashboard": False}
+    words: dict[str, Any] = (
+        {"address": group.address} if group.address else {"address": "local", "include_dashboard": False}
+    )
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **words)
     except (ConnectionError, RuntimeError, ValueError) as problem:
