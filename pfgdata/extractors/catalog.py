@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import ModelNotFoundError
+from pfgdata.inference import Precision
 from pfgdata.records import ExtractorIdentity, nearest
 
 __all__ = ["EXTRACTORS", "Extractor", "ExtractorEntry", "repository"]
@@ -48,6 +49,10 @@ class Extractor(Protocol):
     @property
     def source(self) -> str:
         """Who says its convention."""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
 
     @property
     def writer(self) -> dict[str, Any]:

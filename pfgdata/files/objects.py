@@ -162,7 +162,10 @@ class ObjectDisk(ReadingDisk):
         shutil.rmtree(fresh, ignore_errors=True)
 
     def remove_folder(self, path: Path) -> None:
-        """A shard by a record, after which its objects go; else shard.json goes first."""
+        """A shard by a record, after which its objects go; else shard.json goes first.
+
+        Some servers go on listing a folder that is empty; to remove it does nothing.
+        """
         key = self._key(path)
         if key is None:
             super().remove_folder(path)
@@ -171,8 +174,6 @@ class ObjectDisk(ReadingDisk):
         if path.parent.name == SHARDS:
             self._log(path.parent).append(removes=[path.name])
             self.passed("removal recorded")
-        elif not found:
-            raise missing(path)
         self._drop(found)
         self._copies.forget(key)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pfgdata.hub.cache import cache_folder
 from pfgdata.hub.checkpoints import single_file_width
 from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
 from pfgdata.hub.names import DEMO, Resolved, resolve
@@ -17,7 +16,6 @@ __all__ = [
     "SDXL",
     "FamilyFacts",
     "Resolved",
-    "cache_folder",
     "family_titles",
     "resolve",
     "single_file_width",

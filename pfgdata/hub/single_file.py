@@ -18,8 +18,7 @@ from typing import Any
 from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, StoreError, refused_by_system
-from pfgdata.files import Disk
-from pfgdata.hub.cache import cache_folder
+from pfgdata.files import Disk, cache_folder
 from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
 from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository

@@ -11,8 +11,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from pfgdata.errors import StoreError
-from pfgdata.files import Disk
-from pfgdata.hub import cache_folder
+from pfgdata.files import Disk, cache_folder
 from pfgdata.inference import Device, Machine
 
 __all__ = ["Comparison"]

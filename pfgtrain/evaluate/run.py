@@ -52,8 +52,7 @@ def evaluate(
     Nothing is written without `out_dir`. Raises ConfigError where nothing can be told (one guide, no tokens,
     the run's tagger as its own judge), AccessError or ContentError for a guide, before anything is painted.
     """
-    started = time.perf_counter()
-    progress = progress or NoProgress()
+    started, progress = time.perf_counter(), progress or NoProgress()
     guides, options = setup.guides, setup.options
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
-from pfgdata.hub import DEMO, cache_folder
+from pfgdata.files import cache_folder
+from pfgdata.hub import DEMO
 from pfgdata.paths import user_path
 from pfgdata.query import select
 from pfgdata.records import NoProgress, Progress, during_one
