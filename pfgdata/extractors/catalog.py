@@ -1,7 +1,7 @@
 """What an extractor is to the other rooms, and the ones known by a short name.
 
-What licences and gates say was looked up in November 2026; a gated repository asks for a login and a click
-first. A width is for people: that of a loaded extractor comes from its files.
+The licences and gates of bigG, SigLIP 2 and DINOv3 were looked up in November 2026, the others are as known;
+a gated repository asks for a login and a click first. A width is for people: that of a loaded extractor comes from its files.
 """
 
 from __future__ import annotations
