@@ -1,7 +1,8 @@
 """What an extractor is to the other rooms, and the ones known by a short name.
 
 The licences and gates of bigG, SigLIP 2 and DINOv3 were looked up in November 2026, the others are as known;
-a gated repository asks for a login and a click first. A width is for people: that of a loaded extractor comes from its files.
+a gated repository asks for a login and a click first. A width is for people: that of a loaded extractor comes
+from its files.
 """
 
 from __future__ import annotations
