@@ -1,7 +1,7 @@
 """What stands in a store under each key, while parts are adopted: found by a hash of the key.
 
-A row takes 32 bytes: what it is compared by is held as hashes of 32 bits. Where two that differ have the same,
-a row too old stands until the next ingest, which compares it with its file.
+A row takes 32 bytes: what it is compared by is held as hashes of 32 bits. Where two that differ have the
+same, a row too old stands until the next ingest, which compares it with its file.
 """
 
 from __future__ import annotations
