@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pfgdata.corpus import plan_segments
 from pfgdata.inference import Precision
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
-from pfgdata.ingest.plan import Plan, make_plan
+from pfgdata.ingest.plan import Planning, plan_batches
+from pfgdata.ingest.tasks import Plan
 from pfgdata.records import NoProgress, TaggerIdentity
 from pfgdata.store import IMAGES_SCHEMA, ShardContents, Store, StoreIdentity, failures_table
 from pfgdata.vocabulary import GENERAL, RATING, Vocabulary
@@ -146,13 +147,10 @@ def child(what: str, place: Path) -> dict[str, float]:
 def plan_of(inputs: list[Path], store: Store | None) -> tuple[Plan, IngestReport]:
     """What an ingest of `inputs` would do."""
     report = IngestReport()
-    plan = make_plan(
-        plan_segments(inputs, store.roots() if store else {}),
-        store.snapshot() if store else None,
-        options=IngestOptions(),
-        report=report,
-        progress=NoProgress(),
-    )
+    segments = plan_segments(inputs, store.roots() if store else {})
+    planning = Planning(IngestOptions(), report, [])
+    snapshot = store.snapshot() if store else None
+    plan = Plan(plan_batches(segments, snapshot, planning, progress=NoProgress()))
     return plan, report
 
 

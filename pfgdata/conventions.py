@@ -1,4 +1,4 @@
-"""How a tagger wants its pictures and gives its tags, as one value; its text is `TaggerIdentity.preprocess`.
+"""How a model wants its pictures and gives its tags, as one value; its text is `TaggerIdentity.preprocess`.
 
 The text of what SmilingWolf's models take is the name of their square alone (kohya), as every record has had
 it from the first; any other convention is a line of clauses that says everything (docs/taggers.md).
@@ -110,7 +110,7 @@ class Convention:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     square: tuple[str, ...] = (PREPROCESSINGS[0],)
-    output: Literal["probabilities", "logits"] = "probabilities"
+    output: Literal["probabilities", "logits", "feature"] = "probabilities"
     labels: Labels = Labels()
 
     def __post_init__(self) -> None:
@@ -120,6 +120,8 @@ class Convention:
             raise ConfigError(f"std {self.std}: is above 0")
         if self.size is not None and not 1 <= self.size <= 8192:
             raise ConfigError(f"size {self.size}: is 1 to 8192 pixels")
+        if self.output == "feature" and self.labels != Labels():
+            raise ConfigError("labels: an extractor's convention has none, its output is a feature")
         _require_square(self.steps, self.size)
 
     @cached_property
@@ -143,6 +145,10 @@ class Convention:
             raise ConfigError(f"no preprocessing {name!r}; it is one of {', '.join(PREPROCESSINGS)}")
         return replace(self, square=(name,))
 
+    def of_feature(self) -> Convention:
+        """It with nothing said of tags: that of an extractor which takes the same pictures."""
+        return replace(self, output="feature", labels=Labels())
+
     @property
     def text(self) -> str:
         """One line from which `of` makes it again; equal for equal ones."""
@@ -161,6 +167,8 @@ class Convention:
         for step in self.square:
             yield "square", *step.split()
         yield "output", self.output
+        if self.output == "feature":
+            return
         labels = self.labels
         columns = (labels.name, labels.category, labels.count) if labels.file.endswith(".csv") else ()
         yield "labels", labels.file, *columns
@@ -191,8 +199,10 @@ class Convention:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, where: str) -> Convention:
         """The convention that a TOML or JSON table says, all of it. Raises ConfigError naming `where`."""
-        optional = ("size", "layout", "mean", "std", "columns", "categories")
-        needed = ("channels", "square", "output", "labels")
+        optional: tuple[str, ...] = ("size", "layout", "mean", "std", "columns", "categories")
+        needed: tuple[str, ...] = ("channels", "square", "output", "labels")
+        if record.get("output") == "feature":
+            optional, needed = optional[:4], needed[:3]
         wrong = [key for key in record if key not in (*needed, *optional)]
         missing = [key for key in needed if key not in record]
         if wrong or missing:
@@ -204,8 +214,11 @@ class Convention:
             raise ConfigError(f"{where}: {problem}") from None
 
 
-def read_convention(path: Path) -> Convention:
-    """The convention in a .toml or .json file. Raises ConfigError."""
+def read_convention(path: Path, *, of_feature: bool = False) -> Convention:
+    """The convention in a .toml or .json file. Raises ConfigError.
+
+    `of_feature` is that of an extractor: it says nothing of tags, or is read as if it did not.
+    """
     try:
         text = path.read_text("utf-8")
         record = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -215,6 +228,9 @@ def read_convention(path: Path) -> Convention:
         ) from problem
     if not isinstance(record, dict):
         raise ConfigError(f"{path}: is no table of keys and values")
+    if of_feature:
+        record = {"output": "feature", **record}
+        return Convention.from_record(record, where=str(path)).of_feature()
     return Convention.from_record(record, where=str(path))
 
 
@@ -236,7 +252,8 @@ def _of(text: str) -> Convention:
             else:
                 said[name] = [float(word) for word in rest.split()] if name in ("mean", "std") else rest
         known = {*(one.name for one in fields(Convention)), "columns", "categories"}
-        if not {"channels", "square", "output", "labels"} <= said.keys() <= known:
+        needed = {"channels", "square", "output", *(("labels",) if said.get("output") != "feature" else ())}
+        if not needed <= said.keys() <= known:
             raise ValueError
         return Convention(**_values(said))
     except (ConfigError, TypeError, ValueError):
@@ -252,8 +269,9 @@ def _values(said: Mapping[str, Any]) -> dict[str, Any]:
     )
     found: dict[str, Any] = {
         "square": (square,) if isinstance(square, str) else tuple(square),
-        "labels": Labels(file=said["labels"], **columns, categories=categories),
     }
+    if "labels" in said:
+        found["labels"] = Labels(file=said["labels"], **columns, categories=categories)
     if "size" in said:
         found["size"] = _size(str(said["size"]))
     for name, known in (("layout", ("NHWC", "NCHW")), ("channels", ("RGB", "BGR")), ("output", _OUTPUTS)):
@@ -265,7 +283,7 @@ def _values(said: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_OUTPUTS = ("probabilities", "logits")
+_OUTPUTS = ("probabilities", "logits", "feature")
 
 
 def _three(name: str, values: Any) -> tuple[float, ...]:

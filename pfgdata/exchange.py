@@ -215,8 +215,8 @@ def _with_ids(file: Path, table: pa.Table) -> pa.Table:
 
 
 def _with_roots(file: Path, table: pa.Table, roots: Mapping[str, str]) -> pa.Table:
-    """`table` with absolute paths split into root and path."""
-    starts = pc.starts_with(table["path"], "/")
+    """`table` with absolute paths, and URLs, split into root and path."""
+    starts = pc.match_substring_regex(table["path"], "^(/|[a-z0-9]+://)")
     if "root" in table.column_names or not pc.any(starts).as_py():
         return table
     places = sorted(((place.rstrip("/") + "/", root) for root, place in roots.items()), reverse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,14 +22,14 @@ _STOPPING = b"\nstopping after this batch; what is done is kept; Ctrl-C again to
 
 def end_on_interrupt() -> None:
     """From now on Ctrl-C ends the process at once, in a word; where it is ignored (nohup), it stays so."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if _hears_signals() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 @contextmanager
 def raise_on_interrupt() -> Iterator[None]:
     """Where Ctrl-C would end the process, it raises KeyboardInterrupt in here, but for imports."""
-    ends = signal.getsignal(signal.SIGINT) is _end
+    ends = _hears_signals() and signal.getsignal(signal.SIGINT) is _end
     if ends:
         signal.signal(signal.SIGINT, _raise)
     try:
@@ -51,8 +52,14 @@ class Stop:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a Stop, so that finished work is committed; the next is real."""
+    """Turn the first Ctrl-C or SIGTERM into a Stop, so that finished work is committed; the next is real.
+
+    Called from another thread than the main one, which alone hears signals, it gives a Stop that nobody asks.
+    """
     stop = Stop()
+    if not _hears_signals():
+        yield stop
+        return
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.asked:
@@ -66,6 +73,11 @@ def stop_on_interrupt() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _hears_signals() -> bool:
+    """Whether this thread may say what a signal does: Python lets the main one alone."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

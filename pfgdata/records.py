@@ -16,6 +16,7 @@ from blake3 import blake3
 
 __all__ = [
     "CONTENT_ID_BYTES",
+    "ExtractorIdentity",
     "Factor",
     "Found",
     "ImageKey",
@@ -130,6 +131,18 @@ class TaggerIdentity:
 
 
 _ON_RECORD = {"preprocess": "recipe"}  # what format 1 calls it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractorIdentity:
+    """What must be equal for the vectors of two extractors to mean the same."""
+
+    weights_sha256: str  # of the file; of several the sha256 of the list of theirs
+    architecture: str  # "onnx", or the class and the digest of the config that make a model of the weights
+    node: str  # which tensor of it: a name in the graph; image_embeds, pooler_output
+    preprocess: str  # how a picture becomes its input: the text of a pfgdata.conventions.Convention
+    decode: str  # version of the one decode before it
+    feature_dim: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pfgdata.corpus import plan_segments
+from pfgdata.features import FeatureJob, FeaturePass, extractor_for
 from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
@@ -21,10 +22,12 @@ from pfgdata.vaes import Vae, base_geometry
 from pfgtrain.checkpoint import RunRecord, Sampling, checkpoints, find_checkpoint, read_state
 from pfgtrain.config import FitConfig
 from pfgtrain.evaluate import (
+    LARGE_GALLERY,
     EvaluateJob,
     EvaluateOptions,
     EvaluateSetup,
     evaluate,
+    gallery_of_job,
     guides_of_job,
     judge_of_job,
     training_images,
@@ -49,7 +52,7 @@ __all__ = ["Step", "run_steps"]
 Stop = Callable[[], bool]
 Job = TypeVar("Job", bound=PictureJob)
 _MODELS = ("base", "base_config", "tagger", "judge", "adapter")  # of a job
-_PATHS = ("guides", "tune")
+_PATHS = ("guides", "tune", "gallery")
 _SHOWN = ("file", "character", "tags")  # columns of an image on screen
 _TAGS = 8  # of a list there
 
@@ -72,7 +75,7 @@ def run_steps(
     """
     work: list[tuple[str, Callable[[], str]]] = []
     run = _Run(recipe, out, images, progress, stop)
-    for name in ("ingest", "query", "latents", "fit", "evaluate", "generate"):
+    for name in ("ingest", "query", "latents", "features", "fit", "evaluate", "generate"):
         table = getattr(recipe, name)
         if table is not None:
             work.append((name, partial(getattr(run, name), table)))
@@ -164,6 +167,21 @@ class _Run:
             f"{report.failed:,} failed + {report.pending:,} pending"
         )
 
+    def features(self, table: FeatureJob) -> str:
+        """Make a further extractor's vectors of the selected images."""
+        store = self._store
+        named = table.extractor and self._recipe.model(table.extractor)
+        convention = table.convention and self._recipe.model(table.convention)
+        extractor, label = extractor_for(store, replace(table, extractor=named, convention=convention))
+        snapshot = store.snapshot()
+        work = FeaturePass(
+            store=store, extractor=extractor, label=label, options=table, progress=self._progress
+        )
+        selection = select(snapshot, table.where, self._thresholds(table))
+        report = work.run(snapshot, selection, stop=self._stop)
+        counted = f"{report.distinct:,} images = {report.encoded:,} made + {report.present:,} present"
+        return f"{report.label}: {counted} + {report.failed:,} failed + {report.pending:,} pending"
+
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
         names = (config.base, config.base_config, config.init)
@@ -196,6 +214,7 @@ class _Run:
         guides, notes = guides_of_job(job, record, store=store)
         setup = EvaluateSetup(
             guides=guides,
+            gallery=gallery_of_job(job),
             judge=judge_of_job(job, tagger=record.tagger.name, progress=self._progress),
             training=training_images(store, record, tagger=store.identity.tagger),
             options=job.options(EvaluateOptions, Sampling.read(self._run_dir)),
@@ -250,7 +269,7 @@ class _Run:
         given = {one.name: getattr(job, one.name) for one in fields(job)}
         changes: dict[str, Any] = {name: self._model_name(given[name]) for name in _MODELS if given.get(name)}
         for name in _PATHS:
-            if isinstance(path := given.get(name), str):
+            if isinstance(path := given.get(name), str) and path != LARGE_GALLERY:
                 changes[name] = str(self._recipe.path(path))
         return replace(job, **changes)
 
@@ -263,7 +282,7 @@ class _Run:
     def _store(self) -> Store:
         return Store.open(self._out / "feats")
 
-    def _thresholds(self, table: QueryTable | LatentJob | FitConfig) -> Thresholds:
+    def _thresholds(self, table: QueryTable | LatentJob | FeatureJob | FitConfig) -> Thresholds:
         return Thresholds(general=table.threshold, character=table.character_threshold)
 
 

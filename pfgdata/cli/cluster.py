@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pfgdata.screen import FIXABLE, show_facts
+
 if TYPE_CHECKING:
     from pfgdata.cluster import Cluster, WorkerRate
 
-__all__ = ["ClusterOption", "WorkersOption", "cluster_named", "worker_facts"]
+__all__ = ["ClusterOption", "WorkersOption", "cluster_named", "require_taken", "worker_facts"]
 
 _MANY = "Many machines"
 _SHOWN = 8  # workers; the rest is in --json
@@ -56,3 +58,11 @@ def worker_facts(workers: Mapping[str, WorkerRate]) -> dict[str, str]:
         return {}
     more = f" and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
     return {"workers": f"{', '.join(said[:_SHOWN])}{more} images/s"}
+
+
+def require_taken(refused: Sequence[tuple[str, str]]) -> None:
+    """Name parts that could not be taken into the store, and end with exit code 1 if there are any."""
+    for part, why in refused[:_SHOWN]:
+        show_facts({"refused": why if part in why else f"{part}: {why}"})
+    if refused:
+        raise typer.Exit(FIXABLE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, worker_facts
+from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, require_taken, worker_facts
 from pfgdata.cli.options import DryRun, Json, StoreOption, counted, show_failures
 from pfgdata.cli.parts import (
     AtWork,
@@ -39,6 +39,7 @@ __all__ = ["EXAMPLE", "ingest"]
 EXAMPLE = (
     "Examples: pfgdata ingest ./images --tagger demo; "
     "pfgdata ingest a/ b/ shards/*.tar --exclude 'drafts/**'; "
+    "pfgdata ingest s3://bucket/images --archives; pfgdata ingest hf://datasets/ORG/NAME@main; "
     "pfgdata ingest ./images --device cuda --precision float16 --decode fast"
 )
 _IMAGES, _LIMITS, _TAGGER = "Which images", "What is no usable image", "Tagger (of a new store)"
@@ -193,6 +194,7 @@ def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str
         print_json({**report.as_dict(), **({"captions": captions.as_dict()} if captions else {})})
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
+    require_taken(getattr(report, "refused", ()))
 
 
 def _move(pair: str) -> tuple[str, str]:

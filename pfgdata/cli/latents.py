@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, worker_facts
 from pfgdata.cli.options import (
     DryRun,
     Json,
@@ -21,6 +23,7 @@ from pfgdata.paths import user_path
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
+    from pfgdata.cluster import Cluster, WorkerRate
     from pfgdata.latents import LatentPass, LatentReport
     from pfgdata.records import Selection
     from pfgdata.store import Snapshot
@@ -46,7 +49,13 @@ _BOUNDS: dict[str, dict[str, Any]] = {
 
 @from_fields(LatentJob, _PANELS, more=_BOUNDS)
 def latents(
-    store: StoreArgument = Path("feats"), *, dry_run: DryRun = False, json: Json = False, **asked: Any
+    store: StoreArgument = Path("feats"),
+    *,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    **asked: Any,
 ) -> None:
     """Encode images with the VAE of a base, by aspect-ratio bucket, for pfgtrain fit.
 
@@ -58,7 +67,7 @@ def latents(
     from pfgdata.store import Store
     from pfgdata.vaes import Vae, base_geometry
 
-    job = LatentJob(**asked)
+    job, ray = LatentJob(**asked), cluster_named(cluster, workers)
     there = Store.open(store)
     chosen = Thresholds(general=job.threshold, character=job.character_threshold)
     snapshot = there.snapshot()
@@ -77,8 +86,11 @@ def latents(
             _show_plan(work, snapshot, selection, json=json)
             return
         with stop_on_interrupt() as stop:
-            report = work.run(snapshot, selection, stop=stop)
-    _show(report, json=json)
+            if ray:
+                report, rates = _on_cluster(ray, work, snapshot, selection, configs=configs, stop=stop)
+            else:
+                report, rates = work.run(snapshot, selection, stop=stop), {}
+    _show(report, rates, json=json)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -112,7 +124,27 @@ def _show_plan(work: LatentPass, snapshot: Snapshot, selection: Selection, *, js
         )
 
 
-def _show(report: LatentReport, *, json: bool) -> None:
+def _on_cluster(
+    cluster: Cluster,
+    work: LatentPass,
+    snapshot: Snapshot,
+    selection: Selection,
+    *,
+    configs: Path | None,
+    stop: Callable[[], bool],
+) -> tuple[LatentReport, dict[str, WorkerRate]]:
+    """Have the workers of a cluster encode."""
+    from pfgdata.cluster import derive_on
+    from pfgdata.derive import require_work
+    from pfgdata.latents import LatentReport
+
+    require_work(work.store, selection)
+    source = work.source(configs)
+    report, rates = derive_on(cluster, source, work.derivation(), snapshot, selection, stop=stop)
+    return LatentReport(**asdict(report)), rates
+
+
+def _show(report: LatentReport, rates: Mapping[str, WorkerRate], *, json: bool) -> None:
     show_failures(report.failures)
     counts = _counts(report.distinct, encoded=report.encoded, present=report.present, failed=report.failed)
     facts = {
@@ -120,12 +152,14 @@ def _show(report: LatentReport, *, json: bool) -> None:
         "took": duration(report.seconds),
         "latents": report.path,
         **_bucket_facts(report.groups),
+        **worker_facts(rates),
     }
     if report.interrupted:
         facts["stopped"] = "the same command goes on from here"
     show_facts(facts)
     if json:
-        print_json(report.as_dict())
+        workers = {name: rate.as_dict() for name, rate in rates.items()}
+        print_json({**report.as_dict(), **({"workers": workers} if workers else {})})
 
 
 def _counts(distinct: int, *, encoded: int, present: int, failed: int) -> str:

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from pfgdata.cluster.driving import WorkerRate
+    from pfgdata.cluster.deriving import derive_on
+    from pfgdata.cluster.driving import Engine, WorkerRate
     from pfgdata.cluster.queue import Patience, Queue
     from pfgdata.cluster.ray import Cluster
     from pfgdata.cluster.tagging import ClusterReport, ingest_on
 
-__all__ = ["Cluster", "ClusterReport", "Patience", "Queue", "WorkerRate", "ingest_on"]
+__all__ = [
+    "Cluster",
+    "ClusterReport",
+    "Engine",
+    "Patience",
+    "Queue",
+    "WorkerRate",
+    "derive_on",
+    "ingest_on",
+]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_imports(__name__)

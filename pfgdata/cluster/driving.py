@@ -287,6 +287,7 @@ class Driver:
         self.progress.say(f"worker {self.crew.label(worker)}: {reason}")
         if self._errors[worker] >= _ERRORS:
             self.crew.dismiss(worker)
+            self._end_task(worker)
             self.queue.gone(worker, died=False)
 
     def _end_task(self, worker: str) -> None:

@@ -61,9 +61,12 @@ def _connect(ray: Any, address: str) -> None:
         raise ClusterError("this process uses Ray already; run pfgdata in one of its own")
     if address == "auto":
         try:
-            ray.init(address="auto", **how)
-        except ConnectionError:  # none runs here
-            ray.init(include_dashboard=False, **how)
+            try:
+                ray.init(address="auto", **how)
+            except ConnectionError:  # none runs here
+                ray.init(include_dashboard=False, **how)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as problem:
+            raise ClusterError(f"--cluster auto: Ray did not start here ({_one_line(problem)})") from problem
         return
     host, _, port = address.partition(":")
     try:
@@ -72,9 +75,14 @@ def _connect(ray: Any, address: str) -> None:
         raise ClusterError(f"--cluster {address}: nothing answers there ({problem})") from problem
     try:
         ray.init(address=address, **how)
-    except (ConnectionError, RuntimeError, ValueError, SystemExit) as problem:
-        said = " ".join(str(problem).split())[:200]
+    except (OSError, RuntimeError, ValueError, SystemExit, ray.exceptions.RayError) as problem:
+        said = _one_line(problem)
         raise ClusterError(
             f"--cluster {address}: could not be joined ({said}); it must be of the same Ray"
             f" ({ray.__version__}) and Python, and its token here (RAY_AUTH_TOKEN, or ~/.ray/auth_token)"
         ) from None
+
+
+def _one_line(problem: BaseException) -> str:
+    """The beginning of an error's text."""
+    return " ".join(str(problem).split())[:200]

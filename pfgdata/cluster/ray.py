@@ -102,8 +102,8 @@ class RayCrew:
 
     @property
     def hopes(self) -> bool:
-        """Whether a worker is there or may still come."""
-        return bool(self._actors)
+        """Whether a worker is there or may still come, be it on a machine that joins later."""
+        return not self._places or not all(place.is_closed for place in self._places.values())
 
     @property
     def places(self) -> int:
@@ -198,11 +198,10 @@ class RayCrew:
     def _answer(self, ref: Any, worker: str, method: str, about: Any) -> list[Event]:
         try:
             value = self._ray.get(ref)
-        except self._ray.exceptions.RayActorError as problem:
+        except (
+            self._ray.exceptions.RayError
+        ) as problem:  # it died, or what it answered was lost with its node
             return self._died(worker, problem)
-        except self._ray.exceptions.RayError as problem:  # a result that was lost on its way
-            self._forget(worker)
-            return [Gone(worker, _first_line(problem), True)]
         actor = self._actors[worker]
         if method == "hello":
             return self._met(worker, *value)

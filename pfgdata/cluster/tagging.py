@@ -60,7 +60,7 @@ from pfgdata.taggers import Tagger
 __all__ = ["ClusterReport", "TaggingSpec", "ingest_on", "wants_gpu"]
 
 _SHARES = 8  # spans for each worker at least: the last to end keeps the others waiting for one
-_SHORTEST = 64  # images of a span, a batch of a GPU: its last batch is padded
+_SHORTEST = 16  # images of a span, where no batch size is asked for: the last batch of each is padded
 _KILLS = "each worker that was given it died"
 
 
@@ -134,7 +134,7 @@ class _Tagging:
         start, spec = time.monotonic(), self._spec(job)
         gpu = wants_gpu(job.device)
         with self._announced(), engine.crew(spec, gpu=gpu, progress=progress) as crew:
-            spans = self._spans(crew.places)
+            spans = self._spans(crew.places, job.batch_size)
             driver = Driver(crew, self, Queue(spans, now=time.monotonic()), progress)
             with during(progress, "tag", total=sum(self._plan.rows), brief=False):
                 driver.run(stop)
@@ -192,10 +192,10 @@ class _Tagging:
         job = replace(job, tagger=named, convention=None, preprocess=None, wait=False)
         return TaggingSpec(plan=replace(self._plan, rows=(), digests=()), job=job)
 
-    def _spans(self, workers: int) -> list[Span]:
+    def _spans(self, workers: int, batch_size: int | None) -> list[Span]:
         """The ranges of the plan; pieces of them where there are few for so many workers."""
-        plan, total = self._plan, sum(self._plan.rows)
-        rows = math.ceil(total / max(1, workers * _SHARES) / _SHORTEST) * _SHORTEST
+        plan, total, whole = self._plan, sum(self._plan.rows), batch_size or _SHORTEST
+        rows = math.ceil(total / max(1, workers * _SHARES) / whole) * whole
         spans = []
         for number, count in enumerate(plan.rows):
             at = 0

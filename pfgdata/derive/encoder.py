@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "EncoderSource"]
 
 
 class Encoder(Protocol):
@@ -40,3 +40,13 @@ class Encoder(Protocol):
 
     def encode(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
         """The arrays of a batch of prepared images, [B, ...] to [B, ...]; blank where one failed."""
+
+
+class EncoderSource(Protocol):
+    """What another machine loads an encoder by. It pickles, and is small."""
+
+    def load(self, *, gpu: bool) -> Encoder:
+        """The encoder, on the machine's GPU or not.
+
+        Raises PfgError where it cannot be had, IdentityError where it is not the one that the set is of.
+        """

@@ -7,7 +7,7 @@ The order within a group is that of the content_ids, so it does not depend on ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pfgdata.paths import Place, place_of
 from pfgdata.records import Selection, StoredImage, ids_as_keys
 from pfgdata.store import IMAGE_COLUMNS, DerivedSet, Snapshot, Store, content_ids_of, stored_image
 
-__all__ = ["DerivePlan", "plan_missing", "require_work"]
+__all__ = ["DerivePlan", "plan_missing", "require_work", "table_bytes", "table_from"]
 
 Groups = Callable[[npt.ArrayLike, npt.ArrayLike], npt.NDArray[np.int64]]
 
@@ -48,6 +48,39 @@ class DerivePlan:
         """Images to encode."""
         return sum(len(contents) for contents in self.missing.values())
 
+    def piece(self, group: int, start: int, stop: int) -> DerivePlan:
+        """The plan of the images `start` to `stop` of a group alone; it holds nothing of the others."""
+        contents = self.missing[group][start:stop]
+        rows = [np.arange(self.starts[one], self.starts[one + 1]) for one in contents]
+        lengths = [len(one) for one in rows]
+        return replace(
+            self,
+            missing={group: np.arange(len(contents))},
+            table=self.table.take(pa.array(np.concatenate([np.empty(0, np.int64), *rows]))).combine_chunks(),
+            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+
+    def contents(self, group: int, start: int, stop: int) -> set[bytes]:
+        """The content_ids of the images `start` to `stop` of a group."""
+        firsts = self.starts[self.missing[group][start:stop]]
+        return {one.tobytes() for one in content_ids_of(self.table["content_id"].take(pa.array(firsts)))}
+
+    def as_bytes(self) -> bytes:
+        """A plan of one group, made by `piece`, as Arrow IPC."""
+        (group,) = self.missing
+        named = {b"starts": self.starts.tobytes(), b"group": str(group).encode()}
+        return table_bytes(self.table.replace_schema_metadata(named))
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> DerivePlan:
+        """The plan whose `as_bytes` these are; what the whole plan counts is 0."""
+        table = table_from(data)
+        named = table.schema.metadata
+        starts = np.frombuffer(named[b"starts"], np.int64)
+        missing = {int(named[b"group"]): np.arange(len(starts) - 1)}
+        none = dict.fromkeys(("selected", "distinct", "done", "failed_before"), 0)
+        return cls(**none, missing=missing, table=table.replace_schema_metadata(), starts=starts)
+
     def items(self, group: int) -> Iterator[StoredImage]:
         """The images of `group` to encode, in order."""
         contents = self.missing[group]
@@ -61,6 +94,20 @@ class DerivePlan:
         rows = self.table.take(pa.array(positions)).to_pylist()
         for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
             yield stored_image(*rows[end - count : end])
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as an Arrow IPC stream: unlike a pickled slice it has the bytes of its own rows only."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def table_from(data: bytes) -> pa.Table:
+    """The table whose `table_bytes` are `data`."""
+    with pa.ipc.open_stream(pa.BufferReader(data)) as stream:
+        return stream.read_all()
 
 
 def require_work(store: Store, selection: Selection) -> None:

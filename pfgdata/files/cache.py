@@ -34,7 +34,7 @@ _FRESH = 60.0  # seconds within which a second use is not put on record
 def cache_folder() -> Path:
     """PFG_CACHE, else pfg/ in the user's cache."""
     if folder := os.environ.get("PFG_CACHE"):
-        return Path(folder).expanduser().absolute()
+        return Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111 - leaves an unknown ~user as it is
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 

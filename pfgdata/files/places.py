@@ -136,19 +136,6 @@ class ObjectPlace:
 
         return self._tried(key, read)
 
-    def fetch_version(self, key: str, file: Path) -> ObjectInfo:
-        """Stream an object into the new file `file`; which version it was."""
-        import obstore
-
-        def fetch() -> ObjectInfo:
-            found = obstore.get(self.store, self._full(key))
-            with file.open("wb") as out:
-                for part in found.stream(min_chunk_size=_PART):
-                    out.write(part)
-            return self._info(found.meta)
-
-        return self._tried(key, fetch)
-
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """The bytes `start` to `stop` of an object; fewer where it ends before."""
         import obstore

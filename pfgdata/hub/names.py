@@ -22,10 +22,12 @@ __all__ = ["DEMO", "Resolved", "resolve"]
 DEMO = "demo"
 _ASSETS = Path(__file__).parent.parent / "assets"
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?://((?:[\w.-]+/)*[\w.-]+))?", re.ASCII)
-_IN_FOLDERS = ("tagger", "judge")
+_IN_FOLDERS = ("tagger", "judge", "extractor")
 _BY_HAND = {
     "tagger": "put model.onnx and selected_tags.csv in a folder and pass --tagger FOLDER",
     "judge": "put model.onnx and selected_tags.csv in a folder and pass --judge FOLDER",
+    "extractor": "put its config.json, preprocessor_config.json and model.safetensors, or its model.onnx,"
+    " in a folder and pass --extractor FOLDER",
     "base": "put its diffusers folder here and pass --base FOLDER",
     "run": "name the folder of a run",
 }
@@ -53,7 +55,8 @@ def resolve(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Resolved:
-    """Find the model called `name`: `what` is tagger, judge (a second one), base, vae (a base's) or run.
+    """Find the model called `name`: `what` is tagger, judge (a second one), extractor, graph (one in ONNX),
+    base, vae (a base's) or run.
 
     A name that is a folder here is that folder, also if it looks like a hub id. Of a hub id what
     `what` needs is fetched, at `revision` (branch, tag, commit; main by default), into `cache` (Hugging
@@ -62,7 +65,7 @@ def resolve(
     of its family (fetched by default). Raises ModelNotFoundError, and ModelError for a file that is no base.
     """
     patterns = PATTERNS[what]
-    what = "base" if what == "vae" else what  # which is how it is named
+    what = {"vae": "base", "graph": "extractor"}.get(what, what)  # which is how it is named
     path = user_path(name or "(no name)")
     if name != DEMO and path.is_file():
         path = path.absolute()
@@ -72,6 +75,8 @@ def resolve(
         return Resolved(name=str(path), folder=folder, file=path)
     if config is not None:
         raise ModelError(f"--base-config is for a base that is a single file; {name} has configs of its own")
+    if name == DEMO and what == "extractor":
+        raise _not_found(name, what, "none travels with pfg")
     if name == DEMO:
         return Resolved(name=name, folder=_ASSETS / f"demo_{what}")
     if path.is_dir():
@@ -90,4 +95,5 @@ def resolve(
 
 def _not_found(name: str, what: str, reason: str) -> ModelNotFoundError:
     flag = "" if what == "run" else f"--{what} "
-    return ModelNotFoundError(f"{what} {name}: {reason}; {_BY_HAND[what]}, or try {flag}demo")
+    other = "" if what == "extractor" else f", or try {flag}demo"
+    return ModelNotFoundError(f"{what} {name}: {reason}; {_BY_HAND[what]}{other}")

@@ -23,7 +23,7 @@ _WEIGHTS = tuple(
     f"{model}/{'model' if model.startswith('text_encoder') else 'diffusion_pytorch_model'}"
     for model in _MODELS
 )
-_TEXT_WEIGHTS = re.compile(r"^(text_encoder\w*)/model$")
+_TEXT_WEIGHTS = re.compile(r"^(text_encoder\w*/|)model$")
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _CONFIG = (
     "model_index.json",
@@ -43,12 +43,15 @@ _TAGGER = (
     # Of wildcards nothing is known: what few repositories have is not asked for again and again.
     *("preprocess.json*", "categories.json*", "config.json*", "convention.*"),
 )
+_BESIDE = ("config.json*", "preprocessor_config.json*", "preprocess.json*", "convention.*")
 PATTERNS = {  # what of a repository is fetched: no float16 twins, no single-file checkpoints
     "tagger": _TAGGER,
     "judge": _TAGGER,
     "config": _CONFIG,  # of a base whose weights are in a single file
     "base": (*_CONFIG, *(f"{weights}.safetensors" for weights in _WEIGHTS)),
     "vae": ("vae/config.json", "vae/diffusion_pytorch_model.safetensors", "unet/config.json"),  # its geometry
+    "extractor": (*_BESIDE, "model.safetensors"),
+    "graph": (*_BESIDE, "model.onnx", "model.onnx?data"),  # of an extractor that is one
     "run": ("run.json", "checkpoints/*"),  # as `pfgtrain export --as run` writes it
 }
 
@@ -158,7 +161,7 @@ def _forms(weights: str) -> list[str]:
     if not weights.endswith(".safetensors"):
         return [weights]
     stem = weights.removesuffix(".safetensors")
-    older = _TEXT_WEIGHTS.sub(r"\1/pytorch_model", stem) + ".bin"
+    older = _TEXT_WEIGHTS.sub(r"\1pytorch_model", stem) + ".bin"
     return [weights, older, f"{weights}{_INDEX}", f"{older}{_INDEX}"]
 
 

@@ -7,7 +7,6 @@ file has no configs and no tokenizer: they come from a diffusers folder of its f
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +18,11 @@ from typing import Any
 from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, StoreError, refused_by_system
-from pfgdata.files import Disk
+from pfgdata.files import Disk, cache_folder
 from pfgdata.hub.checkpoints import Checkpoint, read_checkpoint
 from pfgdata.hub.families import FAMILIES, FamilyFacts
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.hub.tensors import write_tensors
-from pfgdata.paths import user_path
 from pfgdata.records import Progress, during, during_one
 
 __all__ = ["unpacked"]
@@ -79,7 +77,7 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
     """
     given = None if config is None else _Configs(name=str(config.absolute()), folder=config.absolute())
     with during_one(progress, "hash", unit="files"):
-        folder = _cache() / "bases" / _digest(file)
+        folder = cache_folder() / "bases" / _digest(file)
     if _stands(folder, given):
         return folder
     checkpoint = read_checkpoint(file)
@@ -91,14 +89,6 @@ def unpacked(file: Path, *, config: Path | None, cache: Path | None, progress: P
             progress.say(f"unpacking {file} (once, into the cache: {folder})")
             _make(folder, checkpoint, configs, progress=progress)
     return folder
-
-
-def _cache() -> Path:
-    """PFG_CACHE, else pfg/ in the user's cache."""
-    if folder := os.environ.get("PFG_CACHE"):
-        return user_path(folder).absolute()
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 
 
 def _digest(file: Path) -> str:

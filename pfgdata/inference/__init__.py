@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from pfgdata.inference.fused import Fused, fuse
     from pfgdata.inference.machine import NAMES, PROVIDERS, Machine, look, why_not
     from pfgdata.inference.models import OpenedModel, expose, open_model
+    from pfgdata.inference.pixels import (
+        UNREADABLE,
+        deepghs_pixels,
+        json_in,
+        processor_pixels,
+        timm_pixels,
+    )
     from pfgdata.inference.probe import choose_batch_size
     from pfgdata.inference.runner import Runner, unusable
     from pfgdata.inference.surgery import (
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NAMES",
     "PROVIDERS",
+    "UNREADABLE",
     "Device",
     "Fused",
     "ImageInput",
@@ -47,18 +55,22 @@ __all__ = [
     "Precision",
     "Runner",
     "choose_batch_size",
+    "deepghs_pixels",
     "devices_of",
     "expose",
     "fuse",
     "give_scores",
     "image_input",
     "image_side",
+    "json_in",
     "look",
     "one_line",
     "open_model",
     "open_session",
+    "processor_pixels",
     "session_errors",
     "take_bytes",
+    "timm_pixels",
     "to_float16",
     "unusable",
     "unused_gpu",

@@ -30,6 +30,7 @@ class Runner:
         self.devices = tuple(str(device) for device, _ in sessions)
         self.provider: str = sessions[0][1].get_providers()[0]
         self._image = image
+        self._shapes = {value.name: value.shape for value in sessions[0][1].get_outputs()}
         self._limit = BatchLimit(image.batch_size, fixed=image.batch_size is not None)
         ways = [lanes_of(session, device, image=image.name, outputs=outputs) for device, session in sessions]
         self.parallel = sum(map(len, ways))
@@ -69,6 +70,10 @@ class Runner:
     def batch_size(self) -> int | None:
         """The only number of images the graph takes at once; None if it takes any. `predict` pads to it."""
         return self._image.batch_size
+
+    def axes_of(self, output: str) -> int:
+        """How many axes of an output hold more than one number of an image, by the file; open ones count."""
+        return sum(axis != 1 for axis in self._shapes[output][1:])
 
     def predict(self, images: Images, /) -> Result:
         """The outputs, [B, n] each, in the graph's own dtype, of at least one image, uint8 RGB [B, S, S, 3].

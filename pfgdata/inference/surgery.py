@@ -37,9 +37,12 @@ class ImageInput:
     half: bool  # the original takes float16
 
 
-def image_input(model: Any, path: Path) -> ImageInput:
-    """What `model` (a ModelProto) takes. Raises GraphError on any form that no tagger has."""
-    return _described(_image_input(model.graph, path), path)
+def image_input(model: Any, path: Path, *, layout: str | None = None) -> ImageInput:
+    """What `model` (a ModelProto) takes. Raises GraphError on any form that is no batch of images.
+
+    `layout` is what a convention says of a graph that leaves its channels open.
+    """
+    return _described(_image_input(model.graph, path), path, layout)
 
 
 def image_side(model: Any, path: Path, convention: Convention) -> int:
@@ -61,7 +64,7 @@ def take_bytes(model: Any, path: Path, convention: Convention) -> ImageInput:
 
     graph = model.graph
     old = _image_input(graph, path)
-    found = _agreed(_described(old, path), convention, path)
+    found = _agreed(_described(old, path, convention.layout), convention, path)
     stored, nodes = [], [helper.make_node("Transpose", [found.name], ["pfg_planes"], perm=[0, 3, 1, 2])]
     planes = "pfg_planes"
     if convention.channels == "BGR":
@@ -192,7 +195,7 @@ def _image_input(graph: Any, path: Path) -> Any:
     return inputs[0]
 
 
-def _described(value: Any, path: Path) -> ImageInput:
+def _described(value: Any, path: Path, layout: str | None = None) -> ImageInput:
     """What an input of a file says of itself. GraphError unless it is a batch of square float images."""
     from onnx import TensorProto
 
@@ -203,9 +206,12 @@ def _described(value: Any, path: Path) -> ImageInput:
     kind = TensorProto.DataType.Name(tensor.elem_type)
     wrong = f"{path}: the graph's input is {value.name} {kind} {shape}; a tagger takes"
     floats = tensor.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
-    if not floats or len(shape) != 4 or 3 not in (shape[1], shape[3]):
+    if not floats or len(shape) != 4:
         raise GraphError(f"{wrong} one float image batch, NHWC or NCHW")
-    channels_first = shape[3] != 3
+    first, last = shape[1], shape[3]
+    if 3 not in (first, last) and (layout is None or isinstance(first if layout == "NCHW" else last, int)):
+        raise GraphError(f"{wrong} one float image batch, NHWC or NCHW")
+    channels_first = last != 3 if 3 in (first, last) else layout == "NCHW"
     sides = {side for side in (shape[2:] if channels_first else shape[1:3]) if isinstance(side, int)}
     if len(sides) > 1:
         raise GraphError(f"{wrong} square images")

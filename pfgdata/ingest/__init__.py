@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         require_planned,
         write_failed,
     )
-    from pfgdata.ingest.plan import Plan
     from pfgdata.ingest.posts import SITES, PostsReport, attach_posts
     from pfgdata.ingest.pruning import PruneReport, prune
     from pfgdata.ingest.ranges import (
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from pfgdata.ingest.run import ingest, plan_ingest
     from pfgdata.ingest.setup import open_or_create, open_or_none, tagger_for
     from pfgdata.ingest.spans import Covered
+    from pfgdata.ingest.tasks import Plan
     from pfgdata.ingest.timing import bottleneck, stage_times
 
 __all__ = [

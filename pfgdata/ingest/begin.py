@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pyarrow as pa
 
 from pfgdata.corpus import Segment
 from pfgdata.errors import IdentityError, StoreError
 from pfgdata.ingest.job import IngestOptions
-from pfgdata.ingest.plan import Plan, make_plan
+from pfgdata.ingest.plan import Planning, plan_batches
 from pfgdata.ingest.report import IngestReport
 from pfgdata.paths import Url
 from pfgdata.records import Progress
@@ -29,18 +31,19 @@ def plan_for(
     report: IngestReport,
     progress: Progress,
     stop: Callable[[], bool],
-) -> Plan:
-    """What there is to do, as `make_plan` says, with new roots and what is stale committed.
+) -> Iterator[pa.RecordBatch]:
+    """What there is to do, as `plan_batches` says; new roots are committed first, what is stale in the end.
 
     Raises StoreError where another ingest has added roots since the segments were planned.
     """
     store = writer.store
     _add_roots(writer, segments)
-    plan = make_plan(segments, store.snapshot(), options=options, report=report, progress=progress, stop=stop)
-    if plan.stale:
+    planning = Planning(options, report, [])
+    yield from plan_batches(segments, store.snapshot(), planning, progress=progress, stop=stop)
+    if planning.stale:
         width = store.identity.feature_dim
-        writer.commit(ShardContents.hiding(plan.stale, feature_dim=width, what="archives listed again"))
-    return plan
+        what = "archives listed again"
+        writer.commit(ShardContents.hiding(planning.stale, feature_dim=width, what=what))
 
 
 def require_fit(store: Store, tagger: Tagger) -> None:

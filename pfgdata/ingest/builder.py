@@ -19,9 +19,9 @@ import pyarrow as pa
 from pfgdata.errors import AccessError
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, Scored, Tagged
-from pfgdata.ingest.plan import Task
 from pfgdata.ingest.report import FailedImage, IngestReport
 from pfgdata.ingest.rows import RowColumns, stat_columns
+from pfgdata.ingest.tasks import Task
 from pfgdata.store import (
     PLANNED_SCHEMA,
     Shadow,

@@ -28,12 +28,12 @@ from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Failed, KnownContents, Outcome, Scored
-from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.ranges import RangePlan, this_version
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.spans import Covered
 from pfgdata.ingest.stages import Stages
+from pfgdata.ingest.tasks import Plan
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
 from pfgdata.paths import Url
 from pfgdata.records import NoProgress, Progress, during

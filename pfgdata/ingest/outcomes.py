@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pfgdata.ingest.plan import Task
 from pfgdata.ingest.runs import Keys, SortedRuns, keys_in
+from pfgdata.ingest.tasks import Task
 from pfgdata.store import Snapshot, content_ids_of
 
 __all__ = [

@@ -20,7 +20,7 @@ from pfgdata.errors import AccessError, ContentError, ImageError, PfgError, refu
 from pfgdata.images import Limits, decode, perceptual_hash, picture_in, square
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, PixelFacts, Stat, Untouched
-from pfgdata.ingest.plan import Task
+from pfgdata.ingest.tasks import Task
 from pfgdata.paths import Url
 from pfgdata.records import content_id
 from pfgdata.taggers import Tagger
@@ -179,11 +179,13 @@ class Preparer:
             return Untouched(task)
         if stat.content_id in self._known:
             return Copied(task, stat)
+        decoded_from = read_until
         try:
             with self._watch.decoding(task, result.data, limits=self._options.limits):
+                decoded_from = time.perf_counter()  # others may have had to be waited for
                 square = self._square(result.data)
         finally:
-            seconds["decode"] = time.perf_counter() - read_until
+            seconds["decode"] = time.perf_counter() - decoded_from
         seconds["decode"] -= square.preprocess_seconds
         seconds["preprocess"] = square.preprocess_seconds
         return Ready(task, stat, square)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +24,10 @@ from pfgdata.errors import ConfigError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, explained, read_json
 from pfgdata.ingest.begin import plan_for, without_store
 from pfgdata.ingest.job import IngestJob, IngestOptions
-from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.report import IngestReport
+from pfgdata.ingest.tasks import Plan, unit_begins
 from pfgdata.paths import in_the_way, place_of, plain_path
-from pfgdata.records import NoProgress, Progress, during
+from pfgdata.records import NoProgress, Progress
 from pfgdata.store import (
     Store,
     StoreIdentity,
@@ -184,65 +185,97 @@ def plan_ranges(
     store, folder = writer.store, out.folder
     segments = [without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
-    plan = plan_for(writer, segments, options=job, report=report, progress=progress, stop=stop)
-    report.shards = len(store.snapshot().shards)
-    if report.interrupted:
-        return None, report
-    disk = Disk()
-    with explained(folder), during(progress, "write the plan", total=len(plan)):
-        counts, digests = _write_ranges(disk, plan, folder, rows=out.rows, progress=progress)
-        value = {
-            "format": _FORMAT,
-            "id": uuid.uuid4().hex[:12],
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "version": this_version(),
-            "store": str(store.path.resolve()),
-            "identity": identity_record(store.identity),
-            "precision": job.precision,
-            "options": {name: _plain(getattr(job, name)) for name in _DECIDED},
-            "segments": [_segment_record(one) for one in segments],
-            "found": {**{name: getattr(report, name) for name in _FOUND}, "tasks": len(plan)},
-            "rows": counts,
-            "digests": digests,
-        }
-        disk.replace_file(folder / _FILE, canonical_json(value))
+    batches = plan_for(writer, segments, options=job, report=report, progress=progress, stop=stop)
+    ranges = _Ranges(Disk(), folder)
+    with ranges:
+        for part in cut(batches, rows=out.rows):
+            ranges.add(part)
+        report.shards = len(store.snapshot().shards)
+        if report.interrupted:
+            return None, report
+        ranges.finish(
+            {
+                "version": this_version(),
+                "store": str(store.path.resolve()),
+                "identity": identity_record(store.identity),
+                "precision": job.precision,
+                "options": {name: _plain(getattr(job, name)) for name in _DECIDED},
+                "segments": [_segment_record(one) for one in segments],
+            },
+            {name: getattr(report, name) for name in _FOUND},
+        )
     report.seconds = time.monotonic() - start
     return RangePlan.open(folder), report
 
 
-def _write_ranges(
-    disk: Disk, plan: Plan, folder: Path, *, rows: int, progress: Progress
-) -> tuple[list[int], list[str]]:
-    """Write each range; their images and digests."""
-    counts, digests = list[int](), list[str]()
-    disk.make_folder(folder / "ranges")
-    for number, part in enumerate(cut(plan, rows=rows)):
+class _Ranges:
+    """The files of a plan that is being written; those of one that is not finished are removed."""
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self._disk, self._folder = disk, folder
+        self._rows: list[int] = []
+        self._digests: list[str] = []
+        self._finished = False
+
+    def __enter__(self) -> None:
+        with explained(self._folder):
+            self._disk.make_folder(self._folder / "ranges")
+
+    def __exit__(self, *_: object) -> None:
+        if self._finished:
+            return
+        with suppress(OSError):  # what cannot be removed is written over by the next plan
+            for number in range(len(self._rows)):
+                _range_file(self._folder, number).unlink()
+            (self._folder / "ranges").rmdir()
+            self._folder.rmdir()
+
+    def add(self, part: Plan) -> None:
+        """Write the next range."""
         data = plan_bytes(part)
-        disk.replace_file(_range_file(folder, number), data)
-        counts.append(len(part))
-        digests.append(blake3(data).hexdigest())
-        progress.advance(len(part))
-    return counts, digests
+        with explained(self._folder):
+            self._disk.replace_file(_range_file(self._folder, len(self._rows)), data)
+        self._rows.append(len(part))
+        self._digests.append(blake3(data).hexdigest())
+
+    def finish(self, facts: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Write plan.json, with `facts` and what was `found`: now it is a plan."""
+        value = {
+            **facts,
+            "format": _FORMAT,
+            "id": uuid.uuid4().hex[:12],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "found": {**found, "tasks": sum(self._rows)},
+            "rows": self._rows,
+            "digests": self._digests,
+        }
+        with explained(self._folder):
+            self._disk.replace_file(self._folder / _FILE, canonical_json(value))
+        self._finished = True
 
 
-def cut(plan: Plan, *, rows: int) -> Iterator[Plan]:
-    """Slices of `plan` of at most `rows` images; an archive is a slice of its own if it has more, and whole.
+def cut(plan: Plan | Iterable[pa.RecordBatch], *, rows: int) -> Iterator[Plan]:
+    """Slices of at most `rows` images; an archive is a slice of its own if it has more, and whole.
 
-    Only one of more than 16 times as many is cut.
+    Only one of more than 16 times as many is cut. Of batches that come one by one, a slice is held at a time.
     """
-    starts = plan.unit_starts()
-    ends = np.append(starts[1:], len(plan)) if len(starts) else starts
-    first = last = 0
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if end - first > rows and start > first:
-            yield plan[first:start]
-            first = start
-        while end - first > _LARGEST * rows:
-            yield plan[first : first + _LARGEST * rows]
-            first += _LARGEST * rows
-        last = end
-    if last > first:
-        yield plan[first:last]
+    held, start, before = Plan(), 0, None  # start: among the held, of the last file or archive
+    for batch in plan.batches if isinstance(plan, Plan) else plan:
+        begins, before = unit_begins(batch, before)
+        known, first = len(held), 0
+        held.add(batch)
+        for end in [*(known + np.flatnonzero(begins)).tolist(), len(held)]:
+            if end - first > rows and start > first:
+                yield held[first:start]
+                first = start
+            while end - first > _LARGEST * rows:
+                yield held[first : first + _LARGEST * rows]
+                first += _LARGEST * rows
+            if end < len(held):
+                start = end
+        held, start = held[first:], start - first
+    if len(held):
+        yield held
 
 
 def plan_bytes(plan: Plan) -> bytes:

@@ -24,11 +24,12 @@ from pfgdata.ingest.builder import ShardBuilder, filled, made_by
 from pfgdata.ingest.committer import Committer, finish
 from pfgdata.ingest.job import IngestOptions
 from pfgdata.ingest.outcomes import KnownContents, Scored
-from pfgdata.ingest.plan import make_plan
+from pfgdata.ingest.plan import Planning, plan_batches
 from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.report import IngestReport
 from pfgdata.ingest.stages import Stages
 from pfgdata.ingest.timing import bottleneck, estimated_seconds, stage_times
+from pfgdata.ingest.waiting import Waiting
 from pfgdata.records import NoProgress, Progress
 from pfgdata.store import Store
 from pfgdata.taggers import Tagger
@@ -59,16 +60,21 @@ def ingest(
     options = replace(options, batch_size=batch_size)
     segments = [without_store(segment, store.path) for segment in segments]
     report, start = IngestReport(), time.monotonic()
-    with store.writer(wait=options.wait, progress=progress, stop=stop) as writer, one_opencv_thread():
-        plan = plan_for(writer, segments, options=options, report=report, progress=progress, stop=stop)
+    with (
+        store.writer(wait=options.wait, progress=progress, stop=stop) as writer,
+        one_opencv_thread(),
+        closing(Waiting(store.disk, store.path)) as tasks,
+    ):
+        for batch in plan_for(writer, segments, options=options, report=report, progress=progress, stop=stop):
+            tasks.add(batch)
         committer = Committer(writer, KnownContents(store.snapshot()), report)
         if not report.interrupted:
             known, pixels = committer.known, options.pixels or PixelWork.of(tagger, options)
             begin = builders(store, tagger, known, options=options)
-            progress.start("tag", total=len(plan))
+            progress.start("tag", total=len(tasks))
             preparer = Preparer(segments, known, pixels, options)
             threads = options.threads or os.cpu_count() or 1
-            stages = Stages(plan, preparer, tagger, known, batch_size=batch_size, threads=threads)
+            stages = Stages(tasks, preparer, tagger, known, batch_size=batch_size, threads=threads)
             _work(stages, committer, begin, options=options, progress=progress, stop=stop)
         finish(writer, committer.committed, report, rows=options.shard_rows, progress=progress)
     report.seconds = time.monotonic() - start
@@ -88,13 +94,9 @@ def plan_ingest(
     if store and snapshot:
         segments = [without_store(segment, store.path) for segment in segments]
         report.shards = len(snapshot.shards)
-    make_plan(
-        segments,
-        snapshot,
-        options=options or IngestOptions(),
-        report=report,
-        progress=progress or NoProgress(),
-    )
+    planning = Planning(options or IngestOptions(), report, [])
+    for _ in plan_batches(segments, snapshot, planning, progress=progress or NoProgress()):
+        pass  # only the counts are wanted
     report.estimated_seconds = estimated_seconds(snapshot, report.pending)
     report.seconds = time.monotonic() - start
     return report

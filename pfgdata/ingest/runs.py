@@ -6,7 +6,7 @@ once it is a quarter as long: a key is moved some twenty times, however many the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ _Values = npt.NDArray[np.void]
 
 _EAGER = 4  # a run stands beside one of more than so many times its length
 _GATHERED = 1_000_000  # rows sorted at a time where many come at once
+_BITS = 4  # by the first bits of a key runs are apart: a merge needs memory for a sixteenth of all beside it
+_FROM = np.arange(1, 1 << _BITS, dtype=np.uint64) << np.uint64(64 - _BITS)
 
 
 class _Run(NamedTuple):
@@ -28,6 +30,9 @@ class _Run(NamedTuple):
     first: _Halves
     second: _Halves
     values: _Values
+
+
+_Runs = tuple[_Run, ...]  # the oldest and longest first
 
 
 class SortedRuns:
@@ -39,27 +44,24 @@ class SortedRuns:
     def __init__(self, dtype: np.dtype[np.void]) -> None:
         """Of no key yet; values are of `dtype`."""
         self._dtype = dtype
-        self._runs: tuple[_Run, ...] = ()  # the oldest and longest first; replaced whole, never changed
+        self._parts: list[_Runs] = [()] * (1 << _BITS)  # by the first bits; each replaced whole
 
     def __len__(self) -> int:
         """Keys; one that was added again may count twice."""
-        return sum(len(run.first) for run in self._runs)
+        return sum(len(run.first) for runs in self._parts for run in runs)
 
     def branch(self) -> SortedRuns:
         """One that holds as much, shares it, and is added to apart."""
         other = SortedRuns(self._dtype)
-        other._runs = self._runs
+        other._parts = list(self._parts)
         return other
 
     def add(self, keys: Keys, values: _Values) -> None:
         """These are the values of `keys` now."""
-        if not len(keys):
-            return
-        runs = [*self._runs, _sorted(keys, values)]
-        while len(runs) > 1 and len(runs[-2].first) < _EAGER * len(runs[-1].first):
-            newer, older = runs.pop(), runs.pop()
-            runs.append(_merged(older, newer))
-        self._runs = tuple(runs)
+        run = _sorted(keys, values)
+        for part, mine in _by_part(run.first):
+            own = _Run(run.first[mine].copy(), run.second[mine].copy(), run.values[mine].copy())
+            self._parts[part] = _with(self._parts[part], own)
 
     def fill(self, parts: Iterable[tuple[Keys, _Values]]) -> None:
         """Add many, a million at a time; where a key is in several parts, the last of these counts."""
@@ -80,26 +82,45 @@ class SortedRuns:
         """The value of each of `keys` and whether there is one; zeros where not."""
         out = np.zeros(len(keys), self._dtype)
         there = np.zeros(len(keys), np.bool_)
-        todo = np.argsort(keys[:, 0])  # a fifth of the time: the search goes through memory in one direction
-        for run in reversed(self._runs):
-            wanted = keys[todo]
-            at = _places(run, wanted, np.searchsorted(run.first, wanted[:, 0]))
-            hit = at >= 0
-            out[todo[hit]] = run.values[at[hit]]
-            there[todo[hit]] = True
-            todo = todo[~hit]
+        order = np.argsort(keys[:, 0])  # a search that goes through memory in one direction
+        for part, mine in _by_part(keys[order, 0]):
+            todo = order[mine]
+            for run in reversed(self._parts[part]):
+                wanted = keys[todo]
+                at = _places(run, wanted, np.searchsorted(run.first, wanted[:, 0]))
+                hit = at >= 0
+                out[todo[hit]] = run.values[at[hit]]
+                there[todo[hit]] = True
+                todo = todo[~hit]
         return out, there
 
     def find_one(self, key: bytes) -> Any:
         """The value of the key of those 16 bytes, None where there is none; in a few microseconds."""
         first, second = np.frombuffer(key, np.uint64)
-        for run in reversed(self._runs):
+        for run in reversed(self._parts[int(first) >> (64 - _BITS)]):
             at, end = int(run.first.searchsorted(first)), len(run.first)
             while at < end and run.first[at] == first:
                 if run.second[at] == second:
                     return run.values[at]
                 at += 1
         return None
+
+
+def _by_part(sorted_halves: _Halves) -> Iterator[tuple[int, slice]]:
+    """Where those of each part stand, of parts that have any."""
+    ends = [0, *np.searchsorted(sorted_halves, _FROM).tolist(), len(sorted_halves)]
+    for part in range(1 << _BITS):
+        if ends[part] < ends[part + 1]:
+            yield part, slice(ends[part], ends[part + 1])
+
+
+def _with(runs: _Runs, run: _Run) -> _Runs:
+    """The runs and another, newer one."""
+    stack = [*runs, run]
+    while len(stack) > 1 and len(stack[-2].first) < _EAGER * len(stack[-1].first):
+        newer, older = stack.pop(), stack.pop()
+        stack.append(_merged(older, newer))
+    return tuple(stack)
 
 
 def keys_in(data: bytes | npt.NDArray[np.uint8]) -> Keys:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from pfgdata.corpus import OrderedPool, Timeout, background
 from pfgdata.errors import ModelError, PfgError
 from pfgdata.ingest.outcomes import Copied, Failed, KnownContents, Outcome, Scored, Tagged, Untouched
-from pfgdata.ingest.plan import Task
 from pfgdata.ingest.prepare import Halt, Prepared, Preparer, Ready
+from pfgdata.ingest.tasks import Task
 from pfgdata.taggers import Tagger
 
 __all__ = ["Stages"]

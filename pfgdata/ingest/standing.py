@@ -1,6 +1,6 @@
 """What stands in a store under each key, while parts are adopted: found by a hash of the key.
 
-A row takes 40 bytes: what it is compared by is held as hashes too.
+A row takes 36 bytes: what it is compared by is held as hashes too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Rows", "Standing", "rows_of", "stats_of"]
 Rows = npt.NDArray[np.void]  # of _ROW
 _VALUES = [
     ("stat", np.uint64),  # of size and mtime_ns, see stats_of
-    ("mark", np.uint64),  # of an image half its content_id, of a failure a hash of what is wrong
+    ("mark", np.uint32),  # beside that: of an image the begin of its content_id, of a failure a hash of why
     ("shard", np.int32),  # its number, -1: nothing is there any more
     ("row", np.int32),
 ]
@@ -102,11 +102,11 @@ def rows_of(table: pa.Table, kind: str) -> Rows:
     rows["stat"] = stats_of(table["size"].to_numpy(), table["mtime_ns"].to_numpy())
     rows["shard"], rows["row"] = _NOTHING, np.arange(len(table))
     if kind == "images":
-        rows["mark"] = keys_in(content_ids_of(table["content_id"]))[:, 0]
+        rows["mark"] = content_ids_of(table["content_id"])[:, :4].copy().view(np.uint32).ravel()
     else:
         said = zip(*(pc.cast(table[name], pa.string()).to_pylist() for name in _SAID[kind]), strict=True)
-        marks = (blake3("\0".join(words).encode()).digest(length=8) for words in said)
-        rows["mark"] = np.frombuffer(b"".join(marks), np.uint64)
+        marks = (blake3("\0".join(words).encode()).digest(length=4) for words in said)
+        rows["mark"] = np.frombuffer(b"".join(marks), np.uint32)
     return rows
 
 

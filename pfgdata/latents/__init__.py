@@ -8,6 +8,7 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.latents.encode import LatentPass, LatentReport, probe_image
+    from pfgdata.latents.encoder import VaeSource
     from pfgdata.latents.job import LatentJob, LatentOptions
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LatentOptions",
     "LatentPass",
     "LatentReport",
+    "VaeSource",
     "probe_image",
 ]
 

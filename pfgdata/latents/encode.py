@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pfgdata.derive import (
     require_work,
 )
 from pfgdata.images import BucketPolicy, bucket_sizes, nearest_buckets
-from pfgdata.latents.encoder import VaeEncoder, latent_identity
+from pfgdata.latents.encoder import VaeEncoder, VaeSource, latent_identity
 from pfgdata.latents.job import LatentOptions
 from pfgdata.records import NoProgress, Progress, Selection
 from pfgdata.store import LatentInfo, LatentSet, Snapshot, Store
@@ -72,6 +73,22 @@ class LatentPass:
         another process writes to the same set.
         """
         require_work(self.store, selection)
+        return LatentReport(**asdict(self.derivation().run(snapshot, selection, stop=stop)))
+
+    def source(self, config: Path | None = None) -> VaeSource:
+        """What another machine loads the VAE by; `config` is of a base that is a single file."""
+        vae, found = self.vae, self._found()
+        return VaeSource(
+            base=vae.name,
+            revision=vae.revision,
+            config=config,
+            policy=self.policy,
+            buckets=found.info.buckets if found else bucket_sizes(self.policy),
+            identity=latent_identity(vae, self.policy),
+        )
+
+    def derivation(self) -> Derivation:
+        """The pass into the set, which is made if it is not there."""
         vae = self.vae
         info = LatentInfo(
             buckets=bucket_sizes(self.policy),
@@ -83,14 +100,13 @@ class LatentPass:
             probe=_nested(vae.encode(probe_image(vae.factor)[None])[0][0]),
         )
         latent_set = self.store.latent_set(latent_identity(vae, self.policy), info)
-        derivation = Derivation(
+        return Derivation(
             derived=latent_set,
             encoder=VaeEncoder(vae, latent_set.info.buckets),
             roots=self.store.roots(),
             options=self.options,
             progress=self.progress,
         )
-        return LatentReport(**asdict(derivation.run(snapshot, selection, stop=stop)))
 
     def _found(self) -> LatentSet | None:
         identity = latent_identity(self.vae, self.policy)

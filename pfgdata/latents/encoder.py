@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pfgdata.errors import IdentityError
+from pfgdata.hub import resolve
 from pfgdata.images import DECODE_VERSION, PIXEL_RECIPE, BucketPolicy, crop_to_bucket, nearest_buckets
 from pfgdata.store import LatentIdentity, installed_versions
 from pfgdata.vaes import Vae
 
-__all__ = ["VaeEncoder", "latent_identity"]
+__all__ = ["VaeEncoder", "VaeSource", "latent_identity"]
 
 _PACKAGES = ("pfg", "torch", "diffusers", "numpy", "pillow", "opencv-python-headless")  # latents follow these
 
@@ -69,6 +72,29 @@ class VaeEncoder:
     def encode(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Means [B, C, h, w]."""
         return self.vae.encode(batch)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeSource:
+    """What another machine loads the encoder of a latent set by: an EncoderSource."""
+
+    base: str
+    revision: str | None
+    config: Path | None  # of a base that is a single file
+    policy: BucketPolicy
+    buckets: Sequence[tuple[int, int]]
+    identity: LatentIdentity
+
+    def load(self, *, gpu: bool) -> VaeEncoder:
+        """Raises what `Vae.load` does, IdentityError for another VAE than the set's."""
+        found = resolve(self.base, what="vae", revision=self.revision, config=self.config)
+        vae = Vae.load(found, device="cuda" if gpu else "cpu")
+        if latent_identity(vae, self.policy) != self.identity:
+            raise IdentityError(
+                f"base {self.base} has another VAE, or way to decode, here than the latent set; use the same"
+                " files and versions on every machine"
+            )
+        return VaeEncoder(vae, self.buckets)
 
 
 def latent_identity(vae: Vae, policy: BucketPolicy) -> LatentIdentity:

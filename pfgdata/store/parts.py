@@ -29,7 +29,6 @@ from pfgdata.store.shards import (
     ShardMeta,
     adopt_shard,
     map_array,
-    new_shard_id,
     read_meta,
     reading,
     require_undamaged,
@@ -272,14 +271,14 @@ def whole_spans(
 
 def adopt_part(
     disk: Disk,
-    shards: Path,
+    shard: Path,
     part: Part,
     *,
     shadows: Sequence[Shadow],
     without: Mapping[str, Iterable[int]],
     copy: bool,
 ) -> ShardMeta:
-    """Commit the rows of a part as the next shard of `shards`; `without` names rows of its own to hide.
+    """Commit the rows of a part as the new `shard`; `without` names rows of its own to hide.
 
     With `copy` the shard shares no bytes with the part, which others may write over.
 
@@ -291,15 +290,14 @@ def adopt_part(
         files={name: seal for name, seal in meta.files.items() if name != f"{_PLANNED}.parquet"},
         tables={stem: rows for stem, rows in meta.tables.items() if stem != _PLANNED},
     )
-    shard = new_shard_id(disk, shards)
-    own = [Shadow(shard, table, int(row)) for table, rows in without.items() for row in rows]
+    own = [Shadow(shard.name, table, int(row)) for table, rows in without.items() for row in rows]
     draft = ShardDraft(
         tables={"shadows": shadows_table((*shadows, *own))},
         writer={**meta.writer, "part": part.path.name},
-        id=shard,
+        id=shard.name,
     )
     try:
-        return adopt_shard(disk, shards, draft, source=part.path, meta=kept, copy=copy)
+        return adopt_shard(disk, shard.parent, draft, source=part.path, meta=kept, copy=copy)
     except CorruptShardError as problem:
         raise CorruptShardError(f"{problem}; {_AGAIN}") from problem
 

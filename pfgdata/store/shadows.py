@@ -43,7 +43,7 @@ def read_shadows(
     return {key: np.unique(np.concatenate(parts)) for key, parts in hidden.items()}
 
 
-@functools.lru_cache(maxsize=1024)  # shards are immutable: read once a process, not once a snapshot
+@functools.lru_cache(maxsize=16_384)  # shards are immutable: read once a process, not once a snapshot
 def _shadows(
     path: Path, local: Path, digest: str, written: int
 ) -> dict[tuple[str, str], npt.NDArray[np.int64]]:

@@ -44,6 +44,7 @@ __all__ = [
     "reading",
     "removed",
     "require_undamaged",
+    "sequence_of",
     "shard_names",
     "unreadable",
     "write_shard",
@@ -296,13 +297,21 @@ def shard_names(disk: Disk, folder: Path) -> list[str]:
     return sorted(filter(_SHARD_ID.fullmatch, disk.names(folder)))
 
 
-def new_shard_id(disk: Disk, folder: Path) -> str:
+def new_shard_id(disk: Disk, folder: Path, *, after: int | None = None) -> str:
     """The next id in `folder` (a store's or set's `shards/`): a sequence number and a random part.
 
-    Ids sort by commit order, because one writer at a time holds the lock while it asks.
+    Ids sort by commit order, because one writer at a time holds the lock while it asks. It may say the number
+    that it has given last as `after`: nothing is listed then (10,000 shards: 15 ms).
     """
-    taken = [int(name.split("-")[0]) for name in shard_names(disk, folder)]
-    return f"{max([*taken, disk.last_number(folder)], default=0) + 1:08d}-{secrets.token_hex(4)}"
+    if after is None:
+        taken = [sequence_of(name) for name in shard_names(disk, folder)]
+        after = max([*taken, disk.last_number(folder)], default=0)
+    return f"{after + 1:08d}-{secrets.token_hex(4)}"
+
+
+def sequence_of(shard_id: str) -> int:
+    """The number of a shard in commit order."""
+    return int(shard_id.split("-")[0])
 
 
 def _array(record: Mapping[str, Any]) -> Array:

@@ -44,7 +44,14 @@ from pfgdata.store.selections import (
     require_selection,
     write_selection,
 )
-from pfgdata.store.shards import ShardDraft, ShardMeta, shard_names, write_shard
+from pfgdata.store.shards import (
+    ShardDraft,
+    ShardMeta,
+    new_shard_id,
+    sequence_of,
+    shard_names,
+    write_shard,
+)
 from pfgdata.store.snapshot import Snapshot
 from pfgdata.store.tag_index import index_folder
 from pfgdata.store.verdicts import Pair, Verdict, read_verdicts, write_verdicts
@@ -257,6 +264,7 @@ class StoreWriter:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._folder = store.path / "shards"
+        self._last: int | None = None  # number of a shard, once one is committed
 
     def set_roots(self, roots: Mapping[str, str]) -> None:
         """Replace roots.json: corpus root -> the folder where it is now."""
@@ -289,6 +297,7 @@ class StoreWriter:
                 arrays={"feature": contents.features},
                 replaces=contents.replaces,
                 writer=contents.writer,
+                id=self._next_id(),
             )
             return write_shard(self.store.disk, self._folder, draft)
 
@@ -304,8 +313,19 @@ class StoreWriter:
         copy = part.path.resolve().parent != self.store.parts.resolve()
         with explained(self.store.path):
             return adopt_part(
-                self.store.disk, self._folder, part, shadows=shadows, without=without, copy=copy
+                self.store.disk,
+                self._folder / self._next_id(),
+                part,
+                shadows=shadows,
+                without=without,
+                copy=copy,
             )
+
+    def _next_id(self) -> str:
+        """The id of the next shard: nobody else gives one while the lock is held."""
+        shard = new_shard_id(self.store.disk, self._folder, after=self._last)
+        self._last = sequence_of(shard)
+        return shard
 
     def retire(self, part: Part, *, shard: str | None) -> None:
         """Put on record that a part has been adopted as `shard` (None: it brought nothing)."""

@@ -209,7 +209,7 @@ def _merge(writer: StoreWriter, snapshot: Snapshot, group: Sequence[str], *, wha
     features = np.empty((0, snapshot.feature_dim), np.float16)
     if images.num_rows:
         features = snapshot.features(snapshot.selection(images["shard"], images["row"], images["content_id"]))
-    inputs = [meta for meta in snapshot.present if meta.id in set(group)]
+    inputs = [meta for meta in snapshot.present if meta.id in group]
     contents = ShardContents(
         images=images.drop_columns(["shard", "row"]),
         features=features,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import PREPROCESSINGS, Convention
-from pfgdata.errors import GraphError, ModelNotFoundError
+from pfgdata.errors import GraphError, ModelError, ModelNotFoundError
 from pfgdata.hub import Resolved, resolve, weights_sha256
 from pfgdata.images import DECODE_VERSION
 from pfgdata.inference import (
@@ -36,6 +36,7 @@ from pfgdata.inference import (
 )
 from pfgdata.records import TaggerIdentity
 from pfgdata.taggers.catalog import CATALOG, repository
+from pfgdata.taggers.compared import Comparison
 from pfgdata.taggers.graph import TaggerGraph, graph_facts, read_graph, same_scores, verify
 from pfgdata.taggers.labels import read_labels
 from pfgdata.taggers.stated import Stated, stated
@@ -68,13 +69,15 @@ class _Way:
 
     def read(self, opened: _Opened, vocabulary: Vocabulary, *, fused: bool) -> TaggerGraph:
         """The graph, its operators fused or as the file has them."""
-        return read_graph(
+        graph = read_graph(
             opened.model,
             num_tags=len(vocabulary),
             convention=self.told.stated.convention,
             precision=self.precision,
             fused=fused,
         )
+        opened.model.proto.Clear()  # as large as the model; what runs is in the graph's bytes
+        return graph
 
     def run(self, graph: TaggerGraph, homes: Sequence[Device]) -> Runner:
         """The sessions of a graph."""
@@ -158,6 +161,11 @@ class OnnxTagger:
         threads: int | None = None,
     ) -> OnnxTagger:
         """The tagger of an opened model, with its feature proved, and its graph fused if that is the same."""
+        if how.convention.output == "feature":
+            raise ModelError(
+                f"{opened.found.name}: by its convention ({how.source}) it is an extractor, which gives no"
+                " tags; pfgdata features takes it"
+            )
         path, machine = opened.model.path, look()
         homes = devices_of(device, machine)
         told = _Told(
@@ -169,8 +177,16 @@ class OnnxTagger:
         try:
             if homes[0].kind in _FUSED_ON:
                 with suppress(GraphError, *session_errors()):  # of the file as it is they come again
-                    tagger, scores = cls._proved(opened, way, fused=True)
-                    if not tagger.fused or tagger._gives(scores, _again(opened), way):
+                    tagger, scores, model = cls._proved(opened, way, fused=True)
+                    if not tagger.fused:
+                        return tagger
+                    before = Comparison(model, homes[0], machine)
+                    del model  # hundreds of MB
+                    same = before.known()
+                    if same is None:
+                        same = tagger._gives(scores, _again(opened), way)
+                        before.note(same=same)
+                    if same:
                         return tagger
                 opened = _again(opened)
             return cls._proved(opened, way, fused=False)[0]
@@ -178,8 +194,8 @@ class OnnxTagger:
             raise unusable(path, problem) from problem
 
     @classmethod
-    def _proved(cls, opened: _Opened, way: _Way, *, fused: bool) -> tuple[OnnxTagger, Floats]:
-        """The tagger, its feature proved on each device, and the scores of the probes on the first."""
+    def _proved(cls, opened: _Opened, way: _Way, *, fused: bool) -> tuple[OnnxTagger, Floats, bytes]:
+        """The tagger, its feature proved on each device, the probes' scores on the first, and its graph."""
         found, path, convention = opened.found, opened.model.path, way.told.stated.convention
         vocabulary = read_labels(found.folder, convention)
         graph = way.read(opened, vocabulary, fused=fused)
@@ -193,7 +209,7 @@ class OnnxTagger:
         )
         runner = way.run(graph, way.homes)
         tagger = cls(identity=identity, vocabulary=vocabulary, graph=graph, runner=runner, told=way.told)
-        return tagger, tagger._prove(graph, path)
+        return tagger, tagger._prove(graph, path), graph.model
 
     def _gives(self, scores: Floats, opened: _Opened, way: _Way) -> bool:
         """Whether `scores`, of the probes, are those of the graph as the file has it, on the first device."""

@@ -50,7 +50,7 @@ _GUIDES, _LOOKS = "The guides", "Who looks"
 
 
 _PANELS = {
-    _GUIDES: "guides where limit tune keep",
+    _GUIDES: "guides where gallery limit tune keep",
     PICTURE: "images_per_guide guidance_scale pfg_scale num_inference_steps seed batch_size",
     _LOOKS: "judge threshold",
     MODEL: MODEL_FIELDS,
@@ -58,6 +58,7 @@ _PANELS = {
 _BOUNDS: dict[str, dict[str, Any]] = {
     "guides": {"metavar": "FOLDER"},
     "where": {"metavar": "EXPR"},
+    "gallery": {"metavar": "FOLDER|large"},
     "limit": {"min": 2},
     "tune": {"metavar": "FOLDER"},
     **MODEL_METAVARS,
@@ -98,8 +99,9 @@ def evaluate(
     guide itself) and writes report.json and index.html with all guides and results. Guides are characters:
     guides.jsonl beside the images names them (path, character, style, view, tags_coarse).
     """
-    if (words["guides"] is None) == (words["where"] is None):
-        raise typer.BadParameter("name the guides: --guides FOLDER, or --where EXPR")
+    named = (words["guides"] is not None) + (words["where"] is not None)
+    if named > 1 or not (named or words["gallery"]):
+        raise typer.BadParameter("name the guides: --guides FOLDER, or --where EXPR, or --gallery FOLDER")
     if words["keep"] and not words["tune"]:
         raise typer.BadParameter("--keep keeps what --tune chooses; name --tune FOLDER")
     job = EvaluateJob(**words)
@@ -108,6 +110,7 @@ def evaluate(
     from pfgtrain.evaluate import (
         EvaluateOptions,
         EvaluateSetup,
+        gallery_of_job,
         guides_of_job,
         judge_of_job,
         require_possible,
@@ -121,8 +124,9 @@ def evaluate(
     record = RunRecord.read(folder)
     store = _store(shards, record, notes, needed=job.where is not None)
     guides, cut = guides_of_job(job, record, store=store)
+    gallery = gallery_of_job(job)
     if dry_run:
-        _show_plan(guides, options.images_per_guide)
+        _show_plan(guides, gallery, options.images_per_guide)
         return
     out_dir = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
@@ -130,7 +134,9 @@ def evaluate(
         judge = judge_of_job(job, tagger=model.tagger.identity.name, progress=progress)
         notes += cut
         training = _training(store, record, model, notes, named=shards is not None)
-        setup = EvaluateSetup(guides=guides, judge=judge, training=training, options=options, notes=notes)
+        setup = EvaluateSetup(
+            guides=guides, gallery=gallery, judge=judge, training=training, options=options, notes=notes
+        )
         require_possible(model, setup, out_dir=out_dir)  # before an hour of tuning
         setup = tuned(setup, model, job, run=folder, progress=progress)
         report = run_evaluate(model, setup, out_dir=out_dir, progress=progress)
@@ -179,11 +185,13 @@ def _training(
     return found
 
 
-def _show_plan(guides: list[Guide], images_per_guide: int) -> None:
+def _show_plan(guides: list[Guide], gallery: list[Guide], images_per_guide: int) -> None:
     viewed = sum(len(guide.views) > 1 for guide in guides)
+    more = {"gallery": f"{len(gallery)} characters, those of the guides among them"} if gallery else {}
     show_facts(
         {
             "guides": f"{len(guides)}, {viewed} with another view",
+            **more,
             "pictures": f"{(len(guides) + 1) * images_per_guide:,}",
             "dry run": "nothing was written",
         }

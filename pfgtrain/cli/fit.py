@@ -33,10 +33,10 @@ _ROWS, _LEARNS, _TOLD = "Which images", "What learns, from what", "What it is to
 _LENGTH = "How long and how fast"
 _PANELS = {
     _ROWS: "where latents threshold character_threshold validation_split",
-    _LEARNS: "base base_config prediction_type init train unet_blocks r lora_alpha num_tokens adapter_kind"
-    " standardize_features use_ema",
+    _LEARNS: "base base_config prediction_type init train unet_blocks r lora_alpha features allow_missing"
+    " num_tokens adapter_kind standardize_features use_ema",
     _TOLD: "prompt caption shuffle_caption keep_tokens clip_skip uncond empty_prompt condition_dropout"
-    " pfg_dropout caption_dropout_rate",
+    " pfg_dropout feature_dropout caption_dropout_rate",
     _LENGTH: "max_train_steps num_train_epochs train_batch_size gradient_accumulation_steps learning_rate"
     " adapter_learning_rate lora_learning_rate mixed_precision seed",
 }

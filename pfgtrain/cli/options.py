@@ -39,8 +39,14 @@ ShardsAlias = Annotated[
     Path | None, typer.Option("--shards", parser=user_store, help="The same as --store.", show_default=False)
 ]
 
-MODEL_FIELDS = "checkpoint no_ema base base_config prediction_type tagger device"  # of a ModelJob
-MODEL_METAVARS = {"base_config": {"metavar": "DIR"}}
+MODEL_FIELDS = (  # of a ModelJob
+    "checkpoint no_ema base base_config prediction_type tagger extractor feature_scale allow_missing device"
+)
+MODEL_METAVARS = {
+    "base_config": {"metavar": "DIR"},
+    "extractor": {"metavar": "LABEL=MODEL"},
+    "feature_scale": {"metavar": "NAME=SCALE"},
+}
 
 
 def one_store(context: typer.Context, store: Path | None, shards: Path | None) -> Path | None:

@@ -20,12 +20,21 @@ if TYPE_CHECKING:
         ViewerReport,
     )
     from pfgtrain.evaluate.run import evaluate, require_possible
-    from pfgtrain.evaluate.setup import EvaluateSetup, guides_of_job, judge_of_job, tuned
+    from pfgtrain.evaluate.setup import (
+        LARGE_GALLERY,
+        EvaluateSetup,
+        gallery_of_job,
+        guides_of_job,
+        judge_of_job,
+        large_gallery,
+        tuned,
+    )
     from pfgtrain.evaluate.tables import Table, report_tables, verdict
     from pfgtrain.evaluate.training import TrainingImages, training_images
     from pfgtrain.evaluate.tuning import tune
 
 __all__ = [
+    "LARGE_GALLERY",
     "EvaluateJob",
     "EvaluateOptions",
     "EvaluateReport",
@@ -40,10 +49,12 @@ __all__ = [
     "Tuning",
     "ViewerReport",
     "evaluate",
+    "gallery_of_job",
     "guides_of_folder",
     "guides_of_job",
     "guides_of_selection",
     "judge_of_job",
+    "large_gallery",
     "report_tables",
     "require_possible",
     "training_images",

@@ -1,6 +1,7 @@
 """From what a viewer saw to its figures: cosines, F1 of attributes, retrieval, diversity, row by row.
 
-Shapes: M pictures of a pool, K guides, G gallery entries, T tags, F feature width, R resamples.
+Shapes: M pictures of a pool, K guides, N guides and further characters to search among, G gallery entries,
+T tags, F feature width, R resamples.
 """
 
 from __future__ import annotations
@@ -52,18 +53,31 @@ class _Truth:
     face: dict[str, Ints]  # the same of groups and parts that a face is told by
 
 
-def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: EvaluateOptions) -> ViewerReport:
-    """All figures of one viewer."""
-    count = len(guides)
-    truth = _truth(viewer, seen, guides)
-    styles_K = _labels([guide.style for guide in guides])
-    hair_KT = truth.present_KT[:, [group_of(tag) == HAIR_COLOUR for tag in viewer.tags]]
+def measure(
+    viewer: Viewer,
+    seen: Seen,
+    guides: Sequence[Guide],
+    *,
+    gallery: Sequence[Guide] = (),
+    options: EvaluateOptions,
+) -> ViewerReport:
+    """All figures of one viewer; the characters of `gallery` are only searched among."""
+    count, everyone = len(guides), [*guides, *gallery]
+    present_NT = _present(viewer, seen, everyone)
+    truth = _truth(viewer, present_NT[:count])
+    styles_N = _labels([guide.style for guide in everyone])
+    hair_NT = present_NT[:, [group_of(tag) == HAIR_COLOUR for tag in viewer.tags]]
     rows = rows_of(
-        seen, styles_K=styles_K, hair_K=_labels([row.tobytes() for row in hair_KT]), seed=options.seed
+        seen,
+        count,
+        styles_N=styles_N,
+        hair_N=_labels([row.tobytes() for row in hair_NT]),
+        seed=options.seed,
     )
-    mean_F = seen.raw.embeddings.features_MF.mean(axis=0, dtype=np.float64)
-    cosine_K = {name: _cosine(row, seen.raw, mean_F) for name, row in rows.items()}
-    galleries = _galleries(seen, styles_K)
+    raw = seen.raw.take(np.arange(count))
+    mean_F = raw.embeddings.features_MF.mean(axis=0, dtype=np.float64)
+    cosine_K = {name: _cosine(row, raw, mean_F) for name, row in rows.items()}
+    galleries = _galleries(seen, styles_N, count)
     drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
     low_K, high_K = cosine_K["shuffled"], cosine_K["ceiling"]
     return ViewerReport(
@@ -71,15 +85,13 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
         weights_sha256=viewer.tagger.identity.weights_sha256,
         recipe=viewer.tagger.identity.preprocess,
         tags={name: len(columns) for name, columns in truth.groups.items()},
-        chance={name: _chance(gallery) for name, gallery in galleries.items()},
+        chance={name: _chance(one, count) for name, one in galleries.items()},
         rows={
             name: RowReport(
                 cosine=_mean(cosine_K[name], drawn_RK),
                 scaled=ratio(cosine_K[name] - low_K, high_K - low_K, drawn_RK),
                 attributes=_attributes(row, truth, drawn_RK),
-                retrieval={
-                    kind: _retrieval(row, gallery, count, drawn_RK) for kind, gallery in galleries.items()
-                },
+                retrieval={kind: _retrieval(row, one, count, drawn_RK) for kind, one in galleries.items()},
                 cosines=[float(value) if np.isfinite(value) else None for value in cosine_K[name]],
                 face=_face(row, rows["ceiling"], truth, drawn_RK),
                 kid=_kid(row.pool, seen, drawn_RK) if name in _SETS else None,
@@ -94,21 +106,20 @@ def measure(viewer: Viewer, seen: Seen, guides: Sequence[Guide], *, options: Eva
     )
 
 
-def _truth(viewer: Viewer, seen: Seen, guides: Sequence[Guide]) -> _Truth:
-    """The guides' true tags, of a guide without them what the viewer sees in it.
-
-    A tag that no guide has does not count: those who wrote the true tags may not know it.
-    """
-    present_KT = seen.raw.embeddings.present_MT.copy()
-    for k, guide in enumerate(guides):
+def _present(viewer: Viewer, seen: Seen, everyone: Sequence[Guide]) -> npt.NDArray[np.bool_]:
+    """Each character's true tags [N, T], of one without them what the viewer sees in it."""
+    present_NT = seen.raw.embeddings.present_MT.copy()
+    for n, guide in enumerate(everyone):
         if guide.tags is not None:
-            present_KT[k] = [tag in guide.tags for tag in viewer.tags]
+            present_NT[n] = [tag in guide.tags for tag in viewer.tags]
+    return present_NT
+
+
+def _truth(viewer: Viewer, present_KT: npt.NDArray[np.bool_]) -> _Truth:
+    """The guides' tags. One that no guide has does not count: who wrote the true tags may not know it."""
 
     def of_guides(belongs: Callable[[str], str | None]) -> dict[str, Ints]:
-        named = [
-            belongs(tag) if had else None
-            for tag, had in zip(viewer.tags, present_KT.any(axis=0).tolist(), strict=True)
-        ]
+        named = [belongs(tag) if present_KT[:, t].any() else None for t, tag in enumerate(viewer.tags)]
         return {
             name: np.array([t for t, found in enumerate(named) if found == name], np.int64)
             for name in dict.fromkeys([*GROUPS, *PARTS])
@@ -172,24 +183,26 @@ def _kid(pool: Pool, seen: Seen, drawn_RK: Ints) -> Figure | None:
     return kernel_distance(*sets, resamples_RK=drawn_RK)
 
 
-def _galleries(seen: Seen, styles_K: Ints) -> dict[str, Gallery]:
-    """Those in which at least one search has two entries."""
+def _galleries(seen: Seen, styles_N: Ints, count: int) -> dict[str, Gallery]:
+    """Those in which at least one search has two entries, and a guide among them."""
     galleries = {}
     for name, pool in (("guide", seen.ceiling), ("view", seen.others)):
-        style_G = styles_K[pool.owners_M]
+        style_G = styles_N[pool.owners_M]
         parts = {
             name: [np.arange(len(pool.owners_M))],
             name + IN_STYLE: [np.flatnonzero(style_G == one) for one in np.unique(style_G[style_G >= 0])],
         }
         for kind, searches in parts.items():
-            if large := [part for part in searches if len(part) > 1]:
+            asked = [part for part in searches if np.any(pool.owners_M[part] < count)]
+            if large := [part for part in asked if len(part) > 1]:
                 galleries[kind] = Gallery(pool=pool, parts=large)
     return galleries
 
 
-def _chance(gallery: Gallery) -> tuple[float, float]:
+def _chance(gallery: Gallery, count: int) -> tuple[float, float]:
     """Top-1 and top-5 of blind guessing, over the guides that are looked for."""
-    sizes = np.array([len(part) for part in gallery.parts for _ in part])
+    owners_M = gallery.pool.owners_M
+    sizes = np.array([len(part) for part in gallery.parts for own in part if owners_M[own] < count])
     return float(np.mean(1 / sizes)), float(np.mean(np.minimum(5, sizes) / sizes))
 
 
@@ -198,10 +211,10 @@ def _retrieval(row: Row, gallery: Gallery, count: int, drawn_RK: Ints) -> Retrie
     found: list[list[int] | None] = [None] * count
     for part in gallery.parts:
         owners = gallery.pool.owners_M[part]
-        if row.groups_K is not None:
-            known = row.groups_K[owners]
-            for k in owners[known >= 0]:
-                size = int(np.sum(known == row.groups_K[k]))
+        if row.groups_N is not None:
+            known = row.groups_N[owners]
+            for k in owners[(known >= 0) & (owners < count)]:
+                size = int(np.sum(known == row.groups_N[k]))
                 for first, values_K in top_K.items():
                     values_K[k] = min(first, size) / size
             continue
@@ -211,7 +224,7 @@ def _retrieval(row: Row, gallery: Gallery, count: int, drawn_RK: Ints) -> Retrie
             row.pool.embeddings.features_MF, features_GF, mean_F=features_GF.mean(axis=0, dtype=np.float64)
         )
         for own, k in enumerate(owners):
-            if len(mine := row.lookups[k]):
+            if k < count and len(mine := row.lookups[k]):
                 rank = ranks(near_MG[mine], own=own)
                 found[k] = rank.tolist()
                 for first, values_K in top_K.items():

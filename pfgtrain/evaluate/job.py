@@ -22,6 +22,9 @@ class EvaluateJob(EvaluateFields, PictureJob):
     """Images, and guides.jsonl if there is one."""
     where: str | None = None
     """Or images of the store, as in pfgdata query."""
+    gallery: str | None = None
+    """More characters to search among, which are also the guides where none are named: a folder as of guides,
+    or large: 500 of the demo's styles."""
     limit: int | None = None
     """Guides at most, evenly spread; default: all."""
     tune: str | None = None
@@ -34,8 +37,9 @@ class EvaluateJob(EvaluateFields, PictureJob):
     """A second tagger that looks; default: demo for the demo tagger, else none."""
 
     def __post_init__(self) -> None:
-        if (self.guides is None) == (self.where is None):
-            raise ConfigError("name the guides: guides, a folder, or where, an expression")
+        named = (self.guides is not None) + (self.where is not None)
+        if named > 1 or not (named or self.gallery):
+            raise ConfigError("name the guides: guides, a folder, or where, an expression, or a gallery")
         if self.keep and not self.tune:
             raise ConfigError("keep keeps what tune chooses; name a folder of guides to tune on")
         if self.limit is not None and self.limit < 2:

@@ -82,7 +82,7 @@ def quotient(
     None where either is, or theirs is 0.
     """
     all_4K = np.array([*ours, *theirs], np.float64)
-    here = np.isfinite(all_4K).all(axis=0)
+    here: npt.NDArray[np.bool_] = np.asarray(np.isfinite(all_4K).all(axis=0))
     sums_R4 = np.concatenate([np.ones((1, len(here))), resamples_RK]) @ np.where(here, all_4K, 0.0).T
     above_R, below_R = sums_R4[:, 0] * sums_R4[:, 3], sums_R4[:, 1] * sums_R4[:, 2]
     found_R = np.divide(above_R, below_R, out=np.full(len(sums_R4), np.nan), where=below_R > 0)

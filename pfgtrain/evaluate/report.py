@@ -174,6 +174,7 @@ class EvaluateReport:
     no_pfg_pictures: list[str]
     notes: list[str]
     seconds: float
+    further: int = 0  # characters of the gallery beside the guides
 
     @property
     def flagged(self) -> list[str]:

@@ -1,6 +1,6 @@
 """The rows of the table: which pictures stand for which guide, from the model's own to a mere copier.
 
-Shapes: M pictures of a pool, K guides.
+Shapes: M pictures of a pool, K guides, N guides and characters of the gallery.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ GUIDE_ITSELF = "the guide as it is: a row of the figures that no VAE bounds"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one viewer saw. `ceiling` and `others` are first and second views through the VAE."""
+    """What one viewer saw. `ceiling` and `others` are first and second views through the VAE.
 
-    raw: Pool  # the K guides as they are
+    Owners from K on are of the gallery: characters that nothing was drawn for.
+    """
+
+    raw: Pool  # the K guides as they are, then the gallery
     views: Pool  # all images of all characters, through the VAE
     ceiling: Pool  # the guides among them
     others: Pool  # the other views among them
@@ -46,18 +49,20 @@ class Row:
     """Which pictures of `pool` stand for each of K guides.
 
     `members` are averaged for cosine and attributes; `lookups` are looked up in galleries. An oracle knows
-    only `groups_K`: in a gallery it guesses blindly among the guides of one group, -1 is none.
+    only `groups_N`: in a gallery it guesses blindly among the characters of one group, -1 is none.
     """
 
     pool: Pool
     members: Sequence[Ints]
     lookups: Sequence[Ints] | None = None
-    groups_K: Ints | None = None
+    groups_N: Ints | None = None
 
 
-def rows_of(seen: Seen, *, styles_K: Ints, hair_K: Ints, seed: int) -> dict[str, Row]:
-    """The rows that can be had; the shuffle is a derangement by `seed`. -1 is an unknown style."""
-    count = len(styles_K)
+def rows_of(seen: Seen, count: int, *, styles_N: Ints, hair_N: Ints, seed: int) -> dict[str, Row]:
+    """The rows that can be had of `count` guides; the shuffle is a derangement by `seed`.
+
+    Styles and hair are of all N characters, guides first; -1 is an unknown style.
+    """
     results, own = seen.results, [seen.results.of(k) for k in range(count)]
     another = derangement(count, seed=seed)
     rows = {"pfg": Row(pool=results, members=own, lookups=own)}
@@ -69,9 +74,10 @@ def rows_of(seen: Seen, *, styles_K: Ints, hair_K: Ints, seed: int) -> dict[str,
         members=[np.flatnonzero(results.owners_M != k) for k in range(count)],
         lookups=[own[other] for other in another],
     )
-    if np.any(styles_K >= 0):
-        rows["style"] = _oracle(seen.ceiling, styles_K)
-        rows["style_hair"] = _oracle(seen.ceiling, np.where(styles_K >= 0, styles_K + hair_K * count, -1))
+    if np.any(styles_N[:count] >= 0):
+        both_N = np.where(styles_N >= 0, styles_N + hair_N * len(styles_N), -1)
+        rows["style"] = _oracle(seen.ceiling, styles_N, count)
+        rows["style_hair"] = _oracle(seen.ceiling, both_N, count)
     if seen.copies is not None:
         copies = [seen.copies.of(k) for k in range(count)]
         rows["copier"] = Row(pool=seen.copies, members=copies, lookups=copies)
@@ -80,8 +86,8 @@ def rows_of(seen: Seen, *, styles_K: Ints, hair_K: Ints, seed: int) -> dict[str,
     return rows
 
 
-def _oracle(ceiling: Pool, groups_K: Ints) -> Row:
-    """Shows a real image of another guide of the same group."""
-    mates = [np.flatnonzero((groups_K == group) & (group >= 0)) for group in groups_K]
+def _oracle(ceiling: Pool, groups_N: Ints, count: int) -> Row:
+    """Shows a real image of another character of the same group."""
+    mates = [np.flatnonzero((groups_N == group) & (group >= 0)) for group in groups_N[:count]]
     members = [same[same != k] for k, same in enumerate(mates)]
-    return Row(pool=ceiling, members=members, groups_K=groups_K)
+    return Row(pool=ceiling, members=members, groups_N=groups_N)

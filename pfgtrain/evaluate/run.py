@@ -27,7 +27,7 @@ from pfgtrain.evaluate.measures import ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.page import page
 from pfgtrain.evaluate.pixels import pixel_rows
-from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, report_json
+from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, PixelReport, report_json
 from pfgtrain.evaluate.setup import EvaluateSetup
 from pfgtrain.evaluate.studio import Real, Studio
 from pfgtrain.evaluate.training import TrainingImages
@@ -52,12 +52,12 @@ def evaluate(
     Nothing is written without `out_dir`. Raises ConfigError where nothing can be told (one guide, no tokens,
     the run's tagger as its own judge), AccessError or ContentError for a guide, before anything is painted.
     """
-    started = time.perf_counter()
-    progress = progress or NoProgress()
+    started, progress = time.perf_counter(), progress or NoProgress()
     guides, options = setup.guides, setup.options
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
-    ids = [read_view(guide, guide.views[0]).content_id for guide in guides]
+    ids = [_first_id(guide) for guide in guides]
+    gallery = _others(setup.gallery, guides, ids)
     about, viewers = _about(model), _viewers(model, setup)
     studio = Studio(
         model=model,
@@ -65,8 +65,9 @@ def evaluate(
         options=options,
         progress=progress,
         folder=out_dir / "pictures" / _digest(about, options, ids) if out_dir else None,
+        drawn=len(guides),
     )
-    real = studio.real(guides)
+    real = studio.real([*guides, *gallery])
     results, no_pfg = _paint(studio, real, guides)
     copies, nearest, more = _trained(studio, real, results[TAGGER], setup.training, guides)
     report = EvaluateReport(
@@ -78,21 +79,18 @@ def evaluate(
                 viewer,
                 seen_by(viewer.role, real, results=results, no_pfg=no_pfg, copies=copies),
                 guides,
+                gallery=gallery,
                 options=options,
             )
             for viewer in viewers
         },
-        pixels=pixel_rows(
-            studio.strokes,
-            len(guides),
-            seed=options.seed,
-            resamples_RK=resamples(len(guides), count=options.resamples, seed=options.seed),
-        ),
+        pixels=_pixels(studio, len(guides)),
         nearest_training=nearest,
         tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
         notes=[*setup.notes, *_untrained(model), *_twins(ids), *more],
         seconds=round(time.perf_counter() - started, 3),
+        further=len(gallery),
     )
     if out_dir:
         _write(report, out_dir)
@@ -104,6 +102,13 @@ def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
     taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
     threshold = setup.options.threshold
     return [Viewer(role=role, tagger=one, threshold=threshold) for role, one in taggers.items() if one]
+
+
+def _pixels(studio: Studio, count: int) -> dict[str, PixelReport]:
+    """The figures of pixels, over the same resamples as all others."""
+    options = studio.options
+    drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
+    return pixel_rows(studio.strokes, count, seed=options.seed, resamples_RK=drawn_RK)
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:
@@ -132,10 +137,10 @@ def _trained(
         )
     names, count = [guide.name for guide in guides], len(guides)
     with during(studio.progress, "nearest", total=3, unit="searches"):
-        row_K, _ = training.nearest(real.raw[TAGGER].embeddings.features_MF)
+        row_K, _ = training.nearest(real.raw[TAGGER].embeddings.features_MF[:count])
         studio.progress.advance()
         _, guide_K = training.nearest(
-            real.views[TAGGER].embeddings.features_MF[real.view_M == 0]
+            real.views[TAGGER].embeddings.features_MF[real.view_M == 0][:count]
         )  # as blurred
         studio.progress.advance()
         _, result_M = training.nearest(results.embeddings.features_MF)
@@ -164,6 +169,17 @@ def _trained(
     if here < count:
         said.append(f"row copier: {count - here} of {count} nearest training images are not here")
     return copies or None, nearest, said
+
+
+def _first_id(guide: Guide) -> bytes:
+    return read_view(guide, guide.views[0]).content_id
+
+
+def _others(gallery: Sequence[Guide], guides: Sequence[Guide], ids: Sequence[bytes]) -> list[Guide]:
+    """Those of the gallery that are none of the guides, by name or image: twice there, it would be a miss."""
+    characters = {guide.character for guide in guides if guide.character is not None}
+    others = [guide for guide in gallery if guide.character not in characters]
+    return [guide for guide in others if _first_id(guide) not in ids]
 
 
 def _guide_reports(

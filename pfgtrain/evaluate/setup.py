@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pfgdata.errors import ConfigError
+from pfgdata.files import cache_folder
 from pfgdata.hub import DEMO
 from pfgdata.paths import user_path
 from pfgdata.query import select
@@ -24,14 +26,28 @@ from pfgtrain.evaluate.training import TrainingImages, thresholds_of
 from pfgtrain.evaluate.tuning import tune
 from pfgtrain.generate import PFGModel
 
-__all__ = ["EvaluateSetup", "guides_of_job", "judge_of_job", "tuned"]
+__all__ = [
+    "LARGE_GALLERY",
+    "EvaluateSetup",
+    "gallery_of_job",
+    "guides_of_job",
+    "judge_of_job",
+    "large_gallery",
+    "tuned",
+]
+
+LARGE_GALLERY = "large"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSetup:
-    """All that an evaluation needs beside its model; `notes` are lines of the caller's for the report."""
+    """All that an evaluation needs beside its model; `notes` are lines of the caller's for the report.
+
+    `gallery` are characters that are searched among and not drawn, the guides left out.
+    """
 
     guides: Sequence[Guide]
+    gallery: Sequence[Guide] = ()
     judge: Tagger | None = None
     training: TrainingImages | None = None
     options: EvaluateOptions = field(default_factory=EvaluateOptions)
@@ -43,11 +59,34 @@ def guides_of_job(
     job: EvaluateJob, record: RunRecord, *, store: Store | None
 ) -> tuple[list[Guide], list[str]]:
     """The guides asked for, those of `where` from the run's `store`, and what there is to say of them."""
-    every = guides_of_folder(user_path(job.guides)) if job.guides else _selected(job, record, store)
+    if job.guides:
+        every = guides_of_folder(user_path(job.guides))
+    else:
+        every = _selected(job, record, store) if job.where else gallery_of_job(job)
     chosen = _spread(every, job.limit)
     if len(chosen) == len(every):
         return chosen, []
     return chosen, [f"{len(chosen)} of {len(every)} guides, evenly spread over their order, as asked"]
+
+
+def gallery_of_job(job: EvaluateJob) -> list[Guide]:
+    """The characters to search among, [] if none are asked for. Raises ConfigError for no such folder."""
+    if job.gallery is None:
+        return []
+    folder = user_path(job.gallery)
+    if job.gallery == LARGE_GALLERY and not folder.is_dir():
+        folder = large_gallery()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"the large gallery is not at {folder}; draw it in a checkout, where Node.js is: python -m"
+                " pipelines.demo_corpus gallery; or name a folder of your own characters by --gallery FOLDER"
+            )
+    return guides_of_folder(folder)
+
+
+def large_gallery() -> Path:
+    """Where the large gallery is kept: below PFG_CACHE, else in the user's cache."""
+    return cache_folder() / "gallery"
 
 
 def judge_of_job(job: EvaluateJob, *, tagger: str, progress: Progress) -> Tagger | None:

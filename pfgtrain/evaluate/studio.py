@@ -47,11 +47,7 @@ class Real:
     plain: dict[str, Pool]  # empty where no character has another view
     views: dict[str, Pool]
     view_M: Ints
-
-    @property
-    def features_KF(self) -> Tensor:
-        """What tokens are made of: the guides as the run's tagger sees them."""
-        return torch.from_numpy(self.raw[TAGGER].embeddings.features_MF)
+    features_KF: Tensor  # of the guides as they are: what tokens are made of
 
 
 @dataclass(kw_only=True)
@@ -63,22 +59,30 @@ class Studio:
     options: EvaluateOptions
     progress: Progress
     folder: Path | None = None
+    drawn: int | None = None  # characters that are guides; those after them are only looked at
     files: dict[tuple[int, str], list[Path]] = field(default_factory=dict)  # (guide, kind) -> its pictures
     strokes: dict[tuple[int, str], list[Strokes]] = field(default_factory=dict)  # the same pictures' pixels
 
     def real(self, guides: Sequence[Guide]) -> Real:
         """Look at the guides and all their views; raises as `read_view` does."""
         plain: tuple[list[dict[str, Pool]], list[dict[str, Pool]]] = ([], [])  # guides, other views
+        features = list[Tensor]()
         view_M = [view for guide in guides for view in range(len(guide.views))]
         owners = [number for number, guide in enumerate(guides) for _ in guide.views]
 
         def through_vae() -> Iterator[Pixels]:
             for number, guide in enumerate(guides):
                 for view, image in enumerate(guide.views):
-                    pixels = read_view(guide, image).pixels
+                    read = read_view(guide, image)
+                    pixels = read.pixels
                     if view < 2:
                         plain[view].append(self._look([pixels], [number]))
-                    if not view:
+                    if not view and self._is_guide(number):
+                        own_F = torch.from_numpy(plain[0][-1][TAGGER].embeddings.features_MF[0])
+                        seen = self.model.see(
+                            pixels, content_id=read.content_id, name=guide.name, own_F=own_F
+                        )
+                        features.append(seen.feature_F)
                         self._keep(self._small(pixels), number, guide.name, "guide")
                     kind = ("vae", "view")[view] if view < 2 else None
                     yield self._seen(pixels, number, guide.name, kind)
@@ -87,7 +91,13 @@ class Studio:
         with during(self.progress, "guides", total=len(owners), brief=False):
             views = self._look(through_vae(), owners)
         raw, others = (self._joined(pools) for pools in plain)
-        return Real(raw=raw, plain=others, views=views, view_M=np.array(view_M, np.int64))
+        return Real(
+            raw=raw,
+            plain=others,
+            views=views,
+            view_M=np.array(view_M, np.int64),
+            features_KF=torch.stack(features),
+        )
 
     def results(self, features_KF: Tensor, names: Sequence[str]) -> dict[str, Pool]:
         """Paint `images_per_guide` pictures of each guide, picture i from the noise of seed + i, and look."""
@@ -170,11 +180,16 @@ class Studio:
             else {}
         )
 
+    def _is_guide(self, number: int) -> bool:
+        return self.drawn is None or number < self.drawn
+
     def _draws(self, pixels: Pixels, guide: int, kind: str) -> None:
+        if not self._is_guide(guide):
+            return
         self.strokes.setdefault((guide, kind), []).append(strokes(pixels))
 
     def _keep(self, image: Image.Image, guide: int, name: str, kind: str) -> None:
-        if self.folder is None:
+        if self.folder is None or not self._is_guide(guide):
             return
         known = self.files.setdefault((guide, kind), [])
         stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(name).stem)[:_STEM]

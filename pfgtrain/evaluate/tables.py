@@ -49,11 +49,18 @@ def verdict(report: EvaluateReport) -> str:
     viewers = [report.viewers[role] for role in (JUDGE, TAGGER) if role in report.viewers]
     first, rows = viewers[0], viewers[0].rows
     bounds = [f"chance {first.chance['guide'][0]:.2f}"]
-    for name, words in (("no_pfg", "no PFG"), ("style", "style-only"), ("ceiling", "ceiling")):
+    for name, words in (
+        ("no_pfg", "no PFG"),
+        ("style", "style-only"),
+        ("copier", "copier"),
+        ("ceiling", "ceiling"),
+    ):
         figure = rows[name].retrieval["guide"].top1 if name in rows else None
         if figure:
             bounds.append(f"{words} {figure.value:.2f}")
-    line = f"top-1 {rows['pfg'].retrieval['guide'].top1} of {len(report.guides)} guides ({', '.join(bounds)})"
+    among = f" among {len(report.guides) + report.further}" if report.further else ""
+    count = f"{len(report.guides)} guides{among}"
+    line = f"top-1 {rows['pfg'].retrieval['guide'].top1} of {count} ({', '.join(bounds)})"
     if len(viewers) == 1:
         return line
     return f"{line} by the judge; {viewers[1].rows['pfg'].retrieval['guide'].top1} by the run's tagger"

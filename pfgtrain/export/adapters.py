@@ -46,11 +46,13 @@ def write_adapter(folder: Path, plan: ExportPlan) -> None:
 def adapter_facts(plan: ExportPlan) -> dict[str, Any]:
     """What an adapter's tensors do not say: what it reads, what it is laid on, how it was trained."""
     record = plan.record
+    features = record.features_read.named(without_folders).as_records()
     return {
+        **({"features": features} if features else {}),
         "kind": record.adapter_kind,
         "num_tokens": record.num_tokens,
         "cross_attention_dim": record.cross_attention_dim,
-        "feature_dim": record.feature_dim,
+        "feature_dim": record.features_read.feature_dim,
         "tagger": {**record.tagger.as_dict(), "name": without_folders(record.tagger.name)},
         "base": {
             "name": without_folders(record.base_name),

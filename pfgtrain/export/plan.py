@@ -93,6 +93,8 @@ class ExportPlan:
     @property
     def for_web_uis(self) -> bool:
         """Whether web UIs make the features that the adapter reads: theirs are of one tagger."""
+        if not self.record.features_read.is_tagger_alone:
+            return False
         return without_folders(self.record.tagger.name).rpartition("/")[2] == DEFAULT_TAGGER
 
     @property
@@ -143,6 +145,8 @@ def _formats(record: RunRecord, asked: tuple[str, ...]) -> tuple[Format, ...]:
     if asked:
         return tuple(kind for kind in FORMATS if kind in asked)
     wanted: set[Format] = set()
+    if _reads_several(record):
+        return ("diffusers",)
     if record.num_tokens:
         wanted.add("adapter" if record.adapter_kind == "linear" else "diffusers")
     if record.train == "unet":
@@ -152,7 +156,16 @@ def _formats(record: RunRecord, asked: tuple[str, ...]) -> tuple[Format, ...]:
     return tuple(kind for kind in FORMATS if kind in wanted)
 
 
+def _reads_several(record: RunRecord) -> bool:
+    return len(record.features_read.sets) > 1
+
+
 def _require_possible(kind: Format, record: RunRecord, run_dir: Path) -> None:
+    if kind not in ("diffusers", "run") and _reads_several(record):
+        raise ConfigError(
+            f"{run_dir}: reads several feature sets ({record.features_read.text}), which no web UI computes"
+            f" and no two-key file can say; not --as {kind}, but --as diffusers or --as run"
+        )
     if kind == "adapter" and not record.num_tokens:
         raise ConfigError(f"{run_dir}: has no adapter (num_tokens = 0); leave out --as adapter")
     if kind == "adapter" and record.adapter_kind != "linear":
@@ -183,8 +196,10 @@ def _notes(plan: ExportPlan) -> Iterator[str]:
     if record.num_tokens > WEB_UI_TOKENS and plan.family.ldm.pfg_webui:
         yield (f"{record.num_tokens} tokens: the slider of pfg-webui ends at {WEB_UI_TOKENS}")
     if not plan.for_web_uis:
+        (source,) = record.features_read.sets  # of an adapter's files there is one
+        of = without_folders(source.extractor or tagger.name)
         yield (
-            f"the adapter reads features of {without_folders(tagger.name)}, web UIs take them from"
+            f"the adapter reads features of {of}, web UIs take them from"
             f" {DEFAULT_TAGGER}: only pfgtrain can use it"
         )
     elif tagger.preprocess != WEB_UI_PREPROCESS:

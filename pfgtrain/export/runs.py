@@ -42,6 +42,7 @@ def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
         base_name=without_folders(known.base_name),
         tagger=replace(known.tagger, name=without_folders(known.tagger.name)),
         store=without_folders(known.store),
+        features=known.features_read.named(without_folders).as_records(),
         use_ema=False,
         processes=1,
     )

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from pfgtrain.generate.command import command_words
     from pfgtrain.generate.guides import generate
     from pfgtrain.generate.job import PICTURE_FLAGS, CheckpointJob, GenerateJob, ModelJob, PictureJob
+    from pfgtrain.generate.load import PUBLISHED_PREPROCESS, load_adapter_on_base, load_run
     from pfgtrain.generate.memory import room_for
-    from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
+    from pfgtrain.generate.model import PFGModel
     from pfgtrain.generate.options import GenerateOptions, PictureFields
     from pfgtrain.generate.pictures import (
         GenerateReport,

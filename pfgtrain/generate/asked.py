@@ -15,7 +15,8 @@ from pfgtrain.base import Base, onnx_device, require_same_width
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.generate.beside import facts_beside
 from pfgtrain.generate.job import GenerateJob, ModelJob
-from pfgtrain.generate.model import PUBLISHED_PREPROCESS, PFGModel, load_adapter_on_base, load_run
+from pfgtrain.generate.load import PUBLISHED_PREPROCESS, load_adapter_on_base, load_run
+from pfgtrain.generate.model import PFGModel
 
 __all__ = ["adapter_model", "base_of_run", "run_model"]
 
@@ -64,7 +65,9 @@ def adapter_model(asked: GenerateJob, *, progress: Progress) -> PFGModel:
     )
     preprocess = Convention.of(facts["tagger"].preprocess) if facts else PUBLISHED_PREPROCESS
     model = _tagger_named(asked, preprocess=preprocess, progress=progress)
-    return load_adapter_on_base(adapter, loaded, tagger=model, device=asked.device, progress=progress)
+    return load_adapter_on_base(
+        adapter, loaded, tagger=model, device=asked.device, which=asked, progress=progress
+    )
 
 
 def _tagger_named(asked: ModelJob, *, preprocess: str | Convention, progress: Progress) -> Tagger | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pfgdata.errors import RunError
 from pfgdata.records import TaggerIdentity
+from pfgtrain.config import FeaturePlan
 
 __all__ = ["facts_beside"]
 
@@ -18,6 +19,8 @@ _FIXED = ("prompt", "text_layer", "uncond", "empty_prompt", "resolution")  # fie
 
 def facts_beside(adapter: Path) -> dict[str, Any] | None:
     """What X.json says of X.safetensors, its tagger as a TaggerIdentity; None where export wrote none.
+
+    `features` are what it reads, a FeaturePlan, or None where that is the tagger's alone.
 
     Raises RunError if it is damaged, or of another file of that name.
     """
@@ -29,6 +32,7 @@ def facts_beside(adapter: Path) -> dict[str, Any] | None:
         known = set(facts["files"].values())
         facts["tagger"] = TaggerIdentity.of(facts["tagger"])
         found = {name: facts[name] for name in (*_OF_TRAINING, *_FIXED)}
+        found["features"] = FeaturePlan.of(facts["features"]) if facts.get("features") else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:

@@ -123,11 +123,14 @@ def _read_guides(
     with during(progress, "guides", total=len(paths), brief=False):
         for path in paths:
             image = read_image(path)
+            seen = model.see(image.pixels, content_id=image.content_id, name=str(path))
             settings = _settings(model, options, path=path, image=image)
+            if seen.how:  # other features beside the tagger's
+                settings["features_seen"] = dict(seen.how)
             rows.append(
                 _Row(
                     path=path,
-                    feature=model.feature(image.pixels),
+                    feature=seen.feature_F,
                     settings=settings,
                     digest=settings_digest(settings),
                     cells=[thumbnail(Image.fromarray(image.pixels), cell=cell)],

@@ -27,12 +27,18 @@ Options = TypeVar("Options", bound="DataclassInstance")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointJob:
-    """Which weights of a run."""
+    """Which weights of a run, and how its adapters come by what they read."""
 
     checkpoint: str = "latest"
     """latest, best, or a name, step-00000500."""
     no_ema: bool = False
     """Not the moving average."""
+    extractor: str | None = None
+    """Models of feature sets, LABEL=MODEL,...; default: the run's."""
+    feature_scale: str | None = None
+    """Multiplies the tokens of single adapters, dino=0.5,...; default: 1 each."""
+    allow_missing: bool = False
+    """Leave out a feature set that a guide has no vector of."""
 
 
 @dataclass(frozen=True, kw_only=True)

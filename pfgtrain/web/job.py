@@ -32,7 +32,14 @@ class WebJob(ModelJob):
             base=_anywhere(self.base),
             base_config=_anywhere(self.base_config),
             tagger=_anywhere(self.tagger),
+            extractor=_each_anywhere(self.extractor),
         )
+
+
+def _each_anywhere(text: str | None) -> str | None:
+    """The models of `LABEL=MODEL,...` so too."""
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    return ",".join(f"{label}{equals}{_anywhere(name)}" for label, equals, name in pairs) or None
 
 
 def _anywhere(name: str | None) -> str | None:

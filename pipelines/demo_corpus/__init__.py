@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from pipelines.demo_corpus.corpora import CORPORA_FILE, Corpus, load_corpora
-from pipelines.demo_corpus.drawing import digest, draw, shrink
+from pipelines.demo_corpus.drawing import digest, draw, shrink, write_guides
 
-__all__ = ["CORPORA_FILE", "Corpus", "digest", "draw", "load_corpora", "shrink"]
+__all__ = ["CORPORA_FILE", "Corpus", "digest", "draw", "load_corpora", "shrink", "write_guides"]

@@ -1,4 +1,7 @@
-"""`python -m pipelines.demo_corpus NAME ... --out DIR`: draw corpora and say whether each is the original."""
+"""`python -m pipelines.demo_corpus NAME ... --out DIR`: draw corpora and say whether each is the original.
+
+`gallery` needs no --out: it is drawn to where `pfgtrain evaluate --gallery large` looks for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ import sys
 from pathlib import Path
 
 from pfgdata.errors import PfgError
-from pipelines.demo_corpus import digest, draw, load_corpora
+from pfgtrain.evaluate import large_gallery
+from pipelines.demo_corpus import digest, draw, load_corpora, write_guides
+
+GALLERY = "gallery"
 
 
 def main() -> int:
@@ -15,12 +21,17 @@ def main() -> int:
     corpora = load_corpora()
     parser = argparse.ArgumentParser(prog="python -m pipelines.demo_corpus", description=__doc__)
     parser.add_argument("names", nargs="+", choices=list(corpora), metavar="NAME", help=", ".join(corpora))
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="what --corpus is elsewhere")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="what --corpus is elsewhere")
     options = parser.parse_args()
+    if options.out is None and options.names != [GALLERY]:
+        parser.error("name --out DIR; only gallery has a place of its own")
+    out = options.out or large_gallery().parent
     try:
         for name in options.names:
             corpus = corpora[name]
-            folder = draw(name, corpus, out=options.out)
+            folder = draw(name, corpus, out=out)
+            if name == GALLERY:
+                write_guides(folder)
             same = digest(folder) == corpus.blake3
             verdict = "byte for byte the original" if same else "not byte for byte the original"
             print(f"{folder}: {corpus.pictures:,} pictures, {verdict}")

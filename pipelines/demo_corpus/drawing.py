@@ -62,6 +62,18 @@ def shrink(drawn: Path, to: Path, *, long_side: int) -> None:
     to.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
 
 
+def write_guides(folder: Path) -> Path:
+    """Write guides.jsonl into `folder`, from the index beside it: with it the folder is one of guides."""
+    lines = []
+    for line in folder.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        kept = {key: entry[key] for key in ("path", "style", "character", "view", "tags_coarse")}
+        lines.append(json.dumps(kept, separators=(",", ":"), ensure_ascii=False) + "\n")
+    file = folder / "guides.jsonl"
+    file.write_text("".join(lines), encoding="utf-8")
+    return file
+
+
 def _small_webp(file: Path, long_side: int) -> tuple[bytes, tuple[int, int]]:
     """The first frame upright, RGB or RGBA, as the bytes of a WebP, and its size as (width, height)."""
     with Image.open(file) as opened:

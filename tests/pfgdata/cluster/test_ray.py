@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pfgdata.store import Store, list_parts, verify
@@ -158,3 +160,67 @@ def test_ctrl_c_keeps_what_is_scored_and_the_same_command_goes_on(
     code, report, said = Run(cluster, images, tmp_path / "feats").end()
     assert (code, report["pending"]) == (0, 0), said
     require_same(tmp_path / "feats", usual)
+
+
+def test_a_worker_with_another_version_is_refused_by_name(
+    cluster: RayHere, images: Path, usual: Store, tmp_path: Path
+) -> None:
+    other = tmp_path / "site" / "pfg-9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: pfg\nVersion: 9.9\n")
+    node = cluster.start(PYTHONPATH=f"{other.parent}:{cluster.env['PYTHONPATH']}")
+    code, report, said = Run(cluster, images, tmp_path / "feats").end()
+    node.kill()
+    assert (code, report["pending"]) == (0, 0), said
+    assert "refused: has pfg 9.9, this is " in said
+    require_same(tmp_path / "feats", usual)
+
+
+def test_latents_by_two_nodes_are_those_of_one_pass(
+    cluster: RayHere, images: Path, usual: Store, tmp_path: Path
+) -> None:
+    found = []
+    for name, more in (("one", []), ("two", ["--cluster", cluster.address])):
+        store = tmp_path / name
+        shutil.copytree(usual.path, store)
+        words = ["latents", str(store), "--base", "demo", "--where", "path < '0060'", "--json", *more]
+        done = subprocess.run(
+            [sys.executable, "-m", "pfgdata", *words],
+            env={**cluster.env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert (report["distinct"], report["encoded"], report["pending"]) == (60, 60, 0)
+        (latents,) = Store.open(store).latent_sets()
+        index = latents.index()
+        found.append(
+            {
+                content.tobytes(): latents.array_map(index.shards[shard])[row]
+                for content, shard, row in zip(index.content_ids, index.shard_index, index.rows, strict=True)
+            }
+        )
+    assert len(report["workers"]) == 2 and sum(one["images"] for one in report["workers"].values()) == 60
+    assert found[0].keys() == found[1].keys() and len(found[0]) == 60
+    for content, latent in found[0].items():
+        np.testing.assert_allclose(latent, found[1][content], atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("127.0.0.1:1", "nothing answers there"), ("localhost", "write auto, or HOST:PORT")],
+)
+def test_a_cluster_that_is_not_there_is_one_line(
+    address: str, said: str, images: Path, tmp_path: Path
+) -> None:
+    words = ["ingest", str(images), "--store", str(tmp_path / "feats"), "--tagger", "demo"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pfgdata", *words, "--cluster", address],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pfgdata.corpus import plan_segments
@@ -30,8 +31,8 @@ from pfgdata.ingest import (
     plan_parts,
     write_plan,
 )
-from pfgdata.ingest.plan import Plan
 from pfgdata.ingest.ranges import cut, plan_bytes, plan_from
+from pfgdata.ingest.tasks import Plan
 from pfgdata.store import Store, gc, list_parts, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger, Watched
@@ -152,6 +153,42 @@ def test_only_a_very_long_archive_is_cut(images: Path, tmp_path: Path) -> None:
         twice.add(members.as_batch())
     assert [len(part) for part in cut(twice, rows=1)] == [16, 8]
     assert list(cut(Plan(), rows=5)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_that_comes_in_pieces_is_cut_as_one_that_is_whole(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    whole = Plan()
+    for number in range(60):
+        members = int(chance.integers(1, 90)) if chance.random() < 0.1 else 0
+        file = {"segment": 0, "root": "/r", "path": b"%04d" % number}
+        unit = [{**file, "member": b"%04d" % one} for one in range(members)] or [file]
+        whole.add(pa.RecordBatch.from_pylist(unit, schema=Plan.SCHEMA))
+    at, pieces = 0, []
+    while at < len(whole):
+        size = int(chance.integers(1, 50))
+        pieces.append(whole[at : at + size].as_batch())
+        at += size
+    rows = int(chance.integers(1, 20))
+    parts = [list(part) for part in cut([whole.as_batch()], rows=rows)]
+    assert [list(part) for part in cut(iter(pieces), rows=rows)] == parts
+    assert [task for part in parts for task in part] == list(whole)
+    for part in parts:  # as long as can be without cutting an archive, and only such are longer
+        assert len(part) <= rows or len({task.found.key.path for task in part}) == 1
+        assert len(part) <= 16 * rows
+
+
+def test_a_plan_whose_walk_is_stopped_leaves_nothing_behind(images: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(5000):
+        (many / f"{number:04}.png").touch()
+    segments, out = plan_segments([many], {}), PlanOut(folder=tmp_path / "plan", rows=100)
+    plan, report = write_plan(segments, store, JOB, out=out, stop=lambda: True)
+    assert plan is None and report.interrupted and report.found == 4096
+    assert not (tmp_path / "plan").exists()
+    assert sum(planned(store, images, tmp_path / "plan").rows) == 45
 
 
 def test_a_range_that_is_done_is_skipped_and_a_stop_costs_the_open_batch(

@@ -18,10 +18,11 @@ from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.ingest.builder import filled
 from pfgdata.ingest.committer import Committer
 from pfgdata.ingest.outcomes import KnownContents, Scored
-from pfgdata.ingest.plan import make_plan
+from pfgdata.ingest.plan import Planning, plan_batches
 from pfgdata.ingest.prepare import PixelWork, Preparer
 from pfgdata.ingest.run import builders
 from pfgdata.ingest.stages import Stages
+from pfgdata.ingest.tasks import Plan
 from pfgdata.records import NoProgress
 from pfgdata.store import Store, verify
 from tests.conftest import make_images, new_store
@@ -49,7 +50,8 @@ def ingest_by_workers(store: Store, segments: list[Segment], *, cut: int) -> Ing
     report = IngestReport()
     with store.writer() as writer:
         committer = Committer(writer, KnownContents(store.snapshot()), report)
-        plan = make_plan(segments, store.snapshot(), options=OPTIONS, report=report, progress=NoProgress())
+        planning = Planning(OPTIONS, report, [])
+        plan = Plan(plan_batches(segments, store.snapshot(), planning, progress=NoProgress()))
         with closing(committer):
             built = [
                 at_a_worker(pickle.dumps((store.path, segments, part))) for part in (plan[:cut], plan[cut:])

@@ -115,6 +115,9 @@ def test_a_damaged_part_ends_adopt_with_its_name_and_the_others_are_in(
         (["ingest", "x", "--plan", "p"], "IMAGES: the plan decides that"),
         (["ingest", "--plan", "p", "--min-side", "9", "--rehash"], "--min-side, --rehash: the plan decides"),
         (["ingest", "x", "--plan-out", "p", "--sidecars"], "after pfgdata adopt"),
+        (["ingest", "x", "--workers", "2"], "--workers is for --cluster"),
+        (["ingest", "x", "--plan-out", "p", "--cluster", "auto"], "leave one of them out"),
+        (["ingest", "--plan", "p", "--cluster", "auto"], "--cluster: the plan decides"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(words: list[str], said: str, capsys: Captured) -> None:

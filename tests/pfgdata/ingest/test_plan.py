@@ -6,6 +6,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 
 from pfgdata.corpus import Segment, WalkOptions, plan_segments
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
-from pfgdata.ingest.plan import Plan, Task, make_plan
+from pfgdata.ingest.plan import Planning, plan_batches
+from pfgdata.ingest.tasks import Plan, Task
+from pfgdata.ingest.waiting import Waiting
 from pfgdata.records import Found, ImageKey, NoProgress
 from pfgdata.store import Shadow, ShardContents, Store, failures_table, images_table, key_columns
 from tests.conftest import make_images, new_store
@@ -49,13 +52,9 @@ def planned(
 ) -> tuple[list[Task], IngestReport]:
     """The tasks of a folder and the report of planning them."""
     report, progress = IngestReport(), Counting()
-    plan = make_plan(
-        plan_segments([folder], store.roots()),
-        store.snapshot(),
-        options=options or IngestOptions(),
-        report=report,
-        progress=progress,
-    )
+    planning = Planning(options or IngestOptions(), report, [])
+    segments = plan_segments([folder], store.roots())
+    plan = Plan(plan_batches(segments, store.snapshot(), planning, progress=progress))
     assert progress.done == report.found
     return list(plan), report
 
@@ -180,7 +179,8 @@ def test_only_what_a_walk_would_have_found_counts_as_gone(tmp_path: Path) -> Non
     def gone(*inputs: str, options: WalkOptions | None = None) -> int:
         segments = plan_segments([folder / name for name in inputs], store.roots(), options=options)
         report = IngestReport()
-        make_plan(segments, store.snapshot(), options=IngestOptions(), report=report, progress=NoProgress())
+        planning = Planning(IngestOptions(), report, [])
+        list(plan_batches(segments, store.snapshot(), planning, progress=NoProgress()))
         return report.gone
 
     ingest(plan_segments([folder], {}, options=archives), store, CheapTagger())
@@ -305,13 +305,10 @@ def test_a_stopped_walk_plans_what_it_saw_and_counts_nothing_as_gone(tmp_path: P
     root = os.path.realpath(folder)
     commit(store, [ImageKey(root=root, path=b"0000-gone.png")], size=1, mtime_ns=1)
     report, progress = IngestReport(), Counting()
-    plan = make_plan(
-        [Segment(root=root, location=folder)],
-        store.snapshot(),
-        options=IngestOptions(),
-        report=report,
-        progress=progress,
-        stop=lambda: True,
+    segments = [Segment(root=root, location=folder)]
+    planning = Planning(IngestOptions(), report, [])
+    plan = Plan(
+        plan_batches(segments, store.snapshot(), planning, progress=progress, stop=lambda: True),
     )
     assert report.interrupted
     assert (report.found, len(plan), report.pending, report.gone) == (4096, 4096, 4096, 0)
@@ -350,10 +347,34 @@ def test_a_slice_of_a_plan_is_a_plan_that_holds_only_its_own_rows() -> None:
     ]
     for start in range(0, 6000, 2048):
         plan.add(batch_of(tasks[start : start + 2048]))
-    plan.stale.append(Shadow("s1", "failures", 0))
     for rows in (slice(0, 2048), slice(1000, 5000), slice(5990, None), slice(None, 7), slice(9, 9)):
-        assert list(plan[rows]) == tasks[rows] and plan[rows].stale == []
+        assert list(plan[rows]) == tasks[rows]
     part, whole = pickle.dumps(plan[4000:4100]), pickle.dumps(plan)
     assert list(pickle.loads(part)) == tasks[4000:4100]
     assert len(part) < len(whole) / 40
     assert b"says file 4000" in part and b"says file 3999" not in part and b"004100.png" not in part
+
+
+@pytest.mark.parametrize("held", [0, 4000, 10_000])
+def test_tasks_that_wait_come_out_as_they_went_in_and_leave_no_file(held: int, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "feats")
+    tasks = [
+        Task(
+            Found(key=ImageKey(root=f"/r{n // 2500}", path=b"%06d.png" % n), size=n, mtime_ns=n),
+            *(0, Shadow(f"s{n // 1000}", "images", n), None, None),
+            *((n, n), None, f"locked, says {n}" if n % 3 == 0 else None),
+        )
+        for n in range(9000)
+    ]
+    with closing(Waiting(store.disk, store.path, held=held)) as waiting:
+        for start in range(0, 9000, 1000):
+            waiting.add(batch_of(tasks[start : start + 1000]))
+        assert len(waiting) == 9000
+        assert len(list(store.path.glob(".tmp-*/tasks.arrow"))) == (held < 9000)
+        assert list(waiting) == tasks
+    assert not list(store.path.glob(".tmp-*"))
+    left = Waiting(store.disk, store.path, held=0)
+    left.add(batch_of(tasks[:10]))  # by a process that dies
+    with store.writer():
+        assert not list(store.path.glob(".tmp-*"))
+    left.close()

@@ -21,8 +21,8 @@ from pfgdata.errors import AccessError, PfgError, StoreError
 from pfgdata.files import Disk
 from pfgdata.ingest import IngestOptions, IngestReport, ingest, plan_ingest
 from pfgdata.ingest.outcomes import KnownContents
-from pfgdata.ingest.plan import Task
 from pfgdata.ingest.prepare import Halt, PixelWork, Preparer, Square
+from pfgdata.ingest.tasks import Task
 from pfgdata.records import Found, ImageKey
 from pfgdata.store import Store, compact, gc, images_table
 from tests.conftest import make_images, new_store

@@ -27,6 +27,11 @@ WHOLE = Fused(attention=2, layer_norm=5, gelu=2)
 ROUNDING = 2e-6  # of a score, between operators fused and not
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFG_CACHE", str(tmp_path / "cache"))
+
+
 def run(model: Any, images: Any) -> Any:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: images})[0]
@@ -211,3 +216,15 @@ def test_a_graph_without_any_of_them_stays_as_it_is() -> None:
     before = model.SerializeToString(deterministic=True)
     assert str(fuse(model, side=448)) == "nothing"
     assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_graph_is_compared_with_its_file_once_on_a_machine(inexact: Path, tmp_path: Path) -> None:
+    folder = tagger_folder(tmp_path / "keras", GRAPHS / "keras_vit.onnx")
+    for name, fused in ((folder, True), (inexact, False)):
+        assert bool(OnnxTagger.load(str(name), device="cpu").fused) is fused
+    notes = {file.read_bytes(): file for file in (tmp_path / "cache" / "fused").iterdir()}
+    assert set(notes) == {b"same", b"other"}
+    notes[b"same"].write_bytes(b"other")  # believed, as it stands there
+    assert not OnnxTagger.load(str(folder), device="cpu").fused
+    notes[b"same"].unlink()
+    assert OnnxTagger.load(str(folder), device="cpu").fused

@@ -125,8 +125,9 @@ def test_a_row_is_measured_in_units_of_the_guides_through_the_vae() -> None:
     rows = pixel_rows(kept(lined(width=2)), 2, seed=0, resamples_RK=DRAWN)
     assert list(rows) == ["pfg", "shuffled", "ceiling", "guide"]
     for name, value in {"pfg": 4 / 3, "ceiling": 1.0, "guide": 1.0}.items():
-        assert rows[name].edges is not None
-        assert rows[name].edges.value == pytest.approx(value), name  # 2 + 2 steps of 2 + 1
+        edges = rows[name].edges
+        assert edges is not None
+        assert edges.value == pytest.approx(value), name  # 2 + 2 steps of 2 + 1
     assert rows["pfg"].lines is not None
     assert rows["pfg"].lines.value == pytest.approx(2)
 

@@ -1,0 +1,215 @@
+"""Models of transformers: from picture to vector they give what transformers' own arithmetic gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfgdata.conventions import Convention
+from pfgdata.errors import ModelError, PfgError
+from pfgdata.extractors import EXTRACTORS, load_extractor
+from tests.pfgdata.extractors.small_models import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    KINDS,
+    PROCESSORS,
+    SIDE,
+    write_model,
+)
+
+SHAPES = [(64, 64), (90, 41), (33, 70), (32, 32), (20, 57), (111, 64)]
+
+
+def pictures() -> list[np.ndarray]:
+    """Smooth pictures of several shapes, uint8 [H, W, 3]: an edge shows a wrong place or filter."""
+    rng = np.random.default_rng(4)
+    small = [rng.integers(0, 256, (7, 5, 3), np.uint8) for _ in SHAPES]
+    return [
+        np.asarray(Image.fromarray(one).resize(shape, Image.Resampling.BICUBIC))
+        for one, shape in zip(small, SHAPES, strict=True)
+    ]
+
+
+def by_pil(name: str) -> Callable[[dict[str, Any], np.ndarray], np.ndarray]:
+    """transformers' own processor on Pillow, which needs no torchvision."""
+
+    def run(record: dict[str, Any], picture: np.ndarray) -> np.ndarray:
+        import importlib
+
+        room, kind = name.split(".")
+        module = importlib.import_module(f"transformers.models.{room}.image_processing_pil_{room}")
+        words = {key: value for key, value in record.items() if not key.endswith("_type")}
+        processor = getattr(module, kind)(**words)
+        return np.asarray(processor(Image.fromarray(picture), return_tensors="np")["pixel_values"][0])
+
+    return run
+
+
+def dinov3(record: dict[str, Any], picture: np.ndarray) -> np.ndarray:
+    """The authors' make_transform: to tensor, resize both sides with antialias, normalise."""
+    planes = [
+        np.asarray(
+            Image.fromarray(plane.astype(np.float32) / 255).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        )
+        for plane in picture.transpose(2, 0, 1)
+    ]
+    mean, std = (np.array(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return np.asarray((np.stack(planes) - mean) / std)
+
+
+REFERENCES = {
+    "clip": by_pil("clip.CLIPImageProcessorPil"),
+    "siglip": by_pil("siglip.SiglipImageProcessorPil"),
+    "dinov2": by_pil("bit.BitImageProcessorPil"),
+    "dinov3_vit": dinov3,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_vector_is_that_of_transformers_own_processor_and_model(kind: str, tmp_path: Path) -> None:
+    import torch
+
+    model = write_model(tmp_path, kind)
+    extractor = load_extractor(str(tmp_path), device="cpu")
+    assert extractor.identity.node == KINDS[kind][1] and extractor.source == "preprocessor_config.json"
+    shown = pictures()
+    squares = np.stack([extractor.square(one) for one in shown])
+    assert squares.shape == (len(shown), SIDE, SIDE, 3)
+    values = np.stack([REFERENCES[kind](PROCESSORS[kind], one) for one in shown]).astype(np.float32)
+    with torch.inference_mode():
+        wanted = getattr(model(pixel_values=torch.from_numpy(values)), KINDS[kind][1]).numpy()
+    found = extractor.features(squares)
+    assert found.dtype == np.float16 and found.shape == wanted.shape == (len(shown), extractor.feature_dim)
+    differing = np.abs(found - wanted).max() / np.abs(wanted).max()
+    assert differing < (0.02 if kind in ("dinov3_vit", "dinov2", "clip") else 2e-3)
+    apart = np.abs(wanted[:, None] - wanted[None]).max(-1)[np.triu_indices(len(shown), 1)].min()
+    assert np.abs(found - wanted).max() < apart / 2  # and no two pictures are mistaken for each other
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_numbers_that_the_model_takes_are_those_of_the_reference(kind: str, tmp_path: Path) -> None:
+    write_model(tmp_path, kind)
+    extractor = load_extractor(str(tmp_path), device="cpu")
+    how = Convention.of(extractor.identity.preprocess)
+    for picture in pictures():
+        wanted = REFERENCES[kind](PROCESSORS[kind], picture)
+        square = extractor.square(picture).astype(np.float64).transpose(2, 0, 1) / 255
+        mean, std = (np.array(values)[:, None, None] for values in (how.mean, how.std))
+        levels = np.abs((square - mean) / std - wanted) * std * 255
+        if kind == "dinov3_vit":  # resized in floating point there
+            assert levels.max() < 1.01 and levels.mean() < 0.4  # Pillow rounds after each of two passes
+        elif kind == "siglip":
+            assert levels.max() < 1e-3
+        else:  # of an odd margin transformers' Pillow path cuts one pixel elsewhere than torchvision
+            assert levels.max() < 1e-3 or _margin_is_odd(picture, PROCESSORS[kind])
+
+
+def _margin_is_odd(picture: np.ndarray, record: dict[str, Any]) -> bool:
+    shorter = record["size"] if isinstance(record["size"], int) else record["size"]["shortest_edge"]
+    height, width = picture.shape[:2]
+    longer = int(shorter * max(height, width) / min(height, width))
+    return (longer - SIDE) % 2 == 1 or (shorter - SIDE) % 2 == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_loads_have_one_identity_and_another_config_another(kind: str, tmp_path: Path) -> None:
+    write_model(tmp_path, kind)
+    first = load_extractor(str(tmp_path), device="cpu").identity
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["transformers_version"] = "4.0.0"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_extractor(str(tmp_path), device="cpu").identity == first
+    inside = config["vision_config"] if kind == "clip" else config
+    inside["hidden_act"] = "relu"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_extractor(str(tmp_path), device="cpu").identity != first
+
+
+def test_a_vector_that_float16_cannot_hold_is_infinite(tmp_path: Path) -> None:
+    write_model(tmp_path, "clip", loud=1e7)
+    extractor = load_extractor(str(tmp_path), device="cpu")
+    found = extractor.features(np.stack([extractor.square(one) for one in pictures()]))
+    assert np.isinf(found).any()
+
+
+def test_what_a_model_does_not_give_is_refused_by_name(tmp_path: Path) -> None:
+    write_model(tmp_path, "dinov2")
+    with pytest.raises(ModelError, match="has no vector image_embeds; it gives pooler_output"):
+        load_extractor(str(tmp_path), node="image_embeds", device="cpu")
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"nothing there says how the model wants its pictures; pass --conv"):
+        load_extractor(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": {"longest_edge": 32}}, "KeyError|height"),
+        ({"resample": None}, "no resample"),
+        ({"image_mean": None}, "no image_mean"),
+        ({"rescale_factor": 0.5}, "rescale_factor 0.5"),
+        ({"do_pad": True}, "do_pad"),
+        ({"image_processor_type": "OwnProcessor", "size": 32}, "does not say of which sides"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "keeps each picture's own shape"),
+        ({"size": {"height": 32, "width": 48}}, "equal sides"),
+    ],
+)
+def test_a_processor_that_says_too_little_is_one_line(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write_model(tmp_path, "siglip")
+    record = {**PROCESSORS["siglip"], **change}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=message) as refusal:
+        load_extractor(str(tmp_path), device="cpu")
+    assert "--convention FILE" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config.json": '{"model_type": "bert"}'}, "its model_type is bert; known are clip"),
+        ({"config.json": '{"model_type": "siglip2"}'}, "naflex"),
+        ({"config.json": "["}, "fetch it again"),
+        ({}, "is missing"),
+        ({"config.json": '{"model_type": "dinov2"}'}, "nothing there says how"),
+    ],
+)
+def test_a_folder_that_is_no_extractor_is_one_line(
+    files: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(PfgError, match=message) as refusal:
+        load_extractor(str(tmp_path), device="cpu")
+    assert "\n" not in str(refusal.value)
+
+
+def test_weights_that_lack_a_layer_are_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, "dinov2")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["num_hidden_layers"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="its weights lack"):
+        load_extractor(str(tmp_path), device="cpu")
+
+
+def test_a_picture_of_another_size_than_the_model_takes_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, "clip")
+    how = Convention.of("size 40; channels RGB; square stretch 40 bilinear; output feature")
+    with pytest.raises(ModelError, match="cannot take pictures of 40 x 40"):
+        load_extractor(str(tmp_path), convention=how, device="cpu")
+
+
+def test_a_name_that_looks_like_one_of_the_catalog_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match="nearest: clip-l"):
+        load_extractor("clip-xl")
+    with pytest.raises(ModelError, match="none travels with pfg"):
+        load_extractor("demo")
+    assert all(entry.licence and "/" in entry.repository for entry in EXTRACTORS.values())
