@@ -83,11 +83,11 @@ def test_a_worker_is_killed_and_the_losses_are_those_of_one_process_with_twice_t
         cwd=tmp_path,
     ) as driver:
         try:
-            wait_for("a first checkpoint", lambda: list(tmp_path.glob("two/checkpoints/step-*")), seconds=150)
+            wait_for("a first checkpoint", lambda: list(tmp_path.glob("two/checkpoints/step-*")), seconds=300)
             workers = [one for one, name in below(driver.pid) if "ray::RayTrainWorker" in name]
             assert len(workers) == 2
             os.kill(workers[1], signal.SIGKILL)
-            _, said = driver.communicate(timeout=150)
+            _, said = driver.communicate(timeout=300)
         finally:
             driver.kill()
     assert driver.returncode == 0, said
