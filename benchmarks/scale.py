@@ -17,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -31,7 +32,7 @@ from pfgdata.corpus import plan_segments
 from pfgdata.files import Disk
 from pfgdata.ingest import IngestJob, PlanOut, adopt, write_plan
 from pfgdata.ingest.outcomes import KnownContents
-from pfgdata.records import Selection
+from pfgdata.ingest.standing import Standing, rows_of
 from pfgdata.store import (
     IMAGES_SCHEMA,
     PLANNED_SCHEMA,
@@ -59,18 +60,30 @@ class Hasty(Disk):
 
 @dataclass(frozen=True)
 class Known:
-    """What KnownContents reads of a snapshot."""
+    """What KnownContents reads of a snapshot: contents in shards of 8,192."""
 
-    everything: Selection
+    content_ids: npt.NDArray[np.uint8]
+
+    def by_shard(self, table: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """As a snapshot's."""
+        for start in range(0, len(self.content_ids), SHARD_ROWS):
+            ids = self.content_ids[start : start + SHARD_ROWS]
+            yield (
+                str(start),
+                pa.table({"content_id": uuids(ids.tobytes()), "row": pa.array(np.arange(len(ids)))}),
+            )
+
+
+def uuids(data: bytes) -> pa.Array:
+    """Content ids as a column."""
+    plain = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(data) // 16, [None, pa.py_buffer(data)])
+    return pa.ExtensionArray.from_storage(pa.uuid(), plain)
 
 
 def rows(first: int, count: int, chance: np.random.Generator, *, tags: int) -> pa.Table:
     """Rows of images that are new to all others."""
-    ids = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(16), count, [None, pa.py_buffer(chance.bytes(16 * count))]
-    )
     columns = {
-        "content_id": pa.ExtensionArray.from_storage(pa.uuid(), ids),
+        "content_id": uuids(chance.bytes(16 * count)),
         "root": pa.array([ROOT] * count).dictionary_encode(),
         "path": pa.array([NAME.format(*divmod(number, 1000)) for number in range(first, first + count)]),
         "size": pa.array(np.full(count, 100_000, np.uint64)),
@@ -144,12 +157,13 @@ def known_contents(size: int) -> dict[str, float]:
     chance, half = np.random.default_rng(0), size // 2
     ids = chance.integers(0, 256, (half, 16), np.uint8)
     before = memory()
-    zeros, numbers = np.zeros(half, np.int32), np.arange(half)
-    known = KnownContents(Known(Selection(content_ids=ids, shards=("s",), shard_index=zeros, rows=numbers)))  # type: ignore[arg-type]
+    start = time.perf_counter()
+    known = KnownContents(Known(ids))  # type: ignore[arg-type]
+    begun = time.perf_counter() - start
     asked = [one.tobytes() for one in ids[:: max(half // 10_000, 1)]] + [
         chance.bytes(16) for _ in range(10_000)
     ]
-    del ids, zeros, numbers
+    del ids
     seconds = []
     for number in range(half // SHARD_ROWS):
         fresh = {chance.bytes(16): row for row in range(SHARD_ROWS)}
@@ -157,12 +171,36 @@ def known_contents(size: int) -> dict[str, float]:
     took = timed(lambda: [known.position(one) for one in asked])
     return {
         "size": size,
+        "begin_s": begun,
         "mean_ms": 1000 * statistics.fmean(seconds),
         "worst_ms": 1000 * max(seconds),
         "ask_us": 1e6 * took / len(asked),
         "bytes_a_row": 2**20 * (memory("VmRSS") - before) / size,
         "most_bytes_a_row": 2**20 * (memory() - before) / size,
     }
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What Standing reads of a snapshot: rows in shards of 8,192, made up as they are asked for."""
+
+    size: int
+
+    def by_shard(self, table: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """As a snapshot's."""
+        chance = np.random.default_rng(0)
+        for start in range(0, self.size, SHARD_ROWS):
+            made = rows(start, SHARD_ROWS, chance, tags=0)
+            yield str(start), made.append_column("row", pa.array(np.arange(SHARD_ROWS)))
+
+
+def standing(size: int) -> dict[str, float]:
+    """The memory of what an adopter knows: half read from a store, half put by commits of 2,048 rows."""
+    chance, before = np.random.default_rng(1), memory()
+    known = Standing(Adopted(size // 2), "images")  # type: ignore[arg-type]
+    for first in range(size // 2, size, PART_ROWS):
+        known.put(rows_of(rows(first, PART_ROWS, chance, tags=0), "images"), str(first))
+    return {"rows": size, "mb": memory("VmRSS") - before, "most_mb": memory() - before}
 
 
 def opening(path: Path) -> dict[str, float]:
@@ -225,6 +263,7 @@ def query(path: Path) -> dict[str, float]:
 
 CHILDREN: dict[str, Callable[..., dict[str, float]]] = {
     "known": lambda size: known_contents(int(size)),
+    "standing": lambda size: standing(int(size)),
     "open": lambda path: opening(Path(path)),
     "adopt": lambda path, count: adopting(Path(path), int(count)),
     "plan": lambda tree, out: planning(Path(tree), Path(out)),
@@ -252,8 +291,9 @@ def show(what: str, figures: dict[str, float]) -> None:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=["known", "store", "plan"])
+    parser.add_argument("--only", nargs="*", default=["known", "standing", "store", "plan"])
     parser.add_argument("--known", nargs=2, type=int, default=[5_000_000, 20_000_000])
+    parser.add_argument("--standing", nargs=2, type=int, default=[4_000_000, 12_000_000])
     parser.add_argument("--shards", nargs=2, type=int, default=[100, 10_000])
     parser.add_argument("--parts", type=int, default=100)
     parser.add_argument("--files", nargs=2, type=int, default=[500_000, 2_000_000])
@@ -268,6 +308,8 @@ def main() -> None:
         if "known" in options.only:
             for size in options.known:
                 show("known contents", measure("known", size))
+        if "standing" in options.only:
+            of_standing(options.standing)
         if "store" in options.only:
             for shards in options.shards:
                 of_store(place, shards, options.parts)
@@ -286,6 +328,16 @@ def of_store(place: Path, shards: int, parts: int) -> None:
     show(f"query {shards:,} shards", query(path))
     show(f"adopt at {shards:,} shards", measure("adopt", path, parts))
     shutil.rmtree(path)
+
+
+def of_standing(sizes: list[int]) -> None:
+    """Memory of what stands, of two sizes."""
+    small, large = (measure("standing", size) for size in sizes)
+    for figures in (small, large):
+        show("what stands", figures)
+    more = large["rows"] - small["rows"]
+    each = {f"{name}_bytes_a_row": 2**20 * (large[name] - small[name]) / more for name in ("mb", "most_mb")}
+    show("what stands", each)
 
 
 def of_plan(sizes: list[int]) -> None:

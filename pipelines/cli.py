@@ -32,7 +32,7 @@ def recipe(
         typer.Option(parser=user_path, help="The folder of images.", show_default="the recipe's"),
     ] = None,
 ) -> None:
-    """Run a recipe: ingest, query, latents, fit, evaluate, generate."""
+    """Run a recipe: ingest, query, latents, features, fit, evaluate, generate."""
     from pipelines.recipe import find_recipe, read_recipe
     from pipelines.steps import run_steps
 

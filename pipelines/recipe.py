@@ -1,5 +1,5 @@
-"""A recipe: one TOML file with the tables [ingest] [query] [latents] [fit] [evaluate] [generate], of which
-[ingest] must be there.
+"""A recipe: one TOML file with the tables [ingest] [query] [latents] [features] [fit] [evaluate] [generate],
+of which [ingest] must be there.
 
 Paths in it are relative to the recipe's own folder, so that a recipe runs from anywhere. A key that no step
 knows is refused, with the nearest name.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pfgdata.errors import ConfigError
+from pfgdata.features import FeatureJob
 from pfgdata.hub import DEMO
 from pfgdata.ingest import IngestJob
 from pfgdata.latents import LatentJob
@@ -65,6 +66,7 @@ class Recipe:
     ingest: IngestTable
     query: QueryTable | None
     latents: LatentJob | None
+    features: FeatureJob | None
     fit: FitConfig | None
     evaluate: EvaluateJob | None
     generate: GenerateTable | None
@@ -103,6 +105,7 @@ def read_recipe(path: Path) -> Recipe:
         "ingest": IngestTable,
         "query": QueryTable,
         "latents": LatentJob,
+        "features": FeatureJob,
         "fit": FitConfig,
         "evaluate": EvaluateJob,
         "generate": GenerateTable,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pfgdata.corpus import plan_segments
+from pfgdata.features import FeatureJob, FeaturePass, extractor_for
 from pfgdata.hub import DEMO, resolve
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import ingest, open_or_create, open_or_none, tagger_for, write_captions
@@ -74,7 +75,7 @@ def run_steps(
     """
     work: list[tuple[str, Callable[[], str]]] = []
     run = _Run(recipe, out, images, progress, stop)
-    for name in ("ingest", "query", "latents", "fit", "evaluate", "generate"):
+    for name in ("ingest", "query", "latents", "features", "fit", "evaluate", "generate"):
         table = getattr(recipe, name)
         if table is not None:
             work.append((name, partial(getattr(run, name), table)))
@@ -165,6 +166,21 @@ class _Run:
             f"{report.distinct:,} images = {report.encoded:,} encoded + {report.present:,} present + "
             f"{report.failed:,} failed + {report.pending:,} pending"
         )
+
+    def features(self, table: FeatureJob) -> str:
+        """Make a further extractor's vectors of the selected images."""
+        store = self._store
+        named = table.extractor and self._recipe.model(table.extractor)
+        convention = table.convention and self._recipe.model(table.convention)
+        extractor, label = extractor_for(store, replace(table, extractor=named, convention=convention))
+        snapshot = store.snapshot()
+        work = FeaturePass(
+            store=store, extractor=extractor, label=label, options=table, progress=self._progress
+        )
+        selection = select(snapshot, table.where, self._thresholds(table))
+        report = work.run(snapshot, selection, stop=self._stop)
+        counted = f"{report.distinct:,} images = {report.encoded:,} made + {report.present:,} present"
+        return f"{report.label}: {counted} + {report.failed:,} failed + {report.pending:,} pending"
 
     def fit(self, config: FitConfig) -> str:
         """Train, or go on with the run that was begun."""
@@ -266,7 +282,7 @@ class _Run:
     def _store(self) -> Store:
         return Store.open(self._out / "feats")
 
-    def _thresholds(self, table: QueryTable | LatentJob | FitConfig) -> Thresholds:
+    def _thresholds(self, table: QueryTable | LatentJob | FeatureJob | FitConfig) -> Thresholds:
         return Thresholds(general=table.threshold, character=table.character_threshold)
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -106,13 +107,11 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def bucket(s3: S3Server, request: pytest.FixtureRequest) -> str:
-    """The URL of a new, empty bucket."""
-    url = f"s3://b{abs(hash(request.node.nodeid)):x}"
-    place = ObjectPlace.at(url)
-    place.put("made", b"by its first object")
-    place.delete("made")
-    return url
+def bucket(s3: S3Server) -> str:
+    """The URL of a new, empty place in a bucket."""
+    root = ObjectPlace.at("s3://pfg-tests")  # one for all: SeaweedFS makes some volumes for each
+    root.put("made", b"by its first object")
+    return f"s3://pfg-tests/{uuid.uuid4().hex[:12]}"
 
 
 def _weed() -> str | None:

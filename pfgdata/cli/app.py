@@ -18,6 +18,8 @@ from pfgdata.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
 from pfgdata.cli.doctor import doctor
 from pfgdata.cli.duplicates import EXAMPLE as DUPLICATES_EXAMPLE
 from pfgdata.cli.duplicates import duplicates
+from pfgdata.cli.features import EXAMPLE as FEATURES_EXAMPLE
+from pfgdata.cli.features import features
 from pfgdata.cli.gc import EXAMPLE as GC_EXAMPLE
 from pfgdata.cli.gc import gc
 from pfgdata.cli.ingest import EXAMPLE as INGEST_EXAMPLE
@@ -69,6 +71,7 @@ app.command("duplicates", epilog=DUPLICATES_EXAMPLE)(duplicates)
 app.command("browse", epilog=BROWSE_EXAMPLE)(browse)
 app.command("report", epilog=REPORT_EXAMPLE)(report)
 app.command("latents", epilog=LATENTS_EXAMPLE)(latents)
+app.command("features", epilog=FEATURES_EXAMPLE)(features)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("prune", epilog=PRUNE_EXAMPLE)(prune)
 app.command("compact", epilog=COMPACT_EXAMPLE)(compact)

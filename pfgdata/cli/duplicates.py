@@ -11,11 +11,13 @@ import typer
 
 from pfgdata.cli.options import (
     CharacterThreshold,
+    Features,
     Json,
     Replace,
     StoreArgument,
     Threshold,
     Where,
+    features_of,
     show_failures,
 )
 from pfgdata.query import QueryJob
@@ -70,6 +72,7 @@ def duplicates(
         ),
     ] = None,
     replace: Replace = False,
+    features: Features = None,
     json: Json = False,
 ) -> None:
     """List pictures that are there twice, around the one to keep; no file is ever changed.
@@ -96,10 +99,14 @@ def duplicates(
     with job.session(there) as session:
         snapshot = session.snapshot
         rows, *other = map(session.select, between or (where,))
+    own = features_of(there, features)
+    if own is not None:  # less what is on record as failed there
+        rows, *other = map(own.present, (rows, *other))
     options = DuplicateOptions(
         radius=radius,
         least=job.thresholds.least(snapshot.vocabulary),
         decided=there.verdicts(),
+        features=own,
     )
     with ScreenProgress() as progress:
         report = find_duplicates(

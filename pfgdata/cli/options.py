@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from pfgdata.ingest import IngestReport
     from pfgdata.query import Question
+    from pfgdata.store import SetFeatures, Store
 
 __all__ = [
     "ASKED",
     "ASKED_BOUNDS",
     "CharacterThreshold",
     "DryRun",
+    "Features",
     "Json",
     "Replace",
     "StoreArgument",
@@ -30,6 +32,7 @@ __all__ = [
     "Threshold",
     "Where",
     "counted",
+    "features_of",
     "require_one",
     "show_failures",
     "show_notes",
@@ -62,6 +65,15 @@ Where = Annotated[
         help="Only images for which this is true, as pfgdata query takes it.",
         show_default="all",
         rich_help_panel=_ROWS,
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="LABEL",
+        help="Compare by the features of this set, as pfgdata features made it.",
+        show_default="the tagger's own",
     ),
 ]
 Json = Annotated[
@@ -101,6 +113,14 @@ def values_of(column: pa.Array | pa.ChunkedArray, *, called: str, instead: str) 
     except TypeError:
         raise QueryError(f"{called}: has maps whose keys are lists, maps or structs; {instead}") from None
     return values
+
+
+def features_of(store: Store, label: str | None) -> SetFeatures | None:
+    """The features of the set called `label`; None of the tagger's own. Raises StoreError for no such set."""
+    from pfgdata.store import SetFeatures, feature_set
+
+    found = None if label is None else feature_set(store, label)
+    return None if found is None else SetFeatures(found)
 
 
 def counted(report: IngestReport) -> str:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pfgdata.cli.options import CharacterThreshold, Json, StoreOption, Threshold, Where
+from pfgdata.cli.options import CharacterThreshold, Features, Json, StoreOption, Threshold, Where, features_of
 from pfgdata.query import QueryJob
 from pfgdata.screen import ScreenProgress, on_terminal, print_json, show_facts, show_table
 
 if TYPE_CHECKING:
+    from pfgdata.extractors import Extractor
     from pfgdata.records import Progress
-    from pfgdata.store import Store
+    from pfgdata.similarity import Eye
+    from pfgdata.store import SetFeatures, Store
     from pfgdata.taggers import Tagger
 
 __all__ = ["EXAMPLE", "similar"]
@@ -39,13 +41,16 @@ def similar(
     center: Annotated[
         bool, typer.Option("--center", help="Take the mean feature of the store off every feature first.")
     ] = False,
+    features: Features = None,
     json: Json = False,
 ) -> None:
     """Show the images most like each IMAGE, by the cosine of their features, and which tags both share.
 
     Every row is compared. Equal scores (to six places) go by content_id; same bytes are shown once, and no
     IMAGE itself. One that is not in the store is tagged first, by the store's own tagger. Features share a
-    large common part, so raw scores lie close together: --center spreads them.
+    large common part, so raw scores lie close together: --center spreads them. By --features LABEL the
+    features are those of another set; an IMAGE that is not in the store is then looked at by its extractor,
+    and has no tags to share.
     """
     from pfgdata.query import LikenessOptions, most_similar
     from pfgdata.store import Store
@@ -53,9 +58,24 @@ def similar(
     there = Store.open(store)
     job = QueryJob(threshold=threshold, character_threshold=character_threshold)
     options = LikenessOptions(k=k, where=where, mean=mean, center=center)
+    own = features_of(there, features)
     with job.session(there) as session, ScreenProgress() as progress:
-        answers = most_similar(session, there, images, options, tagger=lambda: _tagger(there, progress))
+        eye = None if own is None else _eye(own, progress)
+        answers = most_similar(
+            session, there, images, options, tagger=lambda: _tagger(there, progress), eye=eye
+        )
     _show(answers, json=json)
+
+
+def _eye(features: SetFeatures, progress: Progress) -> Eye:
+    from pfgdata.features import extractor_of
+    from pfgdata.similarity import Eye
+
+    def extractor() -> Extractor:
+        progress.say(f"not every IMAGE is in the store: looked at now by {features.set.info.extractor}")
+        return extractor_of(features.set)
+
+    return Eye(features=features, extractor=extractor)
 
 
 def _tagger(store: Store, progress: Progress) -> Tagger:

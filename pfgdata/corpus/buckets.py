@@ -83,4 +83,6 @@ def _key(path: bytes) -> str:
 
 def _file(info: ObjectInfo) -> RemoteFile:
     etag = info.etag or f"{info.size} {info.modified.timestamp()}"  # some web servers have none
-    return RemoteFile(info.key.encode(), info.size, etag)
+    return RemoteFile(
+        info.key.encode(), info.size, etag.removeprefix("W/").strip('"')
+    )  # a list may lack quotes

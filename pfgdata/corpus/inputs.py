@@ -10,7 +10,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pfgdata.corpus.lists import LIST_ENDINGS, list_paths
@@ -206,10 +206,13 @@ def _segment(
             continue
         disjoint.append(start)
         folder = start if not start or start.endswith(b"/") else folder
+    place = place_of(location)
+    if isinstance(place, Url) and place.scheme == "hf":
+        options = replace(options, archives=True)  # what a dataset there mostly is
     inside = (other for other in locations if other != location and _is_within(other, location))
     return Segment(
         root=locations[location],
-        location=place_of(location),
+        location=place,
         starts=tuple(disjoint),
         exclude=frozenset(_relative(other, location) for other in inside),
         named=frozenset(named),

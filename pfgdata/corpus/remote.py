@@ -7,6 +7,7 @@ files below a start are listed first and sorted: some 100 bytes each, held until
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 
 from pfgdata.corpus.archives import Index, member_of
@@ -15,7 +16,7 @@ from pfgdata.corpus.chunks import Chunk, WalkCounts
 from pfgdata.corpus.hub_datasets import HubDataset
 from pfgdata.corpus.names import CONTROL_ENDINGS, ArchiveKind, archive_kind, is_image, is_passed_over
 from pfgdata.corpus.patterns import patterns_of
-from pfgdata.corpus.pool import OrderedPool
+from pfgdata.corpus.pool import OrderedPool, Timeout
 from pfgdata.corpus.remote_archives import RemoteArchives
 from pfgdata.corpus.segments import Segment
 from pfgdata.corpus.sources import RemoteFile, Source
@@ -184,7 +185,10 @@ class _Walk:
         """Fill in files, and what is in the archives among them, of which several are listed at a time."""
         look = functools.partial(self._look, named=named)
         groups = _groups(files)
-        with OrderedPool(groups, look, threads=_LISTED_AT_ONCE, ahead=2 * _LISTED_AT_ONCE) as looked:
+        patient = Timeout(seconds=lambda: math.inf, instead=_nothing)  # and an interrupt waits for no archive
+        with OrderedPool(
+            groups, look, threads=_LISTED_AT_ONCE, ahead=2 * _LISTED_AT_ONCE, timeout=patient
+        ) as looked:
             for group, index in looked:
                 if archive_kind(group[0].path):
                     yield from self._members(group[0], index)
@@ -224,6 +228,10 @@ class _Walk:
         self.chunk.add(file.path, (file.size, file.mtime_ns) if file.etag else (0, 0))
         if len(self.chunk) >= self._rows:
             yield self.take()
+
+
+def _nothing(group: list[RemoteFile]) -> tuple[list[RemoteFile], Index | None]:
+    return group, None
 
 
 def _groups(files: Sequence[RemoteFile]) -> Iterator[list[RemoteFile]]:

@@ -34,8 +34,8 @@ _MEMBERS, _ARCHIVES = 300_000, 256  # held open at most: some 75 MB and the name
 _FEW = 16  # members that are read by ranges, however large a part of their archive they are
 _PART = 8  # from an eighth of an archive's bytes on the whole is fetched
 _ASKED = 4  # members of an archive where each request counts, before the whole is fetched
-_TAIL = 1 << 16  # bytes a request asks at least for, while a zip is listed: its list of members is at its end
-_WHOLES = 16  # whole archives held open
+_LISTING = 1 << 18  # bytes a request asks at least for, while a zip is listed
+_WHOLES = 4  # whole archives held open, beyond what the cache's bound lets stay
 _AGAIN = 30.0  # seconds before a fetch that failed is tried again
 _INDEX_FORMAT = 1
 
@@ -105,8 +105,8 @@ class RemoteArchives:
         return opened.file, self._member(opened, find(opened.index), max_bytes=max_bytes)
 
     def _member(self, opened: Opened, member: Member, *, max_bytes: int) -> bytes:
-        file = opened.file
-        if self._cache.has(self._key(file)):
+        file, key = opened.file, self._key(opened.file)
+        if key in self._wholes or self._cache.has(key):
             whole = self._whole(file)
             return member_bytes(partial(read_at, whole.descriptor), member, max_bytes=max_bytes)
         data = member_bytes(partial(self._ranged, file), member, max_bytes=max_bytes)
@@ -238,8 +238,8 @@ class _Ranges(io.RawIOBase):
         self._source, self._file, self._at = source, file, 0
 
     def buffered(self) -> BinaryIO:
-        """With at least 64 KB a request."""
-        return io.BufferedReader(self, _TAIL)
+        """With at least 256 KB a request."""
+        return io.BufferedReader(self, _LISTING)
 
     def readable(self) -> bool:
         return True
@@ -251,6 +251,11 @@ class _Ranges(io.RawIOBase):
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
         self._at = max(0, base + offset)
         return self._at
+
+    def readall(self) -> bytes:
+        data = self._source.read_part(self._file, self._at, max(0, self._file.size - self._at))
+        self._at += len(data)
+        return data
 
     def readinto(self, buffer: Any) -> int:
         size = max(0, min(len(buffer), self._file.size - self._at))

@@ -22,7 +22,7 @@ class RemoteFile:
 
     path: bytes
     size: int
-    etag: str
+    etag: str  # without its quotes
 
     @property
     def mtime_ns(self) -> int:
@@ -31,9 +31,8 @@ class RemoteFile:
 
 
 def stamp(etag: str) -> int:
-    """63 bits of BLAKE3 of an etag, without the quotes and the mark of a weak one."""
-    plain = etag.removeprefix("W/").strip('"')
-    return int.from_bytes(blake3(plain.encode()).digest(length=8), "little") >> 1
+    """63 bits of BLAKE3 of an etag, which has neither its quotes nor the mark of a weak one."""
+    return int.from_bytes(blake3(etag.encode()).digest(length=8), "little") >> 1
 
 
 class Source(Protocol):

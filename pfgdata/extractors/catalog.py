@@ -1,7 +1,8 @@
 """What an extractor is to the other rooms, and the ones known by a short name.
 
-What licences and gates say was looked up in November 2026; a gated repository asks for a login and a click
-first. A width is for people: that of a loaded extractor comes from its files.
+The licences and gates of bigG, SigLIP 2 and DINOv3 were looked up in November 2026, the others are as known;
+a gated repository asks for a login and a click first. A width is for people: that of a loaded extractor comes
+from its files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.errors import ModelNotFoundError
+from pfgdata.inference import Precision
 from pfgdata.records import ExtractorIdentity, nearest
 
 __all__ = ["EXTRACTORS", "Extractor", "ExtractorEntry", "repository"]
@@ -48,6 +50,10 @@ class Extractor(Protocol):
     @property
     def source(self) -> str:
         """Who says its convention."""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
 
     @property
     def writer(self) -> dict[str, Any]:

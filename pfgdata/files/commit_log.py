@@ -106,6 +106,11 @@ class CommitLog:
         if number != self.next:
             raise self._overtaken()
 
+    def require_latest(self) -> None:
+        """Raise StoreLockedError where another has committed since this writer began, as of now."""
+        if any(_number(one.key) >= self.next for one in self._place.list(_FOLDER)):
+            raise self._overtaken()
+
     def append(self, *, adds: tuple[str, Seal] | None = None, removes: Sequence[str] = ()) -> None:
         """Commit, or take out, for good and all at once.
 

@@ -153,6 +153,8 @@ class ObjectDisk(ReadingDisk):
         self.passed("shard.json uploaded")
         there = {one.key.rsplit("/", 1)[-1]: one.size for one in self.place.list(key)}
         if there != sizes:
+            if numbered:
+                self._log(final.parent).require_latest()  # who overtakes also sweeps
             raise StoreError(f"{final}: not what was uploaded; check the bucket, and run the same again")
         if numbered:
             self._log(final.parent).append(adds=(final.name, _seal(meta)))
@@ -162,7 +164,10 @@ class ObjectDisk(ReadingDisk):
         shutil.rmtree(fresh, ignore_errors=True)
 
     def remove_folder(self, path: Path) -> None:
-        """A shard by a record, after which its objects go; else shard.json goes first."""
+        """A shard by a record, after which its objects go; else shard.json goes first.
+
+        Some servers go on listing a folder that is empty; to remove it does nothing.
+        """
         key = self._key(path)
         if key is None:
             super().remove_folder(path)
@@ -171,8 +176,6 @@ class ObjectDisk(ReadingDisk):
         if path.parent.name == SHARDS:
             self._log(path.parent).append(removes=[path.name])
             self.passed("removal recorded")
-        elif not found:
-            raise missing(path)
         self._drop(found)
         self._copies.forget(key)
 

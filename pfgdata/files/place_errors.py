@@ -86,7 +86,9 @@ def _told(url: str, text: str, *, name: str, what: str) -> PlaceError:
             f"{' and AWS_ENDPOINT_URL' if scheme == 's3' else ''}, then run the same again",
             passes=again,
         )
-    line = _QUERY.sub("", " ".join(text.partition("Debug source")[0].split()))
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    line = _QUERY.sub("", " ".join(re.split(r":? *<\?xml|Debug source", text)[0].split()))
+    line = f"{code[1]}: {line}" if code else line
     passes = again and any(sign in text for sign in _BROKEN)
     return PlaceError(f"{url}: {what} failed ({line[:_LONGEST]}); run the same again", passes=passes)
 

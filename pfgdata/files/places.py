@@ -72,25 +72,37 @@ class ObjectPlace:
         """Every object below the folder `prefix`, in the order of their keys. One request for 1,000."""
         import obstore
 
-        with explained_place(self._shown(prefix), what="listing"):
-            for chunk in obstore.list(self.store, self._full(prefix) or None):
-                yield from map(self._info, chunk)
+        last, tries, pause = None, _TRIES, _PAUSE
+        while True:
+            try:
+                with explained_place(self._shown(prefix), what="listing"):
+                    for chunk in obstore.list(self.store, self._full(prefix) or None, offset=last):
+                        found = [self._info(one) for one in chunk]
+                        last = chunk[-1]["path"] if chunk else last
+                        tries = _TRIES
+                        yield from found
+                return
+            except PlaceError as problem:
+                tries -= 1
+                if not (tries and problem.passes):
+                    raise
+                time.sleep(pause)
+                pause *= 2
 
     def children(self, prefix: str = "") -> tuple[Sequence[str], Sequence[ObjectInfo]]:
         """What lies directly in the folder `prefix`: names of its folders, and its objects."""
         import obstore
 
-        with explained_place(self._shown(prefix), what="listing"):
-            found = obstore.list_with_delimiter(self.store, self._full(prefix) or None)
-            folders = [one.rstrip("/").rsplit("/", 1)[-1] for one in found["common_prefixes"]]
-            return folders, [self._info(one) for one in found["objects"]]
+        below = self._full(prefix) or None
+        found = self._tried(prefix, lambda: obstore.list_with_delimiter(self.store, below), what="listing")
+        folders = [one.rstrip("/").rsplit("/", 1)[-1] for one in found["common_prefixes"]]
+        return folders, [self._info(one) for one in found["objects"]]
 
     def info(self, key: str) -> ObjectInfo:
         """Size and etag of an object. Raises FileNotFoundError where there is none."""
         import obstore
 
-        with explained_place(self._shown(key), what="reading"):
-            return self._info(obstore.head(self.store, self._full(key)))
+        return self._info(self._tried(key, lambda: obstore.head(self.store, self._full(key))))
 
     def read(self, key: str) -> bytes:
         """The bytes of a small object. Raises FileNotFoundError where there is none."""

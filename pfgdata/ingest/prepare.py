@@ -179,11 +179,13 @@ class Preparer:
             return Untouched(task)
         if stat.content_id in self._known:
             return Copied(task, stat)
+        decoded_from = read_until
         try:
             with self._watch.decoding(task, result.data, limits=self._options.limits):
+                decoded_from = time.perf_counter()  # others may have had to be waited for
                 square = self._square(result.data)
         finally:
-            seconds["decode"] = time.perf_counter() - read_until
+            seconds["decode"] = time.perf_counter() - decoded_from
         seconds["decode"] -= square.preprocess_seconds
         seconds["preprocess"] = square.preprocess_seconds
         return Ready(task, stat, square)

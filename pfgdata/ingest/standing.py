@@ -1,6 +1,7 @@
 """What stands in a store under each key, while parts are adopted: found by a hash of the key.
 
-A row takes 36 bytes: what it is compared by is held as hashes too.
+A row takes 32 bytes: what it is compared by is held as hashes of 32 bits. Where two that differ have the
+same, a row too old stands until the next ingest, which compares it with its file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["Rows", "Standing", "rows_of", "stats_of"]
 
 Rows = npt.NDArray[np.void]  # of _ROW
 _VALUES = [
-    ("stat", np.uint64),  # of size and mtime_ns, see stats_of
+    ("stat", np.uint32),  # of size and mtime_ns, see stats_of
     ("mark", np.uint32),  # beside that: of an image the begin of its content_id, of a failure a hash of why
     ("shard", np.int32),  # its number, -1: nothing is there any more
     ("row", np.int32),
@@ -110,9 +111,10 @@ def rows_of(table: pa.Table, kind: str) -> Rows:
     return rows
 
 
-def stats_of(sizes: npt.NDArray[np.uint64], mtimes_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """A hash of each size and time, in place of both: other ones have another, but for one in 2^64."""
-    return _mixed(_mixed(sizes.astype(np.uint64)) + mtimes_ns.astype(np.uint64))
+def stats_of(sizes: npt.NDArray[np.uint64], mtimes_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """A hash of each size and time, in place of both: other ones have another, but for one in 2^32."""
+    mixed = _mixed(_mixed(sizes.astype(np.uint64)) + mtimes_ns.astype(np.uint64))
+    return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -16,6 +16,7 @@ from pfgdata.query.columns import locations
 from pfgdata.query.question import Question
 from pfgdata.query.session import Session
 from pfgdata.similarity import (
+    Eye,
     Neighbours,
     Similar,
     Subject,
@@ -51,11 +52,13 @@ def most_similar(
     options: LikenessOptions,
     *,
     tagger: Callable[[], Tagger],
+    eye: Eye | None = None,
 ) -> list[dict[str, Any]]:
     """For each of `images` what is asked and its `results`, the best first, as JSON has them.
 
     An image is a file, or a stored one by path or content_id; `tagger` is asked for where one is not stored.
-    Tags are shared from the session's thresholds on. Raises as `read_subjects` and the session do.
+    `eye` compares by the features of a set. Tags are shared from the session's thresholds on. Raises as
+    `read_subjects` and the session do.
     """
     if not images:
         raise QueryError("like what? name one image or more")
@@ -63,10 +66,12 @@ def most_similar(
     chosen.require(snapshot.score_floor)
     selection = None if options.where is None else session.select(options.where)
     least = chosen.least(snapshot.vocabulary)
-    subjects = read_subjects(store, snapshot, images, least=least, tagger=tagger)
+    subjects = read_subjects(store, snapshot, images, least=least, tagger=tagger, eye=eye)
     asked = [subjects] if options.mean else [[one] for one in subjects]
     features = mean_direction([[one.feature for one in group] for group in asked])
-    neighbours = Neighbours(snapshot, selection, mean=corpus_mean(snapshot) if options.center else None)
+    of = eye.features if eye else None
+    mean = corpus_mean(snapshot, of=of) if options.center else None
+    neighbours = Neighbours(snapshot, selection, mean=mean, of=of)
     found = neighbours.nearest(features, options.k, without={one.content_id for one in subjects})
     places = locations(store.roots(), start=Path.cwd())
     return [

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from pfgdata.similarity.pictures import Difference, compare_pictures, small_picture
     from pfgdata.similarity.rows import file_names, tags_over
     from pfgdata.similarity.sampling import SampleOptions, SampleReport, balanced_sample
-    from pfgdata.similarity.subjects import Subject, find_stored, mean_direction, read_subjects
+    from pfgdata.similarity.subjects import Eye, Subject, find_stored, mean_direction, read_subjects
 
 __all__ = [
     "Difference",
     "DuplicateOptions",
     "DuplicateReport",
+    "Eye",
     "Likeness",
     "Member",
     "Neighbours",

@@ -12,19 +12,19 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pfgdata.records import Selection
-from pfgdata.store import Snapshot, bring_files
 
-__all__ = ["FeatureBlocks", "Floats", "Work"]
+__all__ = ["FeatureBlocks", "Features", "Floats", "Work"]
 
 Floats = npt.NDArray[np.float32]
 Work = Callable[
@@ -32,6 +32,21 @@ Work = Callable[
 ]  # where the block stands among the rows as sorted, and its floats [B, F]
 
 _ROWS = 256
+
+
+class Features(Protocol):
+    """Where vectors stand, shard by shard: a Snapshot's own, or those of a set (SetFeatures)."""
+
+    feature_dim: int
+
+    def bring_features(self, shards: Collection[str]) -> None:
+        """Have the files of these shards at hand, where they lie far away."""
+
+    def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
+        """The features of all rows of one shard, float16 [N, F], mapped."""
+
+    def features(self, selection: Selection) -> npt.NDArray[np.float16]:
+        """The features of `selection` in its order, float16 [N, F]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +59,23 @@ class _Block:
 
 
 class FeatureBlocks:
-    """The features of `selection`, mapped. `order` int64 [N] sorts its rows by shard and row."""
+    """The features of `selection`, mapped. `order` int64 [N] sorts its rows by shard and row.
 
-    def __init__(self, snapshot: Snapshot, selection: Selection) -> None:
+    The rows of `selection` are places in `features`.
+    """
+
+    def __init__(self, features: Features, selection: Selection) -> None:
         self.order = np.lexsort((selection.rows, selection.shard_index))
-        self.width = snapshot.feature_dim
+        self.width = features.feature_dim
         shard_index, rows = selection.shard_index[self.order], selection.rows[self.order]
         self._blocks: list[_Block] = []
         bounds = np.searchsorted(shard_index, np.arange(len(selection.shards) + 1))
         used = {selection.shards[index] for index in np.unique(shard_index)}
-        bring_files([view for view in snapshot.shards if view.id in used], "features.h5")
+        features.bring_features(used)
         for index, shard in enumerate(selection.shards):
             start, stop = int(bounds[index]), int(bounds[index + 1])
             if start < stop:
-                mapped = np.asarray(snapshot.feature_map(shard))
+                mapped = np.asarray(features.feature_map(shard))
                 for first in range(start, stop, _ROWS):
                     place = slice(first, min(first + _ROWS, stop))
                     self._blocks.append(_Block(mapped, _run(rows[place]), place))

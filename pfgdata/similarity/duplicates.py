@@ -23,7 +23,7 @@ from pfgdata.similarity.contents import Contents
 from pfgdata.similarity.judging import Kind, Likeness, judge
 from pfgdata.similarity.pictures import compare_pictures, small_picture
 from pfgdata.similarity.rows import tags_over
-from pfgdata.store import Snapshot
+from pfgdata.store import SetFeatures, Snapshot
 
 __all__ = ["DuplicateOptions", "DuplicateReport", "Member", "Star", "find_duplicates"]
 
@@ -36,12 +36,15 @@ _FLAT_LEVELS = 4.0  # standard deviation of a picture of one colour, but for noi
 class DuplicateOptions:
     """What counts as a candidate: hashes within `radius` bits; `least` [V] is from which score a tag counts.
 
+    `features` are whose cosines are taken: those of a set, else the tagger's; every row must have one.
+
     Pairs of content_ids in `decided` (smaller first) are left alone: a person has judged them.
     """
 
     radius: int = 8
     least: npt.NDArray[np.float32]
     decided: Collection[tuple[bytes, bytes]] = ()
+    features: SetFeatures | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -269,7 +272,8 @@ class _Search:
             some = [group for _, group in part]
             contents = np.concatenate(some)
             rows = self._contents.rows.take(self._contents.places[self._contents.starts[contents]])
-            features = self._snapshot.features(rows)
+            own = self._options.features
+            features = self._snapshot.features(rows) if own is None else own.features(own.placed(rows))
             self._features = dict(zip(contents.tolist(), features, strict=True))
             yield from some
 

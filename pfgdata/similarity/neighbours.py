@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from pfgdata.errors import QueryError
 from pfgdata.records import Selection
-from pfgdata.similarity.blocks import FeatureBlocks, Floats
-from pfgdata.store import Snapshot
+from pfgdata.similarity.blocks import FeatureBlocks, Features, Floats
+from pfgdata.store import SetFeatures, Snapshot
 
 __all__ = ["Neighbours", "Similar", "corpus_mean"]
 
@@ -42,17 +42,23 @@ class Similar:
 class Neighbours:
     """The rows of a snapshot's `selection` (None: all), ready to be asked; keeps their maps and norms.
 
-    With `mean` (float64 [F]), that is taken off every feature. A row whose feature is zero or not finite,
-    as damage makes it, is like nothing: it has the score -inf and is never shown.
+    With `of` the features are those of that set, less the rows on record as failed there. With `mean`
+    (float64 [F]), that is taken off every feature. A row whose feature is zero or not finite, as damage makes
+    it, is like nothing: it has the score -inf and is never shown.
     """
 
     def __init__(
-        self, snapshot: Snapshot, selection: Selection | None = None, *, mean: Doubles | None = None
+        self,
+        snapshot: Snapshot,
+        selection: Selection | None = None,
+        *,
+        mean: Doubles | None = None,
+        of: SetFeatures | None = None,
     ) -> None:
-        self.selection = snapshot.everything if selection is None else selection
-        self._snapshot = snapshot
+        self.selection, self._places = _places(snapshot, selection, of)
+        self._features: Features = snapshot if of is None else of
         self._mean = mean
-        self._blocks = FeatureBlocks(snapshot, self.selection)
+        self._blocks = FeatureBlocks(self._features, self._places)
         self._norms: Floats | None = None  # in the order of the blocks; found by the first pass
 
     def scores(self, queries_QF: npt.NDArray[np.floating]) -> Floats:
@@ -82,7 +88,7 @@ class Neighbours:
         queries = np.atleast_2d(np.asarray(queries_QF, np.float64))
         if queries.shape[1] != self._blocks.width:
             raise QueryError(
-                f"a query of {queries.shape[1]} numbers; features of this store have {self._blocks.width}"
+                f"a query of {queries.shape[1]} numbers; the features compared here have {self._blocks.width}"
             )
         if self._mean is not None:
             queries = queries - self._mean
@@ -142,7 +148,7 @@ class Neighbours:
         out = np.empty(len(rows), np.float64)
         for start in range(0, len(rows), _EXACT_ROWS):
             part = rows[start : start + _EXACT_ROWS]
-            features_MF = self._snapshot.features(self.selection.take(part)).astype(np.float64)
+            features_MF = self._features.features(self._places.take(part)).astype(np.float64)
             if self._mean is not None:
                 features_MF -= self._mean
             norms = np.sqrt((features_MF * features_MF).sum(axis=1))
@@ -150,9 +156,9 @@ class Neighbours:
         return out.round(_PLACES)
 
 
-def corpus_mean(snapshot: Snapshot) -> Doubles:
-    """The mean feature of all visible rows, float64 [F]; one pass, damaged rows left out."""
-    blocks = FeatureBlocks(snapshot, snapshot.everything)
+def corpus_mean(snapshot: Snapshot, *, of: SetFeatures | None = None) -> Doubles:
+    """The mean feature of all visible rows, of that set if given, float64 [F]; damaged rows left out."""
+    blocks = FeatureBlocks(snapshot if of is None else of, _places(snapshot, None, of)[1])
     sums: list[Doubles] = []
     counts: list[int] = []
 
@@ -168,6 +174,17 @@ def corpus_mean(snapshot: Snapshot) -> Doubles:
     if not sum(counts):
         return np.zeros(blocks.width, np.float64)
     return np.sum(sums, axis=0) / sum(counts)
+
+
+def _places(
+    snapshot: Snapshot, selection: Selection | None, of: SetFeatures | None
+) -> tuple[Selection, Selection]:
+    """The rows that are compared, and where their features stand."""
+    rows = snapshot.everything if selection is None else selection
+    if of is None:
+        return rows, rows
+    rows = of.present(rows)
+    return rows, of.placed(rows)
 
 
 def _candidates(scores_N: Floats, wanted: int) -> npt.NDArray[np.int64]:

@@ -16,14 +16,23 @@ import pyarrow.compute as pc
 
 from pfgdata.corpus import ReadImage, read_image
 from pfgdata.errors import QueryError
+from pfgdata.extractors import Extractor
 from pfgdata.images import square
 from pfgdata.paths import user_path
 from pfgdata.records import CONTENT_ID_BYTES, Selection
 from pfgdata.similarity.rows import tags_over
-from pfgdata.store import Snapshot, Store, require_same_tagger
+from pfgdata.store import SetFeatures, Snapshot, Store, require_same_tagger
 from pfgdata.taggers import Tagger
 
-__all__ = ["Subject", "find_stored", "mean_direction", "read_subjects"]
+__all__ = ["Eye", "Subject", "find_stored", "mean_direction", "read_subjects"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eye:
+    """Whose features are compared where it is not the tagger's: a set's, and who makes one of a new file."""
+
+    features: SetFeatures
+    extractor: Callable[[], Extractor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,7 @@ class Subject:
     content_id: bytes
     feature: npt.NDArray[np.floating]
     tags: frozenset[int]
-    stored: bool  # False: it was tagged for this
+    stored: bool  # False: it was looked at for this; by an Eye it has no tags then
 
 
 def read_subjects(
@@ -44,22 +53,32 @@ def read_subjects(
     *,
     least: npt.NDArray[np.float32],
     tagger: Callable[[], Tagger],
+    eye: Eye | None = None,
 ) -> list[Subject]:
     """The subjects called `names`; `tagger` is asked for once, where one of them is not in the store.
 
-    `least` [V] is the score from which each tag counts. Raises QueryError for a name that is neither file nor
-    stored image, ImageError for a file that is no usable image, IdentityError for another tagger.
+    With `eye` features are its own, and its extractor is asked for. `least` [V] is the score from which each
+    tag counts. Raises QueryError for a name that is neither file nor stored image, ImageError for a file that
+    is no usable image, IdentityError for another tagger.
     """
     model: Tagger | None = None
+    extractor: Extractor | None = None
     subjects: list[Subject] = []
     for name in names:
         image = read_image(user_path(name), roots={}) if user_path(name).is_file() else None
         row = find_stored(snapshot, name) if image is None else _by_content(snapshot, image.content_id)
         if row is not None:
             (tags,) = tags_over(snapshot, row, least)
-            content, feature = row.content_ids[0].tobytes(), snapshot.features(row)[0]
+            content = row.content_ids[0].tobytes()
+            feature = (snapshot.features(row) if eye is None else _of_set(eye.features, row, name))[0]
             subjects.append(
                 Subject(name=name, content_id=content, feature=feature, tags=frozenset(tags), stored=True)
+            )
+        elif image is not None and eye is not None:
+            extractor = extractor or eye.extractor()
+            found = extractor.features(extractor.square(image.pixels)[None])[0]
+            subjects.append(
+                Subject(name=name, content_id=image.content_id, feature=found, tags=frozenset(), stored=False)
             )
         elif image is not None:
             model = model or tagger()
@@ -99,6 +118,13 @@ def find_stored(snapshot: Snapshot, text: str) -> Selection | None:
             f"{text}: lies under {' and '.join(where)}; put the root before it, or take its content_id"
         )
     return rows.take(np.array([0]))
+
+
+def _of_set(features: SetFeatures, row: Selection, name: str) -> npt.NDArray[np.float16]:
+    """The vector of a stored image. Raises StoreError where it has none."""
+    if not len(features.present(row)):
+        raise QueryError(f"{name}: its vector of {features.set.label} could not be made; take another image")
+    return features.features(features.placed(row))
 
 
 def mean_direction(groups: Sequence[Sequence[npt.NDArray[np.floating]]]) -> npt.NDArray[np.float64]:

@@ -126,6 +126,10 @@ class DerivedSet(Generic[I, N]):
         """Where every committed array stands, in commit order."""
         return self._index(self._with_arrays())
 
+    def shard_ids(self) -> tuple[str, ...]:
+        """The committed shards, in commit order: they are others once the set has grown."""
+        return tuple(meta.id for meta in self._shards())
+
     def failures(self) -> pa.Table:
         """Every failure on record (content_id, kind, reason), in commit order."""
         metas = [meta for meta in self._shards() if "failures" in meta.tables]

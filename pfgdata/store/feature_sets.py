@@ -5,6 +5,7 @@ The store's own tagger made the first features: they stand in the store's shards
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from pfgdata.errors import StoreError
 from pfgdata.records import ExtractorIdentity, Selection, ids_as_keys
 from pfgdata.store.derived_sets import DerivedIdentity, DerivedInfo, DerivedSet
 from pfgdata.store.layout import FEATURES_SCHEMA
+from pfgdata.store.snapshot import content_ids_of
 
 __all__ = [
     "FeatureIdentity",
@@ -74,7 +76,9 @@ class SetFeatures:
     def __init__(self, feature_set: FeatureSet) -> None:
         self.set = feature_set
         self.feature_dim = feature_set.feature_dim
+        self.shards = feature_set.shard_ids()
         self._index = feature_set.index()
+        self._failed = np.unique(ids_as_keys(content_ids_of(feature_set.failures()["content_id"])))
         keys = ids_as_keys(self._index.content_ids)
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
@@ -99,6 +103,19 @@ class SetFeatures:
             rows=self._index.rows[entry],
         )
 
+    def present(self, selection: Selection) -> Selection:
+        """The rows of `selection` that have a vector: all but those on record as failed.
+
+        Raises StoreError, with the command that completes the set, where others have none.
+        """
+        there = self.has(selection.content_ids)
+        if there.all():
+            return selection
+        known = np.isin(ids_as_keys(selection.content_ids), self._failed)
+        if not (there | known).all():
+            self.require(selection.take(np.flatnonzero(there | ~known)))
+        return selection.take(np.flatnonzero(there))
+
     def require(self, selection: Selection) -> None:
         """Raise StoreError, with the command that completes the set, where an image has no vector."""
         distinct = selection.distinct()
@@ -108,13 +125,16 @@ class SetFeatures:
 
     def lacks(self, count: int, of: int) -> str:
         """What to say where `count` of `of` images have no vector."""
-        failed = len(self.set.failed_content())
-        known = f" ({failed:,} could not be used)" if failed else ""
         store = self.set.path.parent.parent
         return (
-            f"feature set {self.set.label}: {count:,} of {of:,} images have no vector{known};"
+            f"feature set {self.set.label}: {count:,} of {of:,} images have no vector;"
             f" pfgdata features {store} --label {self.set.label} makes what is missing"
         )
+
+    def bring_features(self, shards: Collection[str]) -> None:
+        """Have the files of these shards at hand, where the store lies far away."""
+        folder = self.set.path / "shards"
+        self.set.disk.ahead(folder / shard / "features.h5" for shard in sorted(shards))
 
     def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The features of all rows of one shard of the set, float16 [N, F], mapped from disk."""

@@ -205,6 +205,11 @@ class Snapshot:
         table = self.images(["content_id"])
         return self.selection(table["shard"], table["row"], table["content_id"])
 
+    def bring_features(self, shards: Collection[str]) -> None:
+        """Have the features of these shards at hand, where the store lies far away."""
+        views = (self._views[shard] for shard in sorted(shards))
+        self.disk.ahead(view.path / "features.h5" for view in views if view.num_rows)
+
     def feature_map(self, shard_id: str) -> npt.NDArray[np.float16]:
         """The features of all rows of one shard, float16 [N, F], mapped from disk."""
         view = self._views[shard_id]

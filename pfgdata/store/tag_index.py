@@ -230,8 +230,8 @@ def _meta(disk: Disk, folder: Path, view: ShardView) -> ShardMeta:
         path = folder / view.id / name
         if disk.size(path) != promised["size"]:
             raise StoreError(f"{path}: is not as long as it was written")
-    table = disk.local(folder / view.id / meta.arrays["tag"].file)
-    if blake3(table.read_bytes()).hexdigest() != meta.files[table.name]["blake3"]:
+    table = folder / view.id / meta.arrays["tag"].file
+    if blake3(disk.local(table).read_bytes()).hexdigest() != meta.files[table.name]["blake3"]:
         raise StoreError(f"{table}: its bytes are not those that were written")
     return meta
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pfgdata.errors import PfgError
 from pfgdata.query import COLUMNS, Session
-from pfgdata.store import Store
+from pfgdata.store import Store, feature_labels
 from pfgdata.web.ask import shell_word
 from pfgdata.web.desk import Desk
 
@@ -37,6 +37,7 @@ def about_store(desk: Desk) -> dict[str, Any]:
         "command_store": shell_word(str(store.path)),
         "images": shown.snapshot.num_images,
         "tagger": store.identity.tagger.name,
+        "features": feature_labels(store),
         "version": shown.version,
         "thresholds": {
             "general": usual.general,

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from pfgdata.errors import ImageError, PfgError, QueryError
 from pfgdata.screen import one_line_error
-from pfgdata.store import Store, ThumbnailCache
+from pfgdata.store import OWN_FEATURE, Store, ThumbnailCache
 from pfgdata.web.about import about_store
 from pfgdata.web.answer import JSONAnswer
 from pfgdata.web.ask import Ask
@@ -134,9 +134,10 @@ class _Browser:
 
     async def similar(self, request: Request) -> Response:
         parts, ask, k = self._parts(self._desk.shown), self._ask(request), _whole(request, "k", 24)
+        label = request.query_params.get("features") or OWN_FEATURE
 
         def work() -> dict[str, Any]:
-            return parts.likeness.answer(_rows(parts.shown, request), k, ask)
+            return parts.likeness.answer(_rows(parts.shown, request), k, ask, label=label)
 
         return JSONAnswer(await self._works.run(request, work))
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from pfgdata.errors import QueryError
 from pfgdata.query import Question, Thresholds
+from pfgdata.records import Selection
 from pfgdata.similarity import Neighbours, file_names, tags_over
+from pfgdata.store import OWN_FEATURE, SetFeatures, feature_set
 from pfgdata.vocabulary import CHARACTER
 from pfgdata.web.ask import Ask
 from pfgdata.web.catalog import Rows, text_of
@@ -62,18 +65,23 @@ class Likeness:
         self._desk = desk
         self._shown = shown
         self._lock = threading.Lock()
-        self._all: Neighbours | None = None
+        self._sets: dict[str, SetFeatures] = {}  # by their ids; a sort of all contents each
+        self._all: dict[str, tuple[SetFeatures | None, Neighbours]] = {}
 
-    def answer(self, rows: Rows, k: int, ask: Ask) -> dict[str, Any]:
-        """The `k` images most like the one of `rows`, of those that `ask` selects. Raises QueryError."""
+    def answer(self, rows: Rows, k: int, ask: Ask, *, label: str = OWN_FEATURE) -> dict[str, Any]:
+        """The `k` images most like the one of `rows` by the features `label`, of those that `ask` selects.
+
+        Raises QueryError, StoreError for a set that is not there or not whole.
+        """
         begun, shown = time.perf_counter(), self._shown
         question = ask.question(shown.snapshot)
         least = ask.thresholds.least(shown.snapshot.vocabulary)
         subject = shown.catalog.selection(rows[-1:])
         content_id = subject.content_ids[0].tobytes()
-        neighbours = self._neighbours(question, ask.thresholds)
+        of = self._features(label)
+        neighbours = self._neighbours(question, ask.thresholds, of)
         count = min(max(k, 1), _MOST_NEIGHBOURS)
-        (found,) = neighbours.nearest(shown.snapshot.features(subject), count, without={content_id})
+        (found,) = neighbours.nearest(_feature(shown, subject, of), count, without={content_id})
         (mine,) = tags_over(shown.snapshot, subject, least)
         theirs = tags_over(shown.snapshot, found.rows, least)
         there = [int(shown.catalog.find(one.tobytes())[-1]) for one in found.rows.content_ids]
@@ -100,14 +108,36 @@ class Likeness:
             "seconds": round(time.perf_counter() - begun, 4),
         }
 
-    def _neighbours(self, question: Question, thresholds: Thresholds) -> Neighbours:
+    def _features(self, label: str) -> SetFeatures | None:
+        """The features of a set, read anew where it has grown; None of the tagger's own."""
+        found = feature_set(self._desk.store, label)
+        if found is None:
+            return None
+        with self._lock:
+            kept = self._sets.get(found.id)
+            if kept is None or kept.shards != kept.set.shard_ids():
+                kept = self._sets[found.id] = SetFeatures(found)
+            return kept
+
+    def _neighbours(self, question: Question, thresholds: Thresholds, of: SetFeatures | None) -> Neighbours:
         shown = self._shown
         if question.where is None and question.sample is None and question.limit is None:
             with self._lock:
-                self._all = self._all or Neighbours(shown.snapshot)
-                return self._all
+                key = OWN_FEATURE if of is None else of.set.id
+                if key not in self._all or self._all[key][0] is not of:
+                    self._all[key] = of, Neighbours(shown.snapshot, of=of)
+                return self._all[key][1]
         rows = self._desk.rows_of(shown, question, thresholds)
-        return Neighbours(shown.snapshot, shown.catalog.selection(rows))
+        return Neighbours(shown.snapshot, shown.catalog.selection(rows), of=of)
+
+
+def _feature(shown: Shown, subject: Selection, of: SetFeatures | None) -> Any:
+    """The feature of one stored image, [1, F]. Raises QueryError where its set could make none of it."""
+    if of is None:
+        return shown.snapshot.features(subject)
+    if not len(of.present(subject)):
+        raise QueryError(f"this image's vector of {of.set.label} could not be made")
+    return of.features(of.placed(subject))
 
 
 def _tags(shown: Shown, stored: dict[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pfgtrain.config.tables import toml_value
 __all__ = ["CONFIG_FILE", "RECIPE_TABLES", "load_config", "read_fit_table", "read_recipe_tables"]
 
 CONFIG_FILE = "config.toml"  # in a run's folder
-RECIPE_TABLES = ("ingest", "query", "latents", "fit", "evaluate", "generate")
+RECIPE_TABLES = ("ingest", "query", "latents", "features", "fit", "evaluate", "generate")
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> FitConfig:

@@ -27,7 +27,7 @@ from pfgtrain.evaluate.measures import ratio, resamples
 from pfgtrain.evaluate.options import EvaluateOptions
 from pfgtrain.evaluate.page import page
 from pfgtrain.evaluate.pixels import pixel_rows
-from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, report_json
+from pfgtrain.evaluate.report import EvaluateReport, GuideReport, NearestTraining, PixelReport, report_json
 from pfgtrain.evaluate.setup import EvaluateSetup
 from pfgtrain.evaluate.studio import Real, Studio
 from pfgtrain.evaluate.training import TrainingImages
@@ -52,8 +52,7 @@ def evaluate(
     Nothing is written without `out_dir`. Raises ConfigError where nothing can be told (one guide, no tokens,
     the run's tagger as its own judge), AccessError or ContentError for a guide, before anything is painted.
     """
-    started = time.perf_counter()
-    progress = progress or NoProgress()
+    started, progress = time.perf_counter(), progress or NoProgress()
     guides, options = setup.guides, setup.options
     require_possible(model, setup, out_dir=out_dir)
     model.size(options.pictures())  # raises before anything is read
@@ -85,12 +84,7 @@ def evaluate(
             )
             for viewer in viewers
         },
-        pixels=pixel_rows(
-            studio.strokes,
-            len(guides),
-            seed=options.seed,
-            resamples_RK=resamples(len(guides), count=options.resamples, seed=options.seed),
-        ),
+        pixels=_pixels(studio, len(guides)),
         nearest_training=nearest,
         tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
@@ -108,6 +102,13 @@ def _viewers(model: PFGModel, setup: EvaluateSetup) -> list[Viewer]:
     taggers = {TAGGER: model.tagger, JUDGE: setup.judge}
     threshold = setup.options.threshold
     return [Viewer(role=role, tagger=one, threshold=threshold) for role, one in taggers.items() if one]
+
+
+def _pixels(studio: Studio, count: int) -> dict[str, PixelReport]:
+    """The figures of pixels, over the same resamples as all others."""
+    options = studio.options
+    drawn_RK = resamples(count, count=options.resamples, seed=options.seed)
+    return pixel_rows(studio.strokes, count, seed=options.seed, resamples_RK=drawn_RK)
 
 
 def _paint(studio: Studio, real: Real, guides: Sequence[Guide]) -> tuple[dict[str, Pool], dict[str, Pool]]:

@@ -47,7 +47,7 @@ class Real:
     plain: dict[str, Pool]  # empty where no character has another view
     views: dict[str, Pool]
     view_M: Ints
-    features_KF: Tensor  # of the guides that are drawn, as they are: what tokens are made of
+    features_KF: Tensor  # of the guides as they are: what tokens are made of
 
 
 @dataclass(kw_only=True)
@@ -77,13 +77,12 @@ class Studio:
                     pixels = read.pixels
                     if view < 2:
                         plain[view].append(self._look([pixels], [number]))
-                    if not view and self._is_drawn(number):
+                    if not view and self._is_guide(number):
                         own_F = torch.from_numpy(plain[0][-1][TAGGER].embeddings.features_MF[0])
                         seen = self.model.see(
                             pixels, content_id=read.content_id, name=guide.name, own_F=own_F
                         )
                         features.append(seen.feature_F)
-                    if not view:
                         self._keep(self._small(pixels), number, guide.name, "guide")
                     kind = ("vae", "view")[view] if view < 2 else None
                     yield self._seen(pixels, number, guide.name, kind)
@@ -181,15 +180,16 @@ class Studio:
             else {}
         )
 
-    def _is_drawn(self, guide: int) -> bool:
-        return self.drawn is None or guide < self.drawn
+    def _is_guide(self, number: int) -> bool:
+        return self.drawn is None or number < self.drawn
 
     def _draws(self, pixels: Pixels, guide: int, kind: str) -> None:
-        if self._is_drawn(guide):
-            self.strokes.setdefault((guide, kind), []).append(strokes(pixels))
+        if not self._is_guide(guide):
+            return
+        self.strokes.setdefault((guide, kind), []).append(strokes(pixels))
 
     def _keep(self, image: Image.Image, guide: int, name: str, kind: str) -> None:
-        if self.folder is None or not self._is_drawn(guide):
+        if self.folder is None or not self._is_guide(guide):
             return
         known = self.files.setdefault((guide, kind), [])
         stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(name).stem)[:_STEM]

@@ -112,8 +112,9 @@ def export_vae(trainer: Trainer, folder: Path) -> dict[str, float]:
     assert isinstance(task, VaeTask)
     codec = averaged(trainer)
     assert isinstance(codec, Codec)
-    with torch.inference_mode():
-        normalise_latents(codec, task)
+    if not task.recipe.frozen_encoder:  # whose latents are those of what it started from
+        with torch.inference_mode():
+            normalise_latents(codec, task)
     state = {key: value.half().contiguous().cpu() for key, value in codec.vae.state_dict().items()}
     config = {"_class_name": "AutoencoderKL", "in_channels": 3, "out_channels": 3} | task.recipe.config()
     folder.mkdir(parents=True, exist_ok=True)

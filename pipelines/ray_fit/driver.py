@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -52,12 +53,19 @@ def _ray(group: Group) -> Any:
         import ray.train.torch
     except ImportError as problem:
         raise ConfigError(f"pipelines.ray_fit: pip install 'ray[train]' ({problem})") from None
-    words: dict[str, Any] = {"address": group.address} if group.address else {"include_dashboard": False}
+    hears = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    words: dict[str, Any] = (
+        {"address": group.address} if group.address else {"address": "local", "include_dashboard": False}
+    )
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **words)
     except (ConnectionError, RuntimeError, ValueError) as problem:
         said = " ".join(str(problem).split())[:200]
         raise ConfigError(f"--address {group.address}: no Ray could be joined there ({said})") from None
+    finally:
+        for number, handler in handlers.items() if hears else ():
+            signal.signal(number, handler)  # Ray puts its own there, which end the process
     return ray
 
 

@@ -9,12 +9,13 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from pfgdata.interrupts import end_on_interrupt, stop_on_interrupt
+from pfgdata.interrupts import end_on_interrupt, raise_on_interrupt, stop_on_interrupt
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "golden_store_1" / "feats"
@@ -90,3 +91,19 @@ def test_the_first_interrupt_asks_to_stop_and_the_second_stops() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_in_another_thread_than_the_main_one_nobody_asks_to_stop_and_handlers_stay() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    seen: list[bool] = []
+
+    def work() -> None:
+        end_on_interrupt()
+        with raise_on_interrupt(), stop_on_interrupt() as stop:
+            seen.append(stop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -170,4 +170,4 @@ def test_a_path_that_a_pipe_reads_is_exact(stand: Path) -> None:
 
 
 def test_the_apps_are_all_looked_at() -> None:
-    assert len(CALLBACKS) == 26 and isinstance(pipelines.cli.app, typer.Typer)
+    assert len(CALLBACKS) == 27 and isinstance(pipelines.cli.app, typer.Typer)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pfgdata.errors import ConfigError
 from pfgdata.hub import resolve
@@ -22,9 +23,10 @@ from pipelines.demo_models import augment, export, load_split, scores
 from pipelines.demo_models.base import write_start
 from pipelines.demo_models.data import Row
 from pipelines.demo_models.loop import LoopRecipe, Trainer, epoch_indices
-from pipelines.demo_models.nets import JudgeNet, TaggerNet
+from pipelines.demo_models.nets import JudgeNet, TaggerNet, normalise
 from pipelines.demo_models.onnx_graph import classifier_onnx
 from pipelines.demo_models.optim import orthogonal
+from pipelines.demo_models.perceptual import SIDE, SeenMaps, seen_distance
 from pipelines.demo_models.recipe import RECIPE_FILE, load_recipe
 from pipelines.demo_models.tagger import ClassifierRecipe, ClassifierTask
 from pipelines.demo_models.text import Pairing, TextRecipe, TextTask
@@ -354,3 +356,39 @@ def test_retrieval_counts_pictures_whose_nearest_neighbour_shows_the_same_charac
     features = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
     assert scores.retrieval(features, ["a", "a", "b", "b"]) == 1.0
     assert scores.retrieval(features, ["a", "b", "a", "b"]) == 0.0
+
+
+def test_only_the_decoder_learns_where_the_latents_are_to_stay(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPE_FILE.with_name("decoder.toml")).vae
+    recipe = replace(recipe, bfloat16=False, loop=replace(LOOP, learning_rate=0.1))
+    task = VaeTask(rows(), pictures(32), recipe=recipe, device=CPU)
+    shipped = {key: value.clone() for key, value in task.model.state_dict().items()}
+    trainer = Trainer(task, recipe=recipe.loop, folder=tmp_path / "vae")
+    for _ in range(3):
+        trainer.one_step()
+    export.export_vae(trainer, tmp_path / "asset")
+    made = load_file(tmp_path / "asset" / "diffusion_pytorch_model.safetensors")
+    moved = {key for key, value in made.items() if not torch.equal(value, shipped[f"vae.{key}"].half())}
+    assert moved and all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
+
+
+def test_the_maps_are_those_of_the_demo_taggers_graph() -> None:
+    """Its feature is half of the last map's mean and maximum, of the square averaged 4 by 4."""
+    small = np.random.default_rng(3).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    maps = SeenMaps()(normalise(torch.from_numpy(small)))
+    _, features = OnnxTagger.load("demo").predict(small.repeat(4, axis=1).repeat(4, axis=2))
+    ours = (maps[-1].mean((2, 3)) + maps[-1].amax((2, 3))) / 2
+    assert np.abs(ours.numpy() - features.astype(np.float32)).max() < 1e-2
+    assert len(maps) == 15
+
+
+def test_a_picture_is_seen_apart_from_its_blurred_copy_and_not_from_itself() -> None:
+    maps, lines = SeenMaps(), torch.ones(1, 3, SIDE, SIDE)
+    lines[..., ::8] = -1.0
+    blurred = torch.nn.functional.avg_pool2d(lines, 5, 1, 2, count_include_pad=False).requires_grad_()
+    assert float(seen_distance(maps, lines, lines)) == 0
+    found = seen_distance(maps, blurred, lines)
+    assert float(found.detach()) > 0.1
+    found.backward()
+    assert blurred.grad is not None and float(blurred.grad.abs().sum()) > 0
+    assert not list(maps.parameters())

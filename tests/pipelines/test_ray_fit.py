@@ -83,11 +83,11 @@ def test_a_worker_is_killed_and_the_losses_are_those_of_one_process_with_twice_t
         cwd=tmp_path,
     ) as driver:
         try:
-            wait_for("a first checkpoint", lambda: list(tmp_path.glob("two/checkpoints/step-*")), seconds=150)
+            wait_for("a first checkpoint", lambda: list(tmp_path.glob("two/checkpoints/step-*")), seconds=300)
             workers = [one for one, name in below(driver.pid) if "ray::RayTrainWorker" in name]
             assert len(workers) == 2
             os.kill(workers[1], signal.SIGKILL)
-            _, said = driver.communicate(timeout=150)
+            _, said = driver.communicate(timeout=300)
         finally:
             driver.kill()
     assert driver.returncode == 0, said
@@ -107,3 +107,22 @@ def test_a_worker_is_killed_and_the_losses_are_those_of_one_process_with_twice_t
     ours, theirs = (weights_of(tmp_path / name) for name in ("two", "one"))
     assert ours.keys() == theirs.keys()
     assert len(checkpoints(tmp_path / "two")) == 6
+
+
+def test_a_run_is_begun_once_and_gone_on_with_only_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "fit.toml").write_text(CONFIG)
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "run.json").write_text("{}")
+    for folder, more, said in (
+        ("none", ["--resume"], "holds no run to go on with"),
+        ("held", [], "holds a run; go on with --resume"),
+    ):
+        words = ["--config", str(tmp_path / "fit.toml"), "--out", str(tmp_path / folder), *more]
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.ray_fit", *words],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr

@@ -40,6 +40,7 @@ from pipelines.recipe import (
 )
 from pipelines.steps import run_steps
 from tests.doubles import Watched
+from tests.pfgdata.extractors.small_models import write_graph
 from tests.pfgtrain.evaluate.small_evaluation import write_guides
 from tests.pfgtrain.export.small_run import make_run
 from tests.pfgtrain.tiny_base import build_tiny_base
@@ -309,3 +310,19 @@ def test_a_recipe_may_name_its_latent_set_and_needs_no_tagger_for_a_store_that_h
     assert done["ingest"].startswith("3 images = 0 tagged + 0 copied + 3 unchanged")
     assert done["fit"].startswith("step 1 of 1")
     assert RunRecord.read(tmp_path / "out" / "runs" / "x").latents_id == small
+
+
+def test_a_recipe_makes_features_by_an_extractor_beside_it(tmp_path: Path) -> None:
+    for index in range(3):
+        shutil.copy(sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))[index], tmp_path)
+    write_graph(tmp_path / "models" / "small" / "model.onnx", scale=1e-2)
+    how = "size = 32\nlayout = 'NCHW'\nchannels = 'RGB'\nsquare = 'stretch 32 bilinear'\n"
+    (tmp_path / "models" / "small" / "convention.toml").write_text(how)
+    ingest, features = "[ingest]\nimages = '.'\ntagger = 'demo'\n", "[features]\nextractor = 'models/small'\n"
+    (tmp_path / "x.toml").write_text(f"{ingest}{features}label = 'second'\ndevice = 'cpu'\n")
+    recipe = read_recipe(tmp_path / "x.toml")
+    ran = run_steps(recipe, tmp_path / "out", progress=NoProgress(), stop=lambda: False)
+    done = {step.name: step.result for step in ran}
+    assert done["features"] == "second: 3 images = 3 made + 0 present + 0 failed + 0 pending"
+    (made,) = Store.open(tmp_path / "out" / "feats").feature_sets()
+    assert made.label == "second" and made.feature_dim == 5

@@ -93,7 +93,7 @@ export function Detail({ id, ask, facts, marks, on }) {
       <${Tags} key=${id} image=${image} thresholds=${thresholds} onAsk=${on.narrow} />
       <${Ratings} image=${image} /><${Columns} image=${image} />`}
     <${Copies} key=${`copies ${id}`} id=${id} onLook=${on.look} />
-    <${Likeness} id=${id} ask=${ask} onLook=${on.look} />
+    <${Likeness} id=${id} ask=${ask} sets=${facts.features} onLook=${on.look} />
   </aside>`;
 }
 

@@ -16,16 +16,22 @@ function Like({ like, label, onLook }) {
 }
 
 /** The neighbours of image `id`. */
-export function Likeness({ id, ask, onLook }) {
+export function Likeness({ id, ask, sets, onLook }) {
   const [within, setWithin] = useState(false);
+  const [features, setFeatures] = useState('');
   const isNarrow = Boolean(ask.where || ask.tags);
   const { value, error } = useLoaded(
-    (signal) => api.similar(id, MANY, within ? ask : {}, signal), [id, within, within && JSON.stringify(ask)]);
+    (signal) => api.similar(id, MANY, { ...(within ? ask : {}), features }, signal),
+    [id, features, within, within && JSON.stringify(ask)]);
   useEffect(() => { if (!isNarrow) setWithin(false); }, [isNarrow]);
   const likes = value?.results.filter((like) => like.content_id !== id) ?? [];
   return html`<section class="likeness" data-of=${value ? id : ''}><h3>More like this
       ${isNarrow && html`<label class="small quiet"><input type="checkbox" checked=${within}
-        onChange=${(event) => setWithin(event.target.checked)} /> only of the shown</label>`}</h3>
+        onChange=${(event) => setWithin(event.target.checked)} /> only of the shown</label>`}
+      ${sets?.length > 1 && html`<label class="small quiet">by <select aria-label="features" value=${features}
+        onChange=${(event) => setFeatures(event.target.value)}>
+        ${sets.map((label, place) => html`<option key=${label} value=${place ? label : ''}>${label}</option>`)}
+      </select></label>`}</h3>
     ${error && html`<p class="problem small">${error.message}</p>`}
     ${!value && !error && html`<p class="quiet small">looking…</p>`}
     ${value && likes.length === 0 && html`<p class="quiet small">nothing else</p>`}

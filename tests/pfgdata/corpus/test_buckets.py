@@ -70,7 +70,7 @@ def test_what_stands_for_the_time_is_of_the_version(bucket: str) -> None:
     place = ObjectPlace.at(bucket)
     place.put("a.jpg", b"one")
     (first,) = found_at(bucket)
-    assert first.mtime_ns == stamp(place.info("a.jpg").etag) >= 0
+    assert first.mtime_ns == stamp(place.info("a.jpg").etag.strip('"')) >= 0
     place.put("a.jpg", b"two")
     (second,) = found_at(bucket)
     assert first.mtime_ns != second.mtime_ns

@@ -20,13 +20,13 @@ from tests.pfgdata.corpus.test_tar_index import write_index
 # In a process of its own: huggingface_hub reads HF_ENDPOINT and HF_HUB_OFFLINE when it is imported.
 SCRIPT = """
 import json, sys
-from pfgdata.corpus import WalkCounts, WalkOptions, plan_segments, read, walk
+from pfgdata.corpus import WalkCounts, plan_segments, read, walk
 from pfgdata.errors import ImageError, PfgError
 from pfgdata.paths import Url
 
 def seen(url):
     try:
-        segments = plan_segments([Url.of(url)], {}, options=WalkOptions(archives=True))
+        segments = plan_segments([Url.of(url)], {})
         return [one for segment in segments for one in images(segment)]
     except PfgError as problem:
         return str(problem)

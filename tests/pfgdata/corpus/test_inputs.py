@@ -92,6 +92,12 @@ def test_the_mark_with_which_dos_ends_a_list_is_no_path(tmp_path: Path, name: st
         ("a.txt", "\n\n", "lists no image"),
         ("a.txt", "x.jpg\n", "is UTF-16, .* save it as UTF-8"),
         ("a.csv", "file\nx.jpg\n", "has no column path, only file"),
+        (
+            "a.csv",
+            "url,caption\nhttps://a/x.jpg,c\n",
+            "img2dataset .* --input_format csv --url_col url",
+        ),
+        ("a.txt", "https://a/x.jpg\nhttp://b/y.png\n", "lists URLs, .* --output_format webdataset"),
         ("a.csv", "path,n\nx.jpg,1\n,2\n", "row 2 has no path"),
         ("a.csv", "path,n\nx.jpg,1\na\0b.jpg,2\n", "row 2 holds a NUL"),
         ("a.parquet", "no parquet", "give it a column path"),

@@ -5,8 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from pfgdata.corpus.watch import PixelRoom
+import pytest
+
+from pfgdata.corpus import OrderedPool, Timeout, far_readers
+from pfgdata.corpus.watch import PixelRoom, Watch
+from pfgdata.images import Limits
 
 
 def most_at_once(sizes: list[int]) -> int:
@@ -51,3 +56,65 @@ def test_small_images_wait_for_nobody() -> None:
 
 def test_who_never_leaves_stops_the_others_for_the_timeout_only() -> None:
     assert 0.2 <= seconds_beside_a_full_room(11, timeout=0.2) < 10
+
+
+def test_more_threads_read_where_a_place_is_far_away() -> None:
+    assert far_readers(2, [Path("/images"), "/more"]) == 2
+    assert far_readers(2, ["/images", "s3://bucket/images"]) == 32
+    assert far_readers(2, ["hf://datasets/o/n"], most=5) == 5
+    assert far_readers(64, ["s3://bucket/images"]) == 64
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_only_what_comes_from_afar_may_take_long_to_come(far: bool) -> None:
+    watch = Watch(seconds=0.3)
+
+    def work(item: bytes) -> str:
+        if not far:
+            time.sleep(1.0)
+            return "read"
+        with watch.far(item, len(item)):
+            time.sleep(1.0)
+            return "read"
+
+    timeout: Timeout[bytes, str] = Timeout(
+        seconds=lambda: 0.3, instead=lambda _: "left behind", more=watch.more
+    )
+    with OrderedPool([b"1"], work, threads=1, ahead=1, timeout=timeout) as pool:
+        assert list(pool) == ["read" if far else "left behind"]
+
+
+def test_what_hangs_in_its_decoder_is_left_behind_though_it_came_from_afar() -> None:
+    watch, hung = Watch(seconds=0.3, decoders=1), threading.Event()
+
+    def work(item: bytes) -> str:
+        with watch.far(item, len(item)):
+            time.sleep(0.3)
+            with watch.decoding(item, item, limits=Limits()):
+                hung.wait(20)
+                return "decoded"
+
+    timeout: Timeout[bytes, str] = Timeout(seconds=lambda: 0.3, instead=watch.stage, more=watch.more)
+    begun = time.monotonic()
+    with OrderedPool([b"1"], work, threads=1, ahead=1, timeout=timeout) as pool:
+        assert list(pool) == ["decoding"]
+        hung.set()
+    assert time.monotonic() - begun < 10
+
+
+def test_no_more_are_decoded_at_once_than_were_asked_for() -> None:
+    watch, lock, under_way, most = Watch(decoders=2), threading.Lock(), 0, 0
+
+    def work(item: bytes) -> None:
+        nonlocal under_way, most
+        with watch.decoding(item, item, limits=Limits()):
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            time.sleep(0.01)
+            with lock:
+                under_way -= 1
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, [b"%d" % number for number in range(40)]))
+    assert most == 2

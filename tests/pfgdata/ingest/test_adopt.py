@@ -161,8 +161,8 @@ def test_a_plan_that_comes_in_pieces_is_cut_as_one_that_is_whole(seed: int) -> N
     whole = Plan()
     for number in range(60):
         members = int(chance.integers(1, 90)) if chance.random() < 0.1 else 0
-        names = [b"%04d" % one for one in range(members)] or [None]
-        unit = [{"segment": 0, "root": "/r", "path": b"%04d" % number, "member": name} for name in names]
+        file = {"segment": 0, "root": "/r", "path": b"%04d" % number}
+        unit = [{**file, "member": b"%04d" % one} for one in range(members)] or [file]
         whole.add(pa.RecordBatch.from_pylist(unit, schema=Plan.SCHEMA))
     at, pieces = 0, []
     while at < len(whole):

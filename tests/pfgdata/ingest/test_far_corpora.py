@@ -208,3 +208,13 @@ def test_no_secret_is_kept_or_said(
         assert secret not in text
     for path in (tmp_path / "feats").rglob("*.json"):
         assert secret not in path.read_text()
+
+
+def test_a_store_in_the_same_bucket_below_its_corpus(bucket: str, tmp_path: Path, capsys: Captured) -> None:
+    upload(make_images(tmp_path / "c", 3)[0].parent, bucket)
+    for expected in ("3 = 3 tagged", "3 = 0 tagged + 0 copied + 3 unchanged"):
+        run(["ingest", bucket, "--store", f"{bucket}/feats", "--tagger", "demo", "--batch-size", "4"])
+        assert expected in " ".join(capsys.readouterr().err.split())
+    run(["ingest", bucket, "--store", f"{bucket}/feats", "--dry-run", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["found"], report["ignored"]) == (3, 0)

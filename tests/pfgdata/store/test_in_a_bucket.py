@@ -151,7 +151,8 @@ def test_a_store_in_a_bucket_is_changed_compacted_and_collected(
     other.write_selection(SavedSelection(name="all", text=None))
     assert store.selections() == ["all"] and store.read_selection("all").text is None
     compacted = compact(other)
-    assert (compacted.shards_before, compacted.shards_after) == (6, 1)
+    assert (compacted.shards_before, compacted.shards_after, compacted.indexed) == (6, 1, 1)
+    assert compact(other).indexed == 0
     collected = gc(other, older_than=0)
     assert len(collected.removed) == 6 and len(keys(other.disk.place, "shards")) == 5  # type: ignore[attr-defined]
     assert verify(URL, deep=True, disk=at("judge")) == []

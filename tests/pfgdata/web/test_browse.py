@@ -23,6 +23,7 @@ from pfgdata.web.desk import Desk
 from pfgdata.web.tag_counts import TagCounts
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
+from tests.pfgdata.store.small_features import give_features
 from tests.pfgdata.web.browser import Client
 from tests.pfgdata.web.conftest import MARKUP, Corpus
 
@@ -271,6 +272,25 @@ def test_likeness_is_that_of_the_command(client: Client, corpus: Corpus) -> None
     some = client.get(f"/api/similar/{content}", k=50, where="width > 600").json["results"]
     assert [one["content_id"] for one in some] == [row["content_id"] for row in few]
     assert client.get(f"/api/similar/{content}", k=10**6).status == 200
+
+
+def test_likeness_by_a_feature_set_and_the_choice_of_one(own_client: Client, own_corpus: Corpus) -> None:
+    store, client = Store.open(own_corpus.feats), own_client
+    ids = store.snapshot().everything.distinct().content_ids
+    vectors = np.random.default_rng(1).standard_normal((len(ids), 5)).astype(np.float16)
+    give_features(store, "other", ids, vectors)
+    give_features(store, "half", ids[:3], vectors[:3])
+    content, width = str(UUID(bytes=ids[2].tobytes())), vectors.astype(np.float64)
+    assert client.get("/api/store").json["features"] == ["tagger", "half", "other"]
+    told = client.get(f"/api/similar/{content}", k=4, features="other").json["results"]
+    scores = width @ width[2] / np.linalg.norm(width, axis=1) / np.linalg.norm(width[2])
+    best = [place for place in np.argsort(-scores) if place != 2][:4]
+    assert [one["content_id"] for one in told] == [str(UUID(bytes=ids[at].tobytes())) for at in best]
+    own = client.get(f"/api/similar/{content}", k=4).json["results"]
+    assert client.get(f"/api/similar/{content}", k=4, features="tagger").json["results"] == own != told
+    for label, words in (("half", "have no vector"), ("none", "no feature set of that label")):
+        refused = client.get(f"/api/similar/{content}", features=label)
+        assert refused.status == 400 and words in refused.json["error"], refused.json
 
 
 def test_duplicates_are_searched_beside_the_page(client: Client) -> None:

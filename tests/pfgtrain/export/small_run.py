@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from pfgdata.vaes import state_digest
-from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, save_adapter
+from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, PFGSeveral, save_adapter
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import (
     ADAPTER_FILE,
@@ -89,8 +89,15 @@ def record_of(base: Base, **changes: Any) -> RunRecord:
 
 
 def adapter_of(kind: str, record: RunRecord, *, seed: str) -> PFGAdapter:
-    """A fresh adapter: linear, mlp, or `standardizing`, a linear one that standardizes its features."""
+    """A fresh adapter: linear, mlp, or `standardizing`, a linear one that standardizes its features.
+
+    Where the record has several sets, a linear adapter for each that it names.
+    """
     generator = torch.Generator().manual_seed(len(seed))
+    if record.features:
+        plans, width = record.features_read.adapters, record.cross_attention_dim
+        made = [PFGLinear(one.feature_dim, one.num_tokens, width, generator=generator) for one in plans]
+        return made[0] if len(made) == 1 else PFGSeveral(made)
     shape = (FEATURE_DIM, record.num_tokens, record.cross_attention_dim)
     if kind == "mlp":
         return PFGMLP(*shape, hidden_dim=8, generator=generator)

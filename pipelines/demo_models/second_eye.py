@@ -1,6 +1,6 @@
 """Does a second feature help? The demo's fit on the tagger, on another extractor, and on both.
 
-    python -m pipelines.second_eye --demo demo-out --out second-eye-out
+    python -m pipelines.demo_models.second_eye --demo demo-out --out second-eye-out
 
 Needs the store and latents of `make demo`. Trains an extractor on the demo's 240 images without a word of
 their tags: two views of a picture are to be nearer to each other than to all others (SimCLR, arXiv
@@ -14,27 +14,33 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pfgdata.corpus import read_image
+from pfgdata.extractors import load_extractor
+from pfgdata.features import FeaturePass
 from pfgdata.hub import DEMO
 from pfgdata.images import square
-from pfgdata.store import Store
+from pfgdata.records import StoredImage
+from pfgdata.store import IMAGE_COLUMNS, Store, stored_image
 from pfgtrain.evaluate import EvaluateOptions
 from pipelines.demo_models.augment import augment, generator
 from pipelines.demo_models.data import POOL
 from pipelines.demo_models.nets import TaggerNet, normalise
+from pipelines.demo_models.onnx_graph import classifier_onnx
 from pipelines.experiments import variant
 from pipelines.recipe import find_recipe, read_recipe
 
 SIDE = 64  # pixels that the net looks at; the demo's pictures are 256, and its graph pools them by 4
 SQUARE = "kohya"  # as the demo tagger's
-STEPS, BATCH, RATE, TEMPERATURE = 200, 120, 2e-3, 0.2
+STEPS, BATCH, RATE, TEMPERATURE = 120, 64, 2e-3, 0.2
 VARIANTS = {
     "tagger alone": "tagger:5",
     "second alone": "second:5",
@@ -57,9 +63,13 @@ def main() -> None:
     recipe = read_recipe(find_recipe("demo"))
     assert recipe.fit and recipe.evaluate and recipe.evaluate.guides and recipe.ingest
     store = Store.open(options.demo / "feats")
-    images = sorted(path for path in (recipe.folder / "demo" / "images").rglob("*") if path.is_file())
+    options.out.mkdir(parents=True, exist_ok=True)
     for label, steps in (("second", STEPS), ("untrained", 0)):
-        make_set(store, label, options.out / f"{label}.onnx", images, steps=steps)
+        graph = options.out / f"{label}.onnx"
+        if not graph.exists():
+            net = trained(stored(store), roots=store.roots(), steps=steps)
+            graph.write_bytes(classifier_onnx(net, input_size=SIDE * POOL, name=label))
+        give_set(store, label, graph)
     guides = recipe.folder / recipe.evaluate.guides
     looked = EvaluateOptions(images_per_guide=2, guidance_scale=3.0, num_inference_steps=12)
     for name in options.only:
@@ -71,11 +81,27 @@ def main() -> None:
             print(json.dumps({"variant": name, "features": VARIANTS[name], **line}), flush=True)
 
 
-def trained(images: list[Path], *, steps: int) -> TaggerNet:
+def give_set(store: Store, label: str, graph: Path) -> None:
+    """Make the feature set `label` of all images of the store, as the graph sees them."""
+    extractor = load_extractor(str(graph), node="feature", convention=SQUARE, device="cpu")
+    snapshot = store.snapshot()
+    FeaturePass(store=store, extractor=extractor, label=label).run(snapshot, snapshot.everything)
+
+
+def stored(store: Store) -> list[StoredImage]:
+    """The store's images, each content once."""
+    snapshot = store.snapshot()
+    table = snapshot.images(list(IMAGE_COLUMNS)).take(
+        pa.array(snapshot.positions(snapshot.everything.distinct()))
+    )
+    return [stored_image(row) for row in table.to_pylist()]
+
+
+def trained(images: list[StoredImage], *, roots: Mapping[str, str], steps: int) -> TaggerNet:
     """A small net that tells the pictures apart after `steps` steps; in eval mode."""
     torch.manual_seed(0)
-    net = TaggerNet(128, widths=(32, 64, 128), blocks=(0, 1, 1))  # its head is the projection of SimCLR
-    pictures = torch.stack([_small(path) for path in images])
+    net = TaggerNet(128, widths=(24, 48, 96), blocks=(0, 1, 1))  # its head is the projection of SimCLR
+    pictures = torch.stack([_small(image, roots) for image in images])
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-2)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
@@ -87,7 +113,7 @@ def trained(images: list[Path], *, steps: int) -> TaggerNet:
         loss.backward()
         optimizer.step()
         if step % 20 == 0 or step == steps - 1:
-            print(json.dumps({"step": step, "loss": round(float(loss), 4)}), flush=True)
+            print(json.dumps({"step": step, "loss": round(loss.item(), 4)}), flush=True)
     return net.eval()
 
 
@@ -100,7 +126,11 @@ def contrast(projected_2BD: Tensor) -> Tensor:
     return F.cross_entropy(likeness, (torch.arange(count) + count // 2) % count)
 
 
-def _small(path: Path) -> Tensor:
+def _small(image: StoredImage, roots: Mapping[str, str]) -> Tensor:
     """A picture as the graph pools it, [3, SIDE, SIDE] in -1..1."""
-    tile = square(read_image(path).pixels, preprocess=SQUARE, size=SIDE * POOL)
-    return F.avg_pool2d(normalise(torch.from_numpy(tile)[None]), POOL)[0]
+    tile = square(read_image(image, roots=roots).pixels, preprocess=SQUARE, size=SIDE * POOL)
+    return F.avg_pool2d(normalise(torch.from_numpy(tile.copy())[None]), POOL)[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Does a tagger gain by fused attention, LayerNorm and GELU, on a CPU and on a GPU?
+
+    python benchmarks/fused.py [FOLDER ...] [--device auto] [--batches 64,128,256] [--precisions float16]
+
+FOLDER holds model.onnx and selected_tags.csv; without one, a tagger of ViT-B/16's shape is written first. The
+file's graph, the fused one and, where it is there, TensorRT run in turns in one process, on ready arrays. Aim
+on an H100 in float16: 2,500 images/s, after 1,107; 3,800 is the arithmetic limit. End to end is
+`benchmarks/ingest.py --device cuda --precision float16 --batch-size 128`; both take a GPU five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.devices import pictures, rate
+from benchmarks.vit_tagger import write_vit_tagger
+from pfgdata.conventions import Convention
+from pfgdata.errors import PfgError
+from pfgdata.inference import Precision, Runner, devices_of, open_model
+from pfgdata.taggers import OnnxTagger, diagnose
+from pfgdata.taggers.graph import read_graph
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to run a model."""
+
+    name: str
+    runner: Runner
+    told: str
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """A tagger's file and what it takes to read it."""
+
+    model: Path
+    tags: int
+    convention: Convention
+
+
+def open_side(tagger: Tagger, *, device: str, precision: Precision, fused: bool) -> Side:
+    """The graph of a tagger's file on a device, fused or not."""
+    begun = time.perf_counter()
+    graph = read_graph(
+        open_model(tagger.model),
+        num_tags=tagger.tags,
+        convention=tagger.convention,
+        precision=precision,
+        fused=fused,
+    )
+    read = time.perf_counter() - begun
+    runner = Runner.open(
+        graph.model,
+        devices_of(device)[:1],
+        image=graph.image,
+        outputs=[graph.scores, graph.feature],
+        threads=None,
+        half=graph.half,
+    )
+    opened = time.perf_counter() - begun - read
+    name = f"{'fused' if fused else 'as its file'}, {device}"
+    return Side(name, runner, f"{graph.fused}; graph made in {read:.1f} s, session in {opened:.1f} s")
+
+
+def sides_of(tagger: Tagger, *, device: str, precision: Precision) -> list[Side]:
+    """The file's graph, the fused one, and TensorRT where a GPU has it."""
+    found = [open_side(tagger, device=device, precision=precision, fused=fused) for fused in (False, True)]
+    if device != "cpu":
+        try:
+            found.append(open_side(tagger, device="tensorrt", precision=precision, fused=False))
+        except PfgError as problem:
+            print(f"no TensorRT: {problem}")
+    return found
+
+
+def compare(sides: list[Side], batches: list[int], *, rounds: int, seconds: float) -> None:
+    """Images/s by batch, the sides in turns; the ratio to the first by round."""
+    images = pictures(max(batches), sides[0].runner.image_size)
+    exact = sides[0].runner.predict(images[:4])
+    for side in sides:
+        found = side.runner.predict(images[:4])
+        off = [float(np.abs(ours - first).max()) for ours, first in zip(found, exact, strict=True)]
+        print(f"{side.name:24} {side.told}; scores differ by {off[0]:.1e}, features by {off[1]:.1e}")
+    print(f"{'batch':>6} {'':24} {'images/s':>10} {'of first':>9} {'lowest':>8} {'highest':>8}")
+    for batch in batches:
+        rates: list[list[float]] = [[] for _ in sides]
+        for _ in range(rounds):
+            for measured, side in zip(rates, sides, strict=True):
+                call = partial(side.runner.predict, images[:batch])
+                measured.append(rate(call, batch, threads=side.runner.parallel, seconds=seconds))
+        for measured, side in zip(rates, sides, strict=True):
+            ratios = [ours / first for ours, first in zip(measured, rates[0], strict=True)]
+            middle = [statistics.median(values) for values in (measured, ratios)]
+            print(f"{batch:6} {side.name:24} {middle[0]:10.2f} {middle[1]:9.2f}", end="")
+            print(f" {min(ratios):8.2f} {max(ratios):8.2f}", flush=True)
+
+
+def loads(folder: Path, device: str) -> None:
+    """Seconds to load the tagger: the first time, with the graph compared, and again."""
+    took = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        OnnxTagger.load(str(folder), device=device)
+        took.append(time.perf_counter() - begun)
+    print(f"loaded in {took[0]:.1f} s, again in {took[1]:.1f} s")
+
+
+def main() -> None:
+    """Print the doctor's findings and the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batches", default="")
+    parser.add_argument("--precisions", default="", help="float32, float16 or both")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    chosen = parser.parse_args()
+    for finding in diagnose().findings:
+        print(f"{finding.what:14} {finding}")
+    device = devices_of(chosen.device)[0].kind
+    batches = [int(size) for size in chosen.batches.split(",") if size]
+    batches = batches or ([4] if device == "cpu" else [64, 128, 256])
+    precisions = chosen.precisions or ("float32" if device == "cpu" else "float16")
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["PFG_CACHE"] = name  # of graphs that were compared before: none
+        if not chosen.folders:
+            write_vit_tagger(Path(name) / "vit")
+        for folder in chosen.folders or [Path(name) / "vit"]:
+            loaded = OnnxTagger.load(str(folder), device="cpu")
+            tagger = Tagger(folder / "model.onnx", len(loaded.vocabulary), loaded.stated.convention)
+            del loaded
+            for precision in precisions.split(","):
+                print(f"\n{folder.name}, {precision}")
+                sides = sides_of(tagger, device=device, precision=cast("Precision", precision))
+                compare(sides, batches, rounds=chosen.rounds, seconds=chosen.seconds)
+                del sides
+            loads(folder, device)
+
+
+if __name__ == "__main__":
+    main()

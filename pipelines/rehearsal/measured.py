@@ -1,0 +1,65 @@
+"""A command of the product in a process of its own: how long it took, the most memory it held, what it wrote.
+
+Its peak is what the kernel counted of that process; mapped files in memory are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pfgdata.errors import ConfigError
+
+__all__ = ["Measured", "folder_bytes", "measured"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A step that has run. `memory` is None where the system does not count it."""
+
+    seconds: float
+    cpu_seconds: float
+    memory: int | None
+    output: str
+
+    @property
+    def last(self) -> Any:
+        """The last line of its output, read as JSON."""
+        return json.loads(self.output.strip().splitlines()[-1])
+
+
+def measured(arguments: Sequence[str], *, log: Path) -> Measured:
+    """Run `python ARGUMENTS`; what it says goes to `log`. Raises ConfigError with its last words."""
+    said, told = log.with_suffix(".out"), log
+    started = time.perf_counter()
+    with said.open("wb") as out, told.open("wb") as err:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=err)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # also Ctrl-C: nothing of ours goes on alone
+            process.kill()
+            process.wait()
+            raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        last = [line for line in told.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
+        why = last[0] if last else "it said nothing"
+        raise ConfigError(f"{' '.join(arguments[:3])} ended with {process.returncode}: {why} (see {log})")
+    return Measured(
+        seconds=time.perf_counter() - started,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        memory=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        output=said.read_text("utf-8"),
+    )
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of the files below a folder; 0 if it is not there."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
