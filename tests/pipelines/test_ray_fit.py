@@ -18,7 +18,7 @@ from tests.pfgtrain.fit.small_fit import make_data, weights_of
 from tests.pfgtrain.tiny_base import build_tiny_base
 
 CONFIG = """
-max_train_steps = 24
+max_train_steps = 40
 num_tokens = 2
 condition_dropout = 0.3
 logging_steps = 2
@@ -83,9 +83,10 @@ def test_a_worker_is_killed_and_the_losses_are_those_of_one_process_with_twice_t
         cwd=tmp_path,
     ) as driver:
         try:
-            wait_for("a first checkpoint", lambda: list(tmp_path.glob("two/checkpoints/step-*")), seconds=300)
+            wait_for("a run", lambda: (tmp_path / "two" / "run.json").exists(), seconds=300)
             workers = [one for one, name in below(driver.pid) if "ray::RayTrainWorker" in name]
             assert len(workers) == 2
+            wait_for("a checkpoint", lambda: list(tmp_path.glob("two/checkpoints/step-*")), seconds=100)
             os.kill(workers[1], signal.SIGKILL)
             _, said = driver.communicate(timeout=300)
         finally:
@@ -100,13 +101,13 @@ def test_a_worker_is_killed_and_the_losses_are_those_of_one_process_with_twice_t
         capture_output=True,
     )
     one, both = (read_metrics(tmp_path / name) for name in ("one", "two"))
-    assert [line["step"] for line in both] == list(range(1, 25))
+    assert [line["step"] for line in both] == list(range(1, 41))
     for key in ("loss", "grad_norm"):
         assert [line[key] for line in both] == pytest.approx([line[key] for line in one], rel=1e-3), key
     assert RunRecord.read(tmp_path / "two").processes == 2
     ours, theirs = (weights_of(tmp_path / name) for name in ("two", "one"))
     assert ours.keys() == theirs.keys()
-    assert len(checkpoints(tmp_path / "two")) == 6
+    assert len(checkpoints(tmp_path / "two")) == 10
 
 
 def test_a_run_is_begun_once_and_gone_on_with_only_where_there_is_one(tmp_path: Path) -> None:
