@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,15 @@ from typing import Any
 from pfgdata.errors import ConfigError
 
 __all__ = ["Measured", "folder_bytes", "measured"]
+
+_WATCH = """
+import json, os, sys
+pid = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[2:]], os.environ)
+_, status, used = os.wait4(pid, 0)
+told = [os.waitstatus_to_exitcode(status), used.ru_maxrss, used.ru_utime + used.ru_stime]
+with open(sys.argv[1], "w") as file:
+    json.dump(told, file)
+"""  # a small process between: the kernel counts what a parent held at the fork as its child's (tried)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +47,32 @@ class Measured:
 
 def measured(arguments: Sequence[str], *, log: Path) -> Measured:
     """Run `python ARGUMENTS`; what it says goes to `log`. Raises ConfigError with its last words."""
-    said, told = log.with_suffix(".out"), log
+    said, usage = log.with_suffix(".out"), log.with_suffix(".usage")
     started = time.perf_counter()
-    with said.open("wb") as out, told.open("wb") as err:
-        process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=err)
+    with said.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, str(usage), *arguments],
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            process.wait()
         except BaseException:  # also Ctrl-C: nothing of ours goes on alone
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        last = [line for line in told.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
+    code, most, seconds = (
+        json.loads(usage.read_text("utf-8")) if usage.is_file() else (process.returncode, 0, 0)
+    )
+    if code:
+        last = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
         why = last[0] if last else "it said nothing"
-        raise ConfigError(f"{' '.join(arguments[:3])} ended with {process.returncode}: {why} (see {log})")
+        raise ConfigError(f"{' '.join(arguments[:3])} ended with {code}: {why} (see {log})")
     return Measured(
         seconds=time.perf_counter() - started,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        memory=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        cpu_seconds=seconds,
+        memory=most * (1 if sys.platform == "darwin" else 1024),
         output=said.read_text("utf-8"),
     )
 

@@ -25,7 +25,6 @@ TAGGER_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "vit_tagger.py"
 PROGRAM = 700_000_000  # torch, diffusers and transformers in memory, before any weight; onnxruntime is less
 TAGGER_NUMBERS = 93_500_000  # of the ViT-B/448 with 9,083 tags
 ACTIVATIONS = 24  # planes of the first width at full size that a VAE holds at once in float32
-HELD = 6  # times its file that onnxruntime holds of a tagger, measured: the graph, packed weights, 784 tokens
 MARGIN = 1.1  # of the disk that is asked for
 _Do = Callable[[Path], tuple[Measured, "Forecast | None"]]
 
@@ -134,7 +133,7 @@ def forecast(shape: Shape, *, images: int, tagger: bool) -> dict[str, Forecast]:
     looks = 4 * TAGGER_NUMBERS
     told = {
         "base": Forecast(memory=None, disk=2 * sum(sizes.values())),
-        "ingest": Forecast(memory=PROGRAM // 2 + HELD * looks if tagger else None, disk=images * 20_000),
+        "ingest": Forecast(memory=PROGRAM // 2 + 2 * looks if tagger else None, disk=images * 20_000),
         "latents": Forecast(
             memory=PROGRAM + 4 * sizes["vae"] + ACTIVATIONS * plane, disk=images * shape.resolution**2 // 8
         ),
