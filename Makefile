@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: setup demo test test-slow test-crash test-browser test-cluster check bench bench-ingest bench-query docs pictures clean
+.PHONY: setup demo test test-slow test-crash test-browser test-cluster check bench bench-ingest bench-query bench-features docs pictures clean
 
 setup: .venv/.ready
 
@@ -55,6 +55,9 @@ bench-ingest: setup  ## what an ingest keeps of the model's and the machine's sp
 
 bench-query: setup  ## questions to 600,000 and 5,000,000 rows against plain DuckDB; makes 4 GB of stores once, in PFG_BENCH_CACHE
 	$(BIN)/python benchmarks/query.py
+
+bench-features: setup  ## what pfgdata features keeps of the bare extractor's speed
+	$(BIN)/python benchmarks/features.py
 
 clean:  ## what make made, but .venv
 	rm -rf demo-out .mypy_cache .ruff_cache .pytest_cache build *.egg-info
