@@ -37,11 +37,15 @@ class Node:
 
     def kill(self, *, named: str = "") -> list[int]:
         """SIGKILL the processes of the node whose command line has `named`; all by default."""
-        killed = self.pids(named=named)
-        for pid in killed:
+        return self.signal(signal.SIGKILL, named=named)
+
+    def signal(self, number: signal.Signals, *, named: str) -> list[int]:
+        """Send it to the processes of the node whose command line has `named`."""
+        heard = self.pids(named=named)
+        for pid in heard:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return killed
+                os.kill(pid, number)
+        return heard
 
 
 class RayHere:

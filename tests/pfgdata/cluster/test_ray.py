@@ -63,6 +63,7 @@ class Run:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pfgdata", *words, "--cluster", cluster.address, "--json"],
             env={**cluster.env},
+            cwd=store.parent,  # Ray's workers look there first: not where a checkout says its version
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -76,6 +77,16 @@ class Run:
                 return
             time.sleep(0.02)
         raise AssertionError(self.end())
+
+    def hear(self, words: str) -> str:
+        """What came on stderr up to the line with `words`; all of it where none has."""
+        assert self.process.stderr is not None
+        said = ""
+        for line in self.process.stderr:
+            said += line
+            if words in line:
+                break
+        return said
 
     def end(self) -> tuple[int, dict[str, object], str]:
         """The exit code, what came on stdout as JSON, and what on stderr."""
@@ -169,10 +180,20 @@ def test_a_worker_with_another_version_is_refused_by_name(
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: pfg\nVersion: 9.9\n")
     node = cluster.start(PYTHONPATH=f"{other.parent}:{cluster.env['PYTHONPATH']}")
-    code, report, said = Run(cluster, images, tmp_path / "feats").end()
+    others = cluster.nodes[:-1]
+    run = Run(cluster, images, tmp_path / "feats")
+    run.wait_until_some_are_in()
+    for one in others:  # else they may have done all before this one has loaded
+        one.signal(signal.SIGSTOP, named="ray::Host")
+    try:
+        said = run.hear("refused: ")
+    finally:
+        for one in others:
+            one.signal(signal.SIGCONT, named="ray::Host")
+    code, report, rest = run.end()
     node.kill()
-    assert (code, report["pending"]) == (0, 0), said
     assert "refused: has pfg 9.9, this is " in said
+    assert (code, report["pending"]) == (0, 0), said + rest
     require_same(tmp_path / "feats", usual)
 
 
