@@ -249,6 +249,61 @@ def test_a_missing_or_damaged_record_stops_readers_and_is_put_right(store: Store
     assert fresh.snapshot().images().drop_columns(["shard", "row"]).equals(images)
 
 
+def test_a_store_in_a_folder_named_shards_is_there_after_its_next_writer(
+    at: AtMachine, small_corpus: Path, tmp_path: Path
+) -> None:
+    url, place = UrlPath("s3://bucket/feats/shards"), at("any").place.below("shards")
+
+    def disk(machine: str) -> ObjectDisk:
+        return ObjectDisk(url, place=place, cache=FileCache(tmp_path / machine))
+
+    made = new_store(url, disk=disk("maker"))
+    ingest(plan_segments([small_corpus], {}), made, CheapTagger(), options=OPTIONS)
+    made.write_selection(SavedSelection(name="all", text=None))
+    fresh = Store.open(url, disk=disk("reader"))
+    assert fresh.snapshot().images().num_rows == 40 and fresh.selections() == ["all"]
+    assert verify(url, deep=True, disk=fresh.disk) == []
+
+
+def copied(folder: Path, place: ObjectPlace) -> None:
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        place.put(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def test_a_store_copied_there_by_other_means_is_not_swept_and_is_put_right(
+    at: AtMachine, small_corpus: Path, tmp_path: Path
+) -> None:
+    near = new_store(tmp_path / "near")
+    ingest(plan_segments([small_corpus], {}), near, CheapTagger(), options=OPTIONS)
+    everything, vae = near.snapshot(), Vae.load("demo", device="cpu")
+    policy = BucketPolicy.derive(resolution=64, step=16)
+    small = LatentOptions(batch_size=4, threads=1, shard_bytes=1)
+    LatentPass(store=near, vae=vae, policy=policy, options=small).run(everything, everything.everything)
+    copied(near.path, at("any").place)
+    far = Store.open(URL, disk=at("reader"))
+    with pytest.raises(CorruptShardError, match=r"commits: says nothing of 5 shards.* run: pfgdata verify"):
+        far.snapshot()
+    with far.writer(), pytest.raises(CorruptShardError):
+        far.snapshot()
+    repair(far, verify(URL, disk=at("judge")))
+    assert verify(URL, deep=True, disk=at("judge")) == []
+    assert far.snapshot().images().equals(near.snapshot().images())
+    assert len(far.latent_sets()[0].index().shards) > 1
+    compact(far)
+    assert far.snapshot().images().num_rows == 40
+
+
+def test_a_copied_store_of_one_shard_is_not_swept(at: AtMachine, small_corpus: Path, tmp_path: Path) -> None:
+    near = new_store(tmp_path / "near")
+    ingest(plan_segments([small_corpus], {}), near, CheapTagger())
+    copied(near.path, at("any").place)
+    far = Store.open(URL, disk=at("writer"))
+    with far.writer():
+        assert far.snapshot().images().equals(near.snapshot().images())
+        compact_nothing(far)
+    assert verify(URL, deep=True, disk=at("judge")) == []
+
+
 def test_a_server_that_ignores_conditions_is_refused_at_first_use(tmp_path: Path) -> None:
     from obstore.store import MemoryStore
 
