@@ -28,6 +28,7 @@ _MOST = 32 << 30  # bytes by default: the features of 20 million images, or SD1 
 _KEPT = 0.8  # of the bound, where it was reached: so that the folder is not looked through all the time
 _FREE = 0.1  # of the disk stays free
 _OLD = 86_400.0  # seconds; what a process that died was writing is younger for as long as it may live
+_ELSEWHERE = 30 * 86_400.0  # the same of what one on another machine, whom nobody can ask, holds
 _FRESH = 60.0  # seconds within which a second use is not put on record
 
 
@@ -160,16 +161,28 @@ class FileCache:
             short = short and shutil.disk_usage(self.folder).free - size < _FREE * free.total
 
     def _release_dead(self) -> None:
-        """Remove what processes of this machine that ended held or were making."""
+        """Remove what processes that ended held or were making; of other machines' what is long untouched."""
         here = socket.gethostname()
-        for held in (self.folder / "held").glob(f"{here}-*"):
-            pid = held.name.removeprefix(f"{here}-")
-            if held != self._held and pid.isdigit() and not runs(int(pid)):
+        for held in (self.folder / "held").glob("*"):
+            host, _, pid = held.name.rpartition("-")
+            if host == here:
+                is_dead = held != self._held and pid.isdigit() and not runs(int(pid))
+            else:
+                is_dead = _age(held) > _ELSEWHERE
+            if is_dead:
                 shutil.rmtree(held, ignore_errors=True)
         for fresh in (self.folder / "making").glob("*"):
-            with contextlib.suppress(OSError):
-                if time.time() - fresh.stat().st_mtime > _OLD:
+            if _age(fresh) > _OLD:
+                with contextlib.suppress(OSError):
                     shutil.rmtree(fresh, ignore_errors=True) if fresh.is_dir() else fresh.unlink()
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file, or the list of names of a folder, was changed; 0 where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _most_bytes() -> int:

@@ -47,6 +47,8 @@ def explained_place(url: str, *, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as problem:
+        if problem.errno is not None:  # of a file of this machine, as are the other numbers below
+            raise PlaceError(f"{url}: {what} failed ({problem}); run the same again") from None
         if bucket := _of_bucket(url, str(problem)):
             raise bucket from None
         raise FileNotFoundError(f"{url}: there is no such object") from None
@@ -60,7 +62,7 @@ def explained_place(url: str, *, what: str) -> Iterator[None]:
             problem
         ):
             raise TakenError(f"{url}: someone was first") from None
-        if isinstance(problem, PlaceError):
+        if isinstance(problem, OSError) and problem.errno is not None:
             raise
         raise _told(url, str(problem), name=name, what=what) from None
 
