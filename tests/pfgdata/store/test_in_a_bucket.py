@@ -14,11 +14,12 @@ import pytest
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import CorruptShardError, PlaceError, StoreError, StoreLockedError
 from pfgdata.files import FileCache, ObjectDisk, ObjectInfo, ObjectPlace
+from pfgdata.files.object_reads import ReadingDisk
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest, write_captions
 from pfgdata.latents import LatentOptions, LatentPass
 from pfgdata.query import Thresholds, run_query
-from pfgdata.store import SavedSelection, Store, compact, gc, repair, verify
+from pfgdata.store import SavedSelection, Store, compact, gc, index_tags, repair, verify
 from pfgdata.urls import UrlPath
 from pfgdata.vaes import Vae
 from tests.conftest import new_store
@@ -324,6 +325,37 @@ def test_a_copy_that_is_not_what_was_written_is_named(store: Store, at: AtMachin
         snapshot.features(snapshot.everything)
     (problem,) = verify(URL, deep=True, disk=at("maker"))  # who has a good copy looks there all the same
     assert problem.path == URL / "shards" / shard / "features.h5"
+
+
+@pytest.mark.parametrize("file", ["images.parquet", "shadows.parquet"])
+def test_a_table_that_is_not_what_was_written_is_named(
+    store: Store, at: AtMachine, small_corpus: Path, file: str
+) -> None:
+    os.utime(small_corpus / "0003.png", ns=(1, 1))
+    ingest(plan_segments([small_corpus], store.roots()), store, CheapTagger(), options=OPTIONS)
+    shard = store.snapshot().shards[-1].id
+    place = at("any").place
+    data = bytearray(place.read(f"shards/{shard}/{file}"))
+    data[5] ^= 1
+    place.put(f"shards/{shard}/{file}", bytes(data))
+    with pytest.raises(CorruptShardError, match=f"{file}: .*its bytes are not those"):
+        snapshot = Store.open(URL, disk=at("reader")).snapshot()
+        run_query(snapshot, "has('smile')", thresholds=Thresholds(), columns=["path"], roots={})
+    if file == "images.parquet":
+        assert index_tags(Store.open(URL, disk=at("indexer")).snapshot(), deep=True) <= 5
+
+
+class Unreachable(ReadingDisk):
+    """A place whose server stops to answer once files are fetched."""
+
+    def local(self, path: Path) -> Path:
+        raise PlaceError("its server does not answer")
+
+
+def test_a_vocabulary_that_cannot_be_had_is_no_damage(store: Store, at: AtMachine) -> None:
+    plain = at("any")
+    with pytest.raises(PlaceError, match=r"^its server does not answer$"):
+        Store.open(URL, disk=Unreachable(URL, place=plain.place, cache=plain.cache))
 
 
 def test_a_server_that_is_gone_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
