@@ -76,7 +76,9 @@ class ObjectDisk(ReadingDisk):
             held.enter_context(lease.held(what=what, wait=wait, say=say, stop=stop))
             self.passed("lease taken")
             shards = path.parent / SHARDS
-            self._etags = {}  # what was seen before it began is no ground to write
+            below = f"{self._key(path.parent)}/".lstrip("/")  # else of a store that is being written too
+            seen = {one: etag for one, etag in self._etags.items() if not one.startswith(below)}
+            self._etags = seen  # what was seen before it began is no ground to write
             self.names(path.parent)  # what it finds, it may write over
             log, name = self._log(shards), self._key(shards) or ""
             log.begin()

@@ -11,6 +11,7 @@ from pfgdata.errors import ConfigError, PlaceError
 __all__ = ["TakenError", "explained_place", "missing_extra"]
 
 _QUERY = re.compile(r"\?[^\s\"]*")  # of a URL: in it a signature may stand
+_USER = re.compile(r"(?<=://)[^/\s@]*@")  # of a server's address
 _LONGEST = 300
 _NO_CREDENTIALS = ("169.254.169.254", "169.254.170.2", "metadata.google", "identity/oauth2", "credential")
 _REFUSED_KEYS = (
@@ -64,7 +65,7 @@ def explained_place(url: str, *, what: str) -> Iterator[None]:
             raise TakenError(f"{url}: someone was first") from None
         if isinstance(problem, OSError) and problem.errno is not None:
             raise
-        raise _told(url, str(problem), name=name, what=what) from None
+        raise _told(url, _USER.sub("", str(problem)), name=name, what=what) from None
 
 
 def _told(url: str, text: str, *, name: str, what: str) -> PlaceError:

@@ -166,6 +166,15 @@ class LosesAnswers(ObjectPlace):
         return etag
 
 
+def test_what_stands_before_the_at_of_a_server_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    with pytest.raises(PlaceError, match=r"http://127\.0\.0\.1:9 does not answer") as problem:
+        ObjectPlace.at("s3://bucket/x").info("key")
+    assert "secret" not in str(problem.value)
+
+
 def test_a_renewal_whose_answer_was_lost_loses_no_lease(memory: ObjectPlace) -> None:
     place = LosesAnswers(memory.url, memory.store, memory.prefix)
     lease = Lease(place, "lock", seconds=0.4)

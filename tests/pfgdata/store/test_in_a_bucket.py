@@ -170,6 +170,18 @@ def test_latents_are_kept_in_the_bucket(store: Store, at: AtMachine) -> None:
     assert verify(URL, deep=True, disk=at("judge")) == []
 
 
+def test_a_writer_of_a_set_inside_one_of_the_store_lets_no_other_be_written_over(
+    store: Store, at: AtMachine
+) -> None:
+    with store.writer() as writer:
+        roots = store.roots()
+        at("other").place.put("roots.json", b"of another")
+        with store.disk.exclusive(URL / "latents" / "ab" / "lock", what="latent set"):
+            pass
+        with pytest.raises(StoreLockedError, match="another process has just written it"):
+            writer.set_roots(roots)
+
+
 def test_a_second_writer_is_told_who_writes(store: Store, at: AtMachine) -> None:
     other = Store.open(URL, disk=at("other"))
     with store.writer(), pytest.raises(StoreLockedError, match=f"process {os.getpid()} on"), other.writer():
