@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -43,11 +44,16 @@ def cache_folder() -> Path:
 class FileCache:
     """Files by digest, at most about `most` bytes of them; those used last stay. Safe for threads."""
 
-    def __init__(self, folder: Path | None = None, *, most: int | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, most: int | None = None, lingers: float = _FRESH
+    ) -> None:
         """By default objects/ of pfg's cache, of PFG_CACHE_GB gigabytes (32)."""
         self.folder = folder or cache_folder() / "objects"
+        self._lingers = lingers
+        self._letting_go = threading.Lock()
         self._most = _most_bytes() if most is None else most
         self._held = self.folder / "held" / f"{socket.gethostname()}-{os.getpid()}"
+        self._handed: dict[str, float] = {}  # when it was last given out, for those that were opened since
         self._unseen: int | None = None  # bytes brought in since the folder was looked through
 
     def get(self, digest: str, bring: Callable[[Path], None]) -> Path:
@@ -80,6 +86,18 @@ class FileCache:
     def release(self, digest: str) -> None:
         """Hold the file of `digest` no longer, for who has it open, or has read it."""
         (self._held / digest).unlink(missing_ok=True)
+
+    def opened(self, digest: str) -> None:
+        """Whoever was given the file of `digest` opens it at once: it need not be held for longer.
+
+        Held it would take room that the bound does not count. It goes `lingers` seconds later.
+        """
+        now = time.monotonic()
+        with self._letting_go:
+            self._handed[digest] = now
+            for one in [one for one, then in self._handed.items() if now - then > self._lingers]:
+                del self._handed[one]
+                self.release(one)
 
     def forget(self, digest: str) -> None:
         """Remove the file of `digest`: it is not what it should be. Who has it open goes on with that."""

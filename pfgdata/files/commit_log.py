@@ -196,6 +196,7 @@ class CommitLog:
         digest = blake3(name.encode()).hexdigest()
         try:
             record = sealed_value(self._cache.get(digest, bring).read_bytes())
+            self._cache.opened(digest)
         except (ValueError, FileNotFoundError):
             self._cache.forget(digest)
             return None

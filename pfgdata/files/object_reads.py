@@ -135,6 +135,12 @@ class ReadingDisk(Disk):
         except FileNotFoundError:
             return self.cache.folder / "nowhere" / path.name
 
+    def opened(self, path: Path) -> None:
+        """Its copy may go, where room is needed: who has it open goes on with it."""
+        key = self._key(path)
+        if key is not None and (digest := self._copies.promised(key)):
+            self.cache.opened(digest)
+
     def ahead(self, paths: Iterable[Path]) -> None:
         """Copy them, several at once; what fails is told to who opens it."""
         keys = ((path, self._key(path)) for path in paths)
