@@ -94,10 +94,11 @@ class FileCache:
         """
         now = time.monotonic()
         with self._letting_go:
-            self._handed[digest] = now
-            for one in [one for one, then in self._handed.items() if now - then > self._lingers]:
-                del self._handed[one]
-                self.release(one)
+            self._handed.pop(digest, None)
+            self._handed[digest] = now  # the last: so the first are the oldest
+            while now - self._handed[first := next(iter(self._handed))] > self._lingers:
+                del self._handed[first]
+                self.release(first)
 
     def forget(self, digest: str) -> None:
         """Remove the file of `digest`: it is not what it should be. Who has it open goes on with that."""
