@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
-from pfgdata.urls import UrlPath, is_url
+from pfgdata.urls import STORES, UrlPath, is_url
 
 __all__ = [
     "Place",
@@ -104,9 +104,9 @@ def user_path(text: str | os.PathLike[str], *, start: str | os.PathLike[str] = "
 
 def user_folder(text: str | os.PathLike[str]) -> Path:
     """The folder, there or to be made, that a user means by `text`. Raises ConfigError where none can be."""
-    if is_url(text):
+    if is_url(text) or _URL.match(os.fspath(text)):
         raise ConfigError(
-            f"{os.fspath(text)}: only a store can lie in a bucket; name a folder of this machine"
+            f"{_without_secret(text)}: only a store can lie in a bucket; name a folder of this machine"
         )
     path = user_path(text)
     if reason := in_the_way(path):
@@ -115,8 +115,23 @@ def user_folder(text: str | os.PathLike[str]) -> Path:
 
 
 def user_store(text: str | os.PathLike[str]) -> Path:
-    """The store that a user means: a folder, as `user_folder`, or the URL of a place in a bucket."""
-    return UrlPath(os.fspath(text).rstrip("/")) if is_url(text) else user_folder(text)
+    """The store that a user means: a folder, as `user_folder`, or the URL of a place in a bucket.
+
+    Raises ConfigError as `Url.of` does, and for what no store can lie in.
+    """
+    if not _URL.match(os.fspath(text)):
+        return UrlPath(os.fspath(text).rstrip("/")) if is_url(text) else user_folder(text)
+    url = Url.of(os.fspath(text))  # for its checks, of credentials among them
+    if url.scheme not in STORES:
+        raise ConfigError(
+            f"{url}: no store can lie there; name a folder, or {', '.join(f'{one}://' for one in STORES)}"
+        )
+    return UrlPath(url.text)
+
+
+def _without_secret(text: str | os.PathLike[str]) -> str:
+    """What names a URL, to be shown."""
+    return re.sub(r"(?<=/)[^/]*@|[?#].*", "", os.fspath(text), flags=re.DOTALL)
 
 
 def in_the_way(folder: Path) -> str | None:

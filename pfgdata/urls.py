@@ -6,9 +6,10 @@ import os
 import re
 from pathlib import PosixPath
 
-__all__ = ["SCHEMES", "UrlPath", "is_url", "url_parts"]
+__all__ = ["SCHEMES", "STORES", "UrlPath", "is_url", "url_parts"]
 
-SCHEMES = ("s3", "gs", "az", "http", "https")
+STORES = ("s3", "gs", "az")
+SCHEMES = (*STORES, "http", "https")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://?([^/]+)(?:/(.*))?", re.DOTALL)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pfgdata.cli.options import DryRun, Json, StoreArgument
-from pfgdata.paths import user_path
+from pfgdata.paths import user_place
 from pfgdata.screen import ScreenProgress, print_json, show_facts
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def prune(
     from pfgdata.store import Store
 
     opened = Store.open(store)
-    roots = [str(user_path(one)) for one in root] if root else None
+    roots = [str(user_place(one)) for one in root] if root else None
     with ScreenProgress() as progress:
         report = drop(opened, yes=yes, dry_run=dry_run, roots=roots, progress=progress)
     _show(report, dry_run=dry_run)

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pfgdata.cluster.driving import Driver, Engine, WorkerRate
 from pfgdata.cluster.host import Data, Desk, Seat
 from pfgdata.cluster.queue import Queue
 from pfgdata.corpus import Segment
-from pfgdata.errors import ClusterError
+from pfgdata.errors import ClusterError, ConfigError, PlaceError
 from pfgdata.ingest import (
     Adopter,
     AdoptReport,
@@ -189,7 +189,7 @@ class _Tagging:
     def fail(self, span: Span) -> None:
         """Commit a failure for the image."""
         tasks = self._plan.read(span.number)[span.start : span.stop]
-        write_failed(self._plan, span, tasks, folder=self._folder, vocabulary=self._vocabulary, reason=_KILLS)
+        write_failed(self._plan, span, tasks, into=self._parts, vocabulary=self._vocabulary, reason=_KILLS)
         self._adopt(span)
 
     def told(self, worker: str, facts: Mapping[str, Any]) -> None:
@@ -256,6 +256,15 @@ class TaggingSpec:
         return _PartDoer(self, seat)
 
 
+def _in_sight(plan: RangePlan) -> Store | None:
+    """The store of the plan, where this machine sees it; not another one at the same path."""
+    with suppress(ConfigError, PlaceError):  # a bucket that only the driver may write to
+        store = open_or_none(plan.store)
+        if store and is_announced(store.disk, store.parts, plan.id):
+            return store
+    return None
+
+
 class _PartDoer:
     """The worker's side: makes parts, in the store where that is in sight."""
 
@@ -265,9 +274,7 @@ class _PartDoer:
             job = replace(job, device=f"{'cuda' if job.device == 'auto' else job.device}:0")
         else:
             job = replace(job, device="cpu", threads=job.threads or seat.threads)
-        store = open_or_none(plan.store)
-        if store and not is_announced(store.disk, store.parts, plan.id):
-            store = None  # another one at the same path
+        store = _in_sight(plan)
         tagger = tagger_for(plan, job, threads=None if seat.gpu else seat.threads)
         require_planned(plan, tagger, store)
         self._own = tempfile.TemporaryDirectory(prefix="pfg-parts-")

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ _MOST = 32 << 30  # bytes by default: the features of 20 million images, or SD1 
 _KEPT = 0.8  # of the bound, where it was reached: so that the folder is not looked through all the time
 _FREE = 0.1  # of the disk stays free
 _OLD = 86_400.0  # seconds; what a process that died was writing is younger for as long as it may live
+_ELSEWHERE = 30 * 86_400.0  # the same of what one on another machine, whom nobody can ask, holds
 _FRESH = 60.0  # seconds within which a second use is not put on record
 
 
@@ -42,11 +44,16 @@ def cache_folder() -> Path:
 class FileCache:
     """Files by digest, at most about `most` bytes of them; those used last stay. Safe for threads."""
 
-    def __init__(self, folder: Path | None = None, *, most: int | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, most: int | None = None, lingers: float = _FRESH
+    ) -> None:
         """By default objects/ of pfg's cache, of PFG_CACHE_GB gigabytes (32)."""
         self.folder = folder or cache_folder() / "objects"
+        self._lingers = lingers
+        self._letting_go = threading.Lock()
         self._most = _most_bytes() if most is None else most
         self._held = self.folder / "held" / f"{socket.gethostname()}-{os.getpid()}"
+        self._handed: dict[str, float] = {}  # when it was last given out, for those that were opened since
         self._unseen: int | None = None  # bytes brought in since the folder was looked through
 
     def get(self, digest: str, bring: Callable[[Path], None]) -> Path:
@@ -79,6 +86,19 @@ class FileCache:
     def release(self, digest: str) -> None:
         """Hold the file of `digest` no longer, for who has it open, or has read it."""
         (self._held / digest).unlink(missing_ok=True)
+
+    def opened(self, digest: str) -> None:
+        """Whoever was given the file of `digest` opens it at once: it need not be held for longer.
+
+        Held it would take room that the bound does not count. It goes `lingers` seconds later.
+        """
+        now = time.monotonic()
+        with self._letting_go:
+            self._handed.pop(digest, None)
+            self._handed[digest] = now  # the last: so the first are the oldest
+            while now - self._handed[first := next(iter(self._handed))] > self._lingers:
+                del self._handed[first]
+                self.release(first)
 
     def forget(self, digest: str) -> None:
         """Remove the file of `digest`: it is not what it should be. Who has it open goes on with that."""
@@ -160,16 +180,28 @@ class FileCache:
             short = short and shutil.disk_usage(self.folder).free - size < _FREE * free.total
 
     def _release_dead(self) -> None:
-        """Remove what processes of this machine that ended held or were making."""
+        """Remove what processes that ended held or were making; of other machines' what is long untouched."""
         here = socket.gethostname()
-        for held in (self.folder / "held").glob(f"{here}-*"):
-            pid = held.name.removeprefix(f"{here}-")
-            if held != self._held and pid.isdigit() and not runs(int(pid)):
+        for held in (self.folder / "held").glob("*"):
+            host, _, pid = held.name.rpartition("-")
+            if host == here:
+                is_dead = held != self._held and pid.isdigit() and not runs(int(pid))
+            else:
+                is_dead = _age(held) > _ELSEWHERE
+            if is_dead:
                 shutil.rmtree(held, ignore_errors=True)
         for fresh in (self.folder / "making").glob("*"):
-            with contextlib.suppress(OSError):
-                if time.time() - fresh.stat().st_mtime > _OLD:
+            if _age(fresh) > _OLD:
+                with contextlib.suppress(OSError):
                     shutil.rmtree(fresh, ignore_errors=True) if fresh.is_dir() else fresh.unlink()
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file, or the list of names of a folder, was changed; 0 where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _most_bytes() -> int:

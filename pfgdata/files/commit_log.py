@@ -27,7 +27,8 @@ from pfgdata.files.sealed import canonical_json, sealed_value
 __all__ = ["CommitLog", "Seal"]
 
 _FORMAT = 1  # of a record; a reader refuses a larger one
-_FOLDER = "commits"
+_FOLDER, _SHARDS = "commits", "shards"
+_COPIED = "as where a folder was copied there by other means"
 _ASIDE = 16  # records read side by side: each is a request
 _LOOKS = 3  # a list of several pages may lack a record that came while it was read
 REPAIR = "run: pfgdata verify STORE --repair"
@@ -48,6 +49,7 @@ class CommitLog:
         self._place = place
         self._cache = cache
         self._records: dict[int, tuple[str, Mapping[str, Any] | None]] = {}  # its etag; None: damaged
+        self._unnamed = 0  # shards that lie there where no record is at all
         self._shards: dict[str, Seal] | None = None
         self._next: int | None = None
         self._lock = RLock()
@@ -68,6 +70,8 @@ class CommitLog:
     def problems(self) -> list[tuple[str, str]]:
         """The records that are missing or damaged, as last looked at: where, and what is wrong."""
         found = []
+        if self._unnamed > 1:  # one may be on its way
+            found = [(f"{self._place.url}/{_FOLDER}", f"says nothing of {self._unnamed:,} shards, {_COPIED}")]
         for number in range(1, max(self._records, default=0) + 1):
             etag, record = self._records.get(number, ("", None))
             if record is None:
@@ -131,10 +135,14 @@ class CommitLog:
         """Put what is missing or damaged again; `whole`, by number, are the shards that may be meant."""
         with self._lock:
             self._look()
-            for number in range(1, max(self._records, default=0) + 1):
+            last = max([*self._records, *(whole if self._unnamed else ())], default=0)
+            for number in range(1, last + 1):
                 etag, record = self._records.get(number, ("", None))
                 if record is None:
                     self._records[number] = self._put(number, adds=whole.get(number), over=etag)
+            self._unnamed = 0
+            if self._next:
+                self._next = last + 1
             self._shards = self._added()
 
     def _overtaken(self) -> StoreLockedError:
@@ -175,6 +183,7 @@ class CommitLog:
                 **{number: known for number, known in self._records.items() if number in listed},
                 **{_number(one.key): (one.etag, record) for one, record in zip(fresh, read, strict=True)},
             }
+            self._unnamed = 0 if self._records else len(self._place.children(_SHARDS)[0])
             if not self.problems():
                 return
 
@@ -187,6 +196,7 @@ class CommitLog:
         digest = blake3(name.encode()).hexdigest()
         try:
             record = sealed_value(self._cache.get(digest, bring).read_bytes())
+            self._cache.opened(digest)
         except (ValueError, FileNotFoundError):
             self._cache.forget(digest)
             return None

@@ -81,6 +81,9 @@ class Disk:
         """
         return path
 
+    def opened(self, path: Path) -> None:
+        """What `local` gave for the file `path` is open now, and so it is wherever it is asked for."""
+
     def ahead(self, paths: Iterable[Path]) -> None:
         """Bring what `local` and `read` will be asked for, side by side; here it is here already."""
 

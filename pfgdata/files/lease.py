@@ -85,10 +85,19 @@ class Lease:
             try:
                 self._put(self._etag)
             except TakenError:
-                self.lost = True
-                return
+                if not self._is_still_ours():
+                    self.lost = True
+                    return
             except PlaceError:  # it may answer the next time; if not, others take over
                 continue
+
+    def _is_still_ours(self) -> bool:
+        """Whether what was refused comes behind a renewal of ours whose answer was lost."""
+        with contextlib.suppress(PlaceError, ValueError):
+            if (there := self._there()) and json.loads(there[0] or b"{}").get("token") == self._token:
+                self._etag = there[1].etag
+                return True
+        return False
 
     def _put(self, over: str | None) -> None:
         self._renewed += 1

@@ -53,7 +53,7 @@ class ReadingDisk(Disk):
         key = self._key(folder)
         if key is None:
             return super().names(folder)
-        if folder.name == SHARDS:
+        if self._is_of_shards(folder):
             return list(self._log(folder).shards())
         folders, objects = self.place.children(key)
         for one in objects:
@@ -79,7 +79,7 @@ class ReadingDisk(Disk):
         key = self._key(path)
         if key is None:
             return super().is_folder(path)
-        return path.name == SHARDS or any(one.size for one in self.place.list(key))
+        return self._is_of_shards(path) or any(one.size for one in self.place.list(key))
 
     def size(self, path: Path) -> int:
         """Of a copy, where there is one."""
@@ -114,7 +114,7 @@ class ReadingDisk(Disk):
 
     def _read_meta(self, path: Path, key: str) -> bytes:
         shards = path.parent.parent
-        if shards.name != SHARDS or not self._trusting:
+        if not self._is_of_shards(shards) or not self._trusting:
             return self.place.read(key)
         seal = self._log(shards).shards(anew=False).get(path.parent.name)
         if seal is None:
@@ -134,6 +134,12 @@ class ReadingDisk(Disk):
             return self.cache.get(name, lambda fresh: _ignore(self.place.fetch(key, fresh)))
         except FileNotFoundError:
             return self.cache.folder / "nowhere" / path.name
+
+    def opened(self, path: Path) -> None:
+        """Its copy may go, where room is needed: who has it open goes on with it."""
+        key = self._key(path)
+        if key is not None and (digest := self._copies.promised(key)):
+            self.cache.opened(digest)
 
     def ahead(self, paths: Iterable[Path]) -> None:
         """Copy them, several at once; what fails is told to who opens it."""
@@ -186,9 +192,14 @@ class ReadingDisk(Disk):
     def _key(self, path: Path) -> str | None:
         """The key of a path below this place; None for one of this machine."""
         try:
-            return path.relative_to(self.root).as_posix().removeprefix(".")
+            key = path.relative_to(self.root).as_posix()
         except ValueError:
             return None
+        return "" if key == "." else key
+
+    def _is_of_shards(self, folder: Path) -> bool:
+        """Whether `folder` holds the shards of a set; the store's own folder may be named so too."""
+        return folder.name == SHARDS and folder != self.root
 
     def _log(self, shards: Path) -> CommitLog:
         key = self._key(shards.parent) or ""
@@ -200,7 +211,7 @@ class ReadingDisk(Disk):
     def _sealed(self, path: Path, key: str) -> str | None:
         """The BLAKE3 of a file of a shard; None of what no shard.json speaks of."""
         digest = self._copies.promised(key)
-        if digest is None and path.parent.parent.name == SHARDS and path.name != META:
+        if digest is None and self._is_of_shards(path.parent.parent) and path.name != META:
             self.read(path.parent / META)
             digest = self._copies.promised(key)
         return digest

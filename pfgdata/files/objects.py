@@ -7,6 +7,7 @@ whatever became of the lease that is to keep them apart.
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ ObjectPoint = Literal[
     "object deleted",
     "object set aside",
 ]
+_SHARD = re.compile(r"(\d{8,})-[0-9a-f]{8}")  # what else lies there is not ours
 OBJECT_POINTS: tuple[ObjectPoint, ...] = get_args(ObjectPoint)
 
 
@@ -74,7 +76,9 @@ class ObjectDisk(ReadingDisk):
             held.enter_context(lease.held(what=what, wait=wait, say=say, stop=stop))
             self.passed("lease taken")
             shards = path.parent / SHARDS
-            self._etags = {}  # what was seen before it began is no ground to write
+            below = f"{self._key(path.parent)}/".lstrip("/")  # else of a store that is being written too
+            seen = {one: etag for one, etag in self._etags.items() if not one.startswith(below)}
+            self._etags = seen  # what was seen before it began is no ground to write
             self.names(path.parent)  # what it finds, it may write over
             log, name = self._log(shards), self._key(shards) or ""
             log.begin()
@@ -139,7 +143,7 @@ class ObjectDisk(ReadingDisk):
         files = {path.name: path for path in fresh.iterdir()}
         sizes = {name: path.stat().st_size for name, path in files.items()}
         meta = files.pop(META).read_bytes()
-        numbered = final.parent.name == SHARDS
+        numbered = self._is_of_shards(final.parent)
         if numbered:
             self._log(final.parent).require_turn(_number(final.name))
             if self._leases[self._key(final.parent) or ""].lost:
@@ -173,7 +177,7 @@ class ObjectDisk(ReadingDisk):
             super().remove_folder(path)
             return
         found = [one.key for one in self.place.list(key)]
-        if path.parent.name == SHARDS:
+        if self._is_of_shards(path.parent):
             self._log(path.parent).append(removes=[path.name])
             self.passed("removal recorded")
         self._drop(found)
@@ -199,11 +203,16 @@ class ObjectDisk(ReadingDisk):
         if key is None:
             super().sweep(parent)
             return
+        if not self._is_of_shards(parent):
+            return
         log = self._log(parent)
-        if parent.name != SHARDS or log.problems():
+        if log.problems():
             return
         live = log.shards(anew=False)
-        left = [name for name in self.place.children(key)[0] if name not in live]
+        left = [name for name in self.place.children(key)[0] if _number(name) and name not in live]
+        if not log.last and len(left) == 1 and (seal := self._whole(f"{key}/{left[0]}")):
+            log.append(adds=(left[0], seal))  # else it may be a copy of a store of one shard that is deleted
+            return
         if any(_number(name) >= log.next for name in left):
             log.append()  # who was to have this number and is not dead finds it taken
         for name in left:
@@ -224,13 +233,20 @@ class ObjectDisk(ReadingDisk):
         if key is None or not self.misfits(folder):
             return
         whole = dict[int, tuple[str, Seal]]()
-        for name in self.place.children(key)[0]:
-            with suppress(FileNotFoundError, ValueError):
-                data = self.place.read(f"{key}/{name}/{META}")
-                sealed_value(data)
+        for name in filter(_number, self.place.children(key)[0]):
+            if seal := self._whole(f"{key}/{name}"):
                 twice = _number(name) in whole
-                whole[_number(name)] = ("", Seal(0, "")) if twice else (name, _seal(data))
+                whole[_number(name)] = ("", Seal(0, "")) if twice else (name, seal)
         self._log(folder).mend({number: one for number, one in whole.items() if one[0]})
+
+    def _whole(self, key: str) -> Seal | None:
+        """Of the shard below `key`, where all that its shard.json promises is there, by its size."""
+        with suppress(FileNotFoundError, ValueError, RecursionError):
+            data = self.place.read(f"{key}/{META}")
+            there = {one.key.rsplit("/", 1)[-1]: one.size for one in self.place.list(key)}
+            if all(there.get(name) == file["size"] for name, file in sealed_value(data)["files"].items()):
+                return _seal(data)
+        return None
 
     def last_number(self, folder: Path) -> int:
         """Records that take shards out have numbers too."""
@@ -260,8 +276,8 @@ class ObjectDisk(ReadingDisk):
 
 def _number(name: str) -> int:
     """Of a shard, by its name; 0 of what is named otherwise."""
-    number = name.partition("-")[0]
-    return int(number) if number.isdigit() else 0
+    found = _SHARD.fullmatch(name)
+    return int(found[1]) if found else 0
 
 
 def _seal(data: bytes) -> Seal:

@@ -11,6 +11,7 @@ from pfgdata.errors import ConfigError, PlaceError
 __all__ = ["TakenError", "explained_place", "missing_extra"]
 
 _QUERY = re.compile(r"\?[^\s\"]*")  # of a URL: in it a signature may stand
+_USER = re.compile(r"(?<=://)[^/\s@]*@")  # of a server's address
 _LONGEST = 300
 _NO_CREDENTIALS = ("169.254.169.254", "169.254.170.2", "metadata.google", "identity/oauth2", "credential")
 _REFUSED_KEYS = (
@@ -47,6 +48,8 @@ def explained_place(url: str, *, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as problem:
+        if problem.errno is not None:  # of a file of this machine, as are the other numbers below
+            raise PlaceError(f"{url}: {what} failed ({problem}); run the same again") from None
         if bucket := _of_bucket(url, str(problem)):
             raise bucket from None
         raise FileNotFoundError(f"{url}: there is no such object") from None
@@ -60,9 +63,9 @@ def explained_place(url: str, *, what: str) -> Iterator[None]:
             problem
         ):
             raise TakenError(f"{url}: someone was first") from None
-        if isinstance(problem, PlaceError):
+        if isinstance(problem, OSError) and problem.errno is not None:
             raise
-        raise _told(url, str(problem), name=name, what=what) from None
+        raise _told(url, _USER.sub("", str(problem)), name=name, what=what) from None
 
 
 def _told(url: str, text: str, *, name: str, what: str) -> PlaceError:

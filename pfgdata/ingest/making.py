@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from pfgdata.corpus import require_reachable
 from pfgdata.errors import ConfigError, ContentError
-from pfgdata.files import Disk
+from pfgdata.files import Disk, disk_at
 from pfgdata.images import one_opencv_thread
 from pfgdata.inference import choose_batch_size
 from pfgdata.ingest.builder import Built, ShardBuilder, filled, made_by
@@ -159,7 +159,7 @@ def require_planned(plan: RangePlan, tagger: Tagger, store: Store | None) -> Non
 def _todo(work: PartWork, *, report: IngestReport, progress: Progress) -> list[Span]:
     """What no part brings yet, and no part has brought; a damaged one is named, and done again."""
     plan, store, numbers = work.plan, work.store, work.share.numbers(work.plan)
-    covered, disk = Covered(), Disk()
+    covered, disk = Covered(), _disk_of(work.folder, store)
     for place in dict.fromkeys([work.folder, *([store.parts] if store else [])]):
         spans, damaged = whole_spans(disk, place, plan=plan.id, numbers=numbers)
         for one in spans:
@@ -198,7 +198,7 @@ class PartMaker:
         self._options = plan.options_for(replace(options, batch_size=batch_size))
         self._snapshot = store.snapshot() if store else None
         self._known = KnownContents(self._snapshot)
-        self._writer = PartWriter(folder, plan.identity)
+        self._writer = PartWriter(folder, plan.identity, disk=_disk_of(folder, store))
         self._pixels = options.pixels or PixelWork.of(tagger, self._options)
         self.workers = (options.threads or os.cpu_count() or 1, tagger.parallel)
         self.report = IngestReport()
@@ -276,7 +276,7 @@ class PartMaker:
 
 
 def write_failed(
-    plan: RangePlan, span: Span, tasks: Plan, *, folder: Path, vocabulary: Vocabulary, reason: str
+    plan: RangePlan, span: Span, tasks: Plan, *, into: PartWriter, vocabulary: Vocabulary, reason: str
 ) -> None:
     """Write the part that names the images of `tasks`, a span, as failures: no run tries them again."""
     builder = ShardBuilder(plan.identity, vocabulary, rows_of=_no_rows, facts={"what": "ingest"})
@@ -285,7 +285,12 @@ def write_failed(
     builder.add(Scored(failed, *none))
     built = builder.build()
     facts = {"unchanged": 0, "failed": built.counts.failed, "plan": dict(plan.found)}
-    PartWriter(folder, plan.identity).write(span, built.contents, planned=built.planned, facts=facts)
+    into.write(span, built.contents, planned=built.planned, facts=facts)
+
+
+def _disk_of(folder: Path, store: Store | None) -> Disk:
+    """The disk of a folder of parts: that of a store knows local folders too."""
+    return store.disk if store else disk_at(folder)
 
 
 def _no_rows(contents: Sequence[bytes]) -> NoReturn:

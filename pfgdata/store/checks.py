@@ -91,12 +91,12 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     broken = sorted({problem.shard for problem in problems if problem.shard is not None})
     ours = [shard for shard in broken if shard.parent == store.path / "shards"]
     aside: list[Path] = []
+    _mend_derived(store)
     for shard in broken:
         if shard not in ours:
             lock = shard.parent.parent / "lock"
             kind = lock.parent.parent.name.removesuffix("s")  # as the folders of kinds are called
             with store.disk.exclusive(lock, what=f"{kind} set {lock.parent}"), explained(store.path):
-                store.disk.mend(shard.parent)
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer, explained(store.path):
         store.disk.mend(store.path / "shards")
@@ -120,6 +120,16 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
             writer.commit(hiding)
         aside += [_set_aside(store, shard) for shard in ours]
     return RepairReport(set_aside=tuple(aside), rows_hidden=len(doubles), old_versions_possible=unreadable)
+
+
+def _mend_derived(store: Store) -> None:
+    """Make good what says which shards each derived set has."""
+    for kind in DERIVED_KINDS:
+        for folder in kind.folders(store.path, disk=store.disk):
+            if store.disk.misfits(folder / "shards"):
+                what = f"{kind.name} set {folder}"
+                with store.disk.exclusive(folder / "lock", what=what), explained(store.path):
+                    store.disk.mend(folder / "shards")
 
 
 def require_whole(disk: Disk, shard: Path) -> None:

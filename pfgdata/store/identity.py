@@ -16,7 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from pfgdata.errors import IdentityError, NoStoreError, StoreError, StoreFormatError, refused_by_system
+from pfgdata.errors import (
+    IdentityError,
+    NoStoreError,
+    PlaceError,
+    StoreError,
+    StoreFormatError,
+    refused_by_system,
+)
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.paths import is_text, plain_path
 from pfgdata.records import TaggerIdentity, nearest
@@ -158,6 +165,8 @@ def read_vocabulary(disk: Disk, store: Path, identity: StoreIdentity) -> Vocabul
             categories=table["category"].to_numpy().astype(np.uint8),
             counts=table["count"].to_numpy().astype(np.int64),
         )
+    except PlaceError:
+        raise
     except (OSError, pa.ArrowException, KeyError) as problem:
         reason = refused_by_system(problem) or f"unreadable ({problem}); restore it from a backup"
         raise StoreError(f"{path}: {reason}") from problem

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfgdata.errors import CorruptShardError, StoreError
-from pfgdata.files import TEMPORARY, Disk, canonical_json, explained
+from pfgdata.files import TEMPORARY, Disk, canonical_json, disk_at, explained
 from pfgdata.store.contents import Shadow, ShardContents, shadows_table
 from pfgdata.store.identity import StoreIdentity, identity_of, identity_record
 from pfgdata.store.layout import FAILURES_SCHEMA, FORMAT, IMAGES_SCHEMA, PLANNED_SCHEMA, read_record
@@ -150,10 +150,10 @@ class PartWriter:
     """Writes parts into one folder, without a lock: who else writes there makes others, or the same ones."""
 
     def __init__(self, folder: Path, identity: StoreIdentity, *, disk: Disk | None = None) -> None:
-        """For a store of that identity."""
+        """For a store of that identity; `disk` is that of `folder`."""
         self.folder = folder
         self._identity = identity
-        self.disk = disk or Disk()
+        self.disk = disk or disk_at(folder)
         with explained(folder):
             self.disk.make_folder(folder)
 

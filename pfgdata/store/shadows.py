@@ -38,6 +38,8 @@ def read_shadows(
                 found = _shadows(path, local, meta.files[path.name]["blake3"], local.stat().st_mtime_ns)
             except FileNotFoundError as problem:  # or gc has removed it since it was listed
                 raise CorruptShardError(f"{path}: is missing; {REPAIR}") from problem
+            except ValueError as problem:  # of what came from afar
+                raise CorruptShardError(f"{path}: {problem}; {REPAIR}") from problem
             for key, rows in found.items():
                 hidden[key].append(rows)
     return {key: np.unique(np.concatenate(parts)) for key, parts in hidden.items()}

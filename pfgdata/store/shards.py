@@ -277,10 +277,11 @@ def map_array(disk: Disk, shard: Path, meta: ShardMeta, name: str) -> npt.NDArra
     array = meta.arrays[name]
     path = shard / array.file
     try:
-        local = disk.local(path)
-        return np.memmap(local, dtype=array.dtype, mode="r", offset=array.offset, shape=array.shape)
+        mapped = np.memmap(disk.local(path), array.dtype, "r", array.offset, array.shape)
     except (FileNotFoundError, ValueError) as problem:
         raise unreadable(disk, path, problem) from problem
+    disk.opened(path)
+    return mapped
 
 
 @functools.cache

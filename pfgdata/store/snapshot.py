@@ -60,7 +60,10 @@ class ShardView:
     @property
     def images_path(self) -> Path | None:
         """Where to open images.parquet, or None where the shard has only failures or shadows."""
-        return self.disk.local(self.path / "images.parquet") if self.num_rows else None
+        if not self.num_rows:
+            return None
+        with reading(self.disk, self.path / "images.parquet") as local:
+            return local
 
     def removed(self) -> StoreError | None:
         """What to raise where gc has removed this shard since; None while it is there."""

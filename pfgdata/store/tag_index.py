@@ -203,7 +203,7 @@ def _index(snapshot: Snapshot, view: ShardView, folder: Path) -> bool:
         if blake3().update_mmap(disk.local(images)).hexdigest() != promised:
             return False
         lists = snapshot.stored(view.id, ["tag_ids", "tag_scores"])
-    except (StoreError, FileNotFoundError):
+    except (StoreError, FileNotFoundError, ValueError):
         return False
     arrays = _turned(lists, len(snapshot.vocabulary))
     write_shard(disk, folder, ShardDraft(tables={}, arrays=arrays, facts={"images": promised}, id=view.id))

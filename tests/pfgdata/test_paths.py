@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import pfgdata.cli
 import pfgtrain.cli
@@ -22,6 +23,7 @@ from pfgdata.hub import resolve
 from pfgdata.paths import in_the_way, plain_path, user_folder, user_path, user_store
 from pfgdata.query import Thresholds, count
 from pfgdata.store import Store, verify
+from pfgdata.urls import UrlPath
 from pfgtrain.config import FitConfig
 from tests.conftest import make_images, new_store
 
@@ -171,3 +173,40 @@ def test_a_path_that_a_pipe_reads_is_exact(stand: Path) -> None:
 
 def test_the_apps_are_all_looked_at() -> None:
     assert len(CALLBACKS) == 27 and isinstance(pipelines.cli.app, typer.Typer)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("s3://", "is no place"),
+        ("gcs://bucket/x", "gcs://bucket/x: pfg reads from"),
+        (
+            "hf://datasets/a/b",
+            "hf://datasets/a/b: no store can lie there; name a folder, or s3://, gs://, az://",
+        ),
+        ("https://host/x", "no store can lie there"),
+        ("s3://key:secret@bucket/x", "s3://bucket/x: leave out"),
+        ("s3://bucket/x?X-Amz-Signature=secret", "s3://bucket/x: leave out"),
+    ],
+)
+def test_a_url_that_can_hold_no_store_is_refused_and_makes_no_folder(text: str, told: str) -> None:
+    for meant in (user_store, user_folder):
+        with pytest.raises(ConfigError) as problem:
+            meant(text)
+        assert "secret" not in str(problem.value)
+        assert meant is user_folder or told in str(problem.value)
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/x/", "S3://bucket//x", "s3:/bucket/x"])
+def test_a_store_in_a_bucket_is_meant_by_its_url(text: str) -> None:
+    assert str(user_store(text)) == "s3://bucket/x" and user_store(text) == UrlPath("s3://bucket/x")
+
+
+def test_a_root_at_a_url_is_named_to_prune_as_it_is_on_record(stand: Path) -> None:
+    store = new_store(stand / "far")
+    with store.writer() as writer:
+        writer.set_roots({"s3://pictures/all": "s3://pictures/all"})
+    told = CliRunner().invoke(
+        pfgdata.cli.app, ["prune", str(store.path), "--root", "s3://pictures/all/", "--dry-run"]
+    )
+    assert told.exit_code == 0, told.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
@@ -88,6 +89,30 @@ def test_a_process_that_is_killed_holds_nothing_for_long(tmp_path: Path) -> None
     assert len(list((tmp_path / "held").iterdir())) == 1
     FileCache(tmp_path).get("beef", _bring(b"y"))
     assert [one.name for one in (tmp_path / "held").glob("*/*")] == ["beef"]
+
+
+def test_what_was_opened_is_not_held_against_the_bound(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path, most=50_000, lingers=0.0)
+    for number in range(30):
+        digest = f"{number:04x}"
+        with cache.get(digest, _bring(bytes(9_000))).open("rb") as data:
+            cache.opened(digest)
+            time.sleep(0.001)
+            assert len(data.read()) == 9_000
+    inodes = {path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size}
+    assert len(inodes) * 9_000 <= 60_000
+
+
+def test_what_another_machine_held_long_ago_is_let_go(tmp_path: Path) -> None:
+    for name, age in (("node-7-123", 40), ("node-8-123", 20)):
+        held = tmp_path / "held" / name
+        held.mkdir(parents=True)
+        (held / "ab").write_bytes(b"features")
+        then = time.time() - age * 86_400
+        os.utime(held, (then, then))
+    FileCache(tmp_path).get("cd", _bring(b"x"))
+    assert not (tmp_path / "held" / "node-7-123").exists()
+    assert (tmp_path / "held" / "node-8-123" / "ab").exists()
 
 
 def test_a_file_that_is_not_what_it_should_be_is_brought_again(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -16,6 +18,7 @@ from blake3 import blake3
 from pfgdata.errors import ConfigError, PlaceError
 from pfgdata.files import ObjectPlace, TakenError
 from pfgdata.files.aws_profile import profile_settings
+from pfgdata.files.lease import Lease
 from pfgdata.urls import UrlPath, is_url
 from tests.seaweed import S3Server
 
@@ -138,6 +141,51 @@ def test_a_server_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.M
 
 
 @pytest.mark.cluster
+def test_a_disk_of_this_machine_that_fails_is_no_missing_object(memory: ObjectPlace, tmp_path: Path) -> None:
+    memory.put("whole", b"bytes")
+    with pytest.raises(PlaceError, match="reading failed"):
+        memory.fetch("whole", tmp_path / "gone" / "file")
+    with pytest.raises(OSError, match="No space left on device") as full:
+        memory.fetch("whole", Path("/dev/full"))
+    assert not isinstance(full.value, PlaceError)
+
+
+@dataclass(frozen=True, slots=True)
+class LosesAnswers(ObjectPlace):
+    """A place whose answer to one renewal of a lease is lost, though it was done."""
+
+    lost: list[str] = field(default_factory=list)
+
+    def put(
+        self, key: str, data: bytes | Path, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> str:
+        etag = ObjectPlace.put(self, key, data, if_none_match=if_none_match, if_match=if_match)
+        if if_match and not self.lost:
+            self.lost.append(etag)
+            raise PlaceError("cut off")
+        return etag
+
+
+def test_what_stands_before_the_at_of_a_server_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    with pytest.raises(PlaceError, match=r"http://127\.0\.0\.1:9 does not answer") as problem:
+        ObjectPlace.at("s3://bucket/x").info("key")
+    assert "secret" not in str(problem.value)
+
+
+def test_a_renewal_whose_answer_was_lost_loses_no_lease(memory: ObjectPlace) -> None:
+    place = LosesAnswers(memory.url, memory.store, memory.prefix)
+    lease = Lease(place, "lock", seconds=0.4)
+    with lease.held(what="store", wait=False, say=lambda _: None, stop=lambda: False):
+        until = time.monotonic() + 10
+        while lease._renewed < 5 and time.monotonic() < until and not lease.lost:
+            time.sleep(0.05)
+        assert place.lost and not lease.lost and lease._renewed >= 5
+    assert memory.read("lock") == b""
+
+
 def test_a_real_server_is_used_as_the_one_in_memory(bucket: str, tmp_path: Path) -> None:
     _use(ObjectPlace.at(f"{bucket}/pre"), tmp_path)
     _conditions(ObjectPlace.at(f"{bucket}/conditions"))

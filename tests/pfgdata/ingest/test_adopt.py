@@ -29,13 +29,15 @@ from pfgdata.ingest import (
     make_parts,
     plan_adoption,
     plan_parts,
+    write_failed,
     write_plan,
 )
 from pfgdata.ingest.ranges import cut, plan_bytes, plan_from
 from pfgdata.ingest.tasks import Plan
-from pfgdata.store import Store, gc, list_parts, verify
+from pfgdata.store import PartWriter, Span, Store, gc, list_parts, verify
+from pfgdata.urls import UrlPath
 from tests.conftest import make_images, new_store
-from tests.doubles import CheapTagger, Watched
+from tests.doubles import CheapTagger, Watched, bucket_in_memory
 from tests.pfgdata.crash.life import IDENTITY, Seen, require_equal
 
 OPTIONS = IngestOptions(batch_size=4, threads=2)
@@ -64,6 +66,28 @@ def made(
         for share in shares
     ]
     return [make_parts(work, CheapTagger(), options=options) for work in works]
+
+
+def test_parts_go_into_a_store_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bucket, url = bucket_in_memory(), UrlPath("s3://bucket/feats")
+    far, near = new_store(url, disk=bucket(tmp_path / "driver")), new_store(tmp_path / "near")
+    images = make_images(tmp_path / "images", 30)[0].parent
+    ingest(plan_segments([images], {}), near, CheapTagger(), options=OPTIONS)
+    plan = planned(far, images, tmp_path / "plan")
+    assert plan.store == url
+    seen = Store.open(url, disk=bucket(tmp_path / "worker"))
+    made(plan, folder=seen.parts, store=seen, shares=((1, 2),))
+    again = PartWork(plan=plan, share=Share(1, 2), folder=seen.parts, store=seen)
+    assert plan_parts(again).pending == 0, "what lies there is seen"
+    made(plan, folder=seen.parts, store=seen, shares=((2, 2),))
+    span, tasks = Span(plan.id, 0, 0, 1), plan.read(0)[0:1]
+    writer, words = PartWriter(far.parts, plan.identity, disk=far.disk), far.vocabulary
+    far.disk.remove_folder(far.parts / span.name)
+    write_failed(plan, span, tasks, into=writer, vocabulary=words, reason="kills")
+    assert adopted(far).failed == 1
+    assert far.snapshot().images().num_rows + 8 == near.snapshot().images().num_rows == 30
+    assert not (tmp_path / "s3:").exists()
 
 
 def adopted(store: Store, *folders: Path) -> AdoptReport:

@@ -14,11 +14,12 @@ import pytest
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import CorruptShardError, PlaceError, StoreError, StoreLockedError
 from pfgdata.files import FileCache, ObjectDisk, ObjectInfo, ObjectPlace
+from pfgdata.files.object_reads import ReadingDisk
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest, write_captions
 from pfgdata.latents import LatentOptions, LatentPass
 from pfgdata.query import Thresholds, run_query
-from pfgdata.store import SavedSelection, Store, compact, gc, repair, verify
+from pfgdata.store import SavedSelection, Store, compact, gc, index_tags, repair, verify
 from pfgdata.urls import UrlPath
 from pfgdata.vaes import Vae
 from tests.conftest import new_store
@@ -169,6 +170,18 @@ def test_latents_are_kept_in_the_bucket(store: Store, at: AtMachine) -> None:
     assert verify(URL, deep=True, disk=at("judge")) == []
 
 
+def test_a_writer_of_a_set_inside_one_of_the_store_lets_no_other_be_written_over(
+    store: Store, at: AtMachine
+) -> None:
+    with store.writer() as writer:
+        roots = store.roots()
+        at("other").place.put("roots.json", b"of another")
+        with store.disk.exclusive(URL / "latents" / "ab" / "lock", what="latent set"):
+            pass
+        with pytest.raises(StoreLockedError, match="another process has just written it"):
+            writer.set_roots(roots)
+
+
 def test_a_second_writer_is_told_who_writes(store: Store, at: AtMachine) -> None:
     other = Store.open(URL, disk=at("other"))
     with store.writer(), pytest.raises(StoreLockedError, match=f"process {os.getpid()} on"), other.writer():
@@ -249,6 +262,61 @@ def test_a_missing_or_damaged_record_stops_readers_and_is_put_right(store: Store
     assert fresh.snapshot().images().drop_columns(["shard", "row"]).equals(images)
 
 
+def test_a_store_in_a_folder_named_shards_is_there_after_its_next_writer(
+    at: AtMachine, small_corpus: Path, tmp_path: Path
+) -> None:
+    url, place = UrlPath("s3://bucket/feats/shards"), at("any").place.below("shards")
+
+    def disk(machine: str) -> ObjectDisk:
+        return ObjectDisk(url, place=place, cache=FileCache(tmp_path / machine))
+
+    made = new_store(url, disk=disk("maker"))
+    ingest(plan_segments([small_corpus], {}), made, CheapTagger(), options=OPTIONS)
+    made.write_selection(SavedSelection(name="all", text=None))
+    fresh = Store.open(url, disk=disk("reader"))
+    assert fresh.snapshot().images().num_rows == 40 and fresh.selections() == ["all"]
+    assert verify(url, deep=True, disk=fresh.disk) == []
+
+
+def copied(folder: Path, place: ObjectPlace) -> None:
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        place.put(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def test_a_store_copied_there_by_other_means_is_not_swept_and_is_put_right(
+    at: AtMachine, small_corpus: Path, tmp_path: Path
+) -> None:
+    near = new_store(tmp_path / "near")
+    ingest(plan_segments([small_corpus], {}), near, CheapTagger(), options=OPTIONS)
+    everything, vae = near.snapshot(), Vae.load("demo", device="cpu")
+    policy = BucketPolicy.derive(resolution=64, step=16)
+    small = LatentOptions(batch_size=4, threads=1, shard_bytes=1)
+    LatentPass(store=near, vae=vae, policy=policy, options=small).run(everything, everything.everything)
+    copied(near.path, at("any").place)
+    far = Store.open(URL, disk=at("reader"))
+    with pytest.raises(CorruptShardError, match=r"commits: says nothing of 5 shards.* run: pfgdata verify"):
+        far.snapshot()
+    with far.writer(), pytest.raises(CorruptShardError):
+        far.snapshot()
+    repair(far, verify(URL, disk=at("judge")))
+    assert verify(URL, deep=True, disk=at("judge")) == []
+    assert far.snapshot().images().equals(near.snapshot().images())
+    assert len(far.latent_sets()[0].index().shards) > 1
+    compact(far)
+    assert far.snapshot().images().num_rows == 40
+
+
+def test_a_copied_store_of_one_shard_is_not_swept(at: AtMachine, small_corpus: Path, tmp_path: Path) -> None:
+    near = new_store(tmp_path / "near")
+    ingest(plan_segments([small_corpus], {}), near, CheapTagger())
+    copied(near.path, at("any").place)
+    far = Store.open(URL, disk=at("writer"))
+    with far.writer():
+        assert far.snapshot().images().equals(near.snapshot().images())
+        compact_nothing(far)
+    assert verify(URL, deep=True, disk=at("judge")) == []
+
+
 def test_a_server_that_ignores_conditions_is_refused_at_first_use(tmp_path: Path) -> None:
     from obstore.store import MemoryStore
 
@@ -269,6 +337,37 @@ def test_a_copy_that_is_not_what_was_written_is_named(store: Store, at: AtMachin
         snapshot.features(snapshot.everything)
     (problem,) = verify(URL, deep=True, disk=at("maker"))  # who has a good copy looks there all the same
     assert problem.path == URL / "shards" / shard / "features.h5"
+
+
+@pytest.mark.parametrize("file", ["images.parquet", "shadows.parquet"])
+def test_a_table_that_is_not_what_was_written_is_named(
+    store: Store, at: AtMachine, small_corpus: Path, file: str
+) -> None:
+    os.utime(small_corpus / "0003.png", ns=(1, 1))
+    ingest(plan_segments([small_corpus], store.roots()), store, CheapTagger(), options=OPTIONS)
+    shard = store.snapshot().shards[-1].id
+    place = at("any").place
+    data = bytearray(place.read(f"shards/{shard}/{file}"))
+    data[5] ^= 1
+    place.put(f"shards/{shard}/{file}", bytes(data))
+    with pytest.raises(CorruptShardError, match=f"{file}: .*its bytes are not those"):
+        snapshot = Store.open(URL, disk=at("reader")).snapshot()
+        run_query(snapshot, "has('smile')", thresholds=Thresholds(), columns=["path"], roots={})
+    if file == "images.parquet":
+        assert index_tags(Store.open(URL, disk=at("indexer")).snapshot(), deep=True) <= 5
+
+
+class Unreachable(ReadingDisk):
+    """A place whose server stops to answer once files are fetched."""
+
+    def local(self, path: Path) -> Path:
+        raise PlaceError("its server does not answer")
+
+
+def test_a_vocabulary_that_cannot_be_had_is_no_damage(store: Store, at: AtMachine) -> None:
+    plain = at("any")
+    with pytest.raises(PlaceError, match=r"^its server does not answer$"):
+        Store.open(URL, disk=Unreachable(URL, place=plain.place, cache=plain.cache))
 
 
 def test_a_server_that_is_gone_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
