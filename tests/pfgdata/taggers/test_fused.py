@@ -209,6 +209,23 @@ def test_what_is_no_plain_attention_stays_as_it_is(form: str) -> None:
     np.testing.assert_array_equal(run(model, x), run(attention(form), x))
 
 
+def test_a_graph_in_which_nothing_is_found_keeps_shapes_that_it_computes_and_an_erf_that_is_no_gelu() -> None:
+    """Nobody compares it with its file: so it must be its file's to the byte."""
+    stored = {"factor": np.array(0.5, np.float32), "rest": np.array([-1], np.int64), "one": np.array([0])}
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["halved"]),
+        helper.make_node("Erf", ["halved"], ["bent"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "one"], ["count"]),
+        helper.make_node("Concat", ["count", "rest"], ["asked"], axis=0),
+        helper.make_node("Reshape", ["bent", "asked"], ["y"]),
+    ]
+    model = made(nodes, stored, [("x", ["N", TOKENS, WIDTH])], ("y", ["N", TOKENS * WIDTH]))
+    before = model.SerializeToString(deterministic=True)
+    assert fuse(model, side=SIDE) == Fused()
+    assert model.SerializeToString(deterministic=True) == before
+
+
 def test_a_graph_without_any_of_them_stays_as_it_is() -> None:
     from pfgdata.hub import resolve
 
