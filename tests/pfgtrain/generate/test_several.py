@@ -212,6 +212,9 @@ def test_an_extractor_that_moved_is_named_and_another_is_refused(place: Place) -
         model_of(run, extractor=f"eyes={place.folder / 'other'}")
     with pytest.raises(ConfigError, match="ears is none of eyes"):
         model_of(run, extractor=f"ears={place.folder / 'moved'}")
+    alone = place.run("alone", FeaturePlan.of_tagger(feature_dim=768, num_tokens=2))
+    with pytest.raises(ConfigError, match="eyes is not read: the tagger's feature alone is"):
+        model_of(alone, extractor=f"eyes={place.folder / 'moved'}")
 
 
 def test_each_adapter_s_tokens_have_a_scale_of_their_own(place: Place) -> None:
