@@ -251,7 +251,10 @@ class Disk:
 
     def discard(self, fresh: Path) -> None:
         """Remove a folder that no reader sees, as one made by `temporary` and not committed."""
-        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            fresh.rmdir()  # an empty one: looking into it would take a descriptor, and there may be none
+        except OSError:
+            shutil.rmtree(fresh, ignore_errors=True)
 
     def sweep(self, parent: Path) -> None:
         """Remove what dead writers left in `parent`, and make durable what they finished but did not sync.

@@ -188,7 +188,7 @@ def test_a_key_of_another_table_and_an_unknown_table_are_refused(tmp_path: Path)
 def test_a_recipe_says_of_an_ingest_and_of_a_question_all_that_the_command_can(tmp_path: Path) -> None:
     command = inspect.signature(ingest_cli.ingest).parameters
     fields = {field.name for field in dataclasses.fields(IngestTable)}
-    of_many_machines = {"plan_out", "range_rows", "plan", "part", "parts", "context"}
+    of_many_machines = {"plan_out", "range_rows", "plan", "part", "parts", "context", "cluster", "workers"}
     assert set(command) - fields == {"store", "root", "recipe", "dry_run", "json", *of_many_machines}
     pictures = sorted((find_recipe("demo").parent / "demo" / "images").rglob("*.jpg"))[:4]
     for folder, picture in zip(("a", "a/drafts", "b", "c"), pictures, strict=True):
@@ -215,7 +215,7 @@ def test_a_recipe_says_of_an_ingest_and_of_a_question_all_that_the_command_can(t
 def test_what_a_recipe_cannot_say_of_a_command_is_a_place_output_or_named_here() -> None:
     told: dict[tuple[Callable[..., Any], Any], set[str]] = {
         (query_cli.query, QueryTable): {"store", "sql", "explain", "as_json", "as_csv", "parquet", "count"},
-        (latents_cli.latents, LatentJob): {"store", "dry_run", "json"},
+        (latents_cli.latents, LatentJob): {"store", "dry_run", "json", "cluster", "workers"},
         (generate_cli.generate, GenerateTable): {"paths", "out", "size", "as_json"},
         (evaluate_cli.evaluate, EvaluateJob): {"run", "shards", "out", "dry_run", "as_json"},
     }
