@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import Convention
-from pfgdata.errors import ModelError, refused_by_system
+from pfgdata.errors import ConfigError, ModelError, refused_by_system
 from pfgdata.extractors.stated import Stated, stated
 from pfgdata.hub import Resolved, weights_sha256
 from pfgdata.images import DECODE_VERSION, square
@@ -51,6 +52,7 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "dinov3_vit": _Kind(model="DINOv3ViTModel", config="DINOv3ViTConfig", node="pooler_output"),
 }
+_DEVICE = re.compile(r"auto|cpu|(?P<kind>cuda|tensorrt)(?::(?P<number>\d+)(?:,\d+)*)?")
 _OF_PEOPLE = (
     "_name_or_path",
     "transformers_version",
@@ -244,14 +246,21 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _device(name: str) -> str:
+    """torch's name of a device as onnxruntime's are asked for; of several GPUs the first. Raises PfgError."""
     import torch
 
-    available = torch.cuda.is_available()
-    if name.startswith(("cuda", "tensorrt")) and not available:
+    match = _DEVICE.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"no device {name!r}; it is auto, cpu, cuda or cuda:1")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, number = match["kind"], match["number"]
+    if kind and not count:
         raise ModelError("no CUDA for torch here; install a CUDA build of torch, or use --device cpu")
-    if name in ("auto", "tensorrt"):
-        return "cuda" if available else "cpu"
-    return name.partition(",")[0]
+    if int(number or 0) >= count and kind:
+        raise ModelError(f"there is no GPU {number} here; torch sees {count}, from 0")
+    if name == "cpu" or not count:
+        return "cpu"
+    return f"cuda:{number}" if number else "cuda"
 
 
 def _dtype(precision: Precision) -> Any:

@@ -38,14 +38,16 @@ class Fused:
 def fuse(model: Any, *, side: int) -> Fused:
     """Fuse what can be in `model` (a ModelProto in float32, of images of `side` pixels), in place; what was.
 
-    The numbers stay the same but for rounding. A caller proves it, and goes back to its file otherwise.
+    The numbers stay the same but for rounding. A caller proves it, and goes back to its file otherwise. Where
+    nothing is found `model` stays as it was, for then nobody compares.
     """
     from onnx import helper
     from onnxruntime.transformers.fusion_gelu import FusionGelu
     from onnxruntime.transformers.fusion_layernorm import FusionLayerNormalization, FusionLayerNormalizationTF
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    before = _counts(model)
+    before, stored = _counts(model), len(model.graph.initializer)
+    nodes = [node.SerializeToString() for node in model.graph.node]  # weights are not among them
     facts = write_down_shapes(model, side=side)
     fuse_attention(model, facts)
     fuse_batch_norms(model, facts)
@@ -61,6 +63,10 @@ def fuse(model: Any, *, side: int) -> Fused:
         _tell_kinds(model.graph, facts)
         if _OWN not in {one.domain for one in model.opset_import}:
             model.opset_import.append(helper.make_opsetid(_OWN, 1))
+    else:
+        del model.graph.node[:], model.graph.initializer[stored:]
+        for node in nodes:
+            model.graph.node.add().ParseFromString(node)
     return fused
 
 

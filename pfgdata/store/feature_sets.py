@@ -119,17 +119,21 @@ class SetFeatures:
     def require(self, selection: Selection) -> None:
         """Raise StoreError, with the command that completes the set, where an image has no vector."""
         distinct = selection.distinct()
-        lacking = int((~self.has(distinct.content_ids)).sum())
-        if lacking:
+        lacking = distinct.content_ids[~self.has(distinct.content_ids)]
+        if len(lacking):
             raise StoreError(self.lacks(lacking, len(distinct)))
 
-    def lacks(self, count: int, of: int) -> str:
-        """What to say where `count` of `of` images have no vector."""
-        store = self.set.path.parent.parent
-        return (
-            f"feature set {self.set.label}: {count:,} of {of:,} images have no vector;"
-            f" pfgdata features {store} --label {self.set.label} makes what is missing"
-        )
+    def lacks(self, lacking: npt.NDArray[np.uint8], of: int) -> str:
+        """What to say where the contents `lacking`, uint8 [N, 16], of `of` images have no vector."""
+        store, label = self.set.path.parent.parent, self.set.label
+        unusable = ids_as_keys(self.set.failed_content())
+        failed = int(np.isin(ids_as_keys(lacking), unusable).sum())
+        said = f"feature set {label}: {len(lacking):,} of {of:,} images have no vector"
+        if failed:
+            said += f", {failed:,} of them on record as no image that its extractor can use"
+        if failed == len(lacking):
+            return said
+        return f"{said}; pfgdata features {store} --label {label} makes what is missing"
 
     def bring_features(self, shards: Collection[str]) -> None:
         """Have the files of these shards at hand, where the store lies far away."""

@@ -214,8 +214,8 @@ class OnnxTagger:
     def _gives(self, scores: Floats, opened: _Opened, way: _Way) -> bool:
         """Whether `scores`, of the probes, are those of the graph as the file has it, on the first device."""
         graph = way.read(opened, self.vocabulary, fused=False)
-        exact, _ = next(way.run(graph, way.homes[:1]).predict_on_each(_probes(self.image_size)[:1]))
-        return same_scores(scores[:1], exact, half=graph.half)
+        exact, _ = next(way.run(graph, way.homes[:1]).predict_on_each(_probes(self.image_size)))
+        return same_scores(scores, exact, half=graph.half)
 
     @property
     def image_size(self) -> int:

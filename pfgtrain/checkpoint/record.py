@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pfgdata.errors import RunError, StoreError, StoreFormatError
 from pfgdata.files import Disk, canonical_json, read_json
 from pfgdata.records import Factor, LatentScale, TaggerIdentity, factor
+from pfgdata.urls import UrlPath, is_url
 from pfgtrain.config import FeaturePlan
 
 __all__ = ["RUN_FORMAT", "RunRecord", "is_run"]
@@ -78,6 +79,12 @@ class RunRecord:
         if self.features:
             return FeaturePlan.of(self.features)
         return FeaturePlan.of_tagger(feature_dim=self.feature_dim, num_tokens=self.num_tokens)
+
+    @property
+    def store_path(self) -> Path | None:
+        """Where its store lies, a folder or a place in a bucket; None of a run that was given away."""
+        path = UrlPath(self.store) if is_url(self.store) else Path(self.store)
+        return path if path.is_absolute() else None  # a run given away knows the last name alone
 
     def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
         """Write run.json; a folder with one is a run."""

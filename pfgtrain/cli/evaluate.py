@@ -148,18 +148,18 @@ def _store(shards: Path | None, record: RunRecord, notes: list[str], *, needed: 
 
     The store of a run that was given away is on record by its last name: what is called so here is another.
     """
-    from pfgdata.errors import NoStoreError
+    from pfgdata.errors import NoStoreError, PlaceError
     from pfgdata.store import Store
 
-    path = shards or Path(record.store)
+    path, name = shards or record.store_path, Path(record.store).name
     try:
-        if not shards and not path.is_absolute():
-            raise NoStoreError(f"the run's store, {path.name}, did not come with it; name one by --shards")
+        if path is None:
+            raise NoStoreError(f"the run's store, {name}, did not come with it; name one by --shards")
         return Store.open(path)
-    except NoStoreError:
+    except (NoStoreError, PlaceError):
         if shards or needed:
             raise
-        notes.append(f"the run's store, {path.name}, is not here; name it by --shards")
+        notes.append(f"the run's store, {name}, is not here; name it by --shards")
         return None
 
 

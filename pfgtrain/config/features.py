@@ -200,7 +200,10 @@ def values_of(text: str, names: Sequence[str], *, key: str) -> dict[str, str]:
         if not equals or not value or name in found:
             raise ConfigError(f'{key} = "{text}": {part.strip()!r} is not NAME=VALUE, once for each name')
         if name not in names:
-            raise ConfigError(f'{key} = "{text}": {name} is none of {", ".join(names)}')
+            known = (
+                f"is none of {', '.join(names)}" if names else "is not read: the tagger's feature alone is"
+            )
+            raise ConfigError(f'{key} = "{text}": {name} {known}')
         found[name] = value
     return found
 

@@ -88,7 +88,7 @@ def evaluate(
         nearest_training=nearest,
         tuning=setup.tuning,
         no_pfg_pictures=_relative(studio.files.get((-1, "results"), []), out_dir),
-        notes=[*setup.notes, *_untrained(model), *_twins(ids), *more],
+        notes=[*setup.notes, *_untrained(model), *_twins(ids), *_lacking(real, len(guides)), *more],
         seconds=round(time.perf_counter() - started, 3),
         further=len(gallery),
     )
@@ -208,6 +208,14 @@ def _untrained(model: PFGModel) -> list[str]:
     return [
         f"{part} is untrained (weights from a fixed seed): nothing here means much"
         for part in model.untrained
+    ]
+
+
+def _lacking(real: Real, count: int) -> list[str]:
+    """What there is to say of guides of which a feature set had no vector: figures are lower for it."""
+    return [
+        f"feature set {label} has no vector of {lacking} of {count} guides: the pad stood for its tokens"
+        for label, lacking in real.missing.items()
     ]
 
 

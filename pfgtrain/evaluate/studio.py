@@ -9,7 +9,8 @@ Shapes: K guides, F feature width.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Real:
     views: dict[str, Pool]
     view_M: Ints
     features_KF: Tensor  # of the guides as they are: what tokens are made of
+    missing: Mapping[str, int]  # label of a feature set -> guides whose vector is not there
 
 
 @dataclass(kw_only=True)
@@ -66,7 +68,7 @@ class Studio:
     def real(self, guides: Sequence[Guide]) -> Real:
         """Look at the guides and all their views; raises as `read_view` does."""
         plain: tuple[list[dict[str, Pool]], list[dict[str, Pool]]] = ([], [])  # guides, other views
-        features = list[Tensor]()
+        features, missing = list[Tensor](), Counter[str]()
         view_M = [view for guide in guides for view in range(len(guide.views))]
         owners = [number for number, guide in enumerate(guides) for _ in guide.views]
 
@@ -83,6 +85,7 @@ class Studio:
                             pixels, content_id=read.content_id, name=guide.name, own_F=own_F
                         )
                         features.append(seen.feature_F)
+                        missing.update(label for label, how in seen.how.items() if how == "missing")
                         self._keep(self._small(pixels), number, guide.name, "guide")
                     kind = ("vae", "view")[view] if view < 2 else None
                     yield self._seen(pixels, number, guide.name, kind)
@@ -97,6 +100,7 @@ class Studio:
             views=views,
             view_M=np.array(view_M, np.int64),
             features_KF=torch.stack(features),
+            missing=missing,
         )
 
     def results(self, features_KF: Tensor, names: Sequence[str]) -> dict[str, Pool]:

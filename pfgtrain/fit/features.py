@@ -103,18 +103,15 @@ def feature_plan(read: Sequence[SetRead], config: FitConfig) -> FeaturePlan:
 def require_vectors(rows: Rows, read: Sequence[SetRead], config: FitConfig) -> None:
     """Raise RunError where a set has no vector of some of `rows`, and `config` does not allow it."""
     for places, one in zip(rows.features, read, strict=True):
-        lacking = int((places.row < 0).sum())
-        if not lacking or not isinstance(one.vectors, FeatureSet):
+        lacking = np.flatnonzero(places.row < 0)
+        if not len(lacking) or not isinstance(one.vectors, FeatureSet):
             continue
-        if lacking == len(rows):
-            raise RunError(
-                f"{SetFeatures(one.vectors).lacks(lacking, len(rows))}, and none is left to train on"
-            )
-        if not config.allow_missing:
-            raise RunError(
-                f"{SetFeatures(one.vectors).lacks(lacking, len(rows))}; or train these with the pad in the"
-                " place of its tokens: --allow-missing"
-            )
+        if config.allow_missing and len(lacking) < len(rows):
+            continue
+        said = SetFeatures(one.vectors).lacks(rows.images.content_ids[lacking], len(rows))
+        if len(lacking) == len(rows):
+            raise RunError(f"{said}, and none is left to train on")
+        raise RunError(f"{said}; or train these with the pad in the place of its tokens: --allow-missing")
 
 
 def missing_digest(rows: Rows) -> str | None:

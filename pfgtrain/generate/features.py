@@ -59,9 +59,9 @@ class FeatureReader:
 
     @classmethod
     def load(
-        cls, plan: FeaturePlan, job: CheckpointJob, *, store: str, device: str, progress: Progress
+        cls, plan: FeaturePlan, job: CheckpointJob, *, store: Path | None, device: str, progress: Progress
     ) -> Self:
-        """What `plan` needs, as far as it is here; `store` is the path of the run's.
+        """What `plan` needs, as far as it is here; `store` is where the run's lies, if that is known.
 
         Raises what `load_extractor` does, and IdentityError, for a model that the job names.
         """
@@ -145,12 +145,12 @@ def _loaded(source: FeatureSource, name: str | None, *, device: str) -> Extracto
     return loaded
 
 
-def _sets_of(store: str, sources: list[FeatureSource]) -> dict[str, FeatureSet]:
+def _sets_of(store: Path | None, sources: list[FeatureSource]) -> dict[str, FeatureSet]:
     """The sets of those `sources` that the store at `store` has, by label; none where it is not here."""
-    if not sources or not Path(store).is_absolute():  # of a run that was given away, a name alone
+    if not sources or store is None:
         return {}
     try:
-        there = Store.open(Path(store)).feature_sets()
+        there = Store.open(store).feature_sets()
     except PfgError:
         return {}
     known = {source.label: dict(source.identity or {}) for source in sources}

@@ -62,7 +62,7 @@ def load_run(
     base = base or Base.load(record.base_name, revision=record.base_revision, progress=progress)
     require_same_base(base, record, where=f"run {run_dir}")
     reader = FeatureReader.load(
-        plan, which, store=record.store, device=onnx_device(device), progress=progress
+        plan, which, store=record.store_path, device=onnx_device(device), progress=progress
     )
     return _assemble(
         replace(base, prediction_type=record.prediction_type, device=where, dtype=dtype),
@@ -119,7 +119,7 @@ def load_adapter_on_base(
         )
     plan = FeaturePlan.of_tagger(feature_dim=tagger.feature_dim, num_tokens=0)
     plan = (facts["features"] if facts else None) or plan
-    reader = FeatureReader.load(plan, which, store="", device=onnx_device(device), progress=progress)
+    reader = FeatureReader.load(plan, which, store=None, device=onnx_device(device), progress=progress)
     fixed = {
         "prompt": "",
         "text_layer": base.text_layer,

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pfgdata.errors import RunError
 from pfgdata.files import Disk
+from pfgdata.urls import is_url
 
 __all__ = [
     "GenerateReport",
@@ -72,8 +73,8 @@ def picture_name(guide: Path, *, digest: str, index: int) -> str:
 
 
 def without_folders(name: str) -> str:
-    """A model's name for pictures that travel: of an absolute path its last part, else as it is."""
-    return Path(name).name if Path(name).is_absolute() else name
+    """A name for what travels: of an absolute path or a place in a bucket its last part, else as it is."""
+    return Path(name).name if Path(name).is_absolute() or is_url(name) else name
 
 
 def png_bytes(image: Image.Image, *, settings: Mapping[str, Any]) -> bytes:

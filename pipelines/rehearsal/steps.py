@@ -151,7 +151,7 @@ def draw_images(folder: Path, count: int, *, side: int) -> None:
     """Write PNGs 0.png, 1.png, ...: discs on grounds, square and upright by turns."""
     folder.mkdir(parents=True)
     for number in range(count):
-        height = side * (3 if number % 2 else 2) // 2 if number % 2 else side
+        height = side * 3 // 2 if number % 2 else side
         rng = np.random.default_rng(number)
         y, x = np.mgrid[:height, :side]
         picture = np.full((height, side, 3), rng.integers(0, 256, 3), np.uint8)

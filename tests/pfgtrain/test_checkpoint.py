@@ -94,6 +94,18 @@ def test_a_record_names_what_decides_and_differs(tmp_path: Path) -> None:
     assert replace(RECORD, tagger=other, num_tokens=4).differs_from(RECORD) == ["tagger", "num_tokens"]
 
 
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [("s3://pictures/feats", "s3://pictures/feats"), ("/data/feats", "/data/feats"), ("feats", None)],
+)
+def test_a_record_knows_its_store_in_a_folder_or_a_bucket_and_none_once_given_away(
+    told: str, found: str | None, tmp_path: Path
+) -> None:
+    replace(RECORD, store=told).write(tmp_path)
+    path = RunRecord.read(tmp_path).store_path
+    assert (path if path is None else str(path)) == found
+
+
 def test_a_folder_without_a_run_a_damaged_and_a_newer_record_are_one_line_each(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run here; make one with: pfgtrain fit"):
         RunRecord.read(tmp_path / "none")

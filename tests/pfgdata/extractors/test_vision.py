@@ -207,6 +207,13 @@ def test_a_picture_of_another_size_than_the_model_takes_is_refused(tmp_path: Pat
         load_extractor(str(tmp_path), convention=how, device="cpu")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", "auto:0", "cuda:999", "tensorrt:999", ""])
+def test_a_device_that_is_none_is_one_line(device: str, tmp_path: Path) -> None:
+    write_model(tmp_path, "dinov2")
+    with pytest.raises(PfgError, match=r"no device|no CUDA for torch|no GPU 999"):
+        load_extractor(str(tmp_path), device=device)
+
+
 def test_a_name_that_looks_like_one_of_the_catalog_is_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match="nearest: clip-l"):
         load_extractor("clip-xl")

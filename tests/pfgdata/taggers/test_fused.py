@@ -99,9 +99,19 @@ def test_the_identity_of_a_tagger_is_that_of_its_file(tmp_path: Path) -> None:
 
 @pytest.fixture
 def inexact(tmp_path: Path) -> Path:
-    """A tagger whose x * erf is within onnxruntime's tolerance of a GELU, and far from it in its scores."""
+    mean = helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0)
+    return inexact_tagger(tmp_path, [mean], brightest=127.5)  # x is 1 for a picture of middle grey
+
+
+def inexact_tagger(folder: Path, means: list[Any], *, brightest: float) -> Path:
+    """A tagger whose x * erf is within onnxruntime's tolerance of a GELU, and far from it in its scores.
+
+    `means` make the [N, 3] of which x is; far from it where they are `brightest`, saturated below.
+    """
     stored = {
-        "hidden": np.full((3, 16), 1 / (3 * 127.5), np.float32),  # x is 1 for a picture of middle grey
+        "last": np.array(SIDE - 1),
+        "first": np.array(0),
+        "hidden": np.full((3, 16), 1 / (3 * brightest), np.float32),
         "divisor": np.array(1.4133, np.float32),
         "one": np.array(1, np.float32),
         "half": np.array(0.5, np.float32),
@@ -109,7 +119,7 @@ def inexact(tmp_path: Path) -> Path:
         "bias": np.full(len(TAGS), -20 * 16 * 0.8413, np.float32),  # GELU(1): its scores are about 0.5
     }
     nodes = [
-        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
+        *means,
         helper.make_node("MatMul", ["mean", "hidden"], ["x"]),
         helper.make_node("Div", ["x", "divisor"], ["divided"]),
         helper.make_node("Erf", ["divided"], ["erf"]),
@@ -121,8 +131,8 @@ def inexact(tmp_path: Path) -> Path:
         helper.make_node("Sigmoid", ["logits"], ["scores"]),
     ]
     model = made(nodes, stored, [("image", ["N", SIDE, SIDE, 3])], ("scores", ["N", len(TAGS)]))
-    onnx.save(model, tmp_path / "inexact.onnx")
-    return tagger_folder(tmp_path / "inexact", tmp_path / "inexact.onnx")
+    onnx.save(model, folder / "inexact.onnx")
+    return tagger_folder(folder / "inexact", folder / "inexact.onnx")
 
 
 def made(nodes: list[Any], stored: dict[str, Any], images: list[Any], scores: tuple[str, list[Any]]) -> Any:
@@ -146,6 +156,18 @@ def test_a_graph_that_gives_other_scores_when_fused_runs_as_its_file_has_it(inex
     tagger = OnnxTagger.load(str(inexact), device="cpu")
     assert not tagger.fused
     np.testing.assert_array_equal(tagger.predict(images)[0], exact)
+
+
+def test_a_graph_is_compared_by_more_than_one_picture(tmp_path: Path) -> None:
+    means = [  # how much brighter the last line of pixels is than the first: nothing in noise
+        helper.make_node("Gather", ["image", "last"], ["below"], axis=1),
+        helper.make_node("Gather", ["image", "first"], ["above"], axis=1),
+        helper.make_node("Sub", ["below", "above"], ["step"]),
+        helper.make_node("ReduceMean", ["step"], ["mean"], axes=[1], keepdims=0),
+    ]
+    folder = inexact_tagger(tmp_path, means, brightest=255.0)
+    assert fuse(onnx.load(folder / "model.onnx"), side=SIDE) == Fused(gelu=1)
+    assert not OnnxTagger.load(str(folder), device="cpu").fused
 
 
 TOKENS, HEADS, WIDTH = 6, 2, 4
@@ -207,6 +229,23 @@ def test_what_is_no_plain_attention_stays_as_it_is(form: str) -> None:
     assert fuse(model, side=SIDE) == Fused()
     x = np.random.default_rng(5).normal(size=(2, TOKENS, HEADS * WIDTH)).astype(np.float32)
     np.testing.assert_array_equal(run(model, x), run(attention(form), x))
+
+
+def test_a_graph_in_which_nothing_is_found_keeps_shapes_that_it_computes_and_an_erf_that_is_no_gelu() -> None:
+    """Nobody compares it with its file: so it must be its file's to the byte."""
+    stored = {"factor": np.array(0.5, np.float32), "rest": np.array([-1], np.int64), "one": np.array([0])}
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["halved"]),
+        helper.make_node("Erf", ["halved"], ["bent"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "one"], ["count"]),
+        helper.make_node("Concat", ["count", "rest"], ["asked"], axis=0),
+        helper.make_node("Reshape", ["bent", "asked"], ["y"]),
+    ]
+    model = made(nodes, stored, [("x", ["N", TOKENS, WIDTH])], ("y", ["N", TOKENS * WIDTH]))
+    before = model.SerializeToString(deterministic=True)
+    assert fuse(model, side=SIDE) == Fused()
+    assert model.SerializeToString(deterministic=True) == before
 
 
 def test_a_graph_without_any_of_them_stays_as_it_is() -> None:

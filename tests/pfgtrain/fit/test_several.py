@@ -192,6 +192,18 @@ def test_half_a_set_is_one_line_with_the_command_and_the_way_round(half: FitData
     assert plan_fit(half, base, replace(BOTH, allow_missing=True)).missing_vectors == {"dino": 10}
 
 
+def test_what_no_extractor_can_use_is_not_said_to_be_made_by_another_run(base: Base, tmp_path: Path) -> None:
+    data = with_dino(tmp_path / "feats", base, NUMBERS[:28])
+    ids = np.stack([np.frombuffer(content_of(number), np.uint8) for number in NUMBERS[28:]])
+    give_features(data.store, "dino", ids[:0], np.empty((0, WIDTH)), failed=ids[:1])
+    with pytest.raises(RunError, match=r"2 of 30 .*, 1 of them on record as no image.*; pfgdata features"):
+        plan_fit(again(data, BOTH), base, BOTH)
+    give_features(data.store, "dino", ids[1:], vector_of(29)[None])
+    with pytest.raises(RunError, match=r"1 of 30 .*, 1 of them on record.*--allow-missing") as refusal:
+        plan_fit(again(data, BOTH), base, BOTH)
+    assert "pfgdata features" not in str(refusal.value)
+
+
 def test_a_set_that_has_none_of_the_images_is_refused_even_so(base: Base, tmp_path: Path) -> None:
     data = make_data(tmp_path / "feats", base)
     give_features(data.store, "dino", np.zeros((1, 16), np.uint8), np.ones((1, WIDTH)))

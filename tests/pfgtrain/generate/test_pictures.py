@@ -116,3 +116,4 @@ def test_rows_of_unequal_length_share_one_sheet() -> None:
 def test_an_absolute_path_leaves_its_folders_behind() -> None:
     assert without_folders("/home/someone/models/base") == "base"
     assert without_folders("org/name") == "org/name"
+    assert without_folders("s3://someones-bucket/feats") == "feats"  # a run given away names no bucket

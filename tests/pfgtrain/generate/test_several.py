@@ -188,6 +188,20 @@ def test_what_may_be_missing_is_the_pad_as_on_the_other_side(place: Place) -> No
     assert np.array_equal(np.asarray(alone[0]), np.asarray(again))
 
 
+def test_an_evaluation_says_how_many_guides_lacked_a_vector(place: Place) -> None:
+    run = place.run("run")
+    folder = place.folder / "guides"
+    shutil.copytree(place.folder / "strangers", folder)
+    shutil.copy(place.guide, folder)
+    guides = guides_of_folder(folder)
+    looked = EvaluateOptions(images_per_guide=1, num_inference_steps=1, resamples=5)
+    setup = EvaluateSetup(guides=guides, options=looked)
+    assert not any("feature set" in note for note in evaluate(model_of(run), setup).notes)
+    shutil.rmtree(place.folder / "eyes")
+    notes = evaluate(model_of(run, allow_missing=True), setup).notes
+    assert "feature set eyes has no vector of 2 of 3 guides: the pad stood for its tokens" in notes
+
+
 def test_an_extractor_that_moved_is_named_and_another_is_refused(place: Place) -> None:
     run = place.run("run")
     (place.folder / "eyes").rename(place.folder / "moved")
@@ -198,6 +212,9 @@ def test_an_extractor_that_moved_is_named_and_another_is_refused(place: Place) -
         model_of(run, extractor=f"eyes={place.folder / 'other'}")
     with pytest.raises(ConfigError, match="ears is none of eyes"):
         model_of(run, extractor=f"ears={place.folder / 'moved'}")
+    alone = place.run("alone", FeaturePlan.of_tagger(feature_dim=768, num_tokens=2))
+    with pytest.raises(ConfigError, match="eyes is not read: the tagger's feature alone is"):
+        model_of(alone, extractor=f"eyes={place.folder / 'moved'}")
 
 
 def test_each_adapter_s_tokens_have_a_scale_of_their_own(place: Place) -> None:
