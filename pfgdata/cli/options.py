@@ -105,14 +105,26 @@ def values_of(column: pa.Array | pa.ChunkedArray, *, called: str, instead: str) 
     Raises QueryError for a value that Python has none for: do `instead`.
     """
     try:
-        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+        values: list[Any] = _to_the_microsecond(column).to_pylist(maps_as_pydicts="strict")
     except OverflowError:
         raise QueryError(f"{called}: has a date or time beyond the years 1 to 9999; {instead}") from None
-    except ValueError:  # where pandas is not installed
+    except ValueError:
         raise QueryError(f"{called}: has a time to the nanosecond; {instead}") from None
     except TypeError:
         raise QueryError(f"{called}: has maps whose keys are lists, maps or structs; {instead}") from None
     return values
+
+
+def _to_the_microsecond(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Times as Python has them, whether pandas is installed or not. Raises ValueError for finer ones."""
+    import pyarrow as pa
+
+    kind = column.type
+    if getattr(kind, "unit", None) != "ns":
+        return column
+    if pa.types.is_timestamp(kind):
+        return column.cast(pa.timestamp("us", kind.tz))
+    return column.cast(pa.time64("us") if pa.types.is_time(kind) else pa.duration("us"))
 
 
 def features_of(store: Store, label: str | None) -> SetFeatures | None:
