@@ -54,6 +54,7 @@ def rehearsed(
     return out, list(rehearsal.run(say=quiet))
 
 
+@pytest.mark.slow
 def test_every_step_of_the_product_runs_and_is_measured(rehearsed: tuple[Path, list[Step]]) -> None:
     out, steps = rehearsed
     assert [step.name for step in steps] == ["base", "ingest", "latents", "fit", "export", "generate"]
@@ -65,6 +66,7 @@ def test_every_step_of_the_product_runs_and_is_measured(rehearsed: tuple[Path, l
     assert list((out / "given").rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_what_was_told_of_a_fits_disk_is_what_it_wrote(rehearsed: tuple[Path, list[Step]]) -> None:
     by_name = {step.name: step for step in rehearsed[1]}
     fit, base = by_name["fit"], by_name["base"]
@@ -74,6 +76,7 @@ def test_what_was_told_of_a_fits_disk_is_what_it_wrote(rehearsed: tuple[Path, li
     assert base.told.disk <= base.disk <= base.told.disk + 1_000_000  # tokenizers and configs
 
 
+@pytest.mark.slow
 def test_the_base_is_one_of_its_family_and_says_that_it_is_untrained(
     rehearsed: tuple[Path, list[Step]],
 ) -> None:
@@ -105,6 +108,7 @@ def test_weights_are_random_finite_and_the_same_for_the_same_seed(tmp_path: Path
         assert value.dtype == torch.float16 and bool(value.isfinite().all()), key
 
 
+@pytest.mark.slow
 def test_a_rehearsal_removes_what_it_made_also_after_a_failure(tmp_path: Path) -> None:
     bad = replace(tiny("sd15"), vae={**tiny("sd15").vae, "latent_channels": 3})  # the UNet takes four
     with pytest.raises(ConfigError, match=r"ended with 1: .*"):

@@ -186,6 +186,7 @@ def test_a_renewal_whose_answer_was_lost_loses_no_lease(memory: ObjectPlace) -> 
     assert memory.read("lock") == b""
 
 
+@pytest.mark.cluster
 def test_a_real_server_is_used_as_the_one_in_memory(bucket: str, tmp_path: Path) -> None:
     _use(ObjectPlace.at(f"{bucket}/pre"), tmp_path)
     _conditions(ObjectPlace.at(f"{bucket}/conditions"))
