@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,11 +72,10 @@ def test_a_store_that_was_closed_or_is_none_says_so(feats: Path) -> None:
         pfgdata.open(feats / "shards")
 
 
-WITHOUT_PANDAS = """
+ASKS_FOR_PANDAS = """
 import sys
-sys.modules["pandas"] = None  # as where it is not installed
-from pfgdata.errors import QueryError
 import pfgdata
+from pfgdata.errors import QueryError
 with pfgdata.open(sys.argv[1]) as store:
     try:
         store.query().pandas()
@@ -84,7 +84,15 @@ with pfgdata.open(sys.argv[1]) as store:
 """
 
 
-def test_a_library_that_is_not_installed_is_named_in_one_line(feats: Path) -> None:
-    words = [sys.executable, "-c", WITHOUT_PANDAS, str(feats)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+def test_a_library_that_is_not_installed_is_named_in_one_line(feats: Path, tmp_path: Path) -> None:
+    (tmp_path / "pandas.py").write_text(
+        "raise ModuleNotFoundError('as if it were not here', name='pandas')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS_FOR_PANDAS, str(feats)],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PAGE.parents[1]}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "pandas is not installed; run: pip install pandas\n"
