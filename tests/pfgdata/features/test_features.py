@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 import subprocess
@@ -35,6 +34,7 @@ from pfgdata.store import FeatureIdentity, SetFeatures, Store, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger, Watched
 from tests.pfgdata.extractors.small_models import SIDE, write_graph, write_model
+from tests.ray_cluster import ray_here
 
 HOW = f"size = {SIDE}\nlayout = 'NCHW'\nchannels = 'RGB'\nsquare = 'stretch {SIDE} bilinear'\n"
 OPTIONS = FeatureOptions(batch_size=4, threads=1)
@@ -254,14 +254,15 @@ def test_another_machine_loads_the_same_extractor_or_says_that_it_cannot(store: 
 @pytest.mark.cluster
 def test_the_workers_of_a_cluster_make_what_one_process_makes(store: Store, graph: Path) -> None:
     command = [sys.executable, "-m", "pfgdata", "features", str(store.path), "--extractor", str(graph)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, "--device", "cpu", "--cluster", "auto", "--workers", "1", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=environment,
-    )
+    with ray_here() as cluster:  # of its own: `auto` would join the one of another test
+        cluster.start()
+        done = subprocess.run(
+            [*command, "--device", "cpu", "--cluster", cluster.address, "--workers", "1", "--json"],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env={**cluster.env, "CUDA_VISIBLE_DEVICES": ""},
+        )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["label"], told["encoded"], told["pending"]) == ("small", 10, 0) and told["workers"]
