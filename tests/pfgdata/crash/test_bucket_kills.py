@@ -91,7 +91,7 @@ def test_killed_at_twenty_random_moments_and_lived_on_equals_a_life_on_disk(
 @pytest.mark.parametrize(
     ("point", "nth", "codes"),
     [
-        ("shard.json uploaded", 1, {LOST}),  # before the record that would commit it
+        ("shard.json uploaded", 2, {LOST}),  # before the record that would commit it
         ("removal recorded", 2, {LOST}),
         ("object replaced", 6, {LOST, 0}),  # what is left of its life may be nothing that another has done
     ],
