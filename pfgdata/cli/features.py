@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, worker_facts
-from pfgdata.cli.options import DryRun, Json, StoreArgument, show_failures
+from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named
+from pfgdata.cli.deriving import make, plan_words, show_plan, show_report
+from pfgdata.cli.options import DryRun, Json, StoreArgument
 from pfgdata.features import FeatureJob
 from pfgdata.flags import from_fields
-from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
+from pfgdata.interrupts import stop_on_interrupt
+from pfgdata.screen import ScreenProgress, print_json, show_facts
 
 if TYPE_CHECKING:
-    from pfgdata.cluster import Cluster, WorkerRate
     from pfgdata.extractors import Extractor
-    from pfgdata.features import FeaturePass, FeatureReport
+    from pfgdata.features import FeaturePass
     from pfgdata.records import Selection
     from pfgdata.store import Snapshot
 
@@ -75,13 +72,9 @@ def features(
             _show_plan(work, snapshot, selection, json=json)
             return
         with stop_on_interrupt() as stop:
-            if ray:
-                report, rates = _on_cluster(ray, work, snapshot, selection, stop=stop)
-            else:
-                report, rates = work.run(snapshot, selection, stop=stop), {}
-    _show(report, rates, json=json)
-    if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
+            by = (ray, work.source) if ray else None
+            report, rates = make(work, snapshot, selection, by=by, stop=stop)
+    show_report(report, rates, {"set": f"{report.label}, {report.path}"}, verb="made", json=json)
 
 
 def _facts(extractor: Extractor, label: str) -> dict[str, str]:
@@ -96,62 +89,6 @@ def _show_plan(work: FeaturePass, snapshot: Snapshot, selection: Selection, *, j
     """What a making would do: how many images, and how many bytes."""
     plan = work.plan(snapshot, selection)
     size = plan.to_do * work.bytes_each
-    counts = _counts(plan.distinct, made=0, present=plan.done, failed=plan.failed_before)
-    show_facts(
-        {
-            "selected": f"{plan.selected:,} images, of distinct content {counts}",
-            "to make": f"{plan.to_do:,} vectors, {size / 1e6:,.1f} MB",
-            "dry run": "nothing was written",
-        }
-    )
+    show_plan(plan, {"to make": f"{plan.to_do:,} vectors, {size / 1e6:,.1f} MB"}, verb="made")
     if json:
-        print_json(
-            {
-                "label": work.label,
-                "selected": plan.selected,
-                "distinct": plan.distinct,
-                "present": plan.done,
-                "failed": plan.failed_before,
-                "pending": plan.to_do,
-                "bytes": size,
-            }
-        )
-
-
-def _on_cluster(
-    cluster: Cluster,
-    work: FeaturePass,
-    snapshot: Snapshot,
-    selection: Selection,
-    *,
-    stop: Callable[[], bool],
-) -> tuple[FeatureReport, dict[str, WorkerRate]]:
-    """Have the workers of a cluster make them."""
-    from pfgdata.cluster import derive_on
-    from pfgdata.derive import require_work
-
-    require_work(work.store, selection)
-    report, rates = derive_on(cluster, work.source(), work.derivation(), snapshot, selection, stop=stop)
-    return work.report(report), rates
-
-
-def _show(report: FeatureReport, rates: Mapping[str, WorkerRate], *, json: bool) -> None:
-    show_failures(report.failures)
-    counts = _counts(report.distinct, made=report.encoded, present=report.present, failed=report.failed)
-    facts = {
-        "selected": f"{report.selected:,} images, of distinct content {counts}",
-        "took": duration(report.seconds),
-        "set": f"{report.label}, {report.path}",
-        **worker_facts(rates),
-    }
-    if report.interrupted:
-        facts["stopped"] = "the same command goes on from here"
-    show_facts(facts)
-    if json:
-        workers = {name: rate.as_dict() for name, rate in rates.items()}
-        print_json({**report.as_dict(), **({"workers": workers} if workers else {})})
-
-
-def _counts(distinct: int, *, made: int, present: int, failed: int) -> str:
-    pending = distinct - made - present - failed
-    return f"{distinct:,} = {made:,} made + {present:,} present + {failed:,} failed + {pending:,} pending"
+        print_json({"label": work.label, **plan_words(plan, size=size)})

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, worker_facts
-from pfgdata.cli.options import (
-    DryRun,
-    Json,
-    StoreArgument,
-    show_failures,
-)
+from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named
+from pfgdata.cli.deriving import make, plan_words, show_plan, show_report
+from pfgdata.cli.options import DryRun, Json, StoreArgument
 from pfgdata.flags import from_fields
-from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
+from pfgdata.interrupts import stop_on_interrupt
 from pfgdata.latents import LatentJob
 from pfgdata.paths import user_path
-from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
+from pfgdata.screen import ScreenProgress, print_json, show_facts
 
 if TYPE_CHECKING:
-    from pfgdata.cluster import Cluster, WorkerRate
-    from pfgdata.latents import LatentPass, LatentReport
+    from pfgdata.latents import LatentPass
     from pfgdata.records import Selection
     from pfgdata.store import Snapshot
 
@@ -86,13 +78,10 @@ def latents(
             _show_plan(work, snapshot, selection, json=json)
             return
         with stop_on_interrupt() as stop:
-            if ray:
-                report, rates = _on_cluster(ray, work, snapshot, selection, configs=configs, stop=stop)
-            else:
-                report, rates = work.run(snapshot, selection, stop=stop), {}
-    _show(report, rates, json=json)
-    if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
+            by = (ray, lambda: work.source(configs)) if ray else None
+            report, rates = make(work, snapshot, selection, by=by, stop=stop)
+    facts = {"latents": report.path, **_bucket_facts(report.groups)}
+    show_report(report, rates, facts, verb="encoded", json=json)
 
 
 def _show_plan(work: LatentPass, snapshot: Snapshot, selection: Selection, *, json: bool) -> None:
@@ -101,72 +90,10 @@ def _show_plan(work: LatentPass, snapshot: Snapshot, selection: Selection, *, js
     buckets = {f"{sizes[index][0]}x{sizes[index][1]}": len(rows) for index, rows in plan.missing.items()}
     pixels = sum(sizes[index][0] * sizes[index][1] * len(rows) for index, rows in plan.missing.items())
     size = pixels // work.vae.factor**2 * work.vae.latent_channels * 2  # float16
-    counts = _counts(plan.distinct, encoded=0, present=plan.done, failed=plan.failed_before)
-    show_facts(
-        {
-            "selected": f"{plan.selected:,} images, of distinct content {counts}",
-            "to encode": f"{plan.to_do:,} images, {size / 1e6:,.1f} MB",
-            **_bucket_facts(buckets),
-            "dry run": "nothing was written",
-        }
-    )
+    facts = {"to encode": f"{plan.to_do:,} images, {size / 1e6:,.1f} MB", **_bucket_facts(buckets)}
+    show_plan(plan, facts, verb="encoded")
     if json:
-        print_json(
-            {
-                "selected": plan.selected,
-                "distinct": plan.distinct,
-                "present": plan.done,
-                "failed": plan.failed_before,
-                "pending": plan.to_do,
-                "bytes": size,
-                "buckets": buckets,
-            }
-        )
-
-
-def _on_cluster(
-    cluster: Cluster,
-    work: LatentPass,
-    snapshot: Snapshot,
-    selection: Selection,
-    *,
-    configs: Path | None,
-    stop: Callable[[], bool],
-) -> tuple[LatentReport, dict[str, WorkerRate]]:
-    """Have the workers of a cluster encode."""
-    from pfgdata.cluster import derive_on
-    from pfgdata.derive import require_work
-    from pfgdata.latents import LatentReport
-
-    require_work(work.store, selection)
-    source = work.source(configs)
-    report, rates = derive_on(cluster, source, work.derivation(), snapshot, selection, stop=stop)
-    return LatentReport(**asdict(report)), rates
-
-
-def _show(report: LatentReport, rates: Mapping[str, WorkerRate], *, json: bool) -> None:
-    show_failures(report.failures)
-    counts = _counts(report.distinct, encoded=report.encoded, present=report.present, failed=report.failed)
-    facts = {
-        "selected": f"{report.selected:,} images, of distinct content {counts}",
-        "took": duration(report.seconds),
-        "latents": report.path,
-        **_bucket_facts(report.groups),
-        **worker_facts(rates),
-    }
-    if report.interrupted:
-        facts["stopped"] = "the same command goes on from here"
-    show_facts(facts)
-    if json:
-        workers = {name: rate.as_dict() for name, rate in rates.items()}
-        print_json({**report.as_dict(), **({"workers": workers} if workers else {})})
-
-
-def _counts(distinct: int, *, encoded: int, present: int, failed: int) -> str:
-    pending = distinct - encoded - present - failed
-    return (
-        f"{distinct:,} = {encoded:,} encoded + {present:,} present + {failed:,} failed + {pending:,} pending"
-    )
+        print_json({**plan_words(plan, size=size), "buckets": buckets})
 
 
 def _bucket_facts(buckets: Mapping[str, int]) -> dict[str, str]:

@@ -73,7 +73,7 @@ class LatentPass:
         another process writes to the same set.
         """
         require_work(self.store, selection)
-        return LatentReport(**asdict(self.derivation().run(snapshot, selection, stop=stop)))
+        return self.report(self.derivation().run(snapshot, selection, stop=stop))
 
     def source(self, config: Path | None = None) -> VaeSource:
         """What another machine loads the VAE by; `config` is of a base that is a single file."""
@@ -107,6 +107,10 @@ class LatentPass:
             options=self.options,
             progress=self.progress,
         )
+
+    def report(self, report: DeriveReport) -> LatentReport:
+        """`report` as one of latents."""
+        return LatentReport(**asdict(report))
 
     def _found(self) -> LatentSet | None:
         identity = latent_identity(self.vae, self.policy)
