@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pfgdata.corpus.sources import RemoteFile
+from pfgdata.corpus.sources import RemoteFile, plain_etag
 from pfgdata.errors import AccessError, ContentError, PlaceError
 from pfgdata.files import ObjectInfo, ObjectPlace
 from pfgdata.paths import Url
@@ -83,6 +83,4 @@ def _key(path: bytes) -> str:
 
 def _file(info: ObjectInfo) -> RemoteFile:
     etag = info.etag or f"{info.size} {info.modified.timestamp()}"  # some web servers have none
-    return RemoteFile(
-        info.key.encode(), info.size, etag.removeprefix("W/").strip('"')
-    )  # a list may lack quotes
+    return RemoteFile(info.key.encode(), info.size, plain_etag(etag))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from pfgdata.corpus.sources import RemoteFile
+from pfgdata.corpus.sources import RemoteFile, plain_etag
 from pfgdata.errors import AccessError, ConfigError, ContentError, PfgError
 from pfgdata.paths import Url
 
@@ -267,7 +267,7 @@ def _version(path: bytes, answer: Any) -> RemoteFile:
     etag = linked[0] if linked else answer.headers.get("ETag", "")
     whole = re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
     size = whole[1] if whole else answer.headers.get("Content-Length", 0)
-    return RemoteFile(path, int(size), etag.removeprefix("W/").strip('"'))
+    return RemoteFile(path, int(size), plain_etag(etag))
 
 
 def _line(problem: _Refused) -> str:

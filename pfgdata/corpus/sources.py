@@ -13,7 +13,7 @@ from typing import Protocol
 
 from blake3 import blake3
 
-__all__ = ["RemoteFile", "Source", "stamp"]
+__all__ = ["RemoteFile", "Source", "plain_etag", "stamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,13 @@ class RemoteFile:
         return stamp(self.etag)
 
 
+def plain_etag(etag: str) -> str:
+    """An etag without its quotes, which a list may lack, and without the mark of a weak one."""
+    return etag.removeprefix("W/").strip('"')
+
+
 def stamp(etag: str) -> int:
-    """63 bits of BLAKE3 of an etag, which has neither its quotes nor the mark of a weak one."""
+    """63 bits of BLAKE3 of a plain etag."""
     return int.from_bytes(blake3(etag.encode()).digest(length=8), "little") >> 1
 
 
