@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pipelines.rehearsal.shapes import FAMILIES, Shape
-from pipelines.rehearsal.steps import Forecast, Rehearsal, Step, forecast
+from pipelines.rehearsal.steps import Forecast, Rehearsal, RehearsalOptions, Step, forecast
 
-__all__ = ["FAMILIES", "Forecast", "Rehearsal", "Shape", "Step", "forecast"]
+__all__ = ["FAMILIES", "Forecast", "Rehearsal", "RehearsalOptions", "Shape", "Step", "forecast"]

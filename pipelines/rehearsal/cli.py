@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from pfgdata.flags import from_fields
 from pfgdata.paths import user_folder
 from pfgdata.screen import print_json, run_app, show_table
-from pipelines.rehearsal import FAMILIES, Forecast, Rehearsal, Step, forecast
+from pipelines.rehearsal import FAMILIES, Forecast, Rehearsal, RehearsalOptions, Step, forecast
 
 __all__ = ["app", "main"]
 
@@ -20,30 +21,23 @@ GB = 1e9
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
+_NUMBER: dict[str, Any] = {"metavar": "N", "min": 1}
+_BOUNDS = dict.fromkeys(("images", "fit_steps", "sampler_steps"), _NUMBER)
+
+
 @app.command(epilog="Example: python -m pipelines.rehearsal --family sdxl --out rehearsal/ --dry-run")
+@from_fields(RehearsalOptions, {"": "images train fit_steps sampler_steps tagger keep"}, more=_BOUNDS)
 def rehearsal(
     family: Annotated[Literal["sd15", "sdxl"], typer.Option(help="Whose true shape the base has.")],
     out: Annotated[
         Path, typer.Option(metavar="DIR", parser=user_folder, help="A folder that is not there yet.")
     ],
-    images: Annotated[int, typer.Option(metavar="N", min=1, help="How many are ingested.")] = 2,
-    train: Annotated[
-        Literal["adapter", "lora", "unet"], typer.Option(help="What the fit trains.")
-    ] = "adapter",
-    fit_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimizer steps, batch 1.")] = 2,
-    sampler_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of the one picture.")] = 2,
-    tagger: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder or the name of a tagger.", show_default="a random one of the ViT-B/448's shape"
-        ),
-    ] = None,
     *,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave what was made.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would take, and do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a step on stdout.")] = False,
+    **options: Any,
 ) -> None:
     """Say whether this machine does, and what it takes: every step at true shapes, with random weights.
 
@@ -51,16 +45,7 @@ def rehearsal(
     and generate on a few images by the product's own commands. The pictures mean nothing; time, memory and
     disk are those of a real run. What was made is removed, but for --keep.
     """
-    asked = Rehearsal(
-        shape=FAMILIES[family],
-        out=out,
-        images=images,
-        train=train,
-        fit_steps=fit_steps,
-        sampler_steps=sampler_steps,
-        tagger=tagger,
-        keep=keep,
-    )
+    asked = Rehearsal(shape=FAMILIES[family], out=out, **options)
     if dry_run:
         asked.check_place()
         told = forecast(asked.shape, images=asked.images, tagger=asked.tagger is None)

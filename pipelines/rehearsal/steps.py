@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,7 @@ from pipelines.rehearsal.bases import part_sizes, write_base
 from pipelines.rehearsal.measured import Measured, folder_bytes, measured
 from pipelines.rehearsal.shapes import Shape
 
-__all__ = ["Forecast", "Rehearsal", "Step", "draw_images", "forecast"]
+__all__ = ["Forecast", "Rehearsal", "RehearsalOptions", "Step", "draw_images", "forecast"]
 
 TAGGER_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "vit_tagger.py"
 PROGRAM = 700_000_000  # torch, diffusers and transformers in memory, before any weight; onnxruntime is less
@@ -50,17 +51,29 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rehearsal:
-    """What to rehearse, where. `tagger` is made by the ViT's script unless one is named."""
+class RehearsalOptions:
+    """How much is rehearsed."""
+
+    images: int = 2
+    """How many are ingested."""
+    train: Literal["adapter", "lora", "unet"] = "adapter"
+    """What the fit trains."""
+    fit_steps: int = 2
+    """Optimizer steps, batch 1."""
+    sampler_steps: int = 2
+    """Of the one picture."""
+    tagger: str | None = None
+    """A folder or the name of a tagger; default: one of the ViT-B/448's shape with random weights."""
+    keep: bool = False
+    """Leave what was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal(RehearsalOptions):
+    """What to rehearse, where."""
 
     shape: Shape
     out: Path
-    images: int = 2
-    train: str = "adapter"
-    fit_steps: int = 2
-    sampler_steps: int = 2
-    tagger: str | None = None
-    keep: bool = False
 
     def run(self, *, say: Callable[[str], None]) -> Iterator[Step]:
         """Run the steps, yielding each when it has ended. Removes what it made, also after a failure."""

@@ -180,3 +180,15 @@ def test_a_dry_run_prints_what_it_would_take_and_makes_nothing(tmp_path: Path) -
     told = json.loads(done.stdout)
     assert 2.1e9 < told["base"]["disk"] < 2.2e9
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_rehearsed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words, code, says in (
+        (["--out", str(tmp_path / "out"), "--images", "0"], 2, "'--images'"),
+        (["--out", str(tmp_path / "file" / "out")], 1, "file"),
+    ):
+        command = [sys.executable, "-m", "pipelines.rehearsal", "--family", "sd15", "--tagger", "demo"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
