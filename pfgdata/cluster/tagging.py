@@ -105,7 +105,7 @@ class ClusterIngest:
             store.writer(wait=self.job.wait, progress=progress, stop=stop) as writer,
             tempfile.TemporaryDirectory(prefix="pfg-plan-") as folder,
         ):
-            before, adopted = adopt_waiting(writer, progress=progress, stop=stop)
+            before, waiting = adopt_waiting(writer, progress=progress, stop=stop)
             report.refused += before.refused
             plan, found = plan_ranges(
                 writer,
@@ -126,12 +126,11 @@ class ClusterIngest:
                 "interrupted",
             ):
                 setattr(report, name, getattr(found, name))
-            adopter = Adopter(writer, report)
+            adopter = waiting.go_on(report) if waiting else Adopter(writer, report)
             if plan is not None and plan.rows:
                 tagging = _Tagging(plan, writer, adopter, tagger=tagger, report=report)
                 tagging.run(self.engine, self.job, progress=progress, stop=stop)
-            shards = [*adopted, *adopter.committed]
-            finish(writer, shards, report, rows=self.job.shard_rows, progress=progress)
+            finish(writer, adopter.committed, report, rows=self.job.shard_rows, progress=progress)
         report.seconds = time.monotonic() - start
         return report
 

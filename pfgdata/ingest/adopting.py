@@ -83,19 +83,19 @@ def adopt(
 
 def adopt_waiting(
     writer: StoreWriter, *, progress: Progress, stop: Callable[[], bool]
-) -> tuple[AdoptReport, list[str]]:
+) -> tuple[AdoptReport, Adopter | None]:
     """Commit the parts that wait in the store, for the holder of its lock; nothing is merged.
 
-    The report, and the shards that came of it.
+    The report, and the adopter of them, which may go on; None where none waited.
     """
     report = AdoptReport()
     parts = _readable(writer.store, (), report)
     if not parts:
-        return report, []
+        return report, None
     adopter = Adopter(writer, report)
     with during(progress, "adopt", total=sum(map(_images_in, parts))):
         adopter.take_all(parts, progress=progress, stop=stop)
-    return report, adopter.committed
+    return report, adopter
 
 
 def plan_adoption(store: Store, folders: Sequence[Path] = ()) -> AdoptReport:
@@ -154,9 +154,14 @@ class Adopter:
         self._report = report
         self._covered = covered or Covered()
         self._roots = store.roots().keys()
-        snapshot = store.snapshot()
+        snapshot = store.snapshot()  # read once: of 10,000 shards it takes 20 s
         self._images = Standing(snapshot, "images")
         self._failures = Standing(snapshot, "failures")
+
+    def go_on(self, report: AdoptReport) -> Adopter:
+        """Itself, counting in another report; corpora may have been added since."""
+        self._report, self._roots = report, self._writer.store.roots().keys()
+        return self
 
     def take_all(self, parts: Sequence[Part], *, progress: Progress, stop: Callable[[], bool]) -> None:
         """Take them in turn, until `stop`."""
