@@ -183,8 +183,7 @@ def _places(
     rows = snapshot.everything if selection is None else selection
     if of is None:
         return rows, rows
-    rows = of.present(rows)
-    return rows, of.placed(rows)
+    return of.found(rows)
 
 
 def _candidates(scores_N: Floats, wanted: int) -> npt.NDArray[np.int64]:

@@ -122,9 +122,10 @@ def find_stored(snapshot: Snapshot, text: str) -> Selection | None:
 
 def _of_set(features: SetFeatures, row: Selection, name: str) -> npt.NDArray[np.float16]:
     """The vector of a stored image. Raises StoreError where it has none."""
-    if not len(features.present(row)):
+    _, places = features.found(row)
+    if not len(places):
         raise QueryError(f"{name}: its vector of {features.set.label} could not be made; take another image")
-    return features.features(features.placed(row))
+    return features.features(places)
 
 
 def mean_direction(groups: Sequence[Sequence[npt.NDArray[np.floating]]]) -> npt.NDArray[np.float64]:

@@ -86,6 +86,10 @@ class SetFeatures:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def fresh(self) -> SetFeatures:
+        """Itself; read anew where the set has grown since."""
+        return self if self.shards == self.set.shard_ids() else SetFeatures(self.set)
+
     def has(self, content_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Which of the contents, uint8 [N, 16], have a vector, [N]."""
         return np.asarray(self._found(content_ids)[1])
@@ -95,26 +99,32 @@ class SetFeatures:
         place, there = self._found(selection.content_ids)
         if not there.all():
             self.require(selection)
-        entry = self._order[place]
-        return Selection(
-            content_ids=selection.content_ids,
-            shards=self._index.shards,
-            shard_index=self._index.shard_index[entry],
-            rows=self._index.rows[entry],
-        )
+        return self._placed(selection, place)
 
     def present(self, selection: Selection) -> Selection:
-        """The rows of `selection` that have a vector: all but those on record as failed.
+        """The rows of `selection` that have a vector, as `found` finds them."""
+        return self.found(selection)[0]
+
+    def found(self, selection: Selection) -> tuple[Selection, Selection]:
+        """The rows of `selection` that have a vector, all but those on record as failed; and its places.
 
         Raises StoreError, with the command that completes the set, where others have none.
         """
-        there = self.has(selection.content_ids)
-        if there.all():
-            return selection
-        known = np.isin(ids_as_keys(selection.content_ids), self._failed)
-        if not (there | known).all():
-            self.require(selection.take(np.flatnonzero(there | ~known)))
-        return selection.take(np.flatnonzero(there))
+        place, there = self._found(selection.content_ids)
+        if not there.all():
+            known = np.isin(ids_as_keys(selection.content_ids), self._failed)
+            if not (there | known).all():
+                self.require(selection.take(np.flatnonzero(there | ~known)))
+            selection, place = selection.take(np.flatnonzero(there)), place[there]
+        return selection, self._placed(selection, place)
+
+    def vector(self, content_id: bytes) -> npt.NDArray[np.float16] | None:
+        """The vector of one content [F], mapped; None where it has none."""
+        (place,), (there,) = self._found(np.frombuffer(content_id, np.uint8)[None])
+        if not there:
+            return None
+        entry = self._order[place]
+        return self.feature_map(self._index.shards[self._index.shard_index[entry]])[self._index.rows[entry]]
 
     def require(self, selection: Selection) -> None:
         """Raise StoreError, with the command that completes the set, where an image has no vector."""
@@ -151,6 +161,15 @@ class SetFeatures:
             mine = np.flatnonzero(selection.shard_index == index)
             out[mine] = self.feature_map(selection.shards[index])[selection.rows[mine]]
         return out
+
+    def _placed(self, selection: Selection, place: npt.NDArray[np.int64]) -> Selection:
+        entry = self._order[place]
+        return Selection(
+            content_ids=selection.content_ids,
+            shards=self._index.shards,
+            shard_index=self._index.shard_index[entry],
+            rows=self._index.rows[entry],
+        )
 
     def _found(
         self, content_ids: npt.NDArray[np.uint8]

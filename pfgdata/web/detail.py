@@ -115,9 +115,8 @@ class Likeness:
             return None
         with self._lock:
             kept = self._sets.get(found.id)
-            if kept is None or kept.shards != kept.set.shard_ids():
-                kept = self._sets[found.id] = SetFeatures(found)
-            return kept
+            fresh = self._sets[found.id] = SetFeatures(found) if kept is None else kept.fresh()
+            return fresh
 
     def _neighbours(self, question: Question, thresholds: Thresholds, of: SetFeatures | None) -> Neighbours:
         shown = self._shown
@@ -135,9 +134,10 @@ def _feature(shown: Shown, subject: Selection, of: SetFeatures | None) -> Any:
     """The feature of one stored image, [1, F]. Raises QueryError where its set could make none of it."""
     if of is None:
         return shown.snapshot.features(subject)
-    if not len(of.present(subject)):
+    _, places = of.found(subject)
+    if not len(places):
         raise QueryError(f"this image's vector of {of.set.label} could not be made")
-    return of.features(of.placed(subject))
+    return of.features(places)
 
 
 def _tags(shown: Shown, stored: dict[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from pfgdata.errors import IdentityError, ModelError, PfgError
 from pfgdata.extractors import Extractor, load_extractor
-from pfgdata.records import Progress, during, ids_as_keys
-from pfgdata.store import FeatureSet, Store
+from pfgdata.records import Progress, during
+from pfgdata.store import SetFeatures, Store
 from pfgtrain.config import FeaturePlan, FeatureSource, values_of
 from pfgtrain.generate.job import CheckpointJob
 
@@ -48,7 +48,7 @@ class FeatureReader:
     plan: FeaturePlan
     extractors: Mapping[str, Extractor]  # label -> what makes its vectors, of those that are here
     reasons: Mapping[str, str]  # label -> why its extractor is not
-    sets: Mapping[str, FeatureSet]  # label -> the set in the run's store, of those without an extractor
+    sets: dict[str, SetFeatures]  # label -> the set in the run's store, of those without an extractor
     allow_missing: bool = False
 
     @classmethod
@@ -114,7 +114,7 @@ class FeatureReader:
                 return _tensor(vector), "computed"
             reason = "what it saw is not finite"
         else:
-            stored = _stored(self.sets.get(source.label), content_id)
+            stored = self._stored(source.label, content_id)
             if stored is not None:
                 return _tensor(stored), "stored"
             reason = self.reasons[source.label]
@@ -124,6 +124,13 @@ class FeatureReader:
             f"{name}: no vector of feature set {source.label} ({reason}), and the run's store has none; name"
             f" its model by --extractor {source.label}=MODEL, or leave it out by --allow-missing"
         )
+
+    def _stored(self, label: str, content_id: bytes | None) -> npt.NDArray[np.float16] | None:
+        """The vector of a content in a set of the store; None where there is none."""
+        if content_id is None or label not in self.sets:
+            return None
+        there = self.sets[label] = self.sets[label].fresh()
+        return there.vector(content_id)
 
 
 def _loaded(source: FeatureSource, name: str | None, *, device: str) -> Extractor:
@@ -145,7 +152,7 @@ def _loaded(source: FeatureSource, name: str | None, *, device: str) -> Extracto
     return loaded
 
 
-def _sets_of(store: Path | None, sources: list[FeatureSource]) -> dict[str, FeatureSet]:
+def _sets_of(store: Path | None, sources: list[FeatureSource]) -> dict[str, SetFeatures]:
     """The sets of those `sources` that the store at `store` has, by label; none where it is not here."""
     if not sources or store is None:
         return {}
@@ -155,21 +162,12 @@ def _sets_of(store: Path | None, sources: list[FeatureSource]) -> dict[str, Feat
         return {}
     known = {source.label: dict(source.identity or {}) for source in sources}
     return {
-        label: one for label, identity in known.items() for one in there if asdict(one.identity) == identity
+        label: SetFeatures(one)
+        for label, identity in known.items()
+        for one in there
+        if asdict(one.identity) == identity
     }
 
 
-def _stored(there: FeatureSet | None, content_id: bytes | None) -> npt.NDArray[np.float16] | None:
-    """The vector of a content in a set; None where there is none."""
-    if there is None or content_id is None:
-        return None
-    index = there.index()
-    wanted = ids_as_keys(np.frombuffer(content_id, np.uint8)[None])
-    found = np.flatnonzero(ids_as_keys(index.content_ids) == wanted)
-    if not len(found):
-        return None
-    return there.array_map(index.shards[index.shard_index[found[0]]])[index.rows[found[0]]]
-
-
-def _tensor(vector: npt.NDArray[np.float16]) -> Tensor:
+def _tensor(vector: npt.ArrayLike) -> Tensor:
     return torch.from_numpy(np.asarray(vector, np.float32))

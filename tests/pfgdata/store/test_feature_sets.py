@@ -150,3 +150,14 @@ def test_gc_sweeps_what_a_dead_writer_of_a_set_left(store: Store) -> None:
     store.disk.temporary(made.path / "shards")
     assert gc(store, dry_run=True).swept == 1
     assert gc(store).swept == 1 and not list(made.path.rglob(".tmp-*"))
+
+
+def test_a_vector_is_found_by_its_content_and_a_set_that_grew_is_read_anew(store: Store) -> None:
+    ids = store.snapshot().everything.distinct().content_ids
+    there = SetFeatures(give_features(store, "clip-l", ids[:9], vectors(9)))
+    known = there.vector(ids[4].tobytes())
+    assert known is not None and (known == vectors(9)[4]).all()
+    assert there.vector(ids[9].tobytes()) is None and there.fresh() is there
+    give_features(store, "clip-l", ids[9:10], vectors(1))
+    grown = there.fresh()
+    assert grown is not there and grown.vector(ids[9].tobytes()) is not None
