@@ -1,7 +1,7 @@
 """The tasks of an ingest between the walk and the model: the first in memory, very many in a file.
 
-A plan takes 220 bytes an image: 22 GB of memory where a hundred million wait. In the file an image takes some
-20, and each is read once, in order.
+A plan takes 220 bytes an image: 22 GB of memory where a hundred million wait. In the file an image takes
+some 20 (by estimate), and each is read once, in order.
 """
 
 from __future__ import annotations
