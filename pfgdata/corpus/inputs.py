@@ -41,11 +41,10 @@ def plan_segments(
     """The segments that together hold `inputs`, one a root, sorted; `roots` is known root -> where it is now.
 
     An input is a folder, a list of images (see pfgdata.corpus.lists; a relative path in it begins at the
-    folder it lies in), an archive, a single image, or a URL of
-    any but a list. What several name is walked once. Under no known root, a
-    folder is a root itself, a file takes the folder it lies in; what a list names outside its own folder
-    takes the common folder of it. Known roots below a folder are segments of their own. Raises ConfigError
-    where an input cannot be walked or named.
+    folder it lies in), an archive, a single image, or a URL of any but a list. What several name is walked
+    once. Under no known root, a folder is a root itself, a file takes the folder it lies in; what a list
+    names outside its own folder takes the common folder of it. Known roots below a folder are segments of
+    their own. Raises ConfigError where an input cannot be walked or named.
     """
     named = [_look_at(path) for path in inputs]
     locations = {_real(location): root for root, location in sorted(roots.items())}
