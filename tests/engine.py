@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from pfgdata.cluster.driving import Answered, Brought, Crew, Event, Finished, Gone, Joined
 from pfgdata.cluster.host import Data, Done, Host, Spec
+from pfgdata.files import Disk
 from pfgdata.records import Progress
-from pfgdata.store import Span
+from pfgdata.store import Span, list_parts
 
 __all__ = ["HandEngine"]
 
@@ -28,6 +30,7 @@ class HandEngine:
     kills: Callable[[bytes], bool] = lambda payload: False
     blind: Path | None = None
     damaged: int = 0
+    lost: Path | None = None  # a folder of parts in which none is when the driver looks
     deaths: int = 0
 
     @contextmanager
@@ -61,6 +64,7 @@ class HandCrew:
     hands: dict[str, Hand] = field(default_factory=dict)
     doomed: list[str] = field(default_factory=list)
     born: int = 0
+    closed: int = 0
     hosts: list[Host] = field(default_factory=list)  # loaded ones whose worker died
     hopes: bool = True
 
@@ -72,7 +76,7 @@ class HandCrew:
     def events(self, seconds: float) -> Sequence[Event]:
         """What happened."""
         found: list[Event] = []
-        while len(self.hands) < self.places and self.hopes:
+        while len(self.hands) < self.places - self.closed and self.hopes:
             self.born += 1
             name, host = f"w{self.born}", self.hosts.pop() if self.hosts else Host()
             facts, problem = ({}, None) if self.born > self.places else host.load(self.spec, False, 1)
@@ -88,6 +92,8 @@ class HandCrew:
         self.doomed = []
         for name, hand in self.hands.items():
             found += self.heard(name, hand, seconds / self.places)
+        for part in list_parts(Disk(), self.engine.lost) if self.engine.lost else ():
+            shutil.rmtree(part)
         return found
 
     def heard(self, name: str, hand: Hand, seconds: float) -> list[Event]:
@@ -122,8 +128,10 @@ class HandCrew:
             hand.work = self.threads.submit(hand.host.work, (*span,), payload)
 
     def dismiss(self, worker: str) -> None:
-        """Do without one."""
+        """Do without one, and its place."""
         del self.hands[worker]
+        self.closed += 1
+        self.hopes = self.hopes and self.closed < self.engine.workers
 
     def stop(self) -> None:
         """Ask all to end."""

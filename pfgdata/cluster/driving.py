@@ -166,6 +166,7 @@ class _Task:
     since: float
     images: int = 0  # done so far, as it says
     brought: int = 0  # of them
+    is_told: bool = False  # that something of it came damaged
 
     @property
     def under_way(self) -> int:
@@ -259,6 +260,8 @@ class Driver:
         try:
             span = self.work.check(event.span, event.data)
         except StoreError as problem:
+            if task := self._tasks.get(event.worker):
+                task.is_told = True
             self._trouble(event.worker, str(problem))
             return None
         if span is None:
@@ -273,12 +276,16 @@ class Driver:
 
     def _finished(self, event: Finished) -> None:
         self.work.told(self.crew.label(event.worker), event.facts)
+        task = self._tasks.get(event.worker)
+        lacks = task is not None and not self.interrupted and self.queue.lacks(task.span)
         self._end_task(event.worker)
         self.queue.finished(event.worker, now=self.clock())
         if event.error:
             self._trouble(event.worker, event.error)
-        else:
+        elif not lacks:
             self._errors.pop(event.worker, None)
+        elif task and not task.is_told:
+            self._trouble(event.worker, "what it says that it has made is not here")
 
     def _trouble(self, worker: str, reason: str) -> None:
         """A worker fails, and lives: it is sent away when that goes on."""

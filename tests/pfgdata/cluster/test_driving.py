@@ -118,6 +118,19 @@ def test_a_part_that_came_damaged_is_refused_and_done_again(
     require_equal(see(store), see(usual))
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["damaged", "never there"])
+def test_workers_that_bring_nothing_whole_end_the_run(
+    images: Path, demo: OnnxTagger, tmp_path: Path, lost: bool
+) -> None:
+    store = open_or_create(tmp_path / "feats", demo)
+    engine = HandEngine(lost=store.parts) if lost else HandEngine(blind=store.parts, damaged=1_000_000)
+    with pytest.raises(
+        ClusterError, match=r"no worker is left: .*(is not here|its bytes are not|shard\.json)"
+    ):
+        ClusterIngest(engine, JOB).run(plan_segments([images], {}), store, demo)
+    assert store.snapshot().num_images == 0
+
+
 def test_a_stop_keeps_what_is_done_and_the_next_run_takes_parts_that_were_left(
     images: Path, usual: Store, demo: OnnxTagger, tmp_path: Path
 ) -> None:
