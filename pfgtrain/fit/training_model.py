@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
@@ -27,6 +28,7 @@ from pfgtrain.optim import Part
 
 __all__ = ["TrainingModel", "build_training_model", "frozen_dtype", "what_learns"]
 
+_SMALL = 256 * 256  # px: 1,024 positions at factor 8, whose products of all pairs are small
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -88,10 +90,23 @@ def build_training_model(
     unet = base.load_unet(dtype=learns_as if config.train == "unet" else frozen_dtype(config))
     adapter, parts = what_learns(unet, inputs, config)
     unet.train()
+    if _attends_in_steps(inputs, config):
+        unet.set_attn_processor(AttnProcessor())
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     model = TrainingModel(unet, adapter, family=base.family, empty=empty, uncond=config.uncond)
     return model, parts
+
+
+def _attends_in_steps(inputs: Inputs, config: FitConfig) -> bool:
+    """Whether attention is matrix products and a softmax, and not torch's fused kernel.
+
+    On a CPU that kernel's backward pass in bf16 takes a quarter of a training step of the demo's size:
+    56 images/s a core, 78 without it (torch 2.13; 45 to 49 in float32). Large pictures keep it, for it
+    stores no products.
+    """
+    widest = max(width * height for width, height in inputs.latent_set.info.buckets)
+    return inputs.base.device.type == "cpu" and config.mixed_precision == "bf16" and widest <= _SMALL
 
 
 def what_learns(unet: Any, inputs: Inputs, config: FitConfig) -> tuple[PFGAdapter | None, list[Part]]:

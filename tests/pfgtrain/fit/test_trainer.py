@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from pfgdata.store import LatentSet
 from pfgtrain.adapter import PFGLinear
@@ -168,3 +169,32 @@ def test_a_probe_is_a_function_of_the_weights_alone(base: Base, batches: tuple[B
     trainer.step(epoch(reader)[:1])
     assert trainer.probe(batch, quantiles=quantiles) == first
     assert make_trainer(base, latent_set).probe(batch, quantiles=quantiles) == first
+
+
+def test_attention_in_steps_on_a_cpu_in_bf16_learns_as_the_fused_kernel_does(
+    base: Base, batches: tuple[Batches, LatentSet], tmp_path: Path
+) -> None:
+    reader, latent_set = batches
+    step = epoch(reader)[:1]
+    quick = make_trainer(base, latent_set, replace(STILL, mixed_precision="bf16"))
+    fused = make_trainer(base, latent_set, replace(STILL, mixed_precision="bf16"))
+    fused.model.unet.set_attn_processor(AttnProcessor2_0())
+    kinds = {type(one) for one in quick.model.unet.attn_processors.values()}
+    assert kinds == {AttnProcessor}
+    loss, gradient = loss_and_gradient(quick, step, tmp_path / "quick")
+    expected, wanted = loss_and_gradient(fused, step, tmp_path / "fused")
+    assert loss == pytest.approx(expected, rel=1e-2)
+    ours, theirs = (torch.cat([part.flatten() for part in side.values()]) for side in (gradient, wanted))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+
+
+@pytest.mark.parametrize(("precision", "side"), [("no", 64), ("bf16", 512)])
+def test_attention_stays_fused_in_float32_and_where_pictures_are_large(
+    base: Base, batches: tuple[Batches, LatentSet], precision: Any, side: int
+) -> None:
+    _, latent_set = batches
+    info = replace(latent_set.info, buckets=(*latent_set.info.buckets, (side, side)))
+    other = LatentSet(latent_set.path, latent_set.identity, info, latent_set.disk)
+    trainer = make_trainer(base, other, replace(STILL, mixed_precision=precision))
+    kinds = {type(one) for one in trainer.model.unet.attn_processors.values()}
+    assert kinds == {AttnProcessor2_0}
