@@ -45,7 +45,7 @@ docs: setup  ## write docs/cli.md and docs/config.md anew from the code
 	$(BIN)/python -m docs.config
 
 pictures: setup  ## docs/pictures/ of the pages anew, in Debian's chromium
-	for name in pictures pictures_web pictures_report; do $(BIN)/python -m docs.$$name || exit 1; done
+	for name in pictures pictures_web pictures_report pictures_fit; do $(BIN)/python -m docs.$$name || exit 1; done
 
 bench: setup  ## every measurement that needs nothing but this machine; about half an hour
 	for name in startup decode rerun fit ingest; do $(BIN)/python benchmarks/$$name.py || exit 1; done
