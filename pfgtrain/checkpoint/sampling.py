@@ -21,6 +21,7 @@ class Sampling:
 
     guidance_scale: float
     pfg_scale: float
+    guidance_rescale: float = 0.0
 
     def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
         """Keep it in the run's folder. Raises RunError if it cannot be written."""
@@ -42,6 +43,6 @@ class Sampling:
         except (OSError, ValueError, TypeError, AttributeError) as problem:
             reason = refused_by_system(problem) or f"cannot be used ({problem}); mend or delete it"
             raise RunError(f"{path}: {reason}") from None
-        if not all(math.isfinite(number) for number in (found.guidance_scale, found.pfg_scale)):
+        if not all(math.isfinite(number) for number in asdict(found).values()):
             raise RunError(f"{path}: holds a number that is not finite; mend or delete it")
         return found

@@ -51,7 +51,7 @@ _GUIDES, _LOOKS = "The guides", "Who looks"
 
 _PANELS = {
     _GUIDES: "guides where gallery limit tune keep",
-    PICTURE: "images_per_guide guidance_scale pfg_scale num_inference_steps seed batch_size",
+    PICTURE: "images_per_guide guidance_scale guidance_rescale pfg_scale num_inference_steps seed batch_size",
     _LOOKS: "judge threshold",
     MODEL: MODEL_FIELDS,
 }

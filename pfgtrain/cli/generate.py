@@ -35,8 +35,8 @@ EXAMPLE = (
 
 
 _PANELS = {
-    PICTURE: "images_per_guide guidance_scale pfg_scale no_pfg prompt negative_prompt uncond "
-    "num_inference_steps seed batch_size",
+    PICTURE: "images_per_guide guidance_scale guidance_rescale pfg_scale no_pfg prompt negative_prompt "
+    "uncond num_inference_steps seed batch_size",
     MODEL: f"adapter {MODEL_FIELDS}",
 }
 

@@ -29,6 +29,7 @@ class EvaluateOptions(EvaluateFields):
     """What to make of each guide, and how to count. Raises ConfigError for a value that cannot be."""
 
     guidance_scale: float = 3.0
+    guidance_rescale: float = 0.0
     pfg_scale: float = 1.0
 
     def __post_init__(self) -> None:

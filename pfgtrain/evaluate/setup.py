@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
@@ -110,7 +110,8 @@ def tuned(
     )
     options = found.applied(setup.options)
     if job.keep:
-        Sampling(guidance_scale=options.guidance_scale, pfg_scale=options.pfg_scale).write(run)
+        kept = {one.name: getattr(options, one.name) for one in fields(Sampling)}
+        Sampling(**kept).write(run)
     note = f"guidance {options.guidance_scale:g} and PFG scale {options.pfg_scale:g} as chosen by --tune"
     return replace(setup, options=options, tuning=found, notes=[*setup.notes, note])
 

@@ -61,13 +61,15 @@ class ModelJob(CheckpointJob):
 class PictureJob(PictureFields, ModelJob):
     """Pictures of guides by a model, of which a run may have on record how they are best drawn."""
 
+    guidance_rescale: float | None = None
+    """Share of guidance's contrast given back, 0 to 1; default: the run's, or 0."""
     pfg_scale: float | None = None
     """Multiplies the tokens; default: the run's, or 1."""
 
     def options(self, kind: type[Options], kept: Sampling | None = None) -> Options:
-        """The options of that kind that are asked for; guidance and PFG scale, where not, as `kept`."""
+        """The options of that kind that are asked for; what `kept` has, where not, as there."""
         given = {one.name: getattr(self, one.name) for one in fields(kind)}
-        for name in ("guidance_scale", "pfg_scale"):
+        for name in ("guidance_scale", "guidance_rescale", "pfg_scale"):
             if given[name] is None:
                 del given[name]
                 if kept is not None:

@@ -49,6 +49,7 @@ class GenerateOptions(GenerateFields):
     """What to make of each guide. Raises ConfigError for a value that cannot be."""
 
     guidance_scale: float = 7.5  # 1 or less: no guidance
+    guidance_rescale: float = 0.0  # share, 0..1, of each step's contrast that is given back: see PFGPipeline
     pfg_scale: float = 1.0  # multiplies the tokens; 0 gives zero tokens, which are not absence
 
     def __post_init__(self) -> None:
@@ -62,6 +63,8 @@ class GenerateOptions(GenerateFields):
         for name in ("guidance_scale", "pfg_scale"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be a finite number")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise ConfigError(f"guidance_rescale is {self.guidance_rescale}, must be from 0 to 1")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}, must be 0 or more and below 2^63")
         for name in ("prompt", "negative_prompt"):

@@ -53,7 +53,9 @@ class PFGPipeline(DiffusionPipeline):
 
         Both conditions have B rows. With features, tokens `(W x + b) * pfg_scale` follow the prompt, where a
         feature is not there the pad, and the pad `uncond` follows the negative prompt; with None the tokens
-        are left out on both sides.
+        are left out on both sides. `guidance_rescale` of the options takes a guided answer's deviation back
+        to that of the answer with the prompt, for that share (Lin et al. 2023, arXiv 2305.08891): where a
+        schedule ends at zero SNR, guidance burns colours and flat grounds otherwise.
         """
         if features_BF is not None and self.adapter is not None:
             features_BF = features_BF.to(self.adapter.device, self.adapter.dtype)
@@ -140,6 +142,7 @@ def paint(
         uncond=scene.uncond,
         pfg_scale=options.pfg_scale,
         guidance_scale=options.guidance_scale,
+        guidance_rescale=options.guidance_rescale,
         num_inference_steps=options.num_inference_steps,
         latents=_noise(seeds, shape).to(unet.device, unet.dtype),
         width=width,

@@ -55,6 +55,7 @@ def _readers(bounds: Bounds) -> dict[str, Callable[[str, Any], Any]]:
         "width": _or_none(_whole(1, bounds.side)),
         "height": _or_none(_whole(1, bounds.side)),
         "guidance_scale": _or_none(_number),
+        "guidance_rescale": _or_none(_number),  # GenerateOptions knows how much
         "pfg_scale": _or_none(_number),
         "no_pfg": _yes,
         "prompt": _or_none(prompt),

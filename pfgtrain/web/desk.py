@@ -124,6 +124,7 @@ class Desk:
             "bounds": {"upload": self.bounds.upload, "images": self.bounds.images, "side": self.bounds.side},
             "settings": {
                 "guidance_scale": options.guidance_scale,
+                "guidance_rescale": options.guidance_rescale,
                 "pfg_scale": options.pfg_scale,
                 "num_inference_steps": options.num_inference_steps,
                 "images_per_guide": options.images_per_guide,

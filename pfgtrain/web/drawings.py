@@ -63,6 +63,7 @@ class Drawing:
                 name: getattr(options, name)
                 for name in (
                     "guidance_scale",
+                    "guidance_rescale",
                     "pfg_scale",
                     "num_inference_steps",
                     "images_per_guide",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from pfgdata.hub import DEMO
@@ -27,6 +27,7 @@ from pipelines.demo_models.files import fresh
 from pipelines.fidelity import retrieval_lines
 
 RUN = "demo_run"
+RESCALE = 0.7  # the guidance's; lines and flat colours are nearer to the guides' with it: docs/experiments.md
 
 
 def release_base(out: Path, *, recipe: BaseRecipe, text_width: int) -> Path:
@@ -43,12 +44,13 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     (made,) = export(run, out / "export" / "given", options=ExportOptions(formats=("run",), force=True)).files
     folder = fresh(out / "export" / RUN)
     shutil.copytree(made, folder, dirs_exist_ok=True)
-    model, options, store = load_run(folder), EvaluateOptions(), Store.open(out / "feats")
+    model, store = load_run(folder), Store.open(out / "feats")
+    options = EvaluateOptions(guidance_rescale=RESCALE)
     few = replace(options, images_per_guide=2)
     guides, others = (guides_of(rows, role) for role in ("report", "tune"))
     tuning = tune(model, others, reported=guides, options=few, progress=progress)
     options = tuning.applied(options)
-    Sampling(guidance_scale=options.guidance_scale, pfg_scale=options.pfg_scale).write(folder)
+    Sampling(**{one.name: getattr(options, one.name) for one in fields(Sampling)}).write(folder)
     setup = EvaluateSetup(
         guides=guides,
         judge=OnnxTagger.load_judge(DEMO),

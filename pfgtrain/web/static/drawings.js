@@ -114,6 +114,7 @@ export class Drawings {
 
   words(settings) {
     const parts = [`guidance ${settings.guidance_scale}`, `PFG ${settings.pfg_scale}`, `${settings.num_inference_steps} steps`];
+    if (settings.guidance_rescale) parts.push(`rescale ${settings.guidance_rescale}`);
     if (settings.width) parts.push(`${settings.width} × ${settings.height}`);
     if (settings.no_pfg) parts.push("without the guide");
     if (settings.uncond) parts.push(`pad ${settings.uncond}`);

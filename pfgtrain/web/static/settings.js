@@ -21,6 +21,7 @@ export class Settings {
       this.text("prompt", "Prompt", "the run's"),
       this.text("negative_prompt", "Negative prompt", "nothing to lead away from"),
       h("details.more", {}, h("summary", {}, "More"),
+        this.slider("guidance_rescale", "Rescale", { value: from.guidance_rescale, min: 0, max: 1, step: 0.05, tip: "Gives back a share of the contrast that guidance adds; 0 is none." }),
         this.slider("batch_size", "Pictures at once", { value: from.batch_size, min: 1, max: 16, tip: "Fewer take less memory. Pictures differ in their last bits." }),
         this.pad(),
         this.bare()),

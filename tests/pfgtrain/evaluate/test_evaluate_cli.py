@@ -179,7 +179,7 @@ def test_what_a_run_keeps_is_what_generate_and_evaluate_draw_with(
     call: Call, place: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(place / "run", tmp_path / "run")
-    Sampling(guidance_scale=4.25, pfg_scale=0.75).write(run)
+    Sampling(guidance_scale=4.25, guidance_rescale=0.5, pfg_scale=0.75).write(run)
     guide = next((place / "guides" / "images").iterdir())
     for flags, expected in (([], (4.25, 0.75)), (["--guidance", 2], (2.0, 0.75))):
         code, out, err = call("generate", run, guide, *FAST, *flags)
@@ -187,9 +187,11 @@ def test_what_a_run_keeps_is_what_generate_and_evaluate_draw_with(
         with Image.open(out.splitlines()[0]) as picture:
             settings = json.loads(picture.info["pfg"])
         assert (settings["guidance_scale"], settings["pfg_scale"]) == expected
+        assert settings["guidance_rescale"] == 0.5
     code, out, err = call("evaluate", run, "--guides", place / "guides", *FAST, "--json")
     assert code == 0, err
-    assert json.loads(out)["options"]["guidance_scale"] == 4.25
+    options = json.loads(out)["options"]
+    assert (options["guidance_scale"], options["guidance_rescale"]) == (4.25, 0.5)
     assert call("evaluate", run, "--guides", place / "guides", "--keep")[0] == 2  # nothing is chosen
 
 

@@ -32,7 +32,7 @@ def test_what_is_as_by_default_is_left_out() -> None:
     [
         GenerateJob(),
         GenerateJob(guidance_scale=2.0, pfg_scale=0.1 + 0.2, num_inference_steps=9, images_per_guide=3),
-        GenerateJob(pfg_scale=-1.5, guidance_scale=1e22, seed=2**62, batch_size=1),
+        GenerateJob(pfg_scale=-1.5, guidance_scale=1e22, guidance_rescale=0.7, seed=2**62, batch_size=1),
         GenerateJob(prompt="-n 3, --seed 4 'a' \"b\" $HOME\n\u3042", negative_prompt="--", no_pfg=True),
         GenerateJob(prompt="", uncond="eos", width=512, height=768, device="cpu", no_ema=True),
         GenerateJob(adapter="/a/x.pt", base="/b", tagger="demo", prediction_type="epsilon", base_config="/c"),

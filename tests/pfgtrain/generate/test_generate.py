@@ -166,6 +166,22 @@ def test_without_pfg_the_tokens_are_left_out_on_both_sides(model: PFGModel) -> N
     assert contexts_of(model, QUICK, None).shape == (4, 77, WIDTH)
 
 
+def test_rescaled_guidance_gives_back_the_deviation_that_guidance_added(model: PFGModel) -> None:
+    def latents(**changes: Any) -> Tensor:
+        seen = list[Tensor]()
+        layer = model.pipeline.vae.post_quant_conv
+        hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        options = with_(num_inference_steps=1, **changes)
+        model.paint(torch.full((1, 768), 0.5), seeds=[3], options=options, progress=NoProgress())
+        hook.remove()
+        return seen[0]
+
+    alone = latents(guidance_scale=1.0)
+    burnt, half, whole = (latents(guidance_scale=40.0, guidance_rescale=share) for share in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(half, (burnt + whole) / 2)
+    assert (whole - alone).norm() < (burnt - alone).norm() / 2
+
+
 def test_a_png_carries_its_settings_for_a1111_and_as_json(
     model: PFGModel, guides: list[Path], tmp_path: Path
 ) -> None:
@@ -186,7 +202,7 @@ def test_a_png_carries_its_settings_for_a1111_and_as_json(
 
 def test_other_settings_never_replace_a_picture(model: PFGModel, guides: list[Path], tmp_path: Path) -> None:
     names: set[Path] = set()
-    for options in (QUICK, with_(pfg_scale=0.9), with_(guidance_scale=3.0), with_(width=32)):
+    for options in (QUICK, with_(pfg_scale=0.9), with_(guidance_rescale=0.5), with_(width=32)):
         names |= {picture.path for picture in generate(model, guides, tmp_path, options=options).pictures}
     assert len(names) == 16
     assert len(list(tmp_path.iterdir())) == 16 + 4
@@ -267,6 +283,8 @@ def test_a_guide_that_cannot_be_used_is_named_before_any_picture_is_made(
         {"width": 0},
         {"height": 0, "width": 64},
         {"guidance_scale": float("nan")},
+        {"guidance_rescale": 1.5},
+        {"guidance_rescale": float("nan")},
         {"pfg_scale": float("inf")},
         {"prompt": "a\udcff"},
         {"negative_prompt": "a\0b"},

@@ -41,6 +41,7 @@ def test_settings_become_the_job_that_a_command_would_be() -> None:
         ({"width": 64}, "width and height, both or neither"),
         ({"guidance_scale": float("nan")}, "guidance_scale: a number"),
         ({"guidance_scale": 1e9}, "guidance_scale: a number"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale is 1.5, must be from 0 to 1"),
         ({"pfg_scale": []}, "pfg_scale: a number"),
         ({"no_pfg": 1}, "no_pfg: true or false"),
         ({"prompt": 5}, "prompt: must be a text"),
