@@ -1,10 +1,12 @@
 """Does a tagger gain by fused attention, LayerNorm and GELU, on a CPU and on a GPU?
 
-    python benchmarks/fused.py [FOLDER ...] [--device auto] [--batches 64,128,256] [--precisions float16]
+    python benchmarks/fused.py [FOLDER ...] [--shape vit] [--device auto] [--batches 64,128,256]
+        [--precisions float16]
 
-FOLDER holds model.onnx and selected_tags.csv; without one, a tagger of ViT-B/16's shape is written first. The
-file's graph, the fused one and, where it is there, TensorRT run in turns in one process, on ready arrays. Aim
-on an H100 in float16: 2,500 images/s, after 1,107; 3,800 is the arithmetic limit. End to end is
+FOLDER holds model.onnx and selected_tags.csv; without one, a tagger of the shape of ViT-B/16, SwinV2-B with
+windows of 14 (swin) or EVA02-B (eva), all at 448 px, is written first. The file's graph, the fused one and,
+where it is there, TensorRT run in turns in one process, on ready arrays. Aim for the ViT on an H100 in
+float16: 2,500 images/s, after 1,107; 3,800 is the arithmetic limit. End to end is
 `benchmarks/ingest.py --device cuda --precision float16 --batch-size 128`; both take a GPU five minutes.
 """
 
@@ -16,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,12 +29,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.devices import pictures, rate
+from benchmarks.torch_taggers import EvaShape, SwinShape, write_torch_tagger
 from benchmarks.vit_tagger import write_vit_tagger
 from pfgdata.conventions import Convention
 from pfgdata.errors import PfgError
 from pfgdata.inference import Precision, Runner, devices_of, open_model
 from pfgdata.taggers import OnnxTagger, diagnose
 from pfgdata.taggers.graph import read_graph
+
+SHAPES: Mapping[str, Callable[[Path], None]] = {
+    "vit": write_vit_tagger,
+    "swin": partial(write_torch_tagger, shape=SwinShape()),
+    "eva": partial(write_torch_tagger, shape=EvaShape()),
+}
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--shape", choices=list(SHAPES), default="vit", help="of what is written")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batches", default="")
     parser.add_argument("--precisions", default="", help="float32, float16 or both")
@@ -140,8 +151,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["PFG_CACHE"] = name  # of graphs that were compared before: none
         if not chosen.folders:
-            write_vit_tagger(Path(name) / "vit")
-        for folder in chosen.folders or [Path(name) / "vit"]:
+            SHAPES[chosen.shape](Path(name) / chosen.shape)
+        for folder in chosen.folders or [Path(name) / chosen.shape]:
             loaded = OnnxTagger.load(str(folder), device="cpu")
             tagger = Tagger(folder / "model.onnx", len(loaded.vocabulary), loaded.stated.convention)
             del loaded
