@@ -1,10 +1,12 @@
 """Does a tagger gain by fused attention, LayerNorm and GELU, on a CPU and on a GPU?
 
-    python benchmarks/fused.py [FOLDER ...] [--device auto] [--batches 64,128,256] [--precisions float16]
+    python benchmarks/fused.py [FOLDER ...] [--shape vit] [--device auto] [--batches 64,128,256]
+        [--precisions float16]
 
-FOLDER holds model.onnx and selected_tags.csv; without one, a tagger of ViT-B/16's shape is written first. The
-file's graph, the fused one and, where it is there, TensorRT run in turns in one process, on ready arrays. Aim
-on an H100 in float16: 2,500 images/s, after 1,107; 3,800 is the arithmetic limit. End to end is
+FOLDER holds model.onnx and selected_tags.csv; without one, a tagger of the shape of ViT-B/16, SwinV2-B with
+windows of 14 (swin) or EVA02-B (eva), all at 448 px, is written first. The file's graph, the fused one and,
+where it is there, TensorRT run in turns in one process, on ready arrays. Aim for the ViT on an H100 in
+float16: 2,500 images/s, after 1,107; 3,800 is the arithmetic limit. End to end is
 `benchmarks/ingest.py --device cuda --precision float16 --batch-size 128`; both take a GPU five minutes.
 """
 
@@ -16,22 +18,31 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.devices import pictures, rate
+from benchmarks.torch_taggers import EvaShape, SwinShape, write_torch_tagger
 from benchmarks.vit_tagger import write_vit_tagger
 from pfgdata.conventions import Convention
 from pfgdata.errors import PfgError
 from pfgdata.inference import Precision, Runner, devices_of, open_model
 from pfgdata.taggers import OnnxTagger, diagnose
 from pfgdata.taggers.graph import read_graph
+
+SHAPES: Mapping[str, Callable[[Path], None]] = {
+    "vit": write_vit_tagger,
+    "swin": partial(write_torch_tagger, shape=SwinShape()),
+    "eva": partial(write_torch_tagger, shape=EvaShape()),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Tagger:
     convention: Convention
 
 
-def open_side(tagger: Tagger, *, device: str, precision: Precision, fused: bool) -> Side:
+def open_side(tagger: Tagger, *, device: str, precision: Precision, fused: bool, threads: int | None) -> Side:
     """The graph of a tagger's file on a device, fused or not."""
     begun = time.perf_counter()
     graph = read_graph(
@@ -68,7 +79,7 @@ def open_side(tagger: Tagger, *, device: str, precision: Precision, fused: bool)
         devices_of(device)[:1],
         image=graph.image,
         outputs=[graph.scores, graph.feature],
-        threads=None,
+        threads=threads,
         half=graph.half,
     )
     opened = time.perf_counter() - begun - read
@@ -76,37 +87,47 @@ def open_side(tagger: Tagger, *, device: str, precision: Precision, fused: bool)
     return Side(name, runner, f"{graph.fused}; graph made in {read:.1f} s, session in {opened:.1f} s")
 
 
-def sides_of(tagger: Tagger, *, device: str, precision: Precision) -> list[Side]:
+def sides_of(tagger: Tagger, *, device: str, precision: Precision, threads: int | None) -> list[Side]:
     """The file's graph, the fused one, and TensorRT where a GPU has it."""
-    found = [open_side(tagger, device=device, precision=precision, fused=fused) for fused in (False, True)]
+    side = partial(open_side, tagger, precision=precision, threads=threads)
+    found = [side(device=device, fused=fused) for fused in (False, True)]
     if device != "cpu":
         try:
-            found.append(open_side(tagger, device="tensorrt", precision=precision, fused=False))
+            found.append(side(device="tensorrt", fused=False))
         except PfgError as problem:
             print(f"no TensorRT: {problem}")
     return found
 
 
 def compare(sides: list[Side], batches: list[int], *, rounds: int, seconds: float) -> None:
-    """Images/s by batch, the sides in turns; the ratio to the first by round."""
+    """Images/s and CPU time by batch, the sides in turns; the ratio to the first by round."""
     images = pictures(max(batches), sides[0].runner.image_size)
     exact = sides[0].runner.predict(images[:4])
     for side in sides:
         found = side.runner.predict(images[:4])
         off = [float(np.abs(ours - first).max()) for ours, first in zip(found, exact, strict=True)]
         print(f"{side.name:24} {side.told}; scores differ by {off[0]:.1e}, features by {off[1]:.1e}")
-    print(f"{'batch':>6} {'':24} {'images/s':>10} {'of first':>9} {'lowest':>8} {'highest':>8}")
+    print(f"{'batch':>6} {'':24} {'images/s':>10} {'of first':>9} {'lowest':>8} {'highest':>8} {'CPU ms':>8}")
     for batch in batches:
         rates: list[list[float]] = [[] for _ in sides]
+        spent: list[list[float]] = [[] for _ in sides]
         for _ in range(rounds):
-            for measured, side in zip(rates, sides, strict=True):
-                call = partial(side.runner.predict, images[:batch])
+            for measured, taken, side in zip(rates, spent, sides, strict=True):
+                call = partial(_call, side.runner, images[:batch], taken)
                 measured.append(rate(call, batch, threads=side.runner.parallel, seconds=seconds))
-        for measured, side in zip(rates, sides, strict=True):
+        for measured, taken, side in zip(rates, spent, sides, strict=True):
             ratios = [ours / first for ours, first in zip(measured, rates[0], strict=True)]
             middle = [statistics.median(values) for values in (measured, ratios)]
             print(f"{batch:6} {side.name:24} {middle[0]:10.2f} {middle[1]:9.2f}", end="")
-            print(f" {min(ratios):8.2f} {max(ratios):8.2f}", flush=True)
+            busy = 1e3 * statistics.median(taken) / batch  # means nothing where calls run side by side
+            print(f" {min(ratios):8.2f} {max(ratios):8.2f} {busy:8.0f}", flush=True)
+
+
+def _call(runner: Runner, images: npt.NDArray[np.uint8], taken: list[float]) -> None:
+    """Run them once, and note the seconds of CPU that the process took meanwhile."""
+    begun = time.process_time()
+    runner.predict(images)
+    taken.append(time.process_time() - begun)
 
 
 def loads(folder: Path, device: str) -> None:
@@ -125,9 +146,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--shape", choices=list(SHAPES), default="vit", help="of what is written")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batches", default="")
     parser.add_argument("--precisions", default="", help="float32, float16 or both")
+    parser.add_argument("--threads", type=int, help="of an operator; 1 beside other work, for true CPU ms")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     chosen = parser.parse_args()
@@ -140,14 +163,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["PFG_CACHE"] = name  # of graphs that were compared before: none
         if not chosen.folders:
-            write_vit_tagger(Path(name) / "vit")
-        for folder in chosen.folders or [Path(name) / "vit"]:
+            SHAPES[chosen.shape](Path(name) / chosen.shape)
+        for folder in chosen.folders or [Path(name) / chosen.shape]:
             loaded = OnnxTagger.load(str(folder), device="cpu")
             tagger = Tagger(folder / "model.onnx", len(loaded.vocabulary), loaded.stated.convention)
             del loaded
             for precision in precisions.split(","):
                 print(f"\n{folder.name}, {precision}")
-                sides = sides_of(tagger, device=device, precision=cast("Precision", precision))
+                kind = cast("Precision", precision)
+                sides = sides_of(tagger, device=device, precision=kind, threads=chosen.threads)
                 compare(sides, batches, rounds=chosen.rounds, seconds=chosen.seconds)
                 del sides
             loads(folder, device)

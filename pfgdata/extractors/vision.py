@@ -24,7 +24,7 @@ from pfgdata.errors import ConfigError, ModelError, refused_by_system
 from pfgdata.extractors.stated import Stated, stated
 from pfgdata.hub import Resolved, weights_sha256
 from pfgdata.images import DECODE_VERSION, square
-from pfgdata.inference import Precision, json_in
+from pfgdata.inference import BatchLimit, Precision, is_out_of_memory, json_in, one_line, run_in_parts
 from pfgdata.records import ExtractorIdentity
 
 __all__ = ["VisionExtractor", "model_type"]
@@ -85,6 +85,7 @@ class VisionExtractor:
         self.precision = precision
         self._model = model
         self._convention = how.convention
+        self._limit = BatchLimit()
 
     @classmethod
     def load(
@@ -106,7 +107,10 @@ class VisionExtractor:
             raise ModelError(f"{found.name}: its convention ({how.source}) says no size; add one")
         model = _loaded(found.folder, kind, record)
         home = _device(device)
-        model = model.to(device=home, dtype=_dtype(precision))
+        try:
+            model = model.to(device=home, dtype=_dtype(precision))
+        except RuntimeError as problem:
+            raise _unfit(found.name, home, problem) from problem
         told = _of_model(record)
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         chosen = node or kind.node
@@ -131,15 +135,26 @@ class VisionExtractor:
         return square(pixels, preprocess=self.identity.preprocess, size=self.image_size)
 
     def features(self, squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """The vectors [B, F] of squares, uint8 RGB [B, S, S, 3]."""
+        """The vectors [B, F] of squares, uint8 RGB [B, S, S, 3].
+
+        Where the device has no memory for B squares at once, they and all later ones go in smaller batches.
+        Raises ModelError where it has none for one, or fails.
+        """
         size = self.image_size
         if squares.dtype != np.uint8 or squares.shape[1:] != (size, size, 3):
             raise ValueError(f"squares are {squares.dtype} {squares.shape}, not uint8 [B, {size}, {size}, 3]")
         if not len(squares):
             return np.empty((0, self.feature_dim), np.float16)
-        found = _run(self._model, squares, self.identity.node, self._convention)
+        try:
+            parts = run_in_parts(self._run, squares, limit=self._limit, out_of_memory=is_out_of_memory)
+        except RuntimeError as problem:
+            raise ModelError(f"{self._model.device} failed on a batch ({one_line(problem)})") from problem
+        found = np.concatenate([vectors for (vectors,) in parts])
         with np.errstate(over="ignore"):  # the caller says which is infinite
             return found.astype(np.float16)
+
+    def _run(self, squares: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32]]:
+        return (_run(self._model, squares, self.identity.node, self._convention),)
 
 
 def _run(
@@ -169,17 +184,28 @@ def _width(model: Any, node: str, convention: Convention, name: str) -> int:
 
     size = convention.size
     assert size is not None
-    blank = torch.zeros((1, 3, size, size), device=model.device, dtype=model.dtype)
     try:
+        blank = torch.zeros((1, 3, size, size), device=model.device, dtype=model.dtype)
         with torch.inference_mode():
             outputs = model(pixel_values=blank)
     except (ValueError, RuntimeError) as problem:
+        if is_out_of_memory(problem):
+            raise _unfit(name, model.device, problem) from problem
         reason = " ".join(str(problem).split())
         raise ModelError(f"{name}: cannot take pictures of {size} x {size} ({reason[:200]})") from problem
     known = [key for key, value in outputs.items() if getattr(value, "ndim", 0) == 2]
     if node not in known:
         raise ModelError(f"{name}: has no vector {node}; it gives {', '.join(known) or 'none'}")
     return int(outputs[node].shape[1])
+
+
+def _unfit(name: str, home: object, problem: Exception) -> ModelError:
+    """What to raise where the model cannot be brought to a device, or see one picture there."""
+    if is_out_of_memory(problem):
+        return ModelError(
+            f"{name}: {home} has no memory for it; stop what else runs there or use --device cpu"
+        )
+    return ModelError(f"{name}: {home} cannot run it ({one_line(problem)})")
 
 
 def _loaded(folder: Path, kind: _Kind, record: Mapping[str, Any]) -> Any:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from pfgdata.inference.batches import Images
+    from pfgdata.inference.batches import BatchLimit, Images, run_in_parts
     from pfgdata.inference.devices import (
         Device,
         devices_of,
+        is_out_of_memory,
         one_line,
         open_session,
         session_errors,
@@ -46,6 +47,7 @@ __all__ = [
     "NAMES",
     "PROVIDERS",
     "UNREADABLE",
+    "BatchLimit",
     "Device",
     "Fused",
     "ImageInput",
@@ -62,12 +64,14 @@ __all__ = [
     "give_scores",
     "image_input",
     "image_side",
+    "is_out_of_memory",
     "json_in",
     "look",
     "one_line",
     "open_model",
     "open_session",
     "processor_pixels",
+    "run_in_parts",
     "session_errors",
     "take_bytes",
     "timm_pixels",

@@ -27,10 +27,11 @@ __all__ = [
 ]
 
 _DEVICE = re.compile(r"(auto|cpu|cuda|tensorrt)(?::(\d+(?:,\d+)*))?")
-# As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS.
+# As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS, and from torch's allocators.
 _MEMORY = re.compile(
     r"failed to allocate memory|out of memory|CUDA failure 2\b|_ALLOC(ATION)?_FAILED"
-    r"|is smaller than requested bytes|bad_?alloc|INT_MAX",  # the last: more than a kernel can index
+    r"|is smaller than requested bytes|bad_?alloc|DefaultCPUAllocator"
+    r"|INT_MAX",  # more than a kernel can index
     re.IGNORECASE,
 )
 

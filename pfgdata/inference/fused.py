@@ -1,4 +1,4 @@
-"""Attention, LayerNorm and GELU of a ViT as one operator each, computed in one pass over memory.
+"""Attention, LayerNorm and GELU of a tagger as one operator each, computed in one pass over memory.
 
 By onnxruntime's own optimizer where it knows what the exporter wrote, else by what the nodes do (`attention`,
 `norms`). A graph in which nothing is found stays as it is.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from pfgdata.inference.attention import fuse_attention
 from pfgdata.inference.norms import fuse_batch_norms
@@ -52,6 +54,7 @@ def fuse(model: Any, *, side: int) -> Fused:
     fuse_attention(model, facts)
     fuse_batch_norms(model, facts)
     _divide_before_erf(model.graph)
+    _mean_of_tokens(model, facts)
     wrapped = OnnxModel(model)
     for fusion in (FusionLayerNormalization, FusionLayerNormalizationTF, FusionGelu):
         fusion(wrapped).apply()
@@ -88,6 +91,25 @@ def _divide_before_erf(graph: Any) -> None:
                 )
                 node.op_type, node.input[0], node.input[1] = "Div", x, name
                 break
+
+
+def _mean_of_tokens(model: Any, facts: Known) -> None:
+    """ReduceMean where tf2onnx pools [N, T, C] over C: onnxruntime's pattern of its LayerNorm has that."""
+    from onnx import helper, numpy_helper
+
+    stored = {tensor.name for tensor in model.graph.initializer}
+    opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    for node in model.graph.node:
+        if node.op_type != "GlobalAveragePool" or len(facts.shapes.get(node.input[0], ())) != 3:
+            continue
+        node.op_type = "ReduceMean"  # with keepdims, as by default
+        if opset < 18:
+            node.attribute.append(helper.make_attribute("axes", [2]))
+            continue
+        if (name := "pfg_last_of_three") not in stored:
+            model.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), name))
+            stored.add(name)
+        node.input.append(name)
 
 
 def _tell_kinds(graph: Any, facts: Known) -> None:

@@ -13,6 +13,7 @@ from pfgtrain.config.features import (
     FeaturePlan,
     FeatureSource,
     adapters_asked,
+    named_parts,
     numbers_of,
     values_of,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "FitConfig",
     "adapters_asked",
     "load_config",
+    "named_parts",
     "numbers_of",
     "read_fit_table",
     "read_recipe_tables",

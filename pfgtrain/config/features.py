@@ -22,6 +22,7 @@ __all__ = [
     "FeaturePlan",
     "FeatureSource",
     "adapters_asked",
+    "named_parts",
     "numbers_of",
     "require_features",
     "values_of",
@@ -192,10 +193,15 @@ def adapters_asked(text: str) -> tuple[AdapterAsked, ...]:
     return tuple(found)
 
 
+def named_parts(text: str) -> list[str]:
+    """The parts NAME=VALUE of `text`, cut only before a name: a value may have commas in it, as paths do."""
+    return re.split(rf",(?=\s*{_LABEL.pattern}\s*=)", text)
+
+
 def values_of(text: str, names: Sequence[str], *, key: str) -> dict[str, str]:
     """What `text` says of some of `names`, as `dino=0.2,wd14=0.1`. Raises ConfigError naming `key`."""
     found: dict[str, str] = {}
-    for part in text.split(","):
+    for part in named_parts(text):
         name, equals, value = (word.strip() for word in part.partition("="))
         if not equals or not value or name in found:
             raise ConfigError(f'{key} = "{text}": {part.strip()!r} is not NAME=VALUE, once for each name')

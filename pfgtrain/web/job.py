@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pfgdata.errors import ConfigError
 from pfgdata.paths import user_path
+from pfgtrain.config import named_parts
 from pfgtrain.generate import GenerateJob, ModelJob
 
 __all__ = ["WebJob"]
@@ -38,7 +39,7 @@ class WebJob(ModelJob):
 
 def _each_anywhere(text: str | None) -> str | None:
     """The models of `LABEL=MODEL,...` so too."""
-    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    pairs = [part.partition("=") for part in named_parts(text)] if text else []
     return ",".join(f"{label}{equals}{_anywhere(name)}" for label, equals, name in pairs) or None
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pfgdata.conventions import Convention
 from pfgdata.errors import ModelError, PfgError
 from pfgdata.extractors import EXTRACTORS, load_extractor
+from pfgdata.extractors.stated import stated
+from pfgdata.extractors.vision import VisionExtractor
+from pfgdata.hub import resolve
 from tests.pfgdata.extractors.small_models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -136,6 +143,69 @@ def test_a_vector_that_float16_cannot_hold_is_infinite(tmp_path: Path) -> None:
     extractor = load_extractor(str(tmp_path), device="cpu")
     found = extractor.features(np.stack([extractor.square(one) for one in pictures()]))
     assert np.isinf(found).any()
+
+
+class SmallDevice(torch.nn.Module):
+    """A model where a GPU has room for `room` pictures at once, and how many it saw each time."""
+
+    def __init__(self, model: Any, room: int) -> None:
+        super().__init__()
+        self.model, self.room, self.seen = model, room, list[int]()
+        self.device, self.dtype = model.device, model.dtype
+
+    def forward(self, pixel_values: torch.Tensor) -> Any:
+        self.seen.append(len(pixel_values))
+        if len(pixel_values) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+        return self.model(pixel_values=pixel_values)
+
+
+def on_small_device(folder: Path, *, room: int) -> tuple[VisionExtractor, SmallDevice]:
+    """The extractor of a new model in `folder` on such a device."""
+    model = write_model(folder, "dinov2").eval()
+    found = resolve(str(folder), what="extractor")
+    device = SmallDevice(model, room)
+    how, identity = stated(folder, None), load_extractor(str(folder), device="cpu").identity
+    return VisionExtractor(device, found=found, how=how, identity=identity, precision="float32"), device
+
+
+def test_a_batch_that_a_device_has_no_memory_for_goes_in_halves_from_then_on(tmp_path: Path) -> None:
+    extractor, device = on_small_device(tmp_path, room=2)
+    squares = np.stack([extractor.square(one) for one in pictures()])
+    whole = load_extractor(str(tmp_path), device="cpu").features(squares)
+    for seen in ([6, 3, 1, 1, 1, 1, 1, 1], [1] * 6):
+        device.seen.clear()
+        np.testing.assert_allclose(extractor.features(squares), whole, atol=1e-3)
+        assert device.seen == seen
+
+
+def test_a_device_without_memory_for_one_picture_or_that_fails_says_so_in_one_line(tmp_path: Path) -> None:
+    extractor, _ = on_small_device(tmp_path, room=0)
+    squares = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    with pytest.raises(ModelError, match=r"no memory for one image; stop what else runs there or use"):
+        extractor.features(squares)
+    extractor, device = on_small_device(tmp_path, room=2)
+    device.model.layernorm = torch.nn.Linear(2, 2)  # of 16 numbers
+    with pytest.raises(ModelError, match=r"cpu failed on a batch \(mat1 and mat2 shapes cannot be mult"):
+        extractor.features(squares)
+
+
+def test_a_model_that_finds_no_memory_at_load_says_so_in_one_line(tmp_path: Path) -> None:
+    write_model(tmp_path, "dinov2")
+    code = (
+        "import resource, sys, torch, transformers\n"
+        "from pfgdata.extractors import load_extractor\n"
+        "transformers.Dinov2Model\n"
+        "torch.set_num_threads(1)\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20),) * 2)\n"  # the picture takes 800
+        "load_extractor(sys.argv[1], device='cpu')\n"
+    )
+    record = {**PROCESSORS["dinov2"], "size": {"shortest_edge": 8192}}
+    record["crop_size"] = {"height": 8192, "width": 8192}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(record))
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert re.search(r"ModelError: \S+: cpu has no memory for it; stop what else", told.stderr), told.stderr
 
 
 def test_what_a_model_does_not_give_is_refused_by_name(tmp_path: Path) -> None:

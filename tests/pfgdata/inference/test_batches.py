@@ -89,3 +89,11 @@ def test_two_threads_that_run_out_of_memory_together_halve_once(images: Images) 
 )
 def test_every_layer_says_in_its_own_words_that_memory_is_out(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
+
+
+def test_torch_s_lack_of_main_memory_is_one_too() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(1 << 62, dtype=torch.uint8)
+    assert is_out_of_memory(found.value)

@@ -5,6 +5,7 @@ The hidden layer is wide enough (16) that another tensor of the graph cannot be 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,12 @@ class _Builder:
     def _constant(self, name: str, values: npt.NDArray[Any]) -> str:
         self._stored.append(numpy_helper.from_array(values.astype(self._dtype), name))
         return name
+
+
+def tagger_folder(folder: Path, model: Path) -> Path:
+    """A folder `folder` of a tagger: the graph `model`, and labels of TAGS."""
+    folder.mkdir()
+    shutil.copy(model, folder / "model.onnx")
+    lines = [f"{number},{tag},{CATEGORIES[number]},0" for number, tag in enumerate(TAGS)]
+    (folder / "selected_tags.csv").write_text("\n".join(["tag_id,name,category,count", *lines, ""]))
+    return folder

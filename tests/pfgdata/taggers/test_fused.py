@@ -5,7 +5,6 @@ tests/data/graphs holds a ViT of Keras layers by tf2onnx, one by torch's exporte
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pfgdata.inference import Fused, Precision, fuse, open_model
 from pfgdata.taggers import OnnxTagger, describe
 from pfgdata.taggers.graph import read_graph, same_scores
-from tests.pfgdata.taggers.graphs import CATEGORIES, TAGS
+from tests.pfgdata.taggers.graphs import TAGS, tagger_folder
 
 GRAPHS = Path(__file__).parents[2] / "data" / "graphs"
 SIDE = 32
@@ -68,14 +67,6 @@ def test_onnxruntimes_own_patterns_find_no_attention_in_either() -> None:
         FusionAttention(model, 0, 0).apply()
         FusionMultiHeadAttentionDiT(model).apply()
         assert not [node for node in model.model.graph.node if "Attention" in node.op_type]
-
-
-def tagger_folder(folder: Path, model: Path) -> Path:
-    folder.mkdir()
-    shutil.copy(model, folder / "model.onnx")
-    lines = [f"{number},{tag},{CATEGORIES[number]},0" for number, tag in enumerate(TAGS)]
-    (folder / "selected_tags.csv").write_text("\n".join(["tag_id,name,category,count", *lines, ""]))
-    return folder
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

@@ -217,6 +217,17 @@ def test_an_extractor_that_moved_is_named_and_another_is_refused(place: Place) -
         model_of(alone, extractor=f"eyes={place.folder / 'moved'}")
 
 
+def test_a_model_s_path_may_have_commas_in_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = place.folder / "eyes, old,2" / "dino,"
+    moved.parent.mkdir()
+    (place.folder / "eyes").rename(moved)
+    model = model_of(place.run("run"), extractor=f"eyes={moved}")
+    assert model.see(read_image(place.guide).pixels, content_id=None, name="x").how == {"eyes": "computed"}
+    monkeypatch.chdir(place.folder)
+    told = WebJob(extractor=f"eyes={moved.relative_to(place.folder)},ears=demo").drawing().extractor
+    assert told == f"eyes={moved},ears=demo"
+
+
 def test_each_adapter_s_tokens_have_a_scale_of_their_own(place: Place) -> None:
     run = place.run("run")
     feature = model_of(run).feature(read_image(place.guide).pixels)[None]
