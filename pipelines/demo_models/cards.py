@@ -28,13 +28,24 @@ Which character was seen by which model: `pipelines/demo_models/split.json`. The
 
 AGAIN = """## How to make it again
 
-    python -m pipelines.demo_models {stage} --corpus CORPUS --out ~/pfg-demo-models
-    python -m pipelines.demo_models export {stage} --corpus CORPUS --out ~/pfg-demo-models
+    python -m pipelines.demo_models {stage} {option}--corpus CORPUS --out ~/pfg-demo-models
+    python -m pipelines.demo_models export {stage} {option}--corpus CORPUS --out ~/pfg-demo-models
 
-The recipe is `pipelines/demo_models/recipe.toml`, seed {seed:.0f}; a killed training goes on where it was.
+The recipe is `pipelines/demo_models/{recipe}.toml`, seed {seed:.0f}; a killed training goes on where it was.
 This file was written at step {steps:.0f} of {of_steps:.0f}: {pictures_seen:,.0f} pictures in
-{cpu_minutes:.0f} CPU minutes, float32, on one thread of a shared 2-core machine.
-"""
+{cpu_minutes:.0f} CPU minutes, {dtype}, on one thread of a shared 2-core machine.
+{history}"""
+_FROM_NOTHING = {"recipe": "recipe", "option": "", "dtype": "float32", "history": ""}
+_DECODER = {
+    "recipe": "decoder",
+    "option": "--recipe pipelines/demo_models/decoder.toml ",
+    "dtype": "bfloat16",
+    "history": """
+It began as the VAE of `recipe.toml` (seed 3, 64,000 pictures, 172 CPU minutes, 2026-11-24), whose encoder it
+has to the bit: only the decoder learnt on (2026-11-29), with half a weight on what the demo tagger's first
+maps see.
+""",
+}
 
 CLASSIFIER = """# {title}
 
@@ -171,7 +182,8 @@ This file: 2,200 steps of that recipe on latents of the VAE as it was at its ste
 """
 RUN_HISTORY = """
 This file: about 1,900 steps of that recipe on latents of the VAE as it was at its step 7,200, then 2,600
-steps at 8e-4 on those of the VAE that is here, on one thread of a shared 2-core machine (2026-11-24).
+steps at 8e-4 on those of the VAE that is here, on one thread of a shared 2-core machine (2026-11-24);
+then 1,278 steps of `demo_more.toml` on one thread and all of `demo_cooldown.toml` on two (2026-11-29).
 """
 
 
@@ -179,17 +191,17 @@ def classifier_card(kind: str, numbers: Mapping[str, float], tags: int) -> str:
     """The card of the tagger or the judge."""
     title, what, size = TITLES[kind]
     body = CLASSIFIER.format(title=title, what=what, input_size=size, tags=tags, **numbers)
-    return body + DATA + "\n" + AGAIN.format(stage=kind, **numbers)
+    return body + DATA + "\n" + AGAIN.format(stage=kind, **_FROM_NOTHING, **numbers)
 
 
 def vae_card(numbers: Mapping[str, float]) -> str:
     """The card of the VAE."""
-    return VAE.format(**numbers) + DATA + "\n" + AGAIN.format(stage="vae", **numbers)
+    return VAE.format(**numbers) + DATA + "\n" + AGAIN.format(stage="vae", **_DECODER, **numbers)
 
 
 def text_card(numbers: Mapping[str, float]) -> str:
     """The card of text encoder and tokenizer."""
-    return TEXT.format(**numbers) + DATA + "\n" + AGAIN.format(stage="text", **numbers)
+    return TEXT.format(**numbers) + DATA + "\n" + AGAIN.format(stage="text", **_FROM_NOTHING, **numbers)
 
 
 def base_card(numbers: Mapping[str, float]) -> str:
