@@ -25,7 +25,7 @@ from pfgtrain.fit.live_bytes import LiveBytes
 from pfgtrain.fit.plan import FitPlan, checkpoints_made
 from pfgtrain.fit.start import with_tokens
 from pfgtrain.fit.trainer import with_precision
-from pfgtrain.fit.training_model import frozen_dtype, what_learns
+from pfgtrain.fit.training_model import choose_attention, frozen_dtype, what_learns
 from pfgtrain.optim import Part, state_bytes, step_bytes
 
 __all__ = ["Forecast", "forecast_fit", "forecast_step"]
@@ -145,6 +145,7 @@ def _play(unet: Any, config: FitConfig, *, latent: tuple[int, int], learns: bool
     with FakeTensorMode():
         _make_fake(unet, device)
         unet.train()
+        choose_attention(unet, config, device=device, positions=latent[0] * latent[1])
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         if config.fused_backward_pass:

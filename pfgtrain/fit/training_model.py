@@ -16,6 +16,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from pfgdata.errors import RunError
+from pfgdata.vaes import base_geometry
 from pfgtrain.adapter import PFGMLP, PFGAdapter, PFGLinear, PFGSeveral, Uncond, conditional_rows
 from pfgtrain.base import Base, Family
 from pfgtrain.checkpoint import ADAPTER_FILE, LORA_FILE, UNET_FILE
@@ -26,9 +27,9 @@ from pfgtrain.lora import add_lora, lora_header, lora_parameters, unet_part
 from pfgtrain.objective import Draw, seed_of
 from pfgtrain.optim import Part
 
-__all__ = ["TrainingModel", "build_training_model", "frozen_dtype", "what_learns"]
+__all__ = ["TrainingModel", "build_training_model", "choose_attention", "frozen_dtype", "what_learns"]
 
-_SMALL = 256 * 256  # px: 1,024 positions at factor 8, whose products of all pairs are small
+_FEW_POSITIONS = 1024  # 256 x 256 px at factor 8
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -90,23 +91,28 @@ def build_training_model(
     unet = base.load_unet(dtype=learns_as if config.train == "unet" else frozen_dtype(config))
     adapter, parts = what_learns(unet, inputs, config)
     unet.train()
-    if _attends_in_steps(inputs, config):
-        unet.set_attn_processor(AttnProcessor())
+    choose_attention(unet, config, device=base.device.type, positions=_positions(inputs))
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     model = TrainingModel(unet, adapter, family=base.family, empty=empty, uncond=config.uncond)
     return model, parts
 
 
-def _attends_in_steps(inputs: Inputs, config: FitConfig) -> bool:
-    """Whether attention is matrix products and a softmax, and not torch's fused kernel.
+def choose_attention(unet: Any, config: FitConfig, *, device: str, positions: int) -> None:
+    """Take matrix products and a softmax for attention where they are faster than torch's fused kernel.
 
     On a CPU that kernel's backward pass in bf16 takes a quarter of a training step of the demo's size:
-    56 images/s a core, 78 without it (torch 2.13; 45 to 49 in float32). Large pictures keep it, for it
-    stores no products.
+    56 images/s a core, 78 without it (torch 2.13; 45 to 49 in float32). Where the largest latent has many
+    `positions` it stays, for it stores no product of all pairs.
     """
-    widest = max(width * height for width, height in inputs.latent_set.info.buckets)
-    return inputs.base.device.type == "cpu" and config.mixed_precision == "bf16" and widest <= _SMALL
+    if device == "cpu" and config.mixed_precision == "bf16" and positions <= _FEW_POSITIONS:
+        unet.set_attn_processor(AttnProcessor())
+
+
+def _positions(inputs: Inputs) -> int:
+    """Of the largest latent, h x w."""
+    factor = base_geometry(inputs.base.folder).factor
+    return max((width // factor) * (height // factor) for width, height in inputs.latent_set.info.buckets)
 
 
 def what_learns(unet: Any, inputs: Inputs, config: FitConfig) -> tuple[PFGAdapter | None, list[Part]]:
