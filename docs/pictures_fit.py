@@ -1,4 +1,4 @@
-"""Makes docs/pictures/demo-fit.png: what `make demo`'s fit draws of each guide, step by step.
+"""Makes docs/pictures/demo-fit.webp: what `make demo`'s fit draws of each guide, step by step.
 
 `python -m docs.pictures_fit`; the demo's own fit anew, with more checkpoints, minutes on two cores. Each
 picture of a row begins with the same noise, so what differs is what the fit has learnt.
@@ -20,7 +20,8 @@ from pipelines.steps import run_steps
 
 __all__ = ["TARGET", "draw_fit"]
 
-TARGET = Path(__file__).parent / "pictures" / "demo-fit.png"
+TARGET = Path(__file__).parent / "pictures" / "demo-fit.webp"
+QUALITY = 88
 EVERY = 15  # steps
 SHOWN = (0, 15, 30, 60, 120, 180)  # the last is the demo's
 
@@ -45,7 +46,7 @@ def draw_fit(target: Path = TARGET) -> None:
                 model = run_model(run, replace(shown, checkpoint=checkpoint.name), progress=progress)
                 report = generate(model, guides, out / checkpoint.name, options=options, progress=progress)
                 columns.append([Image.open(picture.path).convert("RGB") for picture in report.pictures])
-        contact_sheet(list(zip(*columns, strict=True))).save(target, optimize=True)
+        contact_sheet(list(zip(*columns, strict=True))).save(target, quality=QUALITY, method=6)
     print(f"{target.name}  {target.stat().st_size / 1000:.0f} kB")
 
 
