@@ -58,7 +58,7 @@ def main() -> None:
     assert recipe.fit and recipe.evaluate and recipe.evaluate.guides
     store = Store.open(options.demo / "feats")
     guides = recipe.folder / recipe.evaluate.guides
-    plain = EvaluateOptions(images_per_guide=2, guidance_scale=3.0, num_inference_steps=12)
+    plain = recipe.evaluate.options(EvaluateOptions)
     for name, changes in VARIANTS.items():
         run = options.out / name.replace(" ", "-").replace("/", "by").replace(",", "")
         config = replace(recipe.fit, base=DEMO, checkpoint_at_start=False, **changes)

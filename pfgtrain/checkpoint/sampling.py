@@ -17,7 +17,7 @@ SAMPLING_FILE = "sampling.json"  # plain, so that a user may write it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """What `evaluate --tune --keep` chose for a run."""
+    """What `evaluate --tune --keep` chose for a run, and the guidance rescale that it was chosen with."""
 
     guidance_scale: float
     pfg_scale: float
@@ -43,6 +43,10 @@ class Sampling:
         except (OSError, ValueError, TypeError, AttributeError) as problem:
             reason = refused_by_system(problem) or f"cannot be used ({problem}); mend or delete it"
             raise RunError(f"{path}: {reason}") from None
+        if not 0 <= found.guidance_rescale <= 1:
+            raise RunError(
+                f"{path}: guidance_rescale is {found.guidance_rescale}, must be from 0 to 1; mend it"
+            )
         if not all(math.isfinite(number) for number in asdict(found).values()):
             raise RunError(f"{path}: holds a number that is not finite; mend or delete it")
         return found

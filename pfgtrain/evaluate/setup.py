@@ -113,6 +113,8 @@ def tuned(
         kept = {one.name: getattr(options, one.name) for one in fields(Sampling)}
         Sampling(**kept).write(run)
     note = f"guidance {options.guidance_scale:g} and PFG scale {options.pfg_scale:g} as chosen by --tune"
+    if options.guidance_rescale:
+        note += f", with guidance rescale {options.guidance_rescale:g}"
     return replace(setup, options=options, tuning=found, notes=[*setup.notes, note])
 
 

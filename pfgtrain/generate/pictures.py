@@ -104,6 +104,7 @@ def parameters_text(settings: Mapping[str, Any]) -> str:
         "Sampler": settings["sampler"],
         "Schedule type": settings["schedule"],
         "CFG scale": settings["guidance_scale"],
+        **({"PFG guidance rescale": settings["guidance_rescale"]} if settings["guidance_rescale"] else {}),
         "Seed": settings["seed"],
         "Size": f"{settings['width']}x{settings['height']}",
         "Model": settings["base"],

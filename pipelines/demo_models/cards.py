@@ -183,7 +183,14 @@ This file: 2,200 steps of that recipe on latents of the VAE as it was at its ste
 RUN_HISTORY = """
 This file: about 1,900 steps of that recipe on latents of the VAE as it was at its step 7,200, then 2,600
 steps at 8e-4 on those of the VAE that is here, on one thread of a shared 2-core machine (2026-11-24);
-then 1,278 steps of `demo_more.toml` on one thread and all of `demo_cooldown.toml` on two (2026-11-29).
+then, OUT being the folder and that run in pfgdata/assets, 1,278 steps on one thread and 5,000 on two
+(2026-11-29):
+
+    python -m pipelines pipelines/demo_models/demo_more.toml --images CORPUS/portraits --out OUT
+    torchrun --nproc_per_node 2 -m pfgtrain fit --shards OUT/feats --out OUT/runs/demo_run
+        --config pipelines/demo_models/demo_cooldown.toml --init OUT/runs/demo_more
+
+About 60,800 of its first pictures, on the earlier latents, are not in the number above.
 """
 
 
@@ -194,9 +201,10 @@ def classifier_card(kind: str, numbers: Mapping[str, float], tags: int) -> str:
     return body + DATA + "\n" + AGAIN.format(stage=kind, **_FROM_NOTHING, **numbers)
 
 
-def vae_card(numbers: Mapping[str, float]) -> str:
-    """The card of the VAE."""
-    return VAE.format(**numbers) + DATA + "\n" + AGAIN.format(stage="vae", **_DECODER, **numbers)
+def vae_card(numbers: Mapping[str, float], *, decoder_alone: bool) -> str:
+    """The card of the VAE; whether only its decoder learnt, from the shipped one on."""
+    how = _DECODER if decoder_alone else _FROM_NOTHING
+    return VAE.format(**numbers) + DATA + "\n" + AGAIN.format(stage="vae", **how, **numbers)
 
 
 def text_card(numbers: Mapping[str, float]) -> str:
@@ -210,7 +218,8 @@ def base_card(numbers: Mapping[str, float]) -> str:
     return BASE.format(**numbers) + DATA + "\n" + again
 
 
-def run_card(numbers: Mapping[str, float], *, prompt: str, table: str) -> str:
-    """The card of the run; `table` is of its evaluation."""
-    again = AGAIN_UNET.format(recipe="demo_run", stage="run", history=RUN_HISTORY)
+def run_card(numbers: Mapping[str, float], *, prompt: str, table: str, went_on: bool) -> str:
+    """The card of the run; `table` is of its evaluation; whether it went on from the one before it."""
+    history = RUN_HISTORY if went_on else ""
+    again = AGAIN_UNET.format(recipe="demo_run", stage="run", history=history)
     return RUN.format(prompt=prompt, table=table, **numbers) + DATA + "\n" + again

@@ -122,7 +122,9 @@ def export_vae(trainer: Trainer, folder: Path) -> dict[str, float]:
     write_weights(folder / "diffusion_pytorch_model.safetensors", state)
     numbers = measure_vae(folder, task) | _training(trainer)
     numbers["parameters"] = sum(value.numel() for value in state.values())
-    (folder / "README.md").write_text(cards.vae_card(numbers), encoding="utf-8")
+    (folder / "README.md").write_text(
+        cards.vae_card(numbers, decoder_alone=task.recipe.frozen_encoder), encoding="utf-8"
+    )
     return numbers
 
 

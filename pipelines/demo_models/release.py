@@ -62,7 +62,8 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     report = evaluate(model, setup, out_dir=out / "evaluation", progress=progress)
     adapter = model.pipeline.adapter
     numbers = _training(run)
-    numbers["pictures_seen"] += SEEN_BEFORE
+    went_on = Path(load_config(run / "config.toml", {}).init or "").name == "demo_more"
+    numbers["pictures_seen"] += SEEN_BEFORE if went_on else 0
     numbers |= {
         "adapter": sum(value.numel() for value in adapter.parameters()),
         "num_tokens": adapter.num_tokens,
@@ -72,7 +73,7 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
         "guidance_scale": report.options.guidance_scale,
     }
     table = "\n".join(f"    {line.strip()}" for line in retrieval_lines({"demo run": report}))
-    card = cards.run_card(numbers, prompt=model.prompt, table=table)
+    card = cards.run_card(numbers, prompt=model.prompt, table=table, went_on=went_on)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
 

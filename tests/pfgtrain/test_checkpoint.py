@@ -282,7 +282,7 @@ def test_metrics_end_where_a_crash_tore_them(torn: bytes, tmp_path: Path) -> Non
 
 def test_the_sampling_of_a_run_reads_back_and_without_one_there_is_none(tmp_path: Path) -> None:
     assert Sampling.read(tmp_path) is None
-    kept = Sampling(guidance_scale=2.5, pfg_scale=1.25)
+    kept = Sampling(guidance_scale=2.5, guidance_rescale=0.5, pfg_scale=1.25)
     kept.write(tmp_path)
     assert Sampling.read(tmp_path) == kept
 
@@ -296,4 +296,7 @@ def test_a_sampling_that_cannot_be_used_is_one_line(text: str, tmp_path: Path) -
         Sampling.read(tmp_path)
     (tmp_path / SAMPLING_FILE).write_text('{"guidance_scale": NaN, "pfg_scale": 1}')
     with pytest.raises(RunError, match="not finite"):
+        Sampling.read(tmp_path)
+    (tmp_path / SAMPLING_FILE).write_text('{"guidance_scale": 2, "pfg_scale": 1, "guidance_rescale": 1.5}')
+    with pytest.raises(RunError, match=f"{SAMPLING_FILE}: guidance_rescale is 1.5, must be from 0 to 1"):
         Sampling.read(tmp_path)

@@ -188,7 +188,7 @@ def test_every_flag_reaches_the_config_above_the_file(
 def test_generate_s_defaults_are_the_library_s() -> None:
     assert GenerateJob().options(GenerateOptions) == GenerateOptions()
     parameters = inspect.signature(generate_cli.generate).parameters
-    for name in ("guidance_scale", "pfg_scale"):  # the run's own, or else the library's
+    for name in ("guidance_scale", "guidance_rescale", "pfg_scale"):  # the run's own, or else the library's
         shown = parameters[name].annotation.__metadata__[0].show_default
         assert shown == f"the run's, or {getattr(GenerateOptions(), name):g}"
 

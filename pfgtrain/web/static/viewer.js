@@ -37,6 +37,7 @@ export class Viewer {
     const path = `/pictures/${encodeURIComponent(picture.name)}`;
     const facts = {
       seed: picture.seed, guidance: settings.guidance_scale, "PFG scale": settings.pfg_scale, steps: settings.num_inference_steps,
+      ...(settings.guidance_rescale && { rescale: settings.guidance_rescale }),
       ...(settings.width && { size: `${settings.width} × ${settings.height}` }),
       ...(settings.prompt !== null && { prompt: settings.prompt || "(none)" }),
       ...(settings.negative_prompt && { negative: settings.negative_prompt }),

@@ -162,7 +162,7 @@ def test_tuning_comes_first_and_is_shown(call: Call, place: Path, tmp_path: Path
     write_guides(tmp_path / "others", characters=2, seed=1)
     args = ["--guides", place / "guides", "--tune", tmp_path / "others", "--out", tmp_path / "out"]
     run = shutil.copytree(place / "run", tmp_path / "run")
-    code, out, err = call("evaluate", run, *args, *FAST, "--keep")
+    code, out, err = call("evaluate", run, *args, *FAST, "--guidance-rescale", 0.5, "--keep")
     assert code == 0, err
     assert "tried on 2 other guides" in out
     assert out.count("\tused") == 1
@@ -172,7 +172,8 @@ def test_tuning_comes_first_and_is_shown(call: Call, place: Path, tmp_path: Path
     assert len(report["tuning"]["trials"]) == 5
     kept = Sampling.read(run)
     assert kept is not None and kept.guidance_scale == best["guidance_scale"]
-    assert any("as chosen by --tune" in note for note in report["notes"])
+    assert kept.guidance_rescale == report["options"]["guidance_rescale"] == 0.5
+    assert any("as chosen by --tune, with guidance rescale 0.5" in note for note in report["notes"])
 
 
 def test_what_a_run_keeps_is_what_generate_and_evaluate_draw_with(

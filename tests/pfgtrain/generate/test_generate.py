@@ -200,6 +200,18 @@ def test_a_png_carries_its_settings_for_a1111_and_as_json(
     assert str(tmp_path.parent) not in text["pfg"] + text["parameters"]
 
 
+def test_a_png_tells_a1111_of_rescaled_guidance_where_there_is_any(
+    model: PFGModel, guides: list[Path], tmp_path: Path
+) -> None:
+    told = []
+    for share in (0.0, 0.7):
+        report = generate(model, guides[:1], tmp_path, options=with_(guidance_rescale=share))
+        with Image.open(report.pictures[0].path) as image:
+            told.append(image.info["parameters"])
+    assert "rescale" not in told[0]
+    assert ", PFG guidance rescale: 0.7, Seed: " in told[1]
+
+
 def test_other_settings_never_replace_a_picture(model: PFGModel, guides: list[Path], tmp_path: Path) -> None:
     names: set[Path] = set()
     for options in (QUICK, with_(pfg_scale=0.9), with_(guidance_rescale=0.5), with_(width=32)):
