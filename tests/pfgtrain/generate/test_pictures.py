@@ -37,6 +37,7 @@ def settings() -> dict[str, Any]:
         "sampler": "DPM++ 2M",
         "schedule": "Simple",
         "guidance_scale": 7.5,
+        "guidance_rescale": 0.0,
         "seed": 3,
         "width": 512,
         "height": 768,
