@@ -14,7 +14,7 @@ from PIL import Image
 
 from pfgdata.screen import ScreenProgress
 from pfgtrain.checkpoint import checkpoints, read_state
-from pfgtrain.generate import GenerateOptions, contact_sheet, generate, run_model
+from pfgtrain.generate import GenerateOptions, contact_sheet, generate, run_model, thumbnail
 from pipelines.recipe import find_recipe, read_recipe
 from pipelines.steps import run_steps
 
@@ -40,7 +40,7 @@ def draw_fit(target: Path = TARGET) -> None:
         for step in run_steps(short, out, progress=progress, stop=lambda: False):
             print(f"{step.name}: {step.result}")
         run = out / "runs" / recipe.name
-        columns = [[Image.open(guide).convert("RGB").resize((128, 128)) for guide in guides]]
+        columns = [[thumbnail(Image.open(guide), cell=(128, 128)) for guide in guides]]
         for checkpoint in checkpoints(run):
             if read_state(checkpoint).step in SHOWN:
                 model = run_model(run, replace(shown, checkpoint=checkpoint.name), progress=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from pfgdata.errors import RunError, refused_by_system
@@ -22,6 +22,11 @@ class Sampling:
     guidance_scale: float
     pfg_scale: float
     guidance_rescale: float = 0.0
+
+    @classmethod
+    def of(cls, options: object) -> Sampling:
+        """What `options`, of an evaluation or of pictures, say of it."""
+        return cls(**{one.name: getattr(options, one.name) for one in fields(cls)})
 
     def write(self, run_dir: Path, *, disk: Disk | None = None) -> None:
         """Keep it in the run's folder. Raises RunError if it cannot be written."""

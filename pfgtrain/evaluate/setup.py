@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pfgdata.errors import ConfigError
@@ -110,8 +110,7 @@ def tuned(
     )
     options = found.applied(setup.options)
     if job.keep:
-        kept = {one.name: getattr(options, one.name) for one in fields(Sampling)}
-        Sampling(**kept).write(run)
+        Sampling.of(options).write(run)
     note = f"guidance {options.guidance_scale:g} and PFG scale {options.pfg_scale:g} as chosen by --tune"
     if options.guidance_rescale:
         note += f", with guidance rescale {options.guidance_rescale:g}"

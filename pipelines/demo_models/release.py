@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pfgdata.hub import DEMO
@@ -51,7 +51,7 @@ def release_run(out: Path, rows: Sequence[Row], *, progress: Progress) -> Path:
     guides, others = (guides_of(rows, role) for role in ("report", "tune"))
     tuning = tune(model, others, reported=guides, options=few, progress=progress)
     options = tuning.applied(options)
-    Sampling(**{one.name: getattr(options, one.name) for one in fields(Sampling)}).write(folder)
+    Sampling.of(options).write(folder)
     setup = EvaluateSetup(
         guides=guides,
         judge=OnnxTagger.load_judge(DEMO),
