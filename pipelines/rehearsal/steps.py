@@ -25,7 +25,8 @@ __all__ = ["Forecast", "Rehearsal", "RehearsalOptions", "Step", "draw_images", "
 TAGGER_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "vit_tagger.py"
 PROGRAM = 700_000_000  # torch, diffusers and transformers in memory, before any weight; onnxruntime is less
 TAGGER_NUMBERS = 93_500_000  # of the ViT-B/448 with 9,083 tags
-ACTIVATIONS = 24  # planes of the first width at full size that a VAE holds at once in float32
+ENCODING, DECODING = 8, 20  # planes of the first width at full size that a VAE holds at once in float32
+LOADING = 4  # times its weights that a tagger's first session holds, while its graph is fused and written
 MARGIN = 1.1  # of the disk that is asked for
 _Do = Callable[[Path], tuple[Measured, "Forecast | None"]]
 
@@ -142,18 +143,17 @@ def forecast(shape: Shape, *, images: int, tagger: bool) -> dict[str, Forecast]:
     """What each step is told to take; the fit's memory only once its own dry run can be asked."""
     sizes = part_sizes(shape)
     plane = 4 * shape.vae["block_out_channels"][0] * shape.resolution**2
-    texts = sum(size for name, size in sizes.items() if name.startswith("text"))
     looks = 4 * TAGGER_NUMBERS
     told = {
         "base": Forecast(memory=None, disk=2 * sum(sizes.values())),
-        "ingest": Forecast(memory=PROGRAM // 2 + 2 * looks if tagger else None, disk=images * 20_000),
+        "ingest": Forecast(memory=PROGRAM // 2 + LOADING * looks if tagger else None, disk=images * 20_000),
         "latents": Forecast(
-            memory=PROGRAM + 4 * sizes["vae"] + ACTIVATIONS * plane, disk=images * shape.resolution**2 // 8
+            memory=PROGRAM + 4 * sizes["vae"] + ENCODING * plane, disk=images * shape.resolution**2 // 8
         ),
         "fit": Forecast(memory=None, disk=None),
         "export": Forecast(memory=PROGRAM, disk=None),
         "generate": Forecast(
-            memory=PROGRAM + 4 * (sizes["unet"] + sizes["vae"] + texts) + ACTIVATIONS * plane,
+            memory=PROGRAM + 4 * (sizes["unet"] + sizes["vae"]) + DECODING * plane,
             disk=3 * shape.resolution**2,
         ),
     }
