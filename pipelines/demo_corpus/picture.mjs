@@ -122,8 +122,9 @@ export async function picture(who, number, corpus) {
   const animated = isAnimated(variant);
   const frames = animated ? [first, ...laterFrames({ ...figure, behind, view: name })] : [first];
   const { bytes, extension } = await encode(random, variant, frames, corpus);
+  const size = corpus.side ? [corpus.side, corpus.side] : [width, height];
+  if (corpus.tagged === false) return { name, bytes, extension, size, tags: { all: [], coarse: [] } };
   const shown = { style, options, colours: who.colours, hidden: hiddenParts(figure) };
   const tags = pictureTags(shown, { layout, behind, grey: isGrey(variant), animated });
-  const size = corpus.side ? [corpus.side, corpus.side] : [width, height];
   return { name, bytes, extension, size, tags };
 }
