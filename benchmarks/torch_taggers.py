@@ -218,7 +218,6 @@ class Eva(nn.Module):
 class EvaBlock(nn.Module):
     """Attention of turned queries and keys, and a SwiGLU with a LayerNorm within."""
 
-    turns: tuple[Tensor, Tensor]
     sin: Tensor
     cos: Tensor
 

@@ -148,6 +148,7 @@ def _say(store: Store, snapshot: Snapshot, verdict: tuple[str, str, str]) -> Non
 
 def _show(store: Store, snapshot: Snapshot, report: DuplicateReport, *, json: bool) -> None:
     from pfgdata.query import locations
+    from pfgdata.similarity import named_file
 
     places = locations(store.roots(), start=Path.cwd())
     stars = _stars(snapshot, report, places)
@@ -159,7 +160,13 @@ def _show(store: Store, snapshot: Snapshot, report: DuplicateReport, *, json: bo
     show_table(
         ("file", "like", "kind", "bits", "change", "cosine", ""),
         (
-            (_named(one), _named(star["keep"]), one["kind"], *_figures(one), "worst" if one["worst"] else "")
+            (
+                named_file(one),
+                named_file(star["keep"]),
+                one["kind"],
+                *_figures(one),
+                "worst" if one["worst"] else "",
+            )
             for star in stars
             for one in star["members"]
         ),
@@ -243,7 +250,3 @@ def _figures(member: Mapping[str, Any]) -> tuple[str, str, str]:
     if "bits" not in member:
         return "", "", ""
     return str(member["bits"]), f"{member['change']:.1f}", f"{member['cosine']:.3f}"
-
-
-def _named(row: Mapping[str, Any]) -> str:
-    return row["file"] if row["member"] is None else f"{row['file']}!{row['member']}"

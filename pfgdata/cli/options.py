@@ -39,7 +39,6 @@ __all__ = [
     "values_of",
 ]
 
-_STORE = Path("feats")
 _STORE_HELP = "The store: a folder, or s3://BUCKET/NAME."
 _ROWS, _OUTPUT = "Which images", "Output"
 

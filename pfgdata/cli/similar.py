@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,6 +86,8 @@ def _tagger(store: Store, progress: Progress) -> Tagger:
 
 
 def _show(answers: Sequence[dict[str, Any]], *, json: bool) -> None:
+    from pfgdata.similarity import named_file
+
     if json:
         for answer in answers:
             print_json(answer)
@@ -94,16 +96,12 @@ def _show(answers: Sequence[dict[str, Any]], *, json: bool) -> None:
         show_table(
             ("file", "query", "rank", "score", "shared tags"),
             (
-                (_named(row), query, str(row["rank"]), f"{row['score']:.4f}", _few(row["shared_tags"]))
+                (named_file(row), query, str(row["rank"]), f"{row['score']:.4f}", _few(row["shared_tags"]))
                 for query, row in lines
             ),
         )
     if not any(answer["results"] for answer in answers):
         show_facts({"nothing": "the store, or what --where selects of it, has no other image"})
-
-
-def _named(row: Mapping[str, Any]) -> str:
-    return row["file"] if row["member"] is None else f"{row['file']}!{row['member']}"
 
 
 def _few(tags: Sequence[str]) -> str:

@@ -56,6 +56,8 @@ def _show(problems: Sequence[Problem], report: RepairReport | None, *, json: boo
             show_facts(
                 {"next": "pfgdata ingest (and pfgdata latents, features) again: they redo what was set aside"}
             )
+        if report.rows_hidden:
+            show_facts({"hidden": f"{report.rows_hidden:,} rows of images that would have been there twice"})
         if report.old_versions_possible:
             show_facts({"mind": "old versions of images may be back until that ingest"})
     elif any(problem.shard for problem in problems):

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pfgdata.errors import ModelNotFoundError
+from pfgdata.hub import repository_of
 from pfgdata.inference import Precision
-from pfgdata.records import ExtractorIdentity, nearest
+from pfgdata.records import ExtractorIdentity
 
 __all__ = ["EXTRACTORS", "Extractor", "ExtractorEntry", "repository"]
 
@@ -133,9 +133,5 @@ def repository(name: str) -> str:
 
     Raises ModelNotFoundError if it only looks like a catalog name.
     """
-    if name in EXTRACTORS:
-        return EXTRACTORS[name].repository
-    similar = nearest(name, list(EXTRACTORS))
-    if similar and "/" not in name:
-        raise ModelNotFoundError(f"no extractor {name!r} in the catalog; nearest: {', '.join(similar)}")
-    return name
+    known = {one: entry.repository for one, entry in EXTRACTORS.items()}
+    return repository_of(name, known, what="extractor")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pfgdata.conventions import Convention, read_convention
 from pfgdata.errors import ConfigError, IdentityError
 from pfgdata.extractors import EXTRACTORS, Extractor, load_extractor
 from pfgdata.features.job import FeatureJob
 from pfgdata.inference import Precision
-from pfgdata.paths import user_path
 from pfgdata.store import (
     FeatureIdentity,
     FeatureInfo,
@@ -20,7 +18,7 @@ from pfgdata.store import (
     feature_set,
     require_label,
 )
-from pfgdata.taggers import CATALOG
+from pfgdata.taggers import convention_named
 
 __all__ = ["extractor_by", "extractor_for", "extractor_of"]
 
@@ -48,7 +46,7 @@ def extractor_for(store: Store, job: FeatureJob) -> tuple[Extractor, str]:
     extractor = load_extractor(
         job.extractor,
         node=job.node,
-        convention=None if job.convention is None else _convention(job.convention),
+        convention=None if job.convention is None else convention_named(job.convention, of_feature=True),
         device=job.device,
         precision=job.precision,
     )
@@ -119,11 +117,3 @@ def _named(name: str) -> str:
     if not label:
         raise ConfigError(f"{name}: makes no label; give --label")
     return label
-
-
-def _convention(name: str) -> Convention:
-    """The convention in a file, or the one that a tagger of the catalog takes. Raises ConfigError."""
-    entry = CATALOG.get(name)
-    if entry is not None and entry.convention is not None:
-        return entry.convention.of_feature()
-    return read_convention(user_path(name), of_feature=True)

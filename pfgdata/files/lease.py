@@ -61,7 +61,7 @@ class Lease:
     def _take(self, *, what: str, wait: bool, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
         said = False
         while True:
-            there = self._there()
+            there = self._place.there(self._key)
             owner = self._owner(there)
             if owner is None:
                 with contextlib.suppress(TakenError):
@@ -94,7 +94,9 @@ class Lease:
     def _is_still_ours(self) -> bool:
         """Whether what was refused comes behind a renewal of ours whose answer was lost."""
         with contextlib.suppress(PlaceError, ValueError):
-            if (there := self._there()) and json.loads(there[0] or b"{}").get("token") == self._token:
+            if (there := self._place.there(self._key)) and json.loads(there[0] or b"{}").get(
+                "token"
+            ) == self._token:
                 self._etag = there[1].etag
                 return True
         return False
@@ -109,12 +111,6 @@ class Lease:
         }
         data = json.dumps(value).encode()
         self._etag = self._place.put(self._key, data, if_none_match=over is None, if_match=over)
-
-    def _there(self) -> tuple[bytes, ObjectInfo] | None:
-        try:
-            return self._place.read_known(self._key)
-        except FileNotFoundError:
-            return None
 
     def _owner(self, there: tuple[bytes, ObjectInfo] | None) -> str | None:
         """Who holds the lease; None where it is free, or its holder is known or taken to be dead."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from blake3 import blake3
 
@@ -136,14 +136,12 @@ class ObjectPlace:
 
         return self._tried(key, read)
 
-    def read_range(self, key: str, start: int, stop: int) -> bytes:
-        """The bytes `start` to `stop` of an object; fewer where it ends before."""
-        import obstore
-
-        if stop <= start:
-            return b""
-        place, name = self.store, self._full(key)
-        return self._tried(key, lambda: obstore.get_range(place, name, start=start, end=stop).to_bytes())
+    def there(self, key: str) -> tuple[bytes, ObjectInfo] | None:
+        """As `read_known`; None where there is no such object."""
+        try:
+            return self.read_known(key)
+        except FileNotFoundError:
+            return None
 
     def read_ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         """Several ranges (start, stop) of one object, asked for side by side; near ones in one request."""
@@ -159,29 +157,16 @@ class ObjectPlace:
 
     def fetch(self, key: str, file: Path) -> str:
         """Stream an object into the new file `file`; the BLAKE3 of its bytes."""
-        import obstore
 
         def fetch() -> str:
-            digest = blake3()
             with file.open("wb") as out:
-                for part in obstore.get(self.store, self._full(key)).stream(min_chunk_size=_PART):
-                    digest.update(part)
-                    out.write(part)
-            return digest.hexdigest()
+                return self._streamed(key, out)
 
         return self._tried(key, fetch)
 
     def digest(self, key: str) -> str:
         """The BLAKE3 of an object's bytes, as they are there now."""
-        import obstore
-
-        def read() -> str:
-            digest = blake3()
-            for part in obstore.get(self.store, self._full(key)).stream(min_chunk_size=_PART):
-                digest.update(part)
-            return digest.hexdigest()
-
-        return self._tried(key, read)
+        return self._tried(key, lambda: self._streamed(key, None))
 
     def put(
         self, key: str, data: bytes | Path, *, if_none_match: bool = False, if_match: str | None = None
@@ -205,7 +190,7 @@ class ObjectPlace:
             try:
                 return self._tried(key, write, what="writing")
             except TakenError:
-                there = self._there(key)
+                there = self.there(key)
                 if there is None and if_none_match and left:  # 409: two at once, and neither was let in
                     continue
                 if there is None or there[0] != data:
@@ -229,11 +214,16 @@ class ObjectPlace:
             target, lambda: obstore.copy(self.store, self._full(key), self._full(target)), what="writing"
         )
 
-    def _there(self, key: str) -> tuple[bytes, ObjectInfo] | None:
-        try:
-            return self.read_known(key)
-        except FileNotFoundError:
-            return None
+    def _streamed(self, key: str, out: BinaryIO | None) -> str:
+        """The BLAKE3 of an object's bytes, written to `out` on their way."""
+        import obstore
+
+        digest = blake3()
+        for part in obstore.get(self.store, self._full(key)).stream(min_chunk_size=_PART):
+            digest.update(part)
+            if out is not None:
+                out.write(part)
+        return digest.hexdigest()
 
     def _tried(self, key: str, do: Callable[[], T], *, what: str = "reading") -> T:
         """What `do` gives; tried again where the connection was cut or the server too busy."""

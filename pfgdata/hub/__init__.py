@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pfgdata.hub.checkpoints import single_file_width
 from pfgdata.hub.families import FAMILIES, SD1, SD2, SDXL, FamilyFacts, family_titles
-from pfgdata.hub.names import DEMO, Resolved, resolve
+from pfgdata.hub.names import DEMO, Resolved, repository_of, resolve
 from pfgdata.hub.repository import weights_sha256
 from pfgdata.hub.tensors import write_tensors
 
@@ -17,6 +17,7 @@ __all__ = [
     "FamilyFacts",
     "Resolved",
     "family_titles",
+    "repository_of",
     "resolve",
     "single_file_width",
     "weights_sha256",

@@ -8,6 +8,7 @@ that is a single file is unpacked once, into pfg's cache.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub.repository import PATTERNS, NotFetched, Repository
 from pfgdata.hub.single_file import unpacked
 from pfgdata.paths import user_path
-from pfgdata.records import NoProgress, Progress
+from pfgdata.records import NoProgress, Progress, nearest
 
-__all__ = ["DEMO", "Resolved", "resolve"]
+__all__ = ["DEMO", "Resolved", "repository_of", "resolve"]
 
 DEMO = "demo"
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -44,6 +45,19 @@ class Resolved:
     folder: Path
     revision: str | None = None  # the hub's commit
     file: Path | None = None
+
+
+def repository_of(name: str, catalog: Mapping[str, str], *, what: str) -> str:
+    """The name under which the hub knows `name`, of a `catalog` of names and repositories, else its own.
+
+    Raises ModelNotFoundError if it only looks like one of the catalog's.
+    """
+    if name in catalog:
+        return catalog[name]
+    similar = nearest(name, list(catalog))
+    if similar and "/" not in name:
+        raise ModelNotFoundError(f"no {what} {name!r} in the catalog; nearest: {', '.join(similar)}")
+    return name
 
 
 def resolve(

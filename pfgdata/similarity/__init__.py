@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pfgdata.similarity.judging import Likeness, judge
     from pfgdata.similarity.neighbours import Neighbours, Similar, corpus_mean
     from pfgdata.similarity.pictures import Difference, compare_pictures, small_picture
-    from pfgdata.similarity.rows import file_names, tags_over
+    from pfgdata.similarity.rows import file_names, named_file, tags_over
     from pfgdata.similarity.sampling import SampleOptions, SampleReport, balanced_sample
     from pfgdata.similarity.subjects import Eye, Subject, find_stored, mean_direction, read_subjects
 
@@ -46,6 +46,7 @@ __all__ = [
     "find_stored",
     "judge",
     "mean_direction",
+    "named_file",
     "pairs_within",
     "read_subjects",
     "small_picture",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from pfgdata.records import Selection, shown
 from pfgdata.store import KEY_COLUMNS, Snapshot, keys_of, rows_by_shard
 
-__all__ = ["file_names", "table_of", "tags_over"]
+__all__ = ["file_names", "named_file", "table_of", "tags_over"]
 
 
 def table_of(snapshot: Snapshot, selection: Selection, columns: Sequence[str]) -> pa.Table:
@@ -51,3 +52,8 @@ def file_names(
         file = os.path.join(places.get(key.root, key.root), path)  # noqa: PTH118 - text, as query shows it
         found.append({"file": file, "root": key.root, "path": path, "member": member})
     return found
+
+
+def named_file(row: Mapping[str, Any]) -> str:
+    """What `file_names` says of a row, as one word: FILE, of a member FILE!MEMBER."""
+    return str(row["file"]) if row["member"] is None else f"{row['file']}!{row['member']}"

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         stable_order,
         stored_image,
     )
-    from pfgdata.store.selections import FrozenIds, SavedSelection, frozen_ids, frozen_rows, saved_selection
+    from pfgdata.store.selections import FrozenIds, SavedSelection, frozen_rows, saved_selection
     from pfgdata.store.shards import ShardMeta, installed_versions, raise_file_limit
     from pfgdata.store.snapshot import Joined, ShardView, Snapshot, content_ids_of
     from pfgdata.store.store import Store, StoreWriter
@@ -131,7 +131,6 @@ __all__ = [
     "failures_table",
     "feature_labels",
     "feature_set",
-    "frozen_ids",
     "frozen_rows",
     "gc",
     "identity_of",

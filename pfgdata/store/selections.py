@@ -22,13 +22,12 @@ from pfgdata.records import CONTENT_ID_BYTES, did_you_mean, ids_as_keys, nearest
 from pfgdata.store.layout import COLUMN_NAME, FORMAT, parquet_bytes, read_record, table_in
 from pfgdata.store.matching import VALUE, column_values
 from pfgdata.store.recorded import size_misfit
-from pfgdata.store.snapshot import Snapshot, content_ids_of
+from pfgdata.store.snapshot import Snapshot
 
 __all__ = [
     "FrozenIds",
     "SavedSelection",
     "check_selection",
-    "frozen_ids",
     "frozen_rows",
     "list_selections",
     "read_selection",
@@ -183,11 +182,6 @@ def saved_selection(snapshot: Snapshot, name: str) -> SavedSelection:
         raise
     except StoreError as problem:
         raise QueryError(str(problem)) from problem
-
-
-def frozen_ids(snapshot: Snapshot, saved: SavedSelection) -> npt.NDArray[np.uint8]:
-    """The content_ids of a frozen selection, sorted, uint8 [N, 16]; some may be of no image any more."""
-    return content_ids_of(_ids_table(snapshot.disk, snapshot.path / "selections", saved)["content_id"])
 
 
 def frozen_rows(snapshot: Snapshot, saved: SavedSelection) -> pa.ChunkedArray:

@@ -34,7 +34,7 @@ from pfgdata.store.identity import (
 )
 from pfgdata.store.latent_sets import LatentIdentity, LatentInfo, LatentSet
 from pfgdata.store.layout import parquet_bytes
-from pfgdata.store.matching import column_values, unmatched_rows
+from pfgdata.store.matching import column_values
 from pfgdata.store.parts import Part, adopt_part, retire_part
 from pfgdata.store.selections import (
     SavedSelection,
@@ -242,10 +242,6 @@ class Store:
         """
         where = f"{self.path}: column {name}"
         return column_values(self.read_column(name), snapshot, selection, where=where)
-
-    def unmatched_rows(self, name: str, snapshot: Snapshot) -> pa.Table:
-        """The rows of the column `name` that are of no image that `snapshot` shows."""
-        return unmatched_rows(self.read_column(name), snapshot)
 
     def verdicts(self) -> dict[Pair, Verdict]:
         """What a person said of pairs of contents (see `pair_of`). Raises StoreError where it is damaged."""

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.conventions import WD, Convention, Labels, read_convention
-from pfgdata.errors import ModelNotFoundError
+from pfgdata.hub import repository_of
 from pfgdata.inference import Precision
 from pfgdata.paths import user_path
-from pfgdata.records import TaggerIdentity, nearest
+from pfgdata.records import TaggerIdentity
 from pfgdata.vocabulary import Vocabulary
 
 __all__ = [
@@ -219,20 +219,16 @@ def repository(name: str) -> str:
 
     Raises ModelNotFoundError if it only looks like a catalog name.
     """
-    if name in CATALOG:
-        return CATALOG[name].repository
-    similar = nearest(name, list(CATALOG))
-    if similar and "/" not in name:
-        raise ModelNotFoundError(f"no tagger {name!r} in the catalog; nearest: {', '.join(similar)}")
-    return name
+    known = {one: entry.repository for one, entry in CATALOG.items()}
+    return repository_of(name, known, what="tagger")
 
 
-def convention_named(name: str) -> Convention:
+def convention_named(name: str, *, of_feature: bool = False) -> Convention:
     """The convention in the .toml or .json file `name`, or the one that the catalog has for a tagger.
 
-    Raises ConfigError.
+    With `of_feature` what it says of pictures alone. Raises ConfigError.
     """
     entry = CATALOG.get(name)
     if entry is not None and entry.convention is not None:
-        return entry.convention
-    return read_convention(user_path(name))
+        return entry.convention.of_feature() if of_feature else entry.convention
+    return read_convention(user_path(name), of_feature=of_feature)

@@ -202,7 +202,7 @@ class _Browser:
         return self._made
 
     def _ask(self, request: Request) -> Ask:
-        return Ask.of(_values(request), self._desk.options.thresholds)
+        return Ask.of(dict(request.query_params), self._desk.options.thresholds)
 
     def _kept(self, request: Request) -> Kept:
         kept = self._desk.kept(request.path_params["selection"])
@@ -241,11 +241,6 @@ def _job(answer: dict[str, Any] | None) -> Response:
     if answer is None:
         raise HTTPException(404, "no such search; it was let go, or never begun")
     return JSONAnswer(answer)
-
-
-def _values(request: Request) -> dict[str, str]:
-    """The query string, each name once."""
-    return dict(request.query_params)
 
 
 def _whole(request: Request, name: str, usual: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from pfgdata.errors import QueryError
 from pfgdata.query import Question, Thresholds
 from pfgdata.records import Selection
-from pfgdata.similarity import Neighbours, file_names, tags_over
+from pfgdata.similarity import Neighbours, file_names, named_file, tags_over
 from pfgdata.store import OWN_FEATURE, SetFeatures, feature_set
 from pfgdata.vocabulary import CHARACTER
 from pfgdata.web.ask import Ask
@@ -52,10 +52,8 @@ def detail(shown: Shown, own: OwnColumns, rows: Rows, thresholds: Thresholds) ->
 
 def places_of(shown: Shown, rows: Rows) -> list[str]:
     """The file of each row as it opens from where the server was started; of a member, ARCHIVE!MEMBER."""
-    found = []
-    for name in file_names(shown.snapshot, shown.catalog.selection(rows), shown.places):
-        found.append(f"{name['file']}!{name['member']}" if name["member"] is not None else str(name["file"]))
-    return found
+    found = file_names(shown.snapshot, shown.catalog.selection(rows), shown.places)
+    return [named_file(name) for name in found]
 
 
 class Likeness:

@@ -173,7 +173,7 @@ class FitConfig:
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Dtype of the forward pass and of frozen parts; auto: bf16 on a GPU that has it, else no (float32)."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory for a quarter (SDXL: a third) more operations."""
+    """Recompute activations in the backward pass: less memory, a quarter (SDXL: a third) more operations."""
     seed: int = 0
     """Order, noise, timesteps and dropout are functions of this and the position in the run."""
 

@@ -7,12 +7,12 @@ it is, so the .pt stands alone in a folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pfgdata.hub import weights_sha256
 from pfgdata.store import installed_versions
 from pfgtrain.adapter import PFGLinear, load_adapter, save_adapter
 from pfgtrain.checkpoint import ADAPTER_FILE
@@ -37,9 +37,7 @@ def write_adapter(folder: Path, plan: ExportPlan) -> None:
     for path in tensors:
         path.parent.mkdir(exist_ok=True)
         save_adapter(plain, path)
-    files = {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tensors
-    }
+    files = {path.relative_to(folder).as_posix(): weights_sha256(path) for path in tensors}
     write_json(document, {**adapter_facts(plan), "files": files, "use": _use(plan)})
 
 

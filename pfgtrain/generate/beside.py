@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from pfgdata.errors import RunError
+from pfgdata.hub import weights_sha256
 from pfgdata.records import TaggerIdentity
 from pfgtrain.config import FeaturePlan
 
@@ -39,6 +39,6 @@ def facts_beside(adapter: Path) -> dict[str, Any] | None:
         raise RunError(
             f"{path}: not as export writes it ({problem!r}); export again, or move it away"
         ) from None
-    if hashlib.sha256(adapter.read_bytes()).hexdigest() not in known:
+    if weights_sha256(adapter) not in known:
         raise RunError(f"{path} is of another file than {adapter.name}; export again, or move it away")
     return found

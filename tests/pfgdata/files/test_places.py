@@ -41,7 +41,6 @@ def _use(place: ObjectPlace, folder: Path) -> None:
     assert place.children("a")[0] == ["b"]
     assert place.info("c").etag == etags["c"] and place.info("c").size == 1
     assert place.below("a").read("one") == b"a/one"
-    assert place.read_range("a/one", 2, 5) == b"one"
     assert place.read_ranges("a/one", [(0, 1), (2, 5), (4, 5)]) == [b"a", b"one", b"e"]
     big = os.urandom(12_000_000)
     (folder / "big").write_bytes(big)

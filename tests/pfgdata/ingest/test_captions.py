@@ -15,7 +15,7 @@ import pytest
 from pfgdata.corpus import WalkOptions, plan_segments
 from pfgdata.errors import StoreError, StoreLockedError
 from pfgdata.ingest import CaptionsReport, ingest, write_captions
-from pfgdata.store import Store, verify
+from pfgdata.store import Store, unmatched_rows, verify
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 
@@ -60,7 +60,10 @@ def test_captions_become_a_column_in_the_stable_order(corpus: Path) -> None:
     snapshot = store.snapshot()
     values = store.column_values("captions", snapshot, snapshot.everything).to_pylist()
     assert values == ["1girl, solo", "miku", None, "a girl in the rain", None]
-    assert len(store.unmatched_rows("captions", snapshot)) == 0 and verify(store.path, deep=True) == []
+    assert (
+        len(unmatched_rows(store.read_column("captions"), snapshot)) == 0
+        and verify(store.path, deep=True) == []
+    )
 
 
 def test_a_second_run_without_change_writes_nothing(corpus: Path) -> None:

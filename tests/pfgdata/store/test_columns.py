@@ -21,6 +21,7 @@ from pfgdata.store import (
     images_table,
     key_columns,
     rows_by_shard,
+    unmatched_rows,
 )
 from tests.conftest import new_store
 
@@ -82,7 +83,7 @@ def test_a_column_keyed_by_content_gives_each_image_its_value_and_null_to_others
     assert values(store, "mood") == ["wild", None, None, None, None, "calm"]
     assert store.columns() == ["mood"]
     assert store.read_column("mood").schema.field("content_id").type == pa.uuid()
-    assert len(store.unmatched_rows("mood", store.snapshot())) == 1
+    assert len(unmatched_rows(store.read_column("mood"), store.snapshot())) == 1
 
 
 def test_a_column_goes_with_the_rows_of_a_selection_in_its_order(store: Store) -> None:
@@ -105,7 +106,7 @@ def test_a_column_keyed_by_root_path_and_member_finds_members_and_names_that_are
     elsewhere = {**key_columns(ImageKey(root="/c", path=b"one.png")), "value": "of no root here"}
     store.write_column("name", pa.Table.from_pylist([*rows, elsewhere]))
     assert values(store, "name") == [str(key) for key in KEYS]
-    assert len(store.unmatched_rows("name", store.snapshot())) == 1
+    assert len(unmatched_rows(store.read_column("name"), store.snapshot())) == 1
 
 
 def test_a_path_without_a_root_is_meant_under_any_and_without_a_member_is_no_member(store: Store) -> None:

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pfgdata.errors import StoreError
-from pfgdata.store import SavedSelection, Store, frozen_ids, verify
+from pfgdata.store import SavedSelection, Store, content_ids_of, verify
 from tests.conftest import new_store
 from tests.doubles import FailingDisk
 
@@ -26,11 +28,19 @@ def files(store: Store) -> list[str]:
     return sorted(path.name.partition(".")[0] + path.suffix for path in (store.path / "selections").iterdir())
 
 
+def frozen_ids(store: Store, saved: SavedSelection) -> npt.NDArray[np.uint8]:
+    """What the file of a frozen selection holds, uint8 [N, 16]."""
+    assert saved.frozen is not None
+    there = (store.path / "selections").glob(f"{saved.name}.*.parquet")
+    (file,) = (path for path in there if saved.frozen.ids.startswith(path.name.split(".")[1]))
+    return content_ids_of(pq.read_table(file)["content_id"])
+
+
 def test_a_frozen_selection_keeps_its_distinct_images(store: Store) -> None:
     written = SavedSelection(name="a", text="true", thresholds={"general": 0.5}, uses=("b",), how="by hand")
     saved = store.write_selection(written, IDS[[2, 0, 0]])
     assert store.read_selection("a") == saved and saved.frozen is not None and saved.frozen.count == 2
-    assert np.array_equal(frozen_ids(store.snapshot(), saved), IDS[[0, 2]])
+    assert np.array_equal(frozen_ids(store, saved), IDS[[0, 2]])
     assert (saved.text, saved.uses, saved.how) == ("true", ("b",), "by hand") and saved.created
     assert files(store) == ["a.json", "a.parquet"] and verify(store.path, deep=True) == []
 
@@ -102,7 +112,7 @@ def test_wherever_a_save_ends_the_selection_is_the_old_or_the_new_one(store: Sto
             pass
         assert verify(store.path, deep=True) == []
         saved = store.read_selection("a")
-        seen.append((saved.text, len(frozen_ids(store.snapshot(), saved))))
+        seen.append((saved.text, len(frozen_ids(store, saved))))
         store.write_selection(new, IDS[:2], replace=True)
         assert files(store) == ["a.json", "a.parquet"]
         shutil.rmtree(store.path)
