@@ -33,7 +33,8 @@ def child(images: str, store: str, begun: Any) -> None:
 
 def kill_after(seconds: float, images: Path, store: Path) -> int:
     """Start a child, kill it after `seconds` of work; its exit code."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # importing costs a second, forking milliseconds
+    context.set_forkserver_preload(["tests.pfgdata.ingest.test_kill"])
     begun = context.Event()
     process = context.Process(target=child, args=(str(images), str(store), begun))
     process.start()
