@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,6 +23,7 @@ from pfgdata.errors import ConfigError, StoreError
 from pfgdata.hub import resolve
 from pfgdata.paths import in_the_way, plain_path, user_folder, user_path, user_store
 from pfgdata.query import Thresholds, count
+from pfgdata.screen import run_app
 from pfgdata.store import Store, verify
 from pfgdata.urls import UrlPath
 from pfgtrain.config import FitConfig
@@ -45,13 +47,43 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "stand"
 
 
-def pfgdata_says(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Says = Callable[..., Said]
+
+
+@pytest.fixture
+def pfgdata_says(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Says:
+    """Run pfgdata here, with these arguments and variables of the environment."""
+
+    def run_it(*arguments: str, **environment: str) -> Said:
+        capsys.readouterr()
+        with monkeypatch.context() as here, pytest.raises(SystemExit) as ended:
+            for name, value in environment.items():
+                here.setenv(name, value)
+            run_app(pfgdata.cli.app, args=arguments, name="pfgdata")
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, *capsys.readouterr())
+
+    return run_it
+
+
+def process_says(*arguments: str) -> Said:
+    """Run pfgdata as a shell does."""
+    run = subprocess.run(
         [sys.executable, "-m", "pfgdata", *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
     )
+    return Said(run.returncode, run.stdout, run.stderr)
 
 
 def test_a_tilde_is_a_home_unless_something_is_named_so(stand: Path) -> None:
@@ -82,10 +114,13 @@ def test_every_path_of_a_command_goes_through_the_one_reading(callback: Callable
             )
 
 
-def test_a_store_below_a_tilde_is_one_store_for_all_commands(stand: Path) -> None:
+def test_a_store_below_a_tilde_is_one_store_for_all_commands(stand: Path, pfgdata_says: Says) -> None:
     make_images(stand / "images", 3)
-    for there, name in ((stand.parent / "home", "~/feats"), (stand / "~", "./~/feats")):
-        made = pfgdata_says("ingest", "images", f"--store={name}", "--tagger", "demo", "--min-side", "1")
+    for says, there, name in (
+        (process_says, stand.parent / "home", "~/feats"),
+        (pfgdata_says, stand / "~", "./~/feats"),
+    ):
+        made = says("ingest", "images", f"--store={name}", "--tagger", "demo", "--min-side", "1")
         assert made.returncode == 0, made.stderr
         assert Store.open(there / "feats").snapshot().num_images == 3
         assert pfgdata_says("query", "true", "--count", PFG_STORE=name).stdout == "3\n"
@@ -122,7 +157,7 @@ def test_a_list_and_a_model_below_a_folder_named_tilde_are_found(stand: Path) ->
     assert resolve("~/model", what="tagger").folder == stand.parent / "home" / "model"
 
 
-def test_what_is_no_text_is_one_line(stand: Path) -> None:
+def test_what_is_no_text_is_one_line(stand: Path, pfgdata_says: Says) -> None:
     with pytest.raises(ConfigError, match="NUL"):
         user_path("a\0b")
     with pytest.raises(ConfigError, match=r"base = .* holds a NUL"):
@@ -132,18 +167,20 @@ def test_what_is_no_text_is_one_line(stand: Path) -> None:
     for use in (Store.open, new_store, verify):
         with pytest.raises(StoreError, match="not a UTF-8 path"):
             use(Path(broken))
-    for arguments in (
-        ["ingest", ".", "--store", broken],
-        ["query", "true", "--store", broken],
-        ["verify", broken],
-        ["query", "true", "--parquet", broken],
+    for says, arguments in (
+        (process_says, ["ingest", ".", "--store", broken]),
+        (pfgdata_says, ["query", "true", "--store", broken]),
+        (pfgdata_says, ["verify", broken]),
+        (pfgdata_says, ["query", "true", "--parquet", broken]),
     ):
-        run = pfgdata_says(*arguments)
+        run = says(*arguments)
         assert run.returncode in (1, 2) and len(run.stderr.splitlines()) == 1
         assert "not a UTF-8 path" in run.stderr and r"feats\udcff" in run.stderr
 
 
-def test_a_folder_that_cannot_be_made_is_refused_with_what_is_in_the_way(stand: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_with_what_is_in_the_way(
+    stand: Path, pfgdata_says: Says
+) -> None:
     (stand / "link").symlink_to("/nowhere/disk")
     (stand / "file").touch()
     (stand / "good").symlink_to(stand)
