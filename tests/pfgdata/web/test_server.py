@@ -18,7 +18,9 @@ from urllib.parse import quote
 import pytest
 from starlette.applications import Starlette
 
+from pfgdata.cli import app
 from pfgdata.errors import ConfigError
+from pfgdata.screen import run_app
 from pfgdata.web import ServeOptions, serving
 from tests.pfgdata.web.conftest import Corpus
 
@@ -107,13 +109,19 @@ def test_another_address_is_printed_with_its_token(corpus: Corpus) -> None:
         (["--threshold", "2"], "threshold 2.0: the store keeps scores from", 1),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(corpus: Corpus, words: list[str], error: str, code: int) -> None:
+def test_what_a_user_can_mend_is_one_line(
+    corpus: Corpus, words: list[str], error: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     there = words if words[0] == "nowhere" else [str(corpus.feats), *words]
-    done = subprocess.run([*COMMAND, *there], capture_output=True, text=True, timeout=30)
-    assert done.returncode == code
-    assert error in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # what is no error does not serve for ever
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit) as ended:
+            run_app(app, args=["browse", *there, "--port", port], name="pfgdata")
+    assert ended.value.code == code
+    said = capsys.readouterr()
+    assert error in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
 
 
 def test_without_the_extra_the_command_says_what_to_install(corpus: Corpus, tmp_path: Path) -> None:
