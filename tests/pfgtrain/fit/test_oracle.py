@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from pfgdata.store import LatentSet, Store
 from pfgtrain.base import Base
 from pfgtrain.base.prompts import encode_prompts
 from pfgtrain.batches import Batches, TaggerVectors, join
@@ -21,14 +22,27 @@ from tests.pfgtrain.small_store import build_latents, build_store
 from tests.pfgtrain.tiny_base import build_tiny_base
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base, read only."""
+    return build_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, LatentSet]:
+    """A store and its latents, read only."""
+    store = build_store(tmp_path_factory.mktemp("store") / "feats", NUMBERS, shard_rows=9)
+    return store, build_latents(store, NUMBERS, vae_digest="v", shard_rows=9)
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("uncond", ["zeros", "eos"])
 def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
-    kind: Any, uncond: Any, tmp_path: Path
+    kind: Any, uncond: Any, folder: Path, made: tuple[Store, LatentSet]
 ) -> None:
-    base = Base.load(str(build_tiny_base(tmp_path / "tiny")), prediction_type=kind)
-    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
-    latent_set, snapshot = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9), store.snapshot()
+    base = Base.load(str(folder), prediction_type=kind)
+    store, latent_set = made
+    snapshot = store.snapshot()
     vectors = TaggerVectors(snapshot, snapshot.everything)
     rows = join(snapshot.everything, latent_set.index(), [vectors.index()])
     batches = Batches(rows, features=[vectors], latent_set=latent_set, batch_size=4, seed=0)
@@ -66,8 +80,8 @@ def test_the_loss_of_a_step_is_diffusers_own_on_the_rows_of_the_store(
     assert float(trainer.step([batch]).loss) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_of_moments_a_draw_is_trained_on(tmp_path: Path) -> None:
-    base = Base.load(str(build_tiny_base(tmp_path / "tiny")))
+def test_of_moments_a_draw_is_trained_on(folder: Path, tmp_path: Path) -> None:
+    base = Base.load(str(folder))
     store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
     latent_set = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9, kind="moments")
     snapshot = store.snapshot()
@@ -95,11 +109,11 @@ def test_of_moments_a_draw_is_trained_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uncond", ["zeros", "eos"])
 def test_captions_and_the_three_dropouts_give_each_row_the_context_it_says(
-    uncond: Any, tmp_path: Path
+    uncond: Any, folder: Path, made: tuple[Store, LatentSet]
 ) -> None:
-    base = Base.load(str(build_tiny_base(tmp_path / "tiny")))
-    store = build_store(tmp_path / "feats", NUMBERS, shard_rows=9)
-    latent_set, snapshot = build_latents(store, NUMBERS, vae_digest="v", shard_rows=9), store.snapshot()
+    base = Base.load(str(folder))
+    store, latent_set = made
+    snapshot = store.snapshot()
     config = replace(
         STILL,
         caption="tags",
