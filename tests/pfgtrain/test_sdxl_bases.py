@@ -27,6 +27,24 @@ from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 from tests.pfgtrain.tiny_sdxl import POOLED, build_tiny_sdxl
 
 
+@pytest.fixture(scope="module")
+def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_sdxl(tmp_path_factory.mktemp("base") / "xl")
+
+
+@pytest.fixture
+def folder(_built: Path, tmp_path: Path) -> Path:
+    """A complete tiny SDXL, the test's own copy."""
+    return shutil.copytree(_built, tmp_path / "xl")
+
+
+@pytest.fixture(scope="module")
+def pure_noise(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """A base that predicts v and whose last step is pure noise, read only."""
+    folder = tmp_path_factory.mktemp("pure_noise") / "v"
+    return Base.load(str(build_tiny_sdxl(folder, prediction_type="v_prediction", zero_snr=True)))
+
+
 def remove(*parts: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         for part in parts:
@@ -61,11 +79,11 @@ def edit(file: str, **changes: Any) -> Callable[[Path], None]:
     ],
 )
 def test_a_folder_that_is_like_sdxl_and_is_none_is_refused_in_one_line(
-    damage: Callable[[Path], None], said: str, tmp_path: Path
+    damage: Callable[[Path], None], said: str, folder: Path
 ) -> None:
-    damage(build_tiny_sdxl(tmp_path / "tiny"))
+    damage(folder)
     with pytest.raises(ModelError, match=said) as caught:
-        Base.load(str(tmp_path / "tiny"))
+        Base.load(str(folder))
     assert "\n" not in str(caught.value)
 
 
@@ -88,9 +106,9 @@ def test_the_sizes_of_sdxl_are_1024_pixels_in_steps_of_32(tmp_path: Path) -> Non
 
 
 def test_with_zero_terminal_snr_the_last_step_is_pure_noise_in_a_fit_and_every_weight_is_finite(
-    tmp_path: Path,
+    pure_noise: Base,
 ) -> None:
-    base = Base.load(str(build_tiny_sdxl(tmp_path / "v", prediction_type="v_prediction", zero_snr=True)))
+    base = pure_noise
     assert base.prediction_type == "v_prediction"
     alphas = base.load_noise_scheduler().alphas_cumprod
     theirs = EulerDiscreteScheduler.from_pretrained(base.folder / "scheduler").alphas_cumprod
@@ -106,11 +124,10 @@ def test_with_zero_terminal_snr_the_last_step_is_pure_noise_in_a_fit_and_every_w
     assert posed.weights_B.tolist() == pytest.approx([1.0, float((5.0 + 1) / (snr[0] + 1))])
 
 
-def test_from_pure_noise_the_sampler_finds_what_an_exact_v_model_knows(tmp_path: Path) -> None:
-    base = Base.load(str(build_tiny_sdxl(tmp_path / "v", prediction_type="v_prediction", zero_snr=True)))
-    sampler = base.load_sampler()
+def test_from_pure_noise_the_sampler_finds_what_an_exact_v_model_knows(pure_noise: Base) -> None:
+    sampler = pure_noise.load_sampler()
     sampler.set_timesteps(10)
-    alphas = base.load_noise_scheduler().alphas_cumprod
+    alphas = pure_noise.load_noise_scheduler().alphas_cumprod
     known = torch.full((1, 4, 2, 2), 0.7)
     x = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     for timestep in sampler.timesteps:
@@ -131,8 +148,8 @@ def test_a_base_that_says_v_is_not_trained_as_epsilon(told: dict[str, Any], tmp_
     assert plan_fit(data, asked, SMALL).steps == SMALL.max_train_steps
 
 
-def test_latents_and_adapters_of_another_family_are_refused_by_name(tmp_path: Path) -> None:
-    base = Base.load(str(build_tiny_sdxl(tmp_path / "xl")))
+def test_latents_and_adapters_of_another_family_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    base = Base.load(str(folder))
     other = Base.load(str(build_tiny_base(tmp_path / "sd1")))
     data = make_data(tmp_path / "feats", other)
     with pytest.raises(
