@@ -17,7 +17,7 @@ from pfgdata.errors import ConfigError, IdentityError, ModelError, PfgError, Run
 from pfgdata.hub import write_tensors
 from pfgtrain.adapter import PFGMLP, PFGLinear, save_adapter
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import RunRecord
+from pfgtrain.checkpoint import RunRecord, checkpoints
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import FitData, base_of, fit, go_on, plan_fit
 from tests.doubles import CheapTagger
@@ -34,29 +34,41 @@ STILL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def _stage_1(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stage_1") / "one"
+    fit(data, base, STAGE_1, run_dir=folder)
+    return folder
+
+
+@pytest.fixture
+def one(_stage_1: Path, tmp_path: Path) -> Path:
+    """A run of STAGE_1, the test's own copy: a run that starts from it is written down in it."""
+    return shutil.copytree(_stage_1, tmp_path / "one")
+
+
 def test_the_second_stage_starts_from_the_average_of_the_first(
-    data: FitData, base: Base, tmp_path: Path
+    one: Path, data: FitData, base: Base, tmp_path: Path
 ) -> None:
-    first = Path(fit(data, base, STAGE_1, run_dir=tmp_path / "one").checkpoint)
+    first = checkpoints(one)[-1]
     assert not (first / "adapter.safetensors").exists()
-    config = replace(SMALL, base=str(tmp_path / "one"), **STILL)
+    config = replace(SMALL, base=str(one), **STILL)
     stage_1 = base_of(data, config)
     second = Path(fit(data, stage_1, config, run_dir=tmp_path / "two").checkpoint)
     average = load_file(first / "ema" / "unet.safetensors")
     own = load_file(second / "unet.safetensors")
     assert all(torch.equal(own[name], average[name]) for name in average)
     record = RunRecord.read(tmp_path / "two")
-    assert (record.base_name, record.base_revision) == (str(tmp_path / "one"), "step-00000002")
+    assert (record.base_name, record.base_revision) == (str(one), "step-00000002")
     assert (record.caption, record.num_tokens) == (None, 2)
 
 
-def test_a_run_is_its_base_as_it_was_then(data: FitData, base: Base, tmp_path: Path) -> None:
-    fit(data, base, STAGE_1, run_dir=tmp_path / "one")
-    config = replace(SMALL, base=str(tmp_path / "one"), max_train_steps=1, train="adapter")
+def test_a_run_is_its_base_as_it_was_then(one: Path, data: FitData, base: Base, tmp_path: Path) -> None:
+    config = replace(SMALL, base=str(one), max_train_steps=1, train="adapter")
     fit(data, base_of(data, config), config, run_dir=tmp_path / "two")
     on = replace(STAGE_1, max_train_steps=4, checkpoints_total_limit=1)
-    go_on(data, base, on, run_dir=tmp_path / "one")
-    kept = tmp_path / "one" / "checkpoints" / "step-00000002" / "kept-for.txt"
+    go_on(data, base, on, run_dir=one)
+    kept = one / "checkpoints" / "step-00000002" / "kept-for.txt"
     assert kept.read_text() == f"{tmp_path / 'two'}\n"  # or the limit would have taken it
     again = base_of(data, config, run_dir=tmp_path / "two")
     assert again.revision == "step-00000002"
@@ -64,7 +76,7 @@ def test_a_run_is_its_base_as_it_was_then(data: FitData, base: Base, tmp_path: P
     assert go_on(data, again, longer, run_dir=tmp_path / "two").last_step == 2
     with pytest.raises(RunError, match="cannot go on with another base_fingerprint"):
         go_on(data, base_of(data, config), longer, run_dir=tmp_path / "two")
-    shutil.rmtree(tmp_path / "one" / "checkpoints" / "step-00000002")
+    shutil.rmtree(one / "checkpoints" / "step-00000002")
     with pytest.raises(RunError, match="no checkpoint step-00000002; there are latest, best, step-00000004"):
         base_of(data, config, run_dir=tmp_path / "two")
 
@@ -257,9 +269,10 @@ def test_init_says_how_many_tokens_where_nobody_else_does(
     assert go_on(data, base, longer, run_dir=tmp_path / "two").last_step == 2
 
 
-def test_without_an_init_that_has_tokens_there_are_five(data: FitData, base: Base, tmp_path: Path) -> None:
-    fit(data, base, replace(STAGE_1, max_train_steps=1), run_dir=tmp_path / "one")
-    for init in (None, str(tmp_path / "one")):
+def test_without_an_init_that_has_tokens_there_are_five(
+    one: Path, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    for init in (None, str(one)):
         config = replace(SMALL, num_tokens=None, init=init, max_train_steps=1)
         fit(data, base, config, run_dir=tmp_path / f"two {bool(init)}")
         assert RunRecord.read(tmp_path / f"two {bool(init)}").num_tokens == 5
