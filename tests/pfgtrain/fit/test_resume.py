@@ -58,6 +58,31 @@ MODES: dict[str, dict[str, Any]] = {
     },
 }
 
+ONE_STEP = replace(SMALL, max_train_steps=1, use_ema=True)
+TWO_STEPS = replace(ONE_STEP, max_train_steps=2)
+EIGHT_STEPS = replace(ONE_STEP, max_train_steps=8, gradient_accumulation_steps=2, validation_split=0.2)
+
+
+@pytest.fixture(scope="module")
+def whole_run(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of EIGHT_STEPS that was never cut, read only."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    fit(data, base, EIGHT_STEPS, run_dir=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def _one_step_run(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one_step") / "run"
+    fit(data, base, ONE_STEP, run_dir=folder)
+    return folder
+
+
+@pytest.fixture
+def begun(_one_step_run: Path, tmp_path: Path) -> Path:
+    """A run of ONE_STEP, the test's own copy."""
+    return shutil.copytree(_one_step_run, tmp_path / "run")
+
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fit_cut_twice_and_resumed_equals_the_uncut_one(
@@ -100,16 +125,14 @@ def test_a_fit_killed_after_the_checkpoint_of_its_start_goes_on_from_it(
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7])
-def test_it_may_be_cut_at_any_step_of_an_epoch(cut: int, data: FitData, base: Base, tmp_path: Path) -> None:
-    config = replace(
-        SMALL, max_train_steps=8, gradient_accumulation_steps=2, use_ema=True, validation_split=0.2
-    )
-    plan = plan_fit(data, base, config)
+def test_it_may_be_cut_at_any_step_of_an_epoch(
+    cut: int, whole_run: Path, data: FitData, base: Base, tmp_path: Path
+) -> None:
+    plan = plan_fit(data, base, EIGHT_STEPS)
     assert 2 * plan.batches_per_epoch < plan.batches  # cuts fall into every part of more than two epochs
-    fit(data, base, config, run_dir=tmp_path / "whole")
-    fit(data, base, config, run_dir=tmp_path / "cut", stop=StopAfter(cut))
-    go_on(data, base, config, run_dir=tmp_path / "cut")
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    fit(data, base, EIGHT_STEPS, run_dir=tmp_path / "cut", stop=StopAfter(cut))
+    go_on(data, base, EIGHT_STEPS, run_dir=tmp_path / "cut")
+    assert_same_run(whole_run, tmp_path / "cut")
 
 
 def test_steps_lost_to_a_crash_are_trained_again_and_logged_once(
@@ -202,27 +225,25 @@ def test_a_run_whose_last_step_was_short_is_not_made_longer(
     assert again.last_step == plan.steps
 
 
-def test_two_fits_in_one_folder_are_refused(data: FitData, base: Base, tmp_path: Path) -> None:
-    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
+def test_two_fits_in_one_folder_are_refused(begun: Path, data: FitData, base: Base) -> None:
     with (
-        Disk().exclusive(tmp_path / "run" / "lock", what="the test"),
+        Disk().exclusive(begun / "lock", what="the test"),
         pytest.raises(StoreLockedError, match=r"run .*/run is being written by process \d+"),
     ):
-        go_on(data, base, SMALL, run_dir=tmp_path / "run")
-    assert go_on(data, base, SMALL, run_dir=tmp_path / "run").last_step == 6
+        go_on(data, base, TWO_STEPS, run_dir=begun)
+    assert go_on(data, base, TWO_STEPS, run_dir=begun).last_step == 2
 
 
 def test_the_base_is_taken_at_the_revision_the_run_was_begun_with(
-    data: FitData, base: Base, tmp_path: Path
+    begun: Path, data: FitData, base: Base, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache" / "models--org--tiny"
     for commit in ("a" * 40, "b" * 40):
         shutil.copytree(base.folder, cache / "snapshots" / commit)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("b" * 40)
-    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
-    record = replace(RunRecord.read(tmp_path / "run"), base_name="org/tiny", base_revision="a" * 40)
-    record.write(tmp_path / "run")
+    record = replace(RunRecord.read(begun), base_name="org/tiny", base_revision="a" * 40)
+    record.write(begun)
     script = (
         "import sys; from pathlib import Path; from pfgdata.store import Store\n"
         "from pfgtrain.config import FitConfig\n"
@@ -231,7 +252,7 @@ def test_the_base_is_taken_at_the_revision_the_run_was_begun_with(
         "for run in (None, Path(sys.argv[2])): print(base_of(data, config, run_dir=run).revision)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, data.path, tmp_path / "run"],
+        [sys.executable, "-c", script, data.path, begun],
         env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -255,14 +276,13 @@ def test_a_run_goes_on_with_its_base_where_that_is_now(data: FitData, base: Base
 @pytest.mark.parametrize(
     "name", ["adapter.safetensors", "unet.safetensors", "ema/unet.safetensors", "optimizer.pt"]
 )
-def test_a_flipped_bit_in_a_checkpoint_is_found(name: str, data: FitData, base: Base, tmp_path: Path) -> None:
-    config = replace(SMALL, max_train_steps=1, use_ema=True)
-    file = Path(fit(data, base, config, run_dir=tmp_path / "run").checkpoint) / name
+def test_a_flipped_bit_in_a_checkpoint_is_found(name: str, begun: Path, data: FitData, base: Base) -> None:
+    file = checkpoints(begun)[-1] / name
     whole = bytearray(file.read_bytes())
     whole[len(whole) * 3 // 4] ^= 1
     file.write_bytes(whole)
     with pytest.raises(RunError, match=f"{name}: missing, or not as it was saved; copy it back, or delete"):
-        go_on(data, base, replace(config, max_train_steps=2), run_dir=tmp_path / "run")
+        go_on(data, base, TWO_STEPS, run_dir=begun)
 
 
 def test_a_caption_column_that_has_changed_is_another_run(base: Base, tmp_path: Path) -> None:
@@ -283,16 +303,16 @@ def refuse_taken(data: FitData, base: Base, run: Path) -> None:
 
 
 def refuse_seed(data: FitData, base: Base, run: Path) -> None:
-    go_on(data, base, replace(SMALL, seed=1, num_tokens=3), run_dir=run)
+    go_on(data, base, replace(TWO_STEPS, seed=1, num_tokens=3), run_dir=run)
 
 
 def refuse_selection(data: FitData, base: Base, run: Path) -> None:
     fewer = replace(data, selection=data.selection.take(np.arange(9)))
-    go_on(fewer, base, SMALL, run_dir=run)
+    go_on(fewer, base, TWO_STEPS, run_dir=run)
 
 
 def refuse_none(data: FitData, base: Base, run: Path) -> None:
-    go_on(data, base, SMALL, run_dir=run / "none")
+    go_on(data, base, TWO_STEPS, run_dir=run / "none")
 
 
 def refuse_fp16(data: FitData, base: Base, run: Path) -> None:
@@ -315,18 +335,16 @@ def refuse_bytes(data: FitData, base: Base, run: Path) -> None:
     ],
 )
 def test_what_is_no_way_to_go_on_is_one_line(
-    attempt: Callable[[FitData, Base, Path], None], said: str, data: FitData, base: Base, tmp_path: Path
+    attempt: Callable[[FitData, Base, Path], None], said: str, begun: Path, data: FitData, base: Base
 ) -> None:
     if attempt is refuse_fp16 and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
     with pytest.raises((RunError, ConfigError), match=said) as caught:
-        attempt(data, base, tmp_path / "run")
+        attempt(data, base, begun)
     assert "\n" not in str(caught.value)
 
 
-def test_another_tagger_is_refused_at_resume(data: FitData, base: Base, tmp_path: Path) -> None:
-    fit(data, base, replace(SMALL, max_train_steps=1), run_dir=tmp_path / "run")
+def test_another_tagger_is_refused_at_resume(begun: Path, base: Base, tmp_path: Path) -> None:
     other = make_data(tmp_path / "feats", base, tagger=CheapTagger(preprocess="webui"))
     with pytest.raises(IdentityError, match=r"cheap \(kohya\), not cheap \(webui\)"):
-        go_on(other, base, SMALL, run_dir=tmp_path / "run")
+        go_on(other, base, TWO_STEPS, run_dir=begun)
