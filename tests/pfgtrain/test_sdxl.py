@@ -45,12 +45,13 @@ def data(tmp_path_factory: pytest.TempPathFactory, base: Base) -> FitData:
     )
 
 
-@pytest.fixture
-def run(data: FitData, base: Base, tmp_path: Path) -> Path:
-    """A run of two steps, its adapter alone."""
+@pytest.fixture(scope="module")
+def run(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps, its adapter alone, read only."""
+    folder = tmp_path_factory.mktemp("adapter") / "run"
     config = replace(SMALL, max_train_steps=2, train="adapter", prompt="a cat")
-    fit(data, base, config, run_dir=tmp_path / "run")
-    return tmp_path / "run"
+    fit(data, base, config, run_dir=folder)
+    return folder
 
 
 @pytest.fixture
