@@ -16,7 +16,8 @@ from pfgdata.ingest import ingest
 from pfgdata.store import Store, StoreIdentity
 from pfgdata.taggers import OnnxTagger
 from pfgtrain.base import Base
-from pfgtrain.checkpoint import Sampling
+from pfgtrain.checkpoint import RunRecord, Sampling
+from pfgtrain.evaluate import EvaluateJob, guides_of_job
 from tests.conftest import make_images
 from tests.pfgtrain.conftest import Call
 from tests.pfgtrain.evaluate.small_evaluation import write_guides
@@ -94,26 +95,23 @@ def test_json_is_the_report_and_a_store_that_is_not_here_is_said(
     assert "gone" in err
 
 
-def test_a_limit_takes_guides_of_both_styles_where_they_take_turns(
-    call: Call, place: Path, tmp_path: Path
-) -> None:
+def test_a_limit_takes_guides_of_both_styles_where_they_take_turns(place: Path, tmp_path: Path) -> None:
     write_guides(tmp_path / "guides", characters=12, views=1)
-    args = ["--guides", tmp_path / "guides", "--out", tmp_path / "out", "--json", "--limit"]
-    code, out, err = call("evaluate", place / "moved", *args, 6, *FAST)
-    assert code == 0, err
-    found = json.loads(out)["guides"]
-    assert {guide["style"] for guide in found} == {"a", "b"}
-    names = [guide["name"] for guide in found]
+    job = EvaluateJob(guides=str(tmp_path / "guides"), limit=6)
+    found, notes = guides_of_job(job, RunRecord.read(place / "moved"), store=None)
+    assert notes == ["6 of 12 guides, evenly spread over their order, as asked"]
+    assert {guide.style for guide in found} == {"a", "b"}
+    names = [guide.name for guide in found]
     assert names == sorted(set(names))
     assert len(names) == 6
 
 
 def test_images_of_the_store_guide_and_are_flagged(call: Call, place: Path, tmp_path: Path) -> None:
     args = ["--where", "width > 0", "--shards", place / "feats", "--out", tmp_path / "out", "--json"]
-    code, out, err = call("evaluate", place / "moved", *args, *FAST)
+    code, out, err = call("evaluate", place / "moved", *args, "--limit", 2, *FAST)
     assert code == 0, err
-    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [True] * 4
-    assert "in the selection  4 guides" in err
+    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [True] * 2
+    assert "in the selection  2 guides" in err
 
 
 def test_a_store_that_only_has_the_name_of_a_given_away_runs_store_is_not_asked(
@@ -122,11 +120,11 @@ def test_a_store_that_only_has_the_name_of_a_given_away_runs_store_is_not_asked(
     base = Base.load(str(place / "base"))
     make_run(tmp_path / "given", base, tagger=OnnxTagger.load("demo").identity, store="feats")
     monkeypatch.chdir(place)  # where another store is called feats
-    args = ["--guides", place / "guides", "--out", tmp_path / "out", "--json"]
+    args = ["--guides", place / "guides", "--out", tmp_path / "out", "--json", "--limit", 2]
     code, out, err = call("evaluate", tmp_path / "given", *args, *FAST)
     assert code == 0, err
     assert json.loads(out)["notes"][0] == "the run's store, feats, is not here; name it by --shards"
-    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [None] * 3
+    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [None] * 2
     code, _, err = call("evaluate", tmp_path / "given", "--where", "width > 0", *FAST)
     assert code == 1
     assert "feats, did not come with it; name one by --shards" in err
