@@ -1,4 +1,4 @@
-"""A tiny base and a small store with its latents, made once for each file of tests."""
+"""A tiny base and a small store with its latents, made once for all files of tests: read only."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.pfgtrain.tiny_base import build_tiny_base
 from tests.pfgtrain.tiny_sdxl import build_tiny_sdxl
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     folder = tmp_path_factory.mktemp("base") / "tiny"
     return Base.load(str(build_tiny_base(folder, prediction_type="v_prediction")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory, base: Base) -> FitData:
     return make_data(tmp_path_factory.mktemp("store") / "feats", base)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return Base.load(str(build_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "tiny")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sdxl_data(tmp_path_factory: pytest.TempPathFactory, sdxl: Base) -> FitData:
     return make_data(tmp_path_factory.mktemp("sdxl_store") / "feats", sdxl)
