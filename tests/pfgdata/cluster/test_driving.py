@@ -33,7 +33,8 @@ from tests.pfgdata.derive.test_derive import ColourSet, MeanColour, colours, der
 from tests.pfgdata.ingest.test_adopt import see
 
 JOB = IngestJob(batch_size=8, threads=1, tagger="demo")
-COUNT = 203  # 200 images, a copy, and two that are broken
+IMAGES = 128  # nine spans of 16 for two workers: a stop after four turns leaves some
+COUNT = IMAGES + 3  # a copy, and two that are broken
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def demo() -> OnnxTagger:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus") / "images"
-    paths = make_images(folder, 200)
+    paths = make_images(folder, IMAGES)
     shutil.copy2(paths[0], folder / "0000twin.png")
     for name in ("broken.png", "0100x.png"):
         (folder / name).write_bytes(b"this is no image")
@@ -104,7 +105,7 @@ def test_an_image_that_kills_its_workers_is_named_and_all_others_are_in(
     assert seen.rows == {name: row for name, row in expected.rows.items() if name != "0007.png!None"}
     assert engine.deaths == 3 * 5 and any("it died" in said for said in progress.said)  # 16, 8, ... 1
     report, _ = run(HandEngine(), images, store, demo)
-    assert (report["tagged"], report["unchanged"], report["failed"]) == (0, 200, 3)
+    assert (report["tagged"], report["unchanged"], report["failed"]) == (0, IMAGES, 3)
 
 
 def test_a_part_that_came_damaged_is_refused_and_done_again(
