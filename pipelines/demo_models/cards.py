@@ -36,6 +36,10 @@ This file was written at step {steps:.0f} of {of_steps:.0f}: {pictures_seen:,.0f
 {cpu_minutes:.0f} CPU minutes, {dtype}, on one thread of a shared 2-core machine.
 {history}"""
 _FROM_NOTHING = {"recipe": "recipe", "option": "", "dtype": "float32", "history": ""}
+_TEXT = _FROM_NOTHING | {
+    "option": "--bpe bpe_simple_vocab_16e6.txt.gz ",
+    "history": "\nThe .gz is open_clip_torch's, CLIP's merges.\n",
+}
 _DECODER = {
     "recipe": "decoder",
     "option": "--recipe pipelines/demo_models/decoder.toml ",
@@ -43,7 +47,7 @@ _DECODER = {
     "history": """
 It began as the VAE of `recipe.toml` (seed 3, 64,000 pictures, 172 CPU minutes, 2026-11-24), whose encoder it
 has to the bit: only the decoder learnt on (2026-11-29), with half a weight on what the demo tagger's first
-maps see.
+maps see. `start = "demo"` in its recipe meant that VAE.
 """,
 }
 
@@ -178,17 +182,20 @@ which is a plain `pfgtrain fit`; seeds are in the recipes, and a killed fit goes
 
 BASE_HISTORY = """
 This file: 2,200 steps of that recipe on latents of the VAE as it was at its step 7,200, then 900 steps at
-6e-4 on those of the VAE that is here, on one thread of a shared 2-core machine (2026-11-24).
+6e-4 on those of the VAE that is here, on one thread of a shared 2-core machine (2026-11-24). The number above
+is that of the 900.
 """
 RUN_HISTORY = """
 This file: about 1,900 steps of that recipe on latents of the VAE as it was at its step 7,200, then 2,600
 steps at 8e-4 on those of the VAE that is here, on one thread of a shared 2-core machine (2026-11-24);
-then, OUT being the folder and that run in pfgdata/assets, 1,278 steps on one thread and 5,000 on two
-(2026-11-29):
+then 1,278 steps at 8e-4 and 5,000 while that fell to nothing (2026-11-29); then, OUT being the folder, its
+store that of demo_run.toml, and the run so far in pfgdata/assets (2026-11-29):
 
-    python -m pipelines pipelines/demo_models/demo_more.toml --images CORPUS/portraits --out OUT
+    python -m pipelines.demo_corpus crowd --out CORPUS
+    pfgdata ingest CORPUS/crowd --store OUT/feats --tagger demo
+    pfgdata latents OUT/feats --base demo
     torchrun --nproc_per_node 2 -m pfgtrain fit --shards OUT/feats --out OUT/runs/demo_run
-        --config pipelines/demo_models/demo_cooldown.toml --init OUT/runs/demo_more
+        --config pipelines/demo_models/demo_crowd.toml --init pfgdata/assets/demo_run
 
 About 60,800 of its first pictures, on the earlier latents, are not in the number above.
 """
@@ -209,7 +216,7 @@ def vae_card(numbers: Mapping[str, float], *, decoder_alone: bool) -> str:
 
 def text_card(numbers: Mapping[str, float]) -> str:
     """The card of text encoder and tokenizer."""
-    return TEXT.format(**numbers) + DATA + "\n" + AGAIN.format(stage="text", **_FROM_NOTHING, **numbers)
+    return TEXT.format(**numbers) + DATA + "\n" + AGAIN.format(stage="text", **_TEXT, **numbers)
 
 
 def base_card(numbers: Mapping[str, float]) -> str:
