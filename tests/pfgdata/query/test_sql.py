@@ -118,7 +118,7 @@ def test_the_views_have_the_columns_that_they_say(session: Session) -> None:
 
 def test_thresholds_and_roots_and_a_limit_hold(store: Store) -> None:
     low = Thresholds(general=0.1, character=0.5)
-    sql = "select file, len(tags) as n, character from images order by n desc"
+    sql = "select file, len(tags) as n, character from images order by n desc, file"
     with Session(store.snapshot(), thresholds=low, roots={"/corpus": "here"}) as session:
         table = session.sql(sql, limit=2)
     assert table.to_pylist() == [
