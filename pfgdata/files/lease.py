@@ -94,9 +94,8 @@ class Lease:
     def _is_still_ours(self) -> bool:
         """Whether what was refused comes behind a renewal of ours whose answer was lost."""
         with contextlib.suppress(PlaceError, ValueError):
-            if (there := self._place.there(self._key)) and json.loads(there[0] or b"{}").get(
-                "token"
-            ) == self._token:
+            there = self._place.there(self._key)
+            if there and json.loads(there[0] or b"{}").get("token") == self._token:
                 self._etag = there[1].etag
                 return True
         return False

@@ -26,7 +26,7 @@ class Corpus:
     blake3: str  # what `digest` gives for the corpus that the models were trained on
     side: int | None = None  # pixels of the square as encoded; None: as drawn
     long_side: int | None = None  # pixels after `shrink`; None: not shrunk
-    tagged: bool = True  # False: its index says no tags, for to find them takes four times the drawing
+    tagged: bool = True  # False: its index says no tags, for to find them takes twice the drawing
 
     @property
     def pictures(self) -> int:

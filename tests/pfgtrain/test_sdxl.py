@@ -25,7 +25,7 @@ from pfgtrain.fit import FitData, fit, plan_fit
 from pfgtrain.generate import GenerateOptions, load_run
 from tests.doubles import CheapTagger
 from tests.pfgtrain.evaluate.small_evaluation import OPTIONS, write_guides
-from tests.pfgtrain.fit.small_fit import SMALL, make_data
+from tests.pfgtrain.fit.small_fit import SMALL, fitted, make_data
 from tests.pfgtrain.small_store import crop_of
 from tests.pfgtrain.tiny_sdxl import POOLED, WIDTHS, build_tiny_sdxl
 
@@ -48,10 +48,8 @@ def data(tmp_path_factory: pytest.TempPathFactory, base: Base) -> FitData:
 @pytest.fixture(scope="module")
 def run(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps, its adapter alone, read only."""
-    folder = tmp_path_factory.mktemp("adapter") / "run"
     config = replace(SMALL, max_train_steps=2, train="adapter", prompt="a cat")
-    fit(data, base, config, run_dir=folder)
-    return folder
+    return fitted(data, base, config, tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.config import load_config
 from pfgtrain.generate import GenerateOptions, load_run
+from pipelines.demo_corpus import load_corpora
 from pipelines.demo_models import load_split
 from pipelines.demo_models.stages import RUN_RECIPE
 from pipelines.recipe import find_recipe, read_recipe
@@ -98,6 +99,7 @@ def test_the_run_draws_an_unseen_guide_and_another_guide_differently() -> None:
 
 def test_tagger_base_and_run_learnt_from_no_guide_and_from_the_split_alone() -> None:
     first, last = load_split().ranges["portraits"]["train"]
+    assert load_split().ranges["crowd"]["train"] == (0, load_corpora()["crowd"].characters - 1)
     crowd = load_config(RUN_RECIPE.with_name("demo_crowd.toml"), {}).where  # no recipe: its [fit] alone
     chosen = [crowd]
     for name in ("demo_stage1", "demo_run"):

@@ -14,7 +14,7 @@ from pfgdata.vaes import Vae
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import checkpoints, read_metrics
 from pfgtrain.config import FitConfig
-from pfgtrain.fit import FitData
+from pfgtrain.fit import FitData, fit
 from tests.doubles import CheapTagger
 from tests.pfgtrain.small_store import FEATURE_DIM, build_latents, build_store
 
@@ -31,6 +31,12 @@ SMALL = FitConfig(
     logging_steps=2,
     validation_split=0.0,
 )
+
+
+def fitted(data: FitData, base: Base, config: FitConfig, folder: Path) -> Path:
+    """The new run `folder/run` of `config`, to its end."""
+    fit(data, base, config, run_dir=folder / "run")
+    return folder / "run"
 
 
 def make_data(

@@ -29,6 +29,7 @@ from tests.pfgtrain.fit.small_fit import (
     StopAfter,
     assert_all_finite,
     assert_same_run,
+    fitted,
     losses_of,
     make_data,
 )
@@ -66,16 +67,12 @@ EIGHT_STEPS = replace(ONE_STEP, max_train_steps=8, gradient_accumulation_steps=2
 @pytest.fixture(scope="module")
 def whole_run(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of EIGHT_STEPS that was never cut, read only."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    fit(data, base, EIGHT_STEPS, run_dir=folder)
-    return folder
+    return fitted(data, base, EIGHT_STEPS, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")
 def _one_step_run(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one_step") / "run"
-    fit(data, base, ONE_STEP, run_dir=folder)
-    return folder
+    return fitted(data, base, ONE_STEP, tmp_path_factory.mktemp("one_step"))
 
 
 @pytest.fixture

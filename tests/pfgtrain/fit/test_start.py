@@ -21,7 +21,7 @@ from pfgtrain.checkpoint import RunRecord, checkpoints
 from pfgtrain.config import FitConfig
 from pfgtrain.fit import FitData, base_of, fit, go_on, plan_fit
 from tests.doubles import CheapTagger
-from tests.pfgtrain.fit.small_fit import SMALL, Said, make_data
+from tests.pfgtrain.fit.small_fit import SMALL, Said, fitted, make_data
 from tests.pfgtrain.small_store import FEATURE_DIM
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 
@@ -36,9 +36,7 @@ STILL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def _stage_1(data: FitData, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stage_1") / "one"
-    fit(data, base, STAGE_1, run_dir=folder)
-    return folder
+    return fitted(data, base, STAGE_1, tmp_path_factory.mktemp("stage_1"))
 
 
 @pytest.fixture
