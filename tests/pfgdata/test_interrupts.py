@@ -66,8 +66,9 @@ def test_an_interrupt_in_the_middle_of_imports_is_one_line(after: int) -> None:
         ["-c", script_of("pfgtrain"), "export", "demo", "--to", "x", "--dry-run"],
         ["-m", "pfgtrain", "export", "demo", "--to", "x", "--dry-run"],
         ["-m", "pipelines", "demo"],
+        ["-m", "pipelines.demo_corpus", "demo", "--out", "x"],
     ],
-    ids=["script pfgdata", "script pfgtrain", "module pfgtrain", "module pipelines"],
+    ids=["script pfgdata", "script pfgtrain", "module pfgtrain", "module pipelines", "module demo_corpus"],
 )
 def test_every_way_in_is_guarded_from_its_first_import_on(command: list[str]) -> None:
     assert interrupted(command, after=2) == (130, "interrupted\n")

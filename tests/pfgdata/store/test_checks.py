@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
 from pfgdata.errors import CorruptShardError, StoreFormatError
 from pfgdata.files import canonical_json, read_json
@@ -16,6 +17,7 @@ from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, IngestReport, ingest
 from pfgdata.latents import LatentPass
 from pfgdata.records import NoProgress
+from pfgdata.screen import run_app
 from pfgdata.store import (
     Problem,
     Store,
@@ -119,14 +121,31 @@ def test_what_a_broken_shard_hid_stays_hidden(changed_store: Store) -> None:
     assert paths(changed_store) == [f"{index:04d}.png" for index in range(4, 24)]
 
 
-def test_a_shard_whose_json_is_lost_leaves_no_key_twice(changed_store: Store, tmp_path: Path) -> None:
-    hidden_by = changed_store.snapshot().shards[-1]
-    make_images(tmp_path / "third", 4, seed=8)
+def lose_what_hid(store: Store, images: Path) -> None:
+    """Change two images again, then spoil the record of the shard that hid their first rows."""
+    hidden_by = store.snapshot().shards[-1]
+    make_images(images.parent / "third", 4, seed=8)
     for index in range(2):
-        (tmp_path / "third" / f"{index:04d}.png").replace(tmp_path / "images" / f"{index:04d}.png")
-    segments = plan_segments([tmp_path / "images"], changed_store.roots())
-    ingest(segments, changed_store, CheapTagger(), options=OPTIONS)
+        (images.parent / "third" / f"{index:04d}.png").replace(images / f"{index:04d}.png")
+    ingest(plan_segments([images], store.roots()), store, CheapTagger(), options=OPTIONS)
     (hidden_by.path / "shard.json").write_bytes(b"{}")
+
+
+def test_the_command_says_how_many_rows_a_repair_hid(
+    changed_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lose_what_hid(changed_store, tmp_path / "images")
+    with pytest.raises(SystemExit) as ended:
+        run_app(app, args=["verify", str(changed_store.path), "--repair"], name="pfgdata")
+    assert ended.value.code == 0
+    said = capsys.readouterr().err
+    assert "2 rows of images that would have been there twice" in said
+    assert "old versions of images may be back until that ingest" in said
+
+
+def test_a_shard_whose_json_is_lost_leaves_no_key_twice(changed_store: Store, tmp_path: Path) -> None:
+    lose_what_hid(changed_store, tmp_path / "images")
+    segments = plan_segments([tmp_path / "images"], changed_store.roots())
     with pytest.raises(CorruptShardError, match="verify"):
         Store.open(changed_store.path).snapshot()
     report = repair(changed_store, verify(changed_store.path))
