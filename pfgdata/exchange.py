@@ -131,7 +131,16 @@ def _parquet(file: Path) -> tuple[Callable[[Sequence[str]], pa.Table], list[str]
     import pyarrow.parquet as pq
 
     names = list(pq.read_schema(file).names)
-    return lambda columns: pq.read_table(file, columns=list(columns), partitioning=None), names
+    return lambda columns: _plain(pq.read_table(file, columns=list(columns), partitioning=None)), names
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """`table` as pyarrow computes with it: no dictionaries, as pandas has of categories, and no views."""
+    types = [
+        field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in table.schema
+    ]
+    types = [pa.large_string() if pa.types.is_string_view(one) else one for one in types]
+    return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
 
 
 def _csv(file: Path) -> tuple[Callable[[Sequence[str]], pa.Table], list[str]]:

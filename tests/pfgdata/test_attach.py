@@ -91,6 +91,14 @@ def test_a_number_that_names_an_image_stays_text_and_types_are_kept(capsys: Capt
     assert values(capsys, "t") == {"x/a.png": ["p", "q"], "007.png": []}
 
 
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
+def test_categories_of_pandas_and_views_of_strings_are_text(capsys: Captured, kind: pa.DataType) -> None:
+    names, words = (pa.array(some).cast(kind) for some in (["x/a.png", "007.png"], ["good", "bad"]))
+    pq.write_table(pa.table({"path": names, "word": words}), "t.parquet")
+    assert run("attach", "word", "t.parquet") == 0
+    assert values(capsys, "word") == {"x/a.png": "good", "007.png": "bad"}
+
+
 def test_rows_can_be_named_by_content(capsys: Captured) -> None:
     ids = [content_id(path.encode()) for path in ("x/a.png", "y/a2.png")]
     write("t.csv", [{"content_id": str(uuid.UUID(bytes=one)), "v": number} for number, one in enumerate(ids)])
