@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
@@ -259,3 +261,32 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 0
+
+
+_SAYS = (
+    "import sys, typer; from pfgdata.screen import ScreenProgress, print_line, run_app; app = typer.Typer()\n"
+    "@app.command()\ndef run() -> None:\n"
+    "    with ScreenProgress() as progress:\n"
+    "        for n in range(3): progress.say(f'word {n}')\n"
+    "    open('done', 'w').close(); print_line('result'); raise typer.Exit(1)\n"
+    "run_app(app, args=[])"
+)
+
+
+@pytest.mark.parametrize("streams", ["2>&1 | true", "2>&- | cat", ">&-", ">&- 2>&-", "2> >(true)"])
+def test_work_ends_as_it_would_where_nobody_hears_its_words(tmp_path: Path, streams: str) -> None:
+    line = f'"{sys.executable}" -c "$PROGRAM" {streams}; exit "${{PIPESTATUS[0]}}"'
+    given = {**os.environ, "PROGRAM": _SAYS, "PYTHONUNBUFFERED": ""}
+    run = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=given, capture_output=True)
+    assert (run.returncode, (tmp_path / "done").exists()) == (1, True)
+    assert b"Traceback" not in run.stderr
+
+
+def test_a_step_is_told_whole_and_a_loss_by_four_digits() -> None:
+    stream = io.StringIO()
+    with ScreenProgress(stream=stream) as progress:
+        progress.start("fit", total=1, unit="images")
+        progress.advance(step=123456, loss=0.123456)
+        progress.finish()
+    assert stream.getvalue().endswith("loss 0.1235\n")
+    assert "step 123,456" in stream.getvalue()
