@@ -65,8 +65,8 @@ def generate(
     """Make pictures of what guide images show, and a contact sheet with the guides on the left.
 
     Prints the paths of the pictures, then the sheet's. An --adapter is used as the .json of export beside it
-    says; without one, its tagger is taken to be wd-v1-4-vit-tagger-v2 with the squares of pfg-webui, unless
-    --tagger names another.
+    or one folder up says; without one, its tagger is taken to be wd-v1-4-vit-tagger-v2 with the squares of
+    pfg-webui, unless --tagger names another.
     """
     width, height = _size(size)
     if words["adapter"] and not words["base"]:

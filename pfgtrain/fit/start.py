@@ -26,6 +26,7 @@ from pfgtrain.checkpoint import (
 from pfgtrain.config import TOKENS, FeaturePlan, FitConfig, adapters_asked, toml_value
 from pfgtrain.fit.data import Inputs
 from pfgtrain.fit.training_model import what_learns
+from pfgtrain.generate import document_of
 from pfgtrain.lora import read_lora
 from pfgtrain.optim import Part
 
@@ -204,11 +205,8 @@ def _require_same_features(theirs: FeaturePlan, ours: FeaturePlan, *, where: str
 
 def _require_told_features(path: Path, inputs: Inputs) -> None:
     """Raise IdentityError if the .json of exported weights, there or one folder up, tells of others."""
-    document = path.with_suffix(".json")
-    if not document.exists():
-        document = path.parent.parent / document.name
     try:
-        facts = json.loads(document.read_bytes())
+        facts = json.loads(document_of(path).read_bytes())
         told, tagger = TaggerIdentity.of(facts["tagger"]), inputs.tagger
         plan = FeaturePlan.of(facts["features"]) if "features" in facts else None
     except (OSError, ValueError, KeyError, TypeError):  # published weights say nothing

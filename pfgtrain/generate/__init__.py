@@ -8,6 +8,7 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgtrain.generate.asked import adapter_model, base_of_run, run_model
+    from pfgtrain.generate.beside import document_of
     from pfgtrain.generate.command import command_words
     from pfgtrain.generate.guides import generate
     from pfgtrain.generate.job import PICTURE_FLAGS, CheckpointJob, GenerateJob, ModelJob, PictureJob
@@ -45,6 +46,7 @@ __all__ = [
     "cell_size",
     "command_words",
     "contact_sheet",
+    "document_of",
     "generate",
     "load_adapter_on_base",
     "load_run",

@@ -1,8 +1,12 @@
-"""The .json that export writes beside an adapter's .safetensors: what its tensors do not say of it."""
+"""The .json that export writes beside an adapter's .safetensors, one folder above its .pt.
+
+It tells what the tensors do not say of themselves.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +15,27 @@ from pfgdata.hub import weights_sha256
 from pfgdata.records import TaggerIdentity
 from pfgtrain.config import FeaturePlan
 
-__all__ = ["facts_beside"]
+__all__ = ["document_of", "facts_beside"]
 
 _OF_TRAINING = ("tagger", "num_tokens", "prediction_type")
 _FIXED = ("prompt", "text_layer", "uncond", "empty_prompt", "resolution")  # fields of a PFGModel
 
 
+def document_of(adapter: Path) -> Path:
+    """Where X.json of an exported X.safetensors or X-to-copy/X.pt is: beside it, else one folder up."""
+    beside = adapter.with_suffix(".json")
+    up = os.path.normpath(adapter.parent / os.pardir)  # of a plain file name too
+    return beside if beside.exists() else Path(up, beside.name)
+
+
 def facts_beside(adapter: Path) -> dict[str, Any] | None:
-    """What X.json says of X.safetensors, its tagger as a TaggerIdentity; None where export wrote none.
+    """What its X.json says of an adapter, its tagger as a TaggerIdentity; None where export wrote none.
 
     `features` are what it reads, a FeaturePlan, or None where that is the tagger's alone.
 
     Raises RunError if it is damaged, or of another file of that name.
     """
-    path = adapter.with_suffix(".json")
+    path = document_of(adapter)
     try:
         facts = json.loads(path.read_bytes())
         if not isinstance(facts, dict) or not {"files", "tagger"} <= facts.keys():

@@ -46,10 +46,13 @@ def adapter(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "out" / "a-n3.safetensors"
 
 
-def test_an_exported_adapter_gives_the_picture_of_its_run(base: Base, run: Path, adapter: Path) -> None:
-    progress = Watched()
-    model = load_adapter_on_base(adapter, base, tagger=CheapTagger(), device="cpu", progress=progress)
-    assert progress.said == ["a-n3.safetensors is used as its .json says; the prompt was: a picture of *"]
+@pytest.mark.parametrize("name", ["a-n3.safetensors", "a-n3-to-copy/a-n3.pt"])
+def test_an_exported_adapter_gives_the_picture_of_its_run(
+    base: Base, run: Path, adapter: Path, name: str
+) -> None:
+    progress, file = Watched(), adapter.parent / name
+    model = load_adapter_on_base(file, base, tagger=CheapTagger(), device="cpu", progress=progress)
+    assert progress.said == [f"{file.name} is used as its .json says; the prompt was: a picture of *"]
     feature_1F = torch.rand(1, FEATURE_DIM, generator=torch.Generator().manual_seed(3))
     options = GenerateOptions(num_inference_steps=2)
     ours, of_run = (
@@ -87,6 +90,14 @@ def test_another_tagger_than_the_json_beside_names_is_refused(base: Base, adapte
         IdentityError, match=r"a-n3.safetensors is of tagger .*preprocessing kohya against webui"
     ):
         load_adapter_on_base(adapter, base, tagger=tagger, device="cpu")
+
+
+def test_one_folder_up_is_looked_for_the_json_from_within_the_folder_too(
+    base: Base, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(adapter.parent / "a-n3-to-copy")
+    with pytest.raises(IdentityError, match=r"a-n3\.pt is of tagger .*preprocessing kohya against webui"):
+        load_adapter_on_base(Path("a-n3.pt"), base, tagger=CheapTagger(preprocess="webui"), device="cpu")
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text('{"sd version": "SD1"}')])
