@@ -58,11 +58,14 @@ class EvaluateSetup:
 def guides_of_job(
     job: EvaluateJob, record: RunRecord, *, store: Store | None
 ) -> tuple[list[Guide], list[str]]:
-    """The guides asked for, those of `where` from the run's `store`, and what there is to say of them."""
-    if job.guides:
+    """The guides asked for, those of `where` from the run's `store`, and what there is to say of them.
+
+    Raises ConfigError where there are none.
+    """
+    if job.guides is not None:
         every = guides_of_folder(user_path(job.guides))
     else:
-        every = _selected(job, record, store) if job.where else gallery_of_job(job)
+        every = gallery_of_job(job) if job.where is None else _selected(job, record, store)
     chosen = _spread(every, job.limit)
     if len(chosen) == len(every):
         return chosen, []
@@ -120,7 +123,10 @@ def tuned(
 def _selected(job: EvaluateJob, record: RunRecord, store: Store | None) -> list[Guide]:
     assert store is not None
     snapshot = store.snapshot()
-    return guides_of_selection(store, snapshot, select(snapshot, job.where, thresholds_of(record)))
+    found = guides_of_selection(store, snapshot, select(snapshot, job.where, thresholds_of(record)))
+    if not found:
+        raise ConfigError(f"{store.path}: no image is selected by {job.where!r}; try it with pfgdata query")
+    return found
 
 
 def _spread(guides: list[Guide], limit: int | None) -> list[Guide]:
