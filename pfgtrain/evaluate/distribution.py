@@ -40,10 +40,11 @@ def kernel(left_MF: npt.ArrayLike, right_NF: npt.ArrayLike, *, unit: float) -> F
 def kernel_distance(made: PictureSet, real: PictureSet, *, resamples_RK: Ints) -> Figure | None:
     """KID between two sets, and its 95 % percentile interval over characters; None for fewer than two.
 
-    About 0 where both are drawn from one distribution, and as often below as above.
+    About 0 where both are drawn from one distribution, and as often below as above. Pictures of no such
+    character, a gallery's, take no part.
     """
     count = resamples_RK.shape[1]
-    features_MF = np.asarray(real.features_MF, np.float64)
+    features_MF = np.asarray(real.features_MF, np.float64)[real.owners_M < count]
     unit = float(np.mean(np.sum(features_MF**2, axis=1))) if len(features_MF) else 0.0
     if unit <= 0:
         return None

@@ -97,6 +97,16 @@ def test_a_character_that_one_set_lacks_is_left_out_of_that_set_alone() -> None:
     assert abs(figure.value) < 0.1
 
 
+def test_characters_of_the_gallery_change_nothing() -> None:
+    made, real = gaussian(np.zeros(WIDTH), seed=12), gaussian(np.full(WIDTH, 0.5), seed=13)
+    gallery = np.random.default_rng(14).normal(size=(50, WIDTH)) * 9
+    wider = PictureSet(
+        features_MF=np.concatenate([real.features_MF, gallery]),
+        owners_M=np.concatenate([real.owners_M, COUNT + np.arange(50)]),
+    )
+    assert found(made, wider) == found(made, real)
+
+
 def test_features_of_any_size_give_the_same_figure() -> None:
     made, real = gaussian(np.full(WIDTH, 0.5), seed=10), gaussian(np.zeros(WIDTH), seed=11)
     larger = [one_each(np.asarray(one.features_MF) * 30) for one in (made, real)]
