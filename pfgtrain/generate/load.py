@@ -6,6 +6,7 @@ though they may be as wide.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from blake3 import blake3
 
 from pfgdata.conventions import Convention
 from pfgdata.errors import IdentityError
-from pfgdata.records import NoProgress, Progress, TaggerIdentity, during, during_one
+from pfgdata.records import NoProgress, Progress, TaggerIdentity, during, during_one, shown
 from pfgdata.store import require_same_tagger
 from pfgdata.taggers import DEFAULT_TAGGER, OnnxTagger, Tagger
 from pfgdata.vaes import base_geometry, state_digest
@@ -135,7 +136,7 @@ def load_adapter_on_base(
             num_tokens=facts["num_tokens"] if facts else None,
             reader=reader,
             scales=numbers_of(which.feature_scale, plan.names, key="feature_scale", default=1.0),
-            origin={"weights": adapter_file.name, **_told(reader, which)},
+            origin={"weights": shown(os.fsencode(adapter_file.name)), **_told(reader, which)},
         ),
         {name: facts[name] for name in fixed} if facts else fixed,
         progress=progress,

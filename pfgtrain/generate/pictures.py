@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pfgdata.errors import RunError
 from pfgdata.files import Disk
+from pfgdata.records import shown
 from pfgdata.urls import is_url
 
 __all__ = [
@@ -73,8 +74,9 @@ def picture_name(guide: Path, *, digest: str, index: int) -> str:
 
 
 def without_folders(name: str) -> str:
-    """A name for what travels: of an absolute path or a place in a bucket its last part, else as it is."""
-    return Path(name).name if Path(name).is_absolute() or is_url(name) else name
+    """A name for what travels, as text: of an absolute path or a place in a bucket its last part."""
+    last = Path(name).name if Path(name).is_absolute() or is_url(name) else name
+    return shown(os.fsencode(last))
 
 
 def png_bytes(image: Image.Image, *, settings: Mapping[str, Any]) -> bytes:

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pfgdata.errors import IdentityError, PfgError, RunError
 from pfgtrain.base import Base
 from pfgtrain.export import ExportOptions, export
-from pfgtrain.generate import GenerateOptions, load_adapter_on_base, load_run
+from pfgtrain.generate import GenerateOptions, generate, load_adapter_on_base, load_run
+from tests.conftest import make_images
 from tests.doubles import CheapTagger, Watched
 from tests.pfgtrain.export.small_model import build_whole_base
 from tests.pfgtrain.export.small_run import FEATURE_DIM, make_run
@@ -109,6 +111,15 @@ def test_without_a_json_of_export_the_training_is_assumed(
     model = load_adapter_on_base(adapter, base, tagger=CheapTagger(), device="cpu", progress=progress)
     assert (model.prompt, model.uncond, model.text_layer) == ("", "zeros", base.text_layer)
     assert "does not record its training" in progress.said[0]
+
+
+def test_an_adapter_whose_name_is_no_text_still_draws(base: Base, adapter: Path, tmp_path: Path) -> None:
+    odd = (adapter.parent / "a-n3-to-copy" / "a-n3.pt").rename(tmp_path / "a\udcff-n3.pt")
+    (guide,) = make_images(tmp_path / "guides", 1)
+    model = load_adapter_on_base(odd, base, tagger=CheapTagger(), device="cpu")
+    report = generate(model, [guide], tmp_path / "drawn", options=GenerateOptions(num_inference_steps=1))
+    with Image.open(report.pictures[0].path) as picture:
+        assert json.loads(picture.info["pfg"])["weights"] == r"a\xff-n3.pt"
 
 
 def test_a_base_of_the_prediction_type_that_is_asked_for_is_taken(base: Base, tmp_path: Path) -> None:

@@ -114,6 +114,11 @@ def test_rows_of_unequal_length_share_one_sheet() -> None:
     assert contact_sheet([[cell, cell], [cell]]).size == (2 * 14 + 4, 2 * 24 + 4)
 
 
+def test_a_name_that_is_no_text_travels_as_its_bytes() -> None:
+    assert without_folders("/home/someone/t\udcffg") == without_folders("t\udcffg") == r"t\xffg"
+    assert without_folders("org/名前") == "org/名前"
+
+
 def test_an_absolute_path_leaves_its_folders_behind() -> None:
     assert without_folders("/home/someone/models/base") == "base"
     assert without_folders("org/name") == "org/name"
