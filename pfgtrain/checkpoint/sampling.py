@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -34,7 +35,16 @@ class Sampling:
         try:
             (disk or Disk()).replace_file(path, f"{json.dumps(asdict(self))}\n".encode())
         except OSError as error:
-            raise RunError(f"{path}: not written ({error.strerror}); leave out --keep") from error
+            raise _not_written(path, error) from error
+
+    @staticmethod
+    def require_room(run_dir: Path) -> None:
+        """Raise the RunError of `write` if the run's folder takes no file; it stays as it is."""
+        try:
+            with tempfile.TemporaryFile(dir=run_dir):
+                pass
+        except OSError as error:
+            raise _not_written(run_dir / SAMPLING_FILE, error) from error
 
     @classmethod
     def read(cls, run_dir: Path) -> Sampling | None:
@@ -55,3 +65,7 @@ class Sampling:
         if not all(math.isfinite(number) for number in asdict(found).values()):
             raise RunError(f"{path}: holds a number that is not finite; mend or delete it")
         return found
+
+
+def _not_written(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: not written ({error.strerror}); leave out --keep")

@@ -27,6 +27,7 @@ from pfgtrain.cli.options import (
     DryRun,
     Json,
     folder_for,
+    is_demo,
     option,
     run_folder,
 )
@@ -104,6 +105,11 @@ def evaluate(
         raise typer.BadParameter("name the guides: --guides FOLDER, or --where EXPR, or --gallery FOLDER")
     if words["keep"] and not words["tune"]:
         raise typer.BadParameter("--keep keeps what --tune chooses; name --tune FOLDER")
+    if words["keep"] and is_demo(run):
+        raise typer.BadParameter(
+            "--keep writes into RUN, and demo is part of the package; make a copy:"
+            " pfgtrain export demo --as run --to FOLDER"
+        )
     job = EvaluateJob(**words)
 
     from pfgtrain.checkpoint import RunRecord, Sampling

@@ -19,6 +19,7 @@ __all__ = [
     "Json",
     "ShardsAlias",
     "folder_for",
+    "is_demo",
     "one_store",
     "option",
     "run_folder",
@@ -57,15 +58,20 @@ def one_store(context: typer.Context, store: Path | None, shards: Path | None) -
     return shards or store
 
 
+def is_demo(run: Path) -> bool:
+    """Whether the run called `run` is the one that travels inside the package."""
+    from pfgdata.hub import DEMO
+
+    return run == Path(DEMO)
+
+
 def run_folder(run: Path) -> Path:
     """The folder of the run called `run`: `demo` is the one that travels inside the package."""
     from pfgdata.hub import DEMO, resolve
 
-    return resolve(DEMO, what="run").folder if run == Path(DEMO) else run
+    return resolve(DEMO, what="run").folder if is_demo(run) else run
 
 
 def folder_for(what: str, run: Path | None) -> Path:
     """Where `what` is made of a run goes by default: into its folder, of the package's own run here."""
-    from pfgdata.hub import DEMO
-
-    return run / what if run and run != Path(DEMO) else Path(what)
+    return run / what if run and not is_demo(run) else Path(what)

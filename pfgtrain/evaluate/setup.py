@@ -104,9 +104,14 @@ def judge_of_job(job: EvaluateJob, *, tagger: str, progress: Progress) -> Tagger
 def tuned(
     setup: EvaluateSetup, model: PFGModel, job: EvaluateJob, *, run: Path, progress: Progress | None = None
 ) -> EvaluateSetup:
-    """`setup` with the guidance that is best on the guides of `tune`, if any; kept as the run's if asked."""
+    """`setup` with the guidance that is best on the guides of `tune`, if any; kept as the run's if asked.
+
+    Raises RunError, before anything is drawn, where the run's folder cannot keep it.
+    """
     if job.tune is None:
         return setup
+    if job.keep:
+        Sampling.require_room(run)
     others = guides_of_folder(user_path(job.tune))
     found = tune(
         model, others, reported=setup.guides, options=setup.options, progress=progress or NoProgress()

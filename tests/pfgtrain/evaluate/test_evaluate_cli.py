@@ -194,6 +194,14 @@ def test_what_a_run_keeps_is_what_generate_and_evaluate_draw_with(
     assert call("evaluate", run, "--guides", place / "guides", "--keep")[0] == 2  # nothing is chosen
 
 
+def test_nothing_is_kept_in_the_run_that_travels_inside_the_package(
+    call: Call, place: Path, tmp_path: Path
+) -> None:
+    args = ["--guides", place / "guides", "--tune", tmp_path / "absent", "--keep"]
+    code, _, err = call("evaluate", "demo", *args, *FAST)
+    assert (code, "make a copy: pfgtrain export demo --as run --to FOLDER" in err) == (2, True), err
+
+
 def test_a_dry_run_says_what_would_be_made(call: Call, place: Path, tmp_path: Path) -> None:
     args = ["--guides", place / "guides", "-n", 5, "--out", tmp_path / "out", "--dry-run"]
     code, _, err = call("evaluate", place / "run", *args)
