@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "verify"]
 
 EXAMPLE = "Example: pfgdata verify feats/ --deep"
+_ROUNDS = 2  # of repairs: shards are looked at once the records that name them are put right
 
 
 def verify(
@@ -38,36 +39,55 @@ def verify(
     from pfgdata.store import verify as check
 
     with ScreenProgress() as progress:
-        problems = check(store, deep=deep or repair, progress=progress)
-    report = set_aside(Store.open(store), problems) if repair and problems else None
-    _show(problems, report, json=json)
-    left = [problem for problem in problems if not report or problem.shard is None]
+        found = left = check(store, deep=deep or repair, progress=progress)
+        reports: list[RepairReport] = []
+        while repair and left and len(reports) < _ROUNDS:
+            reports.append(set_aside(Store.open(store), left))
+            if not reports[-1].mended and not any(problem.shard for problem in left):
+                break
+            left = check(store, deep=True, progress=progress)
+            found = [*found, *(problem for problem in left if problem not in found)]
+    _show(found, left, reports, json=json)
     if left:
         raise typer.Exit(FIXABLE)
 
 
-def _show(problems: Sequence[Problem], report: RepairReport | None, *, json: bool) -> None:
-    for problem in problems:
+def _show(
+    found: Sequence[Problem], left: Sequence[Problem], reports: Sequence[RepairReport], *, json: bool
+) -> None:
+    for problem in found:
         show_facts({"broken": f"{problem.path}: {problem.what}"})
-    if report:
-        for path in report.set_aside:
-            show_facts({"set aside": path})
-        if report.set_aside:
-            show_facts(
-                {"next": "pfgdata ingest (and pfgdata latents, features) again: they redo what was set aside"}
-            )
-        if report.rows_hidden:
-            show_facts({"hidden": f"{report.rows_hidden:,} rows of images that would have been there twice"})
-        if report.old_versions_possible:
-            show_facts({"mind": "old versions of images may be back until that ingest"})
-    elif any(problem.shard for problem in problems):
+    aside = [path for report in reports for path in report.set_aside]
+    mended = [path for report in reports for path in report.mended]
+    if reports:
+        _show_repair(aside, mended, reports)
+        for problem in left:
+            show_facts({"still broken": problem.path})
+    elif any(problem.shard for problem in found):
         show_facts({"next": "pfgdata verify --repair sets broken shards aside"})
-    elif not problems:
+    elif not found:
         show_facts({"verified": "nothing is broken"})
     if json:
         print_json(
             {
-                "problems": [{"path": str(one.path), "what": one.what} for one in problems],
-                "set_aside": [str(path) for path in report.set_aside] if report else [],
+                "problems": [{"path": str(one.path), "what": one.what} for one in found],
+                "set_aside": [str(path) for path in aside],
+                "mended": [str(path) for path in mended],
+                "left": [str(one.path) for one in left],
             }
         )
+
+
+def _show_repair(aside: Sequence[Path], mended: Sequence[Path], reports: Sequence[RepairReport]) -> None:
+    for path in mended:
+        show_facts({"put right": f"{path}: it is said again which shards are there"})
+    for path in aside:
+        show_facts({"set aside": path})
+    if aside:
+        show_facts(
+            {"next": "pfgdata ingest (and pfgdata latents, features) again: they redo what was set aside"}
+        )
+    if hidden := sum(report.rows_hidden for report in reports):
+        show_facts({"hidden": f"{hidden:,} rows of images that would have been there twice"})
+    if any(report.old_versions_possible for report in reports):
+        show_facts({"mind": "old versions of images may be back until that ingest"})

@@ -51,6 +51,7 @@ class RepairReport:
     set_aside: tuple[Path, ...]  # where the broken shards are now
     rows_hidden: int  # older rows of keys that were visible twice
     old_versions_possible: bool  # what a lost shadow hid may be back until the next ingest
+    mended: tuple[Path, ...] = ()  # folders of which it is said again which shards they have
 
 
 def verify(
@@ -86,12 +87,13 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
     """Set the broken shards of `problems` aside into quarantine/; who made them redoes them at the next run.
 
     An empty shard takes over what they hid. Where that cannot be read, of several visible rows of one key
-    all but the one in the latest shard are hidden. Raises StoreLockedError while another process writes.
+    all but the one in the latest shard are hidden. Records of commits are put right, and only the next
+    `verify` looks at the shards that they name. Raises StoreLockedError while another process writes.
     """
     broken = sorted({problem.shard for problem in problems if problem.shard is not None})
     ours = [shard for shard in broken if shard.parent == store.path / "shards"]
     aside: list[Path] = []
-    _mend_derived(store)
+    mended = [*_mend_derived(store)]
     for shard in broken:
         if shard not in ours:
             lock = shard.parent.parent / "lock"
@@ -99,7 +101,9 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
             with store.disk.exclusive(lock, what=f"{kind} set {lock.parent}"), explained(store.path):
                 aside.append(_set_aside(store, shard))
     with store.writer() as writer, explained(store.path):
-        store.disk.mend(store.path / "shards")
+        if store.disk.misfits(store.path / "shards"):
+            store.disk.mend(store.path / "shards")
+            mended.append(store.path / "shards")
         ours = [
             shard for shard in ours if store.disk.is_folder(shard)
         ]  # gone since it was looked at: no longer ours
@@ -119,17 +123,23 @@ def repair(store: Store, problems: Sequence[Problem]) -> RepairReport:
             )
             writer.commit(hiding)
         aside += [_set_aside(store, shard) for shard in ours]
-    return RepairReport(set_aside=tuple(aside), rows_hidden=len(doubles), old_versions_possible=unreadable)
+    return RepairReport(
+        set_aside=tuple(aside),
+        rows_hidden=len(doubles),
+        old_versions_possible=unreadable,
+        mended=tuple(mended),
+    )
 
 
-def _mend_derived(store: Store) -> None:
-    """Make good what says which shards each derived set has."""
+def _mend_derived(store: Store) -> Iterator[Path]:
+    """Make good what says which shards each derived set has, and name the folders where it was wrong."""
     for kind in DERIVED_KINDS:
         for folder in kind.folders(store.path, disk=store.disk):
             if store.disk.misfits(folder / "shards"):
                 what = f"{kind.name} set {folder}"
                 with store.disk.exclusive(folder / "lock", what=what), explained(store.path):
                     store.disk.mend(folder / "shards")
+                yield folder / "shards"
 
 
 def require_whole(disk: Disk, shard: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
+from pfgdata.files import ObjectPlace
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.screen import run_app
 from pfgdata.store import Store
+from pfgdata.urls import UrlPath
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 
@@ -102,3 +104,37 @@ def test_verify_offers_a_repair_only_of_what_it_can_repair(store: Store, capsys:
     (store.snapshot().shards[0].path / "features.h5").write_bytes(b"")
     assert pfgdata("verify", store.path) == 1
     assert "--repair sets broken shards aside" in capsys.readouterr().err
+
+
+def test_one_repair_of_a_bucket_puts_its_records_right_and_then_the_shards_that_they_name(
+    bucket: str, tmp_path: Path, capsys: Captured
+) -> None:
+    make_images(tmp_path / "images", 40)
+    store = new_store(UrlPath(bucket))
+    ingest(plan_segments([tmp_path / "images"], {}), store, CheapTagger(), options=OPTIONS)
+    place, broken = ObjectPlace.at(bucket), store.snapshot().shards[1].id
+    place.delete("commits/00000001.json")
+    assert pfgdata("verify", bucket, "--repair") == 0
+    assert "still broken" not in capsys.readouterr().err
+    place.delete("commits/00000001.json")
+    features = place.read(f"shards/{broken}/features.h5")
+    place.put(f"shards/{broken}/features.h5", features[:-1] + b"x")
+    assert pfgdata("verify", bucket, "--repair", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [one["path"].removeprefix(f"{bucket}/") for one in said["problems"]] == [
+        "commits/00000001.json",
+        f"shards/{broken}/features.h5",
+    ]
+    assert (len(said["mended"]), len(said["set_aside"]), said["left"]) == (1, 1, [])
+    assert pfgdata("verify", bucket, "--deep") == 0
+
+
+def test_a_repair_says_what_it_has_left_and_ends_with_1(store: Store, capsys: Captured) -> None:
+    (store.snapshot().shards[0].path / "features.h5").write_bytes(b"")
+    (store.path / "roots.json").write_bytes(b"{}")
+    assert pfgdata("verify", store.path, "--repair", "--json") == 1
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert said["left"] == [str(store.path / "roots.json")]
+    assert len(said["set_aside"]) == 1 and len(said["problems"]) == 2
+    assert captured.err.count("still broken") == 1
