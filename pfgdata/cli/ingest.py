@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfgdata.cli.cluster import ClusterOption, WorkersOption, cluster_named, require_taken, worker_facts
+from pfgdata.cli.moves import moves_of
 from pfgdata.cli.options import DryRun, Json, StoreOption, counted, show_failures
 from pfgdata.cli.parts import (
     AtWork,
@@ -23,11 +24,10 @@ from pfgdata.cli.parts import (
     require_fitting,
     show_plan,
 )
-from pfgdata.errors import ConfigError
 from pfgdata.flags import from_fields
 from pfgdata.ingest import IngestJob
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
-from pfgdata.paths import Place, Url, user_place
+from pfgdata.paths import Place, user_place
 from pfgdata.screen import ScreenProgress, duration, print_json, show_facts
 
 if TYPE_CHECKING:
@@ -119,14 +119,13 @@ def ingest(
     require_fitting(context, {"images": images, "plan": plan, "plan_out": plan_out, **asked})
     ray = cluster_named(cluster, workers)
     job = IngestJob(**{**asked, "preprocess": asked["preprocess"] or recipe})
-    moves = [_move(pair) for pair in root or []]
     if plan:
         named = store if is_given(context, "store") else None
-        work = AtWork(plan=plan, part=part, parts=parts, store=named, moves=moves)
+        work = AtWork(plan=plan, part=part, parts=parts, store=named, moves=root or [])
         do_part(context, work, job, dry_run=dry_run, json=json)
         return
     way = _Way(dry_run=dry_run, json=json, plan_out=plan_out, rows=range_rows, cluster=ray)
-    _tag(images or [], store, job, moves, way)
+    _tag(images or [], store, job, root or [], way)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +139,7 @@ class _Way:
     cluster: Cluster | None  # that does it
 
 
-def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str, str]], way: _Way) -> None:
+def _tag(images: list[Place], store: Path, job: IngestJob, moved: list[str], way: _Way) -> None:
     """Tag the images, or say or plan what there is to do."""
     from pfgdata.corpus import plan_segments
     from pfgdata.ingest import (
@@ -157,6 +156,7 @@ def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str
 
     there, written = open_or_none(store), None
     roots = there.roots() if there else {}
+    moves = moves_of(moved, roots)
     for old, new in moves:
         roots = moved_roots(roots, old, new)
     segments = plan_segments(images, roots, options=job.walk)
@@ -195,23 +195,6 @@ def _tag(images: list[Place], store: Path, job: IngestJob, moves: list[tuple[str
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
     require_taken(getattr(report, "refused", ()))
-
-
-def _move(pair: str) -> tuple[str, str]:
-    """OLD=NEW, the new location as a real path or URL. Raises ConfigError where there is no such folder."""
-    old, equals, new = pair.partition("=")
-    if not equals or not new:
-        raise typer.BadParameter(f"--root {pair}: write it OLD=NEW")
-    location = user_place(new)
-    if isinstance(location, Url):
-        from pfgdata.corpus import require_reachable
-
-        require_reachable(location)
-    else:
-        location = location.resolve()
-        if not location.is_dir():
-            raise ConfigError(f"--root {pair}: there is no folder {location}")
-    return str(user_place(old)), str(location)
 
 
 def _show(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfgdata.cli.moves import moves_of
 from pfgdata.cli.options import DryRun, Json, StoreArgument, counted, show_failures
 from pfgdata.errors import ConfigError
 from pfgdata.interrupts import INTERRUPTED, stop_on_interrupt
@@ -111,7 +112,7 @@ class AtWork:
     part: str
     parts: Path | None
     store: Path | None  # where it is on this machine, if named
-    moves: Sequence[tuple[str, str]]  # of corpora, on this machine
+    moves: Sequence[str]  # OLD=NEW, of corpora on this machine
 
 
 def require_fitting(context: typer.Context, asked: Mapping[str, Any]) -> None:
@@ -147,7 +148,8 @@ def do_part(context: typer.Context, asked: AtWork, job: IngestJob, *, dry_run: b
     from pfgdata.ingest import PartWork, RangePlan, Share, make_parts, open_or_none, plan_parts
 
     share = _share(asked.part)
-    plan = RangePlan.open(asked.plan).moved(asked.moves)
+    plan = RangePlan.open(asked.plan)
+    plan = plan.moved(moves_of(asked.moves, {segment.root for segment in plan.segments}))
     place = asked.store or plan.store
     store = open_or_none(place)
     folder = asked.parts or (store.parts if store else None)

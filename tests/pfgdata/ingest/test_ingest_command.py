@@ -110,6 +110,26 @@ def test_a_root_is_moved_after_the_one_who_writes(tmp_path: Path) -> None:
     assert store.roots() == {"/a": "/b"}
 
 
+def test_a_root_that_moves_may_have_an_equals_sign_in_its_name(tmp_path: Path, capsys: Captured) -> None:
+    plain, year, there = (tmp_path / name for name in ("year", "year=2024", "year=2025"))
+    for seed, folder in enumerate((plain, year)):
+        make_images(folder, 1, seed=seed)
+    new = ("--store", tmp_path / "feats", "--tagger", "demo")
+    assert pfgdata("ingest", plain, year, *new, "--plan-out", tmp_path / "plan") == 0
+    year.rename(there)
+    move = ("--root", f"{year}={there}")
+    assert pfgdata("ingest", "--plan", tmp_path / "plan", *move) == 0
+    assert "2 = 2 tagged" in capsys.readouterr().err
+    assert pfgdata("adopt", tmp_path / "feats") == 0
+    assert pfgdata("ingest", there, "--store", tmp_path / "feats", *move) == 0
+    assert "1 = 0 tagged + 0 copied + 1 unchanged" in capsys.readouterr().err
+    assert Store.open(tmp_path / "feats").roots() == {str(plain): str(plain), str(year): str(there)}
+    assert pfgdata("ingest", there, *new, "--root", f"{tmp_path}/nowhere={there}") == 1
+    assert f"{tmp_path}/nowhere is no corpus root" in capsys.readouterr().err
+    assert pfgdata("ingest", there, *new, "--root", plain) == 2
+    assert "write it OLD=NEW" in capsys.readouterr().err
+
+
 def test_who_waits_for_another_stops_at_the_first_interrupt(tmp_path: Path) -> None:
     make_images(tmp_path / "images", 1)
     store, options = new_store(tmp_path / "feats"), IngestOptions(wait=True)
