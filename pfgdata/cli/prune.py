@@ -54,6 +54,8 @@ def _show(report: PruneReport, *, dry_run: bool) -> None:
         show_facts({"gone": file})
     if len(report.files) > _SHOWN:
         show_facts({"gone": f"and {len(report.files) - _SHOWN:,} more; --json names them all"})
+    for reason in report.unseen:
+        show_facts({"not looked at": reason})
     for reason in report.refused:
         show_facts({"needs --yes": reason})
     gone = f"{report.images:,} images and {report.failures:,} failures, of {report.checked:,} looked at"

@@ -34,6 +34,7 @@ class PruneReport:
     failures: int
     files: tuple[str, ...]  # that are gone, by shard and there in the stable order; each once
     refused: tuple[str, ...] = ()  # why this needs a person's yes; of a dry run only
+    unseen: tuple[str, ...] = ()  # roots in trouble of which nothing is known to be gone, so all of it stays
 
 
 @dataclass(slots=True)
@@ -47,6 +48,11 @@ class _Root:
     far: Mapping[bytes, int] | None = None  # what lies at a URL, with what stands for its time
     rows: int = 0
     gone: int = 0
+
+    @property
+    def unseen(self) -> bool:
+        """Whether nothing can be told of it, or all of it seems to be there."""
+        return self.trouble is not None and not self.gone
 
 
 @dataclass(slots=True)
@@ -70,8 +76,8 @@ def prune(
 
     A file is gone where the system says that there is none; one that cannot be looked at stays. Members go
     with their archive, and where it has changed since and lists whole without them. Raises StoreError, unless
-    `yes`, where the folder of a root is missing, no folder, not to be listed or empty, or where over a fifth
-    of a root's rows would go; StoreLockedError while another process writes.
+    `yes`, where rows would go of a root whose folder is missing, no folder, not to be listed or empty, or
+    over a fifth of a root's rows; StoreLockedError while another process writes.
     """
     progress = progress or NoProgress()
     if dry_run:
@@ -91,11 +97,16 @@ def prune(
 def _report(findings: _Findings, refused: tuple[str, ...] = ()) -> PruneReport:
     images = sum(shadow.table == "images" for shadow in findings.shadows)
     return PruneReport(
-        checked=sum(root.rows for root in findings.roots.values()),
+        checked=sum(root.rows for root in findings.roots.values() if not root.unseen),
         images=images,
         failures=len(findings.shadows) - images,
         files=tuple(findings.files),
         refused=refused,
+        unseen=tuple(
+            f"{root.trouble}; all {root.rows:,} rows of root {name} stay"
+            for name, root in sorted(findings.roots.items())
+            if root.unseen
+        ),
     )
 
 
@@ -214,7 +225,7 @@ def _refusals(findings: _Findings) -> tuple[str, ...]:
     reasons = []
     for name, root in sorted(findings.roots.items()):
         rows = f"{root.gone:,} of {root.rows:,} rows of root {name} would go"
-        if root.trouble:
+        if root.trouble and root.gone:
             reasons.append(f"{root.trouble}, and {rows}")
         elif root.gone > _MUCH * root.rows:
             reasons.append(f"{rows}, over a fifth")

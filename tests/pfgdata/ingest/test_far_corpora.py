@@ -101,14 +101,20 @@ def test_what_is_unchanged_is_left_unread(corpus: Path, bucket: str, tmp_path: P
     assert sorted(contents(store))[0] == "a/0001.png"
 
 
-def test_nothing_is_pruned_of_a_root_that_cannot_be_asked(corpus: Path, bucket: str, tmp_path: Path) -> None:
+def test_nothing_is_pruned_of_a_root_that_cannot_be_asked(
+    corpus: Path, bucket: str, tmp_path: Path, capsys: Captured
+) -> None:
     upload(corpus, bucket)
     store = new_store(tmp_path / "feats")
     ingested(store, Url(bucket))
     with store.writer() as writer:
         writer.set_roots({bucket: "s3://no-such-bucket-1/x"})
-    assert "there is no bucket" in prune(store, dry_run=True).refused[0]
-    assert prune(store, yes=True).images == 0
+    for report in (prune(store, dry_run=True), prune(store, yes=True), prune(store)):
+        (said,) = report.unseen
+        assert "there is no bucket" in said and "all 30 rows" in said
+        assert (report.refused, report.checked, report.images) == ((), 0, 0)
+    run(["prune", str(store.path)])
+    assert "not looked at  s3://no-such-bucket-1/x: there is no bucket" in capsys.readouterr().err
 
 
 def test_a_corpus_moves_into_a_bucket_and_back(

@@ -152,6 +152,25 @@ def test_a_file_that_cannot_be_looked_at_is_not_gone(closed_to_us: Path) -> None
         (closed_to_us / "images" / "shut").chmod(0o700)
 
 
+def test_a_root_of_which_nothing_can_be_told_stays_and_keeps_no_other_from_being_pruned(
+    closed_to_us: Path,
+) -> None:
+    shut, other, store = closed_to_us / "shut", closed_to_us / "other", new_store(closed_to_us / "feats")
+    for seed, folder in enumerate((shut, other)):
+        make_images(folder, 10, seed=seed)
+        bring(folder, store)
+    (other / "0009.png").unlink()
+    shut.chmod(0)
+    try:
+        assert prune(store, dry_run=True).refused == ()
+        report = prune(store)
+    finally:
+        shut.chmod(0o700)
+    assert report.unseen == (f"{shut}: permission denied; all 10 rows of root {shut} stay",)
+    assert (report.files, report.checked) == ((str(other / "0009.png"),), 10)
+    assert len(paths(store)) == 19
+
+
 def test_a_folder_that_became_a_file_takes_what_was_in_it_along(images: Path, store: Store) -> None:
     make_images(images / "sub", 2, seed=5)
     bring(images, store)
