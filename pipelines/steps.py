@@ -104,7 +104,9 @@ class _Run:
     def ingest(self, table: IngestTable) -> str:
         """Bring the images in."""
         path = self._out / "feats"
-        job = replace(table, tagger=table.tagger and self._recipe.model(table.tagger))
+        named = table.tagger and self._recipe.model(table.tagger)
+        convention = table.convention and self._recipe.model(table.convention)
+        job = replace(table, tagger=named, convention=convention)
         tagger = tagger_for(open_or_none(path), job)
         if tagger.untrained:
             self._progress.say(f"tagger {tagger.identity.name} is untrained: tags and scores mean nothing")

@@ -18,6 +18,7 @@ from pfgdata.cli import ingest as ingest_cli
 from pfgdata.cli import latents as latents_cli
 from pfgdata.cli import query as query_cli
 from pfgdata.conventions import PREPROCESSINGS as SQUARES
+from pfgdata.conventions import Labels
 from pfgdata.errors import ConfigError
 from pfgdata.latents import LatentJob
 from pfgdata.records import NoProgress
@@ -39,8 +40,10 @@ from pipelines.recipe import (
     read_recipe,
 )
 from pipelines.steps import run_steps
+from tests.conftest import make_images
 from tests.doubles import Watched
 from tests.pfgdata.extractors.small_models import write_graph
+from tests.pfgdata.taggers.seers import Seer, write_labels, write_seer
 from tests.pfgtrain.evaluate.small_evaluation import write_guides
 from tests.pfgtrain.export.small_run import make_run
 from tests.pfgtrain.tiny_base import build_tiny_base
@@ -326,3 +329,20 @@ def test_a_recipe_makes_features_by_an_extractor_beside_it(tmp_path: Path) -> No
     assert done["features"] == "second: 3 images = 3 made + 0 present + 0 failed + 0 pending"
     (made,) = Store.open(tmp_path / "out" / "feats").feature_sets()
     assert made.label == "second" and made.feature_dim == 5
+
+
+def test_a_recipe_tags_by_a_tagger_and_its_convention_beside_it(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", 2)
+    seer = Seer(size=32, output="logits")
+    write_seer(tmp_path / "tagger", seer)
+    write_labels(tmp_path / "tagger", seer, Labels(file="tag_mapping.json"))
+    (tmp_path / "how.toml").write_text(
+        'channels = "BGR"\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\nsize = 32\n'
+        'square = "stretch 32 bicubic"\noutput = "logits"\nlabels = "tag_mapping.json"\n'
+    )
+    (tmp_path / "x.toml").write_text(
+        '[ingest]\nimages = "images"\ntagger = "tagger"\nconvention = "how.toml"\nbatch_size = 2\n'
+    )
+    recipe = read_recipe(tmp_path / "x.toml")
+    (done,) = run_steps(recipe, tmp_path / "out", progress=NoProgress(), stop=lambda: False)
+    assert done.result.startswith("2 images = 2 tagged")
