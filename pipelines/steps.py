@@ -130,7 +130,8 @@ class _Run:
         store, thresholds = self._store, self._thresholds(table)
         snapshot = store.snapshot()
         question = table.question(snapshot)
-        found = count(snapshot, question, thresholds)
+        limits = Limits(rows=table.limit, seconds=table.seconds)
+        found = count(snapshot, question, thresholds, limits=limits)
         columns = table.names(_SHOWN)
         shown = run_query(
             snapshot,
@@ -138,7 +139,7 @@ class _Run:
             thresholds=thresholds,
             columns=columns,
             roots=locations(store.roots(), start=Path.cwd()),
-            limits=Limits(rows=table.limit, seconds=table.seconds),
+            limits=limits,
         )
         for row in shown.to_pylist():
             first, *others = (_words(row[name]) for name in columns)
