@@ -14,7 +14,7 @@ from pfgtrain.checkpoint import is_run
 from pipelines.ray_fit.group import Group
 from pipelines.ray_fit.worker import Job, Voice, train
 
-__all__ = ["fit_on_ray"]
+__all__ = ["fit_on_ray", "processes"]
 
 _LOOK = 0.3  # seconds between two looks at what was told
 _QUIET = {
@@ -75,9 +75,7 @@ def _trainer(ray: Any, job: Job, group: Group, voice: Any) -> Any:
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cores = int(ray.cluster_resources().get("CPU", 0))
-    workers = group.workers or gpus or 1
-    if gpus < workers and (gpus or workers * group.cores > cores):
-        raise ConfigError(f"{workers} processes: the cluster has {gpus} GPUs and {cores} cores; ask fewer")
+    workers = processes(group, gpus=gpus, cores=cores)
     return TorchTrainer(
         train,
         train_loop_config={"job": job, "voice": voice},
@@ -93,6 +91,18 @@ def _trainer(ray: Any, job: Job, group: Group, voice: Any) -> Any:
             failure_config=FailureConfig(max_failures=group.retries),
         ),
     )
+
+
+def processes(group: Group, *, gpus: int, cores: int) -> int:
+    """How many processes a cluster of `gpus` and `cores` has for `group`.
+
+    Raises ConfigError where it has too few of either: Ray would wait for more without end.
+    """
+    asked = group.workers or gpus or 1
+    if 0 < gpus < asked or asked * group.cores > cores:
+        of = f" of {group.cores} cores" if group.cores > 1 else ""
+        raise ConfigError(f"{asked} processes{of}: the cluster has {gpus} GPUs and {cores} cores; ask fewer")
+    return asked
 
 
 def _watched(

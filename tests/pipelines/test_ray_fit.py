@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pfgdata.errors import ConfigError
 from pfgtrain.base import Base
 from pfgtrain.checkpoint import RunRecord, checkpoints, read_metrics
+from pipelines.ray_fit.driver import processes
+from pipelines.ray_fit.group import Group
 from tests.pfgtrain.fit.small_fit import make_data, weights_of
 from tests.pfgtrain.tiny_base import build_tiny_base
 
@@ -127,3 +130,30 @@ def test_a_run_is_begun_once_and_gone_on_with_only_where_there_is_one(tmp_path: 
             check=False,
         )
         assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "cores", "said"),
+    [
+        (Group(workers=3), 2, 16, "3 processes: the cluster has 2 GPUs and 16 cores; ask fewer"),
+        (Group(workers=2, cores=16), 2, 16, "2 processes of 16 cores: the cluster has 2 GPUs and 16 cores"),
+        (Group(cores=9), 2, 16, "2 processes of 9 cores: the cluster has 2 GPUs"),
+        (Group(workers=3), 0, 2, "3 processes: the cluster has 0 GPUs and 2 cores"),
+    ],
+)
+def test_a_group_that_the_cluster_has_no_room_for_is_refused(
+    asked: Group, gpus: int, cores: int, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        processes(asked, gpus=gpus, cores=cores)
+
+
+def test_a_group_is_a_process_a_gpu_unless_it_says_how_many() -> None:
+    for asked, gpus, cores, many in (
+        (Group(), 2, 16, 2),
+        (Group(), 0, 16, 1),
+        (Group(workers=1, cores=16), 2, 16, 1),
+        (Group(workers=2, cores=8), 2, 16, 2),
+        (Group(workers=2), 0, 2, 2),
+    ):
+        assert processes(asked, gpus=gpus, cores=cores) == many
