@@ -43,7 +43,8 @@ def rehearsal(
 
     Makes a base of that family's true shape and a tagger of the ViT's, and runs ingest, latents, fit, export
     and generate on a few images by the product's own commands. The pictures mean nothing; time, memory and
-    disk are those of a real run. What was made is removed, but for --keep.
+    disk are those of a real run. What was made is removed, but for --keep, and
+    for the logs where a step failed.
     """
     asked = Rehearsal(shape=FAMILIES[family], out=out, **options)
     if dry_run:

@@ -77,10 +77,13 @@ class Rehearsal(RehearsalOptions):
     out: Path
 
     def run(self, *, say: Callable[[str], None]) -> Iterator[Step]:
-        """Run the steps, yielding each when it has ended. Removes what it made, also after a failure."""
+        """Run the steps, yielding each when it has ended. Removes what it made, but for the logs where a step
+        failed: its ConfigError names one.
+        """
         self.check_place()
         self.out.mkdir(parents=True)
         told = forecast(self.shape, images=self.images, tagger=self.tagger is None)
+        failed = False
         try:
             for name, do, made in self._steps():
                 say(f"{name} ...")
@@ -94,9 +97,12 @@ class Rehearsal(RehearsalOptions):
                     disk=folder_bytes(self.out / made) - before,
                     told=own or told[name],
                 )
+        except ConfigError:
+            failed = True
+            raise
         finally:
             if not self.keep:
-                shutil.rmtree(self.out, ignore_errors=True)
+                self._remove(but_logs=failed)
 
     def check_place(self) -> None:
         """Raise ConfigError for a folder that is there, for a disk too full, for a script that is missing."""
@@ -112,6 +118,13 @@ class Rehearsal(RehearsalOptions):
             raise ConfigError(
                 f"{there}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} needed; name another --out"
             )
+
+    def _remove(self, *, but_logs: bool) -> None:
+        for path in self.out.iterdir() if but_logs else [self.out]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix != ".log":
+                path.unlink()
 
     def _steps(self) -> Iterator[tuple[str, _Do, str]]:
         """Name, what it does, and the folder it writes into."""

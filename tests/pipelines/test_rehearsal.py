@@ -108,11 +108,32 @@ def test_weights_are_random_finite_and_the_same_for_the_same_seed(tmp_path: Path
         assert value.dtype == torch.float16 and bool(value.isfinite().all()), key
 
 
+def logs_of(rehearsal: Rehearsal, said: str) -> str:
+    """The log of a step that failed as `said`; beside it nothing but logs is left."""
+    with pytest.raises(ConfigError, match=said) as raised:
+        list(rehearsal.run(say=quiet))
+    left = list(rehearsal.out.iterdir())
+    (named,) = (path for path in left if str(raised.value).endswith(f"(see {path})"))
+    assert {path.suffix for path in left} == {".log"}
+    return named.read_text()
+
+
 @pytest.mark.slow
-def test_a_rehearsal_removes_what_it_made_also_after_a_failure(tmp_path: Path) -> None:
+def test_of_a_step_that_fails_late_the_logs_stay_alone(tmp_path: Path) -> None:
     bad = replace(tiny("sd15"), vae={**tiny("sd15").vae, "latent_channels": 3})  # the UNet takes four
-    with pytest.raises(ConfigError, match=r"ended with 1: .*"):
-        list(Rehearsal(shape=bad, out=tmp_path / "out", tagger="demo", sampler_steps=1).run(say=quiet))
+    rehearsal = Rehearsal(shape=bad, out=tmp_path / "out", tagger="demo", sampler_steps=1)
+    assert logs_of(rehearsal, r"ended with 1: .*")
+
+
+def test_of_a_step_that_fails_the_log_that_is_named_is_there(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(shape=tiny("sd15"), out=tmp_path / "out", tagger=str(tmp_path / "none"))
+    assert "none" in logs_of(rehearsal, r"-m pfgdata ingest ended with 1: ")
+
+
+def test_a_rehearsal_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    steps = Rehearsal(shape=tiny("sd15"), out=tmp_path / "out", tagger="demo").run(say=quiet)
+    assert next(iter(steps)).name == "base"
+    steps.close()  # type: ignore[attr-defined]
     assert not (tmp_path / "out").exists()
 
 
