@@ -22,6 +22,7 @@ from pfgdata.vocabulary import Vocabulary
 __all__ = [
     "COLUMNS",
     "RAW_COLUMNS",
+    "SHARDS",
     "SOURCE",
     "STARTS",
     "VARIABLES",
@@ -33,6 +34,7 @@ __all__ = [
 
 SOURCE = "images"  # the view an expression is about
 VARIABLES = {"general": "general_names", "character": "character_names"}  # category -> DuckDB variable
+SHARDS = "shard_ids"  # the variable that has the id of each shard, in their order
 STARTS = "starts"  # the variable that says how many rows there are before each shard
 
 _SQL_TYPES = {  # Arrow, as DuckDB reads it from Parquet
@@ -56,9 +58,8 @@ def _sql_type(kind: pa.DataType) -> str:
 
 RAW_COLUMNS = {  # of the view SOURCE, as DuckDB types
     **{field.name: _sql_type(field.type) for field in IMAGES_SCHEMA},
-    "filename": "VARCHAR",
     "file_row_number": "BIGINT",
-    "file_index": "UBIGINT",
+    "file_index": "UBIGINT",  # of those that are read: a condition on DuckDB's `filename` counts them anew
 }
 
 _NEVER_SHOWN = {"path_bytes", "member_bytes", "rating_scores", "tag_ids", "tag_scores"}
@@ -112,7 +113,7 @@ def definitions(thresholds: Thresholds, places: Mapping[str, str]) -> dict[str, 
         "tags": _names_over("general", thresholds),
         "characters": _names_over("character", thresholds),
         "file": _file(places),
-        "shard": "split_part(filename, '/', -2)",
+        "shard": f"getvariable({quoted(SHARDS)})[file_index::INT + 1]",  # DuckDB counts from 1
         "row": "file_row_number",
     }
 

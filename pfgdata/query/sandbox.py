@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pfgdata.errors import CorruptShardError, QueryError, StoreError, refused_by_system
-from pfgdata.query.columns import RAW_COLUMNS, SOURCE, STARTS, quoted
+from pfgdata.query.columns import RAW_COLUMNS, SHARDS, SOURCE, STARTS, quoted
 from pfgdata.query.limits import Limits, answered, too_much_memory
 from pfgdata.store import ShardView, bring_files, raise_file_limit
 
@@ -53,6 +53,8 @@ class Sandbox:
             self._lock()
             for name, values in variables.items():
                 self._connection.execute(f"SET VARIABLE {name} = ?", [list(values)])
+            ids = [shard.id for shard in self.shards]
+            self._connection.execute(f"SET VARIABLE {SHARDS} = ?::VARCHAR[]", [ids])
             starts = np.cumsum([0, *(shard.num_rows for shard in self.shards)])
             self._connection.execute(f"SET VARIABLE {STARTS} = ?", [starts.tolist()])
             self._connection.execute(f"CREATE TEMP VIEW {SOURCE} AS {self._source()}")
@@ -248,9 +250,7 @@ class Sandbox:
             nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in RAW_COLUMNS.items())
             return f"SELECT {nothing} WHERE false"
         files = ", ".join(quoted(_no_glob(str(shard.images_path))) for shard in self.shards)
-        options = (
-            "filename = true, file_row_number = true, hive_partitioning = false"  # folders are no columns
-        )
+        options = "file_row_number = true, hive_partitioning = false"  # folders are no columns
         read = f"SELECT {columns} FROM read_parquet([{files}], {options})"
         if not self.hides:
             return read

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from pfgdata.query import COLUMNS, Limits, Thresholds, count, locations, run_query, select
+from pfgdata.query import COLUMNS, Limits, Session, Thresholds, count, locations, run_query, select
 from pfgdata.records import ImageKey, content_id
 from pfgdata.store import Shadow, Store, index_tags
 from tests.pfgdata.query.rows import ROOT, VOCABULARY, add_shard, row, store_of
@@ -167,6 +169,25 @@ def test_a_selection_points_at_its_rows(store: Store) -> None:
         assert images[selection.shards[shard], int(number)] == bytes(content)
     everything = select(snapshot, None, Thresholds())
     assert everything.digest == snapshot.everything.digest
+
+
+def test_a_condition_on_the_shard_moves_nothing_that_belongs_to_its_rows(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "s", [row("a.png")], [row("old.png"), row("b.png", {"smile": 0.9})])
+    second = store.snapshot().shards[1].id
+    add_shard(store, [row("c.png", {"solo": 0.9})], shadows=[Shadow(second, "images", 0)])
+    store.write_column("mark", pa.table({"path": ["a.png", "b.png", "c.png"], "value": [1, 2, 3]}))
+    snapshot = store.snapshot()
+    assert index_tags(snapshot) == 3
+    for place, mark, tag in ((1, 2, "smile"), (2, 3, "solo")):
+        wanted = snapshot.everything.take(np.array([place]))
+        expression = f"shard = '{snapshot.shards[place].id}'"
+        found = select(snapshot, f"{expression} and has('{tag}') and mark = {mark}", Thresholds())
+        assert found.shards[found.shard_index[0]] == snapshot.shards[place].id
+        assert found.rows == wanted.rows and found.digest == wanted.digest
+        with Session(snapshot) as session:
+            assert session.places(expression).tolist() == [place]
+            marks = session.sql(f"select mark from columns where {expression}")
+        assert marks["mark"].to_pylist() == [mark]
 
 
 def test_hidden_rows_are_not_seen(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,11 +19,11 @@ from pfgdata.files.object_reads import ReadingDisk
 from pfgdata.images import BucketPolicy
 from pfgdata.ingest import IngestOptions, ingest, write_captions
 from pfgdata.latents import LatentOptions, LatentPass
-from pfgdata.query import Thresholds, run_query
+from pfgdata.query import Session, Thresholds, run_query
 from pfgdata.store import SavedSelection, Store, compact, gc, index_tags, repair, verify
 from pfgdata.urls import UrlPath
 from pfgdata.vaes import Vae
-from tests.conftest import new_store
+from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger, bucket_in_memory
 
 URL = UrlPath("s3://bucket/feats")
@@ -99,6 +100,23 @@ def test_a_store_in_a_bucket_answers_as_one_on_disk(
             for snapshot in (ours, theirs)
         )
         assert found.equals(wanted)
+    placed = run_query(theirs, None, thresholds=Thresholds(), columns=["path", "shard", "row"], roots={})
+    assert placed.to_pylist() == theirs.images(["path"]).to_pylist()
+
+
+def test_the_views_of_a_store_in_a_bucket_join_by_shard_and_row(at: AtMachine, tmp_path: Path) -> None:
+    (one,) = make_images(tmp_path / "one", 1)
+    store = new_store(URL, disk=at("maker"))
+    for folder in ("one", "again"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(one, tmp_path / folder / "copy.png")
+        ingest(plan_segments([tmp_path / folder], store.roots()), store, CheapTagger(), options=OPTIONS)
+    with Session(store.snapshot()) as session:
+        (tags, joined) = (
+            session.sql(f"SELECT count(*) AS n FROM {views}")["n"].to_pylist()
+            for views in ("tags", "images JOIN tags USING (content_id, shard, row)")
+        )
+    assert tags == joined != [0]
 
 
 def test_what_was_read_once_is_not_asked_for_again(store: Store, at: AtMachine, tmp_path: Path) -> None:
