@@ -70,6 +70,18 @@ def test_the_nearest_by_a_set_are_those_of_its_vectors(store: Store, center: boo
     assert snapshot.positions(found.rows).max() < snapshot.num_images
 
 
+def test_a_content_under_two_names_lends_its_vector_to_no_other(store: Store) -> None:
+    of, snapshot = given(store), store.snapshot()
+    twice = snapshot.images(["path"])["path"].to_pylist().index("again.png")
+    places = of.placed(snapshot.everything).rows
+    for gone in set(places.tolist()) - {0, 29, int(places[twice])}:  # as many rows as from first to last
+        rows = snapshot.everything.take(np.flatnonzero(places != gone))
+        wide, query = of.features(of.placed(rows)).astype(np.float64), np.linspace(-1, 1, 9)
+        expected = wide @ query / np.linalg.norm(wide, axis=1) / np.linalg.norm(query)
+        assert np.abs(Neighbours(snapshot, rows, of=of).scores(query)[0] - expected).max() < 1e-5
+        assert Neighbours(snapshot, rows, of=of).nearest(query, 1)[0].scores[0] == expected.max().round(6)
+
+
 def test_half_a_set_is_refused_and_what_failed_is_left_out(store: Store) -> None:
     with pytest.raises(StoreError, match=r"other: 10 of 30 images have no vector; .* --label other makes"):
         Neighbours(store.snapshot(), of=given(store, count=20))
