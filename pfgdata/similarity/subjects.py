@@ -101,19 +101,18 @@ def find_stored(snapshot: Snapshot, text: str) -> Selection | None:
         return _by_content(snapshot, uuid.UUID(text).bytes)
     except ValueError:
         pass
-    path, _, member = text.partition("!")
     table = snapshot.images(["content_id", "root", "path", "member"])
-    roots = pc.cast(table["root"], pa.string())
-    same = pc.or_(
-        pc.equal(table["path"], path), pc.equal(pc.binary_join_element_wise(roots, table["path"], "/"), path)
-    )
-    inside = pc.equal(table["member"], member) if member else pc.is_null(table["member"])
-    found = table.filter(pc.and_(same, pc.fill_null(inside, False)))
+    # joined and compared whole: any ! of the text may as well be one of a name
+    names = pc.binary_join_element_wise(table["path"], table["member"], "!", null_handling="skip")
+    below = pc.binary_join_element_wise(pc.cast(table["root"], pa.string()), names, "/")
+    found = table.filter(pc.or_(pc.equal(names, text), pc.equal(below, text)))
     if not found.num_rows:
         return None
     rows = snapshot.selection(found["shard"], found["row"], found["content_id"])
     if len(rows.distinct()) > 1:
         where = sorted(set(pc.cast(found["root"], pa.string()).to_pylist()))
+        if len(where) == 1:
+            raise QueryError(f"{text}: names different images below {where[0]}; take the content_id of one")
         raise QueryError(
             f"{text}: lies under {' and '.join(where)}; put the root before it, or take its content_id"
         )
