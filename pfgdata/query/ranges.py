@@ -106,4 +106,5 @@ def one_of(sql: str, value: str) -> str:
 
 
 def _glob(text: str) -> str:
-    return re.sub(r"[?\[]", lambda found: f"[{found[0]}]", text)
+    """The pattern of GLOB in which only * is a sign; a name that is not UTF-8 is stored with a backslash."""
+    return re.sub(r"[?\[\\]", lambda found: f"[{found[0]}]", text)
