@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pfgdata.query.job import QueryJob
     from pfgdata.query.likeness import LikenessOptions, most_similar
     from pfgdata.query.limits import DEFAULT_LIMITS, Limits, unfinished
-    from pfgdata.query.metatags import in_sql
+    from pfgdata.query.metatags import in_sql, means_column
     from pfgdata.query.opened import Answer, OpenStore, open
     from pfgdata.query.question import Question
     from pfgdata.query.saving import SaveOptions, freeze_selection, require_free_name, save_selection
@@ -43,6 +43,7 @@ __all__ = [
     "freeze_selection",
     "in_sql",
     "locations",
+    "means_column",
     "most_similar",
     "open",
     "quoted",

@@ -21,7 +21,7 @@ from pfgdata.query.ranges import WrongValueError, compared
 from pfgdata.query.tags import NO_RATINGS, Tags
 from pfgdata.records import did_you_mean, nearest
 
-__all__ = ["Condition", "Metatags", "in_sql"]
+__all__ = ["Condition", "Metatags", "in_sql", "means_column"]
 
 _RATINGS = {  # as typed -> the tagger's; danbooru's three ratings of before 2022 called the first two safe
     "g": ("general",),
@@ -254,6 +254,14 @@ def _kind_of(kind: pa.DataType) -> str:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "number"
     return "text"
+
+
+def means_column(name: str) -> bool:
+    """Whether `name:` among tags means the user's column of that name: of an old store it may not.
+
+    A new column takes none of those names.
+    """
+    return name not in _NAMES or name == "score"
 
 
 def in_sql(column: str) -> str:

@@ -46,9 +46,11 @@ def write_column(disk: Disk, folder: Path, name: str, table: pa.Table, *, replac
 
     Raises StoreError for a name or table that cannot be one, and for an existing column unless `replace`.
     """
-    require_column_name(name)
+    there = name in list_columns(disk, folder)
+    if not there:  # one of before its name was taken may be written anew
+        require_column_name(name)
     data = _parquet(name, normal_table(name, table))
-    if not replace and name in list_columns(disk, folder):
+    if there and not replace:
         raise StoreError(f"{folder.parent}: has a column {name} already; replace it, or use another name")
     disk.make_folder(folder)
     column_file(disk, folder, name).replace(data)

@@ -89,6 +89,10 @@ _TAKEN = {  # what an expression or an option calls something of the store's own
     *IMAGES_SCHEMA.names,
     *("file", "filename", "file_index", "file_row_number", "row", "shard", "tags", "characters"),
 }
+_WORDS_AMONG_TAGS = {  # NAME:VALUE there is danbooru's, never such a column's
+    *("char", "chartags", "conf", "filesize", "filetype", "gentags"),
+    *("limit", "mpixels", "order", "ratio", "tagcount"),
+}
 
 
 def require_column_name(name: str) -> None:
@@ -99,6 +103,8 @@ def require_column_name(name: str) -> None:
         )
     if name in _TAKEN:
         raise StoreError(f"{name} is what the store itself calls something; name the column my_{name}")
+    if name in _WORDS_AMONG_TAGS:
+        raise StoreError(f"{name}: has a meaning of its own among tags; name the column my_{name}")
 
 
 def read_record(disk: Disk, path: Path, *, error: type[StoreError], advice: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pfgdata.errors import PfgError, QueryError
-from pfgdata.query import in_sql, quoted
+from pfgdata.query import in_sql, means_column, quoted
 from pfgdata.records import did_you_mean, nearest
 from pfgdata.web.catalog import Rows
 from pfgdata.web.columns import (
@@ -140,7 +140,10 @@ class Facets:
         if name not in known:
             names = [*self._own_makers(), "tags", *known]
             raise QueryError(f"no facet {name}; {did_you_mean(nearest(name, names), ', '.join(names))}")
-        return _of_column(name, self.own.values(name))
+        column = _of_column(name, self.own.values(name))
+        if means_column(name):
+            return column
+        return replace(column, values=[replace(one, add_tag=None) for one in column.values])
 
     def _buckets(self) -> tuple[tuple[int, int], ...] | None:
         sets = self._desk.store.latent_sets()

@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "good": pa.array([n % 3 == 0 for n in numbers]),
         "notes": pa.array([["a", f"n{n}"] if n % 4 else [] for n in numbers]),
         "s": pa.array([f"s{n}" for n in numbers]),  # what our own lambdas call a score
-        "order": pa.array(list(numbers)),  # a word of SQL
+        "group": pa.array(list(numbers)),  # a word of SQL
     }.items():
         store.write_column(name, pa.table({"path": paths, "value": values}))
         store.write_column(f"{name}_by_id", pa.table({"content_id": ids, "value": values}))
@@ -82,13 +82,13 @@ EVEN = set(range(0, len(NAMES), 2))
         ("len({notes}) = 0", {n for n in EVEN if n % 4 == 0}),
         ("len(list_filter({notes}, lambda t: t = 'n6')) = 1 and {text} is not null", {6}),
         ("{s} = 's4' and len(tags) = 0 and len(characters) = 0", {4}),
-        ("{order} = 8", {8}),
+        ("{group} = 8", {8}),
         ("{mark} = width and {good}", set()),
     ],
 )
 def test_a_users_column_selects(store: Store, expression: str, expected: set[int], suffix: str) -> None:
     names = ("text", "mark", "half", "good", "notes", "s")
-    quoted = {name: f"{name}{suffix}" for name in names} | {"order": f'"order{suffix}"'}
+    quoted = {name: f"{name}{suffix}" for name in names} | {"group": f'"group{suffix}"'}
     assert numbers(store.snapshot(), expression.format(**quoted)) == expected
 
 

@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "good": [True, False, True],
         "artist": ["one", "two men", None],
         "posted": [datetime(2024, 1, day) for day in (1, 2, 3)],
-        "order": [3, 2, 1],
+        "group": [3, 2, 1],
         "text": ["x", "y", "z"],
     }.items():
         store.write_column(name, pa.table({"path": paths, "value": values}))
@@ -227,7 +227,7 @@ def test_the_condition_is_what_one_would_type(session: Session, tags: str, condi
 
 def test_a_column_is_called_in_quotes_where_sql_has_a_word_of_its_name(session: Session) -> None:
     assert read_tags(session.snapshot, "text:x").condition == "\"text\" = 'x'"
-    assert found(session, Question(where='"order" > 1')) == "ab"
+    assert found(session, Question(where='"group" > 1')) == "ab"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from pfgdata.errors import StoreError
-from pfgdata.query import COLUMNS
+from pfgdata.query import COLUMNS, Thresholds, count, means_column, metatags
 from pfgdata.records import ImageKey, Selection
 from pfgdata.store import (
     Shadow,
@@ -22,6 +22,7 @@ from pfgdata.store import (
     key_columns,
     rows_by_shard,
     unmatched_rows,
+    verify,
 )
 from tests.conftest import new_store
 
@@ -196,6 +197,32 @@ def test_no_column_takes_a_name_of_the_stores_own(store: Store) -> None:
     for name in {*COLUMNS, "tag_ids", "phash"}:
         with pytest.raises(StoreError, match=f"name the column my_{name}"):
             store.write_column(name, captions("x"))
+
+
+def test_no_new_column_takes_a_word_that_means_something_else_among_tags(store: Store) -> None:
+    words = {name for name in metatags._NAMES if not means_column(name)}
+    assert {"ratio", "filesize", "mpixels", "tagcount", "order", "limit", "char"} < words
+    for name in words:
+        with pytest.raises(StoreError, match=f"name the column my_{name}"):
+            store.write_column(name, captions("x"))
+    assert store.columns() == []
+    store.write_column("score", captions("x"))
+
+
+def test_a_column_of_before_its_name_was_taken_is_asked_written_anew_and_removed(store: Store) -> None:
+    table = pa.table({"path": ["one.png"], "value": [5]})
+    store.write_column("my_ratio", table)
+    for file in ("my_ratio.parquet", "my_ratio.json"):
+        old = store.path / "columns" / file
+        old.rename(old.with_name(file.removeprefix("my_")))
+    assert count(store.snapshot(), "ratio = 5", Thresholds()) == 1
+    assert verify(store.path, deep=True) == [] and store.columns() == ["ratio"]
+    with pytest.raises(StoreError, match="has a column ratio already"):
+        store.write_column("ratio", table)
+    store.write_column("ratio", table.set_column(1, "value", pa.array([7])), replace=True)
+    assert count(store.snapshot(), "ratio = 7", Thresholds()) == 1
+    store.remove_column("ratio")
+    assert store.columns() == []
 
 
 def test_an_unknown_column_is_answered_with_the_nearest_and_all_there_are(store: Store) -> None:

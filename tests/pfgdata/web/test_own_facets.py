@@ -111,6 +111,22 @@ def test_what_a_facet_of_odd_values_counts_is_what_its_condition_finds(odd_clien
                 assert counted.status == 200 and counted.json["count"] == value["count"], value
 
 
+def test_a_facet_says_no_tag_that_would_find_other_images(own_corpus: Corpus) -> None:
+    store = Store.open(own_corpus.feats)
+    paths = store.snapshot().images(["path"])["path"].to_pylist()[:3]
+    for name, values in {"my_ratio": [5.0, 7.0, 7.0], "my_order": ["width", "id", "x"]}.items():
+        store.write_column(name, pa.table({"path": paths, "value": values}))
+        for end in ("parquet", "json"):  # as a store of before such names were refused has them
+            (store.path / "columns" / f"{name}.{end}").rename(store.path / "columns" / f"{name[3:]}.{end}")
+    with serving(browse_app(store, DeskOptions())) as place:
+        client = Client(place)
+        told = client.select()["id"]
+        for facet in ("ratio", "order", "points", "size"):
+            values = client.get(f"/api/facets/{told}", facet=facet).json["values"]
+            assert len(values) > 1
+            assert {one["add_tag"] is None for one in values} == {facet in ("ratio", "order")}
+
+
 def test_a_column_called_as_a_facet_of_every_store_stands_not_beside_it(odd_client: Client) -> None:
     names = [one["name"] for one in odd_client.get("/api/store").json["facets"]]
     assert names.count("bucket") == 1
