@@ -5,6 +5,7 @@ A file's bytes decide: one that the store has already, under whatever name, brin
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pfgdata.errors import QueryError
 from pfgdata.extractors import Extractor
 from pfgdata.images import square
 from pfgdata.paths import user_path
-from pfgdata.records import CONTENT_ID_BYTES, Selection
+from pfgdata.records import CONTENT_ID_BYTES, Selection, shown
 from pfgdata.similarity.rows import tags_over
 from pfgdata.store import SetFeatures, Snapshot, Store, require_same_tagger
 from pfgdata.taggers import Tagger
@@ -101,6 +102,7 @@ def find_stored(snapshot: Snapshot, text: str) -> Selection | None:
         return _by_content(snapshot, uuid.UUID(text).bytes)
     except ValueError:
         pass
+    text = shown(os.fsencode(text))  # as the store has a name that is no text
     table = snapshot.images(["content_id", "root", "path", "member"])
     # joined and compared whole: any ! of the text may as well be one of a name
     names = pc.binary_join_element_wise(table["path"], table["member"], "!", null_handling="skip")

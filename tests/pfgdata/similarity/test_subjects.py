@@ -47,3 +47,9 @@ def test_a_name_of_different_images_is_refused_with_what_tells_them_apart(
     with pytest.raises(QueryError, match=r"names different images below /corpus; take the content_id"):
         find_stored(store_of(tmp_path / "t", rows).snapshot(), "a!b.png")
     assert find_stored(store_of(tmp_path / "e").snapshot(), "a!b.png") is None
+
+
+def test_a_name_that_is_no_text_is_found_as_the_store_shows_it(tmp_path: Path) -> None:
+    snapshot = store_of(tmp_path / "s", [row(r"x\xff.png")]).snapshot()
+    assert find_stored(snapshot, "x\udcff.png") is not None
+    assert find_stored(snapshot, "y\udcff.png") is None
