@@ -55,7 +55,7 @@ class Sampling:
             found = cls(**{key: float(number) for key, number in value.items()})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, AttributeError) as problem:
+        except (OSError, ValueError, OverflowError, TypeError, AttributeError) as problem:
             reason = refused_by_system(problem) or f"cannot be used ({problem}); mend or delete it"
             raise RunError(f"{path}: {reason}") from None
         if not 0 <= found.guidance_rescale <= 1:

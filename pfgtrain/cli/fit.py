@@ -171,7 +171,7 @@ def _set(pairs: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"--set {pair}: write it KEY=VALUE, for example --set max_grad_norm=0.5")
         try:
             table[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except ValueError:  # TOMLDecodeError, and a whole number of thousands of digits
             table[key.strip()] = value
     return table
 

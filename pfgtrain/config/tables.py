@@ -51,7 +51,8 @@ def read_table(
                 f"{source}: {within}{field.name} is missing; it is {_described(hints[field.name])}"
             )
     values: dict[str, Any] = {
-        key: float(value) if float in _options(hints[key]) else value for key, value in table.items()
+        key: _float(value, f"{source}: {within}{key}") if float in _options(hints[key]) else value
+        for key, value in table.items()
     }
     for key, hint in hints.items():
         if key in table and key in tables:
@@ -88,6 +89,13 @@ def toml_value(value: Any) -> str:
         quoted = json.dumps(value, ensure_ascii=False)  # TOML knows every escape that JSON writes
         return quoted.replace("\x7f", "\\u007f")  # the one control that JSON leaves bare and TOML forbids
     return str(value).lower()  # true, 5e-06, inf: TOML's spelling too
+
+
+def _float(value: float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # TOML's whole numbers have no end
+        raise ConfigError(f"{where} is too large for a number; 1e308 is not") from None
 
 
 def _known(hints: Mapping[str, Any]) -> tuple[str, ...]:

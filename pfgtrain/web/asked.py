@@ -6,7 +6,6 @@ guidance of 2 is 2.0, for a picture's name stands for its settings to the letter
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -79,7 +78,7 @@ def _whole(least: int, most: int) -> Callable[[str, Any], int]:
 
 def _number(name: str, value: Any) -> float:
     known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not known or not math.isfinite(value) or abs(value) > _STRONGEST:
+    if not known or not abs(value) <= _STRONGEST:  # NaN is not; a whole number may be too large for a float
         raise ConfigError(f"{name}: a number from {-_STRONGEST:g} to {_STRONGEST:g}")
     return float(value)
 

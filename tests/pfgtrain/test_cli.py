@@ -359,6 +359,7 @@ def test_a_store_without_latents_names_the_command_that_makes_them(call: Call, t
         (["--train", "locon"], 2, "'locon' is not one of 'unet', 'adapter', 'lora'"),
         (["--uncond", "none"], 2, "'none' is not one of 'zeros', 'eos'"),
         (["--config", "none.toml"], 1, "none.toml: cannot be read"),
+        pytest.param(["--set", f"seed={'1' * 5000}"], 1, "is not a whole number", id="five thousand digits"),
         (["--out", "nowhere", "--resume"], 1, "no run here"),
         (["--resume"], 2, "--resume needs --out"),
         (["--steps", "1", "--epochs", "1"], 2, "exclude each other"),

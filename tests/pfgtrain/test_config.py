@@ -106,6 +106,8 @@ def test_an_unknown_key_is_answered_with_ours(tmp_path: Path, text: str, hint: s
         ('lr_scheduler = "cosin"', "is not one of constant, "),
         ("condition_dropout = 1.5", "is not 0 to 1"),
         ("learning_rate = nan", "is not 0 or more"),
+        (f"max_grad_norm = 1{'0' * 400}", "max_grad_norm is too large for a number"),
+        (f"[adamw]\nepsilon = 1{'0' * 400}", "adamw.epsilon is too large for a number"),
         ("train_batch_size = 0", "is not above 0"),
         ("num_tokens = -1", "is not 0 or more"),
         ("snr_gamma = 0.0", "is not above 0"),

@@ -41,6 +41,8 @@ def test_settings_become_the_job_that_a_command_would_be() -> None:
         ({"width": 64}, "width and height, both or neither"),
         ({"guidance_scale": float("nan")}, "guidance_scale: a number"),
         ({"guidance_scale": 1e9}, "guidance_scale: a number"),
+        ({"guidance_scale": 10**400}, "guidance_scale: a number from -1000 to 1000"),
+        ({"pfg_scale": float("-inf")}, "pfg_scale: a number"),
         ({"guidance_rescale": 1.5}, "guidance_rescale is 1.5, must be from 0 to 1"),
         ({"pfg_scale": []}, "pfg_scale: a number"),
         ({"no_pfg": 1}, "no_pfg: true or false"),
