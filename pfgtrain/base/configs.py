@@ -95,7 +95,7 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
     path = _config_file(folder, part)
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = refused_by_system(error) or f"no config that can be read ({error})"
         raise ModelError(f"{path}: {reason}") from None
     if not isinstance(config, dict):

@@ -14,6 +14,7 @@ from pfgdata.files import Disk
 __all__ = ["SAMPLING_FILE", "Sampling"]
 
 SAMPLING_FILE = "sampling.json"  # plain, so that a user may write it
+_UNUSABLE = (ValueError, OverflowError, RecursionError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Sampling:
             found = cls(**{key: float(number) for key, number in value.items()})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, OverflowError, TypeError, AttributeError) as problem:
+        except (OSError, *_UNUSABLE) as problem:
             reason = refused_by_system(problem) or f"cannot be used ({problem}); mend or delete it"
             raise RunError(f"{path}: {reason}") from None
         if not 0 <= found.guidance_rescale <= 1:

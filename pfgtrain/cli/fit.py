@@ -171,7 +171,7 @@ def _set(pairs: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"--set {pair}: write it KEY=VALUE, for example --set max_grad_norm=0.5")
         try:
             table[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except ValueError:  # TOMLDecodeError, and a whole number of thousands of digits
+        except (ValueError, RecursionError):  # TOMLDecodeError; thousands of digits, or of brackets
             table[key.strip()] = value
     return table
 

@@ -77,5 +77,5 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read ({problem.strerror}); name a TOML file") from problem
-    except ValueError as problem:  # TOMLDecodeError, and bytes that are no UTF-8
+    except (ValueError, RecursionError) as problem:  # TOMLDecodeError; no UTF-8; brackets without end
         raise ConfigError(f"{path}: not TOML ({problem})") from problem

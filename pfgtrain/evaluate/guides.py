@@ -147,7 +147,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def _checked(line: str, *, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ConfigError(f"{where}: no JSON ({problem}); write one object a line") from None
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: no object; write path and character, as {{...}}")

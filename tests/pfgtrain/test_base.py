@@ -189,6 +189,7 @@ def _pipeline(name: str, part: str) -> Callable[[Path], None]:
         (_edit("text_encoder/config.json", model_type="t5"), "of type t5"),
         (_edit("scheduler/scheduler_config.json", prediction_type="sample"), "predicts sample"),
         (lambda folder: (folder / "unet/config.json").write_text("{"), "no config that can be read"),
+        (lambda folder: (folder / "unet/config.json").write_text("[" * 100_000), "can be read"),
     ],
 )
 def test_a_folder_that_is_no_base_is_refused_in_one_line(

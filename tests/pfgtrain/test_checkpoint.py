@@ -292,6 +292,7 @@ def test_the_sampling_of_a_run_reads_back_and_without_one_there_is_none(tmp_path
     [
         *("", "[]", "3", '{"guidance_scale": 2}', '{"guidance_scale": "x", "pfg_scale": 1}'),
         pytest.param(f'{{"guidance_scale": 1{"0" * 400}, "pfg_scale": 1}}', id="a number too large"),
+        pytest.param("[" * 100_000, id="nested without end"),
     ],
 )
 def test_a_sampling_that_cannot_be_used_is_one_line(text: str, tmp_path: Path) -> None:

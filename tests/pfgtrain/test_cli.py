@@ -360,6 +360,7 @@ def test_a_store_without_latents_names_the_command_that_makes_them(call: Call, t
         (["--uncond", "none"], 2, "'none' is not one of 'zeros', 'eos'"),
         (["--config", "none.toml"], 1, "none.toml: cannot be read"),
         pytest.param(["--set", f"seed={'1' * 5000}"], 1, "is not a whole number", id="five thousand digits"),
+        pytest.param(["--set", f"seed={'[' * 5000}"], 1, "is not a whole number", id="brackets"),
         (["--out", "nowhere", "--resume"], 1, "no run here"),
         (["--resume"], 2, "--resume needs --out"),
         (["--steps", "1", "--epochs", "1"], 2, "exclude each other"),

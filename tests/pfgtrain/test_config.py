@@ -151,6 +151,7 @@ def test_files_that_are_no_config_are_refused(tmp_path: Path) -> None:
     for content, problem in [
         (b"seed = ", "not TOML"),
         (b"\xff\xfe", "not TOML"),
+        (b"seed = " + b"[" * 5000, "not TOML"),
         (b"[fit]\n[generat]\n", r"unknown table \[generat\]"),
         (b"[latents]\n", r"no table \[fit\]"),
     ]:

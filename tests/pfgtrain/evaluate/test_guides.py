@@ -57,6 +57,7 @@ def test_a_line_ends_where_json_lines_do(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", r"guides\.jsonl, line 2: no JSON"),
+        pytest.param("[" * 100_000, "line 2: no JSON", id="nested without end"),
         ("[1]", "line 2: no object"),
         ('{"character": "x"}', "line 2: path is None, must be a text"),
         ('{"path": "x.png", "character": 3}', "line 2: character is 3, must be a text"),
