@@ -216,6 +216,6 @@ def _show(report: EvaluateReport, folder: Path, *, as_json: bool) -> None:
             print()
     facts: dict[str, object] = {f"note {number}": note for number, note in enumerate(report.notes, 1)}
     if report.flagged:
-        facts["in the selection"] = f"{len(report.flagged)} guides: {', '.join(report.flagged)}"
+        facts["trained on"] = f"{len(report.flagged)} guides: {', '.join(report.flagged)}"
     show_facts({**facts, "page": folder / "index.html", "took": duration(report.seconds)})
     print(printable(verdict(report)), file=sys.stderr)

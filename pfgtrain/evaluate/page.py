@@ -46,7 +46,7 @@ _KINDS = {
 def page(report: EvaluateReport) -> str:
     """The HTML of a report whose pictures are on disk."""
     flagged = report.flagged
-    warning = f"{len(flagged)} guides were in the run's selection: {', '.join(flagged)}" if flagged else None
+    warning = f"{len(flagged)} guides were trained on: {', '.join(flagged)}" if flagged else None
     notes = (*report.notes, *([warning] if warning else []))
     guides = "\n".join(_guide(report, index) for index in range(len(report.guides)))
     parts = [
@@ -67,7 +67,7 @@ def _guide(report: EvaluateReport, index: int) -> str:
     """A guide, then its results; what else there is of it is folded."""
     guide = report.guides[index]
     names = [name for name in (guide.character, guide.style) if name]
-    mark = " <mark>in the run's selection</mark>" if guide.in_selection else ""
+    mark = " <mark>trained on</mark>" if guide.trained_on else ""
     kept = {
         kind: [_figure(path, words) for path in guide.pictures.get(kind, [])]
         for kind, words in _KINDS.items()

@@ -132,7 +132,7 @@ class GuideReport:
     character: str | None
     style: str | None
     content_id: str
-    in_selection: bool | None  # of the run; None: its store is not here
+    trained_on: bool | None  # by the run; None: its store is not here
     pictures: dict[str, list[str]]
 
 
@@ -178,8 +178,8 @@ class EvaluateReport:
 
     @property
     def flagged(self) -> list[str]:
-        """The guides that were in the run's selection."""
-        return [guide.name for guide in self.guides if guide.in_selection]
+        """The guides that the run was trained on."""
+        return [guide.name for guide in self.guides if guide.trained_on]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON's own types."""

@@ -161,11 +161,7 @@ def _trained(
         per_result=[values.tolist() for values in per_result],
     )
     here = len(copies[TAGGER].owners_M) if copies else 0
-    said = []
-    if training.changed:
-        said.append(
-            "the store has changed or is another: the run's selection in it is not what was trained on"
-        )
+    said = [training.doubt] if training.doubt else []
     if here < count:
         said.append(f"row copier: {count - here} of {count} nearest training images are not here")
     return copies or None, nearest, said
@@ -191,7 +187,7 @@ def _guide_reports(
             character=guide.character,
             style=guide.style,
             content_id=image.hex(),
-            in_selection=setup.training.holds(image) if setup.training else None,
+            trained_on=setup.training.holds(image) if setup.training else None,
             pictures={
                 kind: _relative(paths, out_dir) for (owner, kind), paths in studio.files.items() if owner == k
             },

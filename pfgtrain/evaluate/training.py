@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pfgdata.corpus import read_image
-from pfgdata.errors import ImageError
+from pfgdata.errors import ImageError, StoreError
 from pfgdata.query import Thresholds, select
 from pfgdata.records import Selection, TaggerIdentity
 from pfgdata.store import Snapshot, Store, require_same_tagger, stored_image
+from pfgtrain.batches import join, trained_part
 from pfgtrain.checkpoint import RunRecord
 from pfgtrain.evaluate.measures import Floats, Ints
 
@@ -29,15 +30,31 @@ _CHUNK = 8192  # rows: 25 MB as float32
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingImages:
-    """The distinct images of a run's selection; `changed`: it is no longer what was trained on."""
+    """The distinct images that a run was trained on, in the order of their rows or content_ids.
+
+    Where that is not `exact` they are all of the run's selection, those held out and those without a latent
+    too; `changed`: that selection is no longer what it was.
+    """
 
     store: Store
     snapshot: Snapshot
     selection: Selection
     changed: bool = False
+    exact: bool = True
 
     def __len__(self) -> int:
         return len(self.selection)
+
+    @property
+    def doubt(self) -> str | None:
+        """What there is to say where they are not the images trained on; None: they are."""
+        if self.exact:
+            return None
+        if self.changed:
+            return "the store has changed or is another: the run's selection in it is not what was trained on"
+        return (
+            "the run's latents are gone or have grown: what it held out is unknown and counts as trained on"
+        )
 
     def holds(self, image: bytes) -> bool:
         """Whether the image of that content_id is among them."""
@@ -93,7 +110,7 @@ class TrainingImages:
 
 
 def training_images(store: Store, record: RunRecord, *, tagger: TaggerIdentity) -> TrainingImages | None:
-    """What the run of `record` selects in `store` now, held-out images too; None if that is nothing.
+    """What the run of `record` was trained on, of what it selects in `store` now; None if that is nothing.
 
     Raises IdentityError for a store of another tagger than the run's, QueryError if it cannot be asked.
     """
@@ -102,11 +119,32 @@ def training_images(store: Store, record: RunRecord, *, tagger: TaggerIdentity) 
     selection = select(snapshot, record.selection_expression, thresholds_of(record)).distinct()
     if not len(selection):
         return None
+    trained = _trained(store, snapshot, selection, record)
     return TrainingImages(
         store=store,
         snapshot=snapshot,
-        selection=selection,
+        selection=selection if trained is None else trained,
         changed=selection.digest != record.selection_digest,
+        exact=trained is not None,
+    )
+
+
+def _trained(store: Store, snapshot: Snapshot, selection: Selection, record: RunRecord) -> Selection | None:
+    """Those of a distinct `selection` that have a latent and were not held out; None: that cannot be told."""
+    if selection.digest == record.trained_digest:
+        return selection
+    try:
+        latents = [one.index() for one in store.latent_sets() if one.id == record.latents_id]
+    except StoreError:  # damaged: what was trained on is in the store's own shards
+        return None
+    if not latents:
+        return None
+    return trained_part(
+        snapshot,
+        join(selection, latents[0], []).images,
+        count=record.held_out_count,
+        digest=record.trained_digest,
+        character_threshold=thresholds_of(record).character,
     )
 
 

@@ -21,7 +21,7 @@ from pfgdata.records import Progress, Selection, TaggerIdentity
 from pfgdata.store import LatentSet, Snapshot, Store
 from pfgtrain.adapter import load_adapter
 from pfgtrain.base import Base
-from pfgtrain.batches import Batches, Rows, Texts, join
+from pfgtrain.batches import Batches, Rows, Texts, held_out, join
 from pfgtrain.checkpoint import RunRecord, is_run
 from pfgtrain.config import FeaturePlan, FitConfig
 from pfgtrain.fit.features import (
@@ -32,7 +32,6 @@ from pfgtrain.fit.features import (
     sets_read,
     tagger_read,
 )
-from pfgtrain.fit.split import held_out
 
 __all__ = ["FitData", "Inputs", "Sets", "base_of", "captions_of", "data_of", "sets_of"]
 

@@ -73,10 +73,11 @@ def test_the_guide_through_the_vae_is_first_among_the_guides(report: EvaluateRep
         assert (found.top1.value, found.top1.low) == (1, 1)
 
 
-def test_a_guide_that_was_in_the_runs_selection_is_flagged(report: EvaluateReport, place: Path) -> None:
-    assert [guide.in_selection for guide in report.guides] == [True, False, False, False]
+def test_a_guide_that_was_trained_on_is_flagged(report: EvaluateReport, place: Path) -> None:
+    assert [guide.trained_on for guide in report.guides] == [True, False, False, False]
     assert report.flagged == ["images/0000.png"]
     assert (place / "out" / "index.html").read_text().count("<mark>") == 1
+    assert any(note.endswith("is not what was trained on") for note in report.notes)  # record's digest is x
 
 
 def test_every_part_of_an_evaluation_shows_how_far_it_is(
@@ -212,7 +213,7 @@ def test_without_the_training_images_the_report_says_so_and_lacks_only_them(
     assert any("trained on are not here" in note for note in found.notes)
     assert "copier" not in found.viewers["tagger"].rows
     assert found.nearest_training is None
-    assert [guide.in_selection for guide in found.guides] == [None] * COUNT
+    assert [guide.trained_on for guide in found.guides] == [None] * COUNT
     assert list(found.viewers) == ["tagger"]
     assert found.guides[0].pictures == {}  # nothing is written without a folder
     assert list(tmp_path.iterdir()) == []

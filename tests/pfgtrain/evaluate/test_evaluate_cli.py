@@ -110,8 +110,8 @@ def test_images_of_the_store_guide_and_are_flagged(call: Call, place: Path, tmp_
     args = ["--where", "width > 0", "--shards", place / "feats", "--out", tmp_path / "out", "--json"]
     code, out, err = call("evaluate", place / "moved", *args, "--limit", 2, *FAST)
     assert code == 0, err
-    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [True] * 2
-    assert "in the selection  2 guides" in err
+    assert [guide["trained_on"] for guide in json.loads(out)["guides"]] == [True] * 2
+    assert "trained on  2 guides" in err
 
 
 def test_a_store_that_only_has_the_name_of_a_given_away_runs_store_is_not_asked(
@@ -124,7 +124,7 @@ def test_a_store_that_only_has_the_name_of_a_given_away_runs_store_is_not_asked(
     code, out, err = call("evaluate", tmp_path / "given", *args, *FAST)
     assert code == 0, err
     assert json.loads(out)["notes"][0] == "the run's store, feats, is not here; name it by --shards"
-    assert [guide["in_selection"] for guide in json.loads(out)["guides"]] == [None] * 2
+    assert [guide["trained_on"] for guide in json.loads(out)["guides"]] == [None] * 2
     code, _, err = call("evaluate", tmp_path / "given", "--where", "width > 0", *FAST)
     assert code == 1
     assert "feats, did not come with it; name one by --shards" in err

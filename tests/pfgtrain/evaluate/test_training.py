@@ -11,9 +11,10 @@ from PIL import Image
 from pfgdata.corpus import WalkOptions, plan_segments
 from pfgdata.errors import AccessError, IdentityError
 from pfgdata.ingest import IngestOptions, ingest
-from pfgdata.records import content_id
+from pfgdata.records import Selection, content_id
 from pfgdata.store import FAILURES_SCHEMA, ShardContents, Store, images_table
 from pfgtrain.base import Base
+from pfgtrain.batches import held_out, join
 from pfgtrain.evaluate import TrainingImages, guides_of_selection, training_images
 from pfgtrain.evaluate.guides import read_view
 from pfgtrain.evaluate.measures import cosines
@@ -21,7 +22,14 @@ from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgdata.corpus.packing import make_zip
 from tests.pfgtrain.export.small_run import record_of
-from tests.pfgtrain.small_store import FEATURE_DIM, build_store, content_of, feature_of, image_row
+from tests.pfgtrain.small_store import (
+    FEATURE_DIM,
+    build_latents,
+    build_store,
+    content_of,
+    feature_of,
+    image_row,
+)
 from tests.pfgtrain.tiny_base import build_tiny_base
 
 NUMBERS = [*range(30), 3, 4]  # two images twice
@@ -76,6 +84,38 @@ def test_a_selection_that_is_no_longer_the_runs_is_known(store: Store, base: Bas
     now = trained(store, base)
     assert now.changed
     assert not trained(store, base, selection_digest=now.selection.digest).changed
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_images_held_out_and_those_without_a_latent_were_not_trained_on(
+    share: float, store: Store, base: Base
+) -> None:
+    latent_set = build_latents(store, list(range(20)), vae_digest="x", shard_rows=8)
+    snapshot = store.snapshot()
+    images = join(snapshot.everything, latent_set.index(), []).images
+    away = held_out(snapshot, images, share=share, character_threshold=0.85)
+    trained_on = images.take(np.flatnonzero(~away))
+    assert away.any() == bool(share)
+    known = {
+        "latents_id": latent_set.id,
+        "held_out_count": int(away.sum()),
+        "trained_digest": trained_on.digest,
+        "selection_digest": snapshot.everything.digest,
+    }
+    found = trained(store, base, **known)
+    assert found.selection.digest == trained_on.digest
+    assert found.doubt is None
+    for number in range(30):
+        assert found.holds(content_of(number)) == (content_of(number) in ids_of(trained_on))
+
+    for lost in ({"latents_id": "another"}, {"trained_digest": "another"}):
+        found = trained(store, base, **{**known, **lost})
+        assert len(found) == 30
+        assert found.doubt is not None and found.doubt.startswith("the run's latents are gone or have grown")
+
+
+def ids_of(images: Selection) -> set[bytes]:
+    return {row.tobytes() for row in images.content_ids}
 
 
 def test_a_file_that_is_not_here_has_no_pixels(store: Store, base: Base) -> None:

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from pfgdata.errors import StoreError
+from pfgdata.records import Selection
 from pfgdata.store import FAILURES_SCHEMA, ShardContents, Snapshot, Store, StoreIdentity, images_table
 from pfgtrain.base import Base
+from pfgtrain.batches import held_out, trained_part
 from pfgtrain.checkpoint import RunRecord, checkpoints, find_checkpoint, read_state
+from pfgtrain.evaluate import training_images
 from pfgtrain.fit import FitData, fit, plan_fit
 from pfgtrain.fit.data import sets_of
-from pfgtrain.fit.split import held_out
 from tests.doubles import CheapTagger
 from tests.pfgtrain.fit.small_fit import SMALL, Said, StopAfter, assert_same_run, make_data
 from tests.pfgtrain.small_store import FEATURE_DIM, content_of, feature_of, image_row
@@ -95,6 +97,40 @@ def test_of_one_character_some_images_are_held_out_and_never_all_of_a_store(tmp_
     assert not held(alone, 1.0).any()
     few = a_store(tmp_path / "few", [("c1", 0.99)])
     assert not held(few, 0.999).any()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.15, 0.25, 0.5, 0.9])
+def test_what_was_trained_on_is_found_again_by_its_digest_whatever_the_share_was(
+    share: float, tmp_path: Path
+) -> None:
+    alike = [(f"c{n % 40}", 0.9) for n in range(200)]
+    snapshot = a_store(
+        tmp_path / "feats", [*alike, *[("a", 0.9)] * 60, *[("b", 0.9)] * 100, *[(None, 0.0)] * 40]
+    )
+    images = snapshot.everything
+    chosen = held(snapshot, share)
+    wanted = images.take(np.flatnonzero(~chosen))
+
+    def found(count: int, digest: str) -> Selection | None:
+        return trained_part(snapshot, images, count=count, digest=digest, character_threshold=0.85)
+
+    part = found(int(chosen.sum()), wanted.digest)
+    assert part is not None
+    assert np.array_equal(part.content_ids, wanted.content_ids)
+    assert found(int(chosen.sum()), images.digest) is None
+    assert found(0, wanted.digest) is None
+    assert found(0, images.digest) is images
+
+
+def test_an_evaluation_knows_which_images_a_fit_held_out(data: FitData, base: Base, tmp_path: Path) -> None:
+    sets = sets_of(data, HELD, processes=1)
+    assert sets.validation is not None
+    fit(data, base, HELD, run_dir=tmp_path / "run", stop=StopAfter(1))
+    record = RunRecord.read(tmp_path / "run")
+    seen = training_images(data.store, record, tagger=data.store.identity.tagger)
+    assert seen is not None and seen.exact
+    assert np.array_equal(seen.selection.content_ids, sets.train.rows.images.content_ids)
+    assert not any(seen.holds(row.tobytes()) for row in sets.validation.rows.images.content_ids)
 
 
 def test_no_image_held_out_is_ever_trained_on(data: FitData, base: Base, tmp_path: Path) -> None:
