@@ -153,7 +153,8 @@ class Studio:
 
     def _seen(self, pixels: Pixels, guide: int, name: str, kind: str | None) -> Pixels:
         """A real image as the VAE gives it back, kept as a picture of that kind."""
-        cropped, image = self._through_vae(pixels)
+        with room_for(1):
+            cropped, image = self._through_vae(pixels)
         seen = np.asarray(image)
         if kind:
             self._keep(image, guide, name, kind)

@@ -13,17 +13,11 @@ from pfgdata.errors import ModelError, RunError
 from pfgdata.files import Disk
 from pfgtrain.checkpoint import is_run, newest_is
 from pfgtrain.config import FitConfig
+from pfgtrain.generate import short_memory
 
 __all__ = ["disk_is_full", "memory_is_short", "own_folder", "processes_together", "require_finite"]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-_NO_MEMORY = (  # in the words of CUDA, torch on Linux, on Windows, of oneDNN
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "could not create a primitive",
-)
 
 
 @contextmanager
@@ -32,9 +26,9 @@ def memory_is_short(run_dir: Path, config: FitConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is a RuntimeError
-        if not isinstance(problem, MemoryError) and not any(w in str(problem).lower() for w in _NO_MEMORY):
+        where = short_memory(problem)
+        if where is None:
             raise
-        where = "the GPU's" if isinstance(problem, torch.OutOfMemoryError) else "main"
         batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
         ways = [
             f"train_batch_size {batch} -> {max(1, batch // 2)} with gradient_accumulation_steps"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pfgtrain.generate.guides import generate
     from pfgtrain.generate.job import PICTURE_FLAGS, CheckpointJob, GenerateJob, ModelJob, PictureJob
     from pfgtrain.generate.load import PUBLISHED_PREPROCESS, load_adapter_on_base, load_run
-    from pfgtrain.generate.memory import room_for
+    from pfgtrain.generate.memory import room_for, short_memory
     from pfgtrain.generate.model import PFGModel
     from pfgtrain.generate.options import GenerateOptions, PictureFields
     from pfgtrain.generate.pictures import (
@@ -54,6 +54,7 @@ __all__ = [
     "pipeline_of",
     "room_for",
     "run_model",
+    "short_memory",
     "thumbnail",
     "without_folders",
     "write_png",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+import torch
 from PIL import Image
 
+from pfgdata.errors import RunError
 from pfgdata.records import NoProgress
 from pfgtrain.evaluate import EvaluateSetup, Guide, TrainingImages, evaluate
 from pfgtrain.evaluate.studio import Studio
@@ -55,3 +59,17 @@ def test_copies_are_read_as_they_are_looked_at(model: PFGModel, training: Traini
     assert studio.copies(kept, [0, 1, 2], ["a", "b", "c"])["tagger"].owners_M.tolist() == [0, 2]
     assert log == ["read", "look", "read", "read", "look"]
     assert studio.copies(kept, [1, 1], ["a", "b"]) == {}
+
+
+def test_a_guide_for_which_the_vae_has_no_room_is_one_line(model: PFGModel, guides: list[Guide]) -> None:
+    class Greedy(torch.nn.Module):
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def encode(self, _: torch.Tensor) -> torch.Tensor:
+            return torch.empty(2**50, dtype=torch.uint8)
+
+    pipeline = copy.copy(model.pipeline)
+    pipeline.vae = Greedy()
+    setup = EvaluateSetup(guides=guides[:2], options=OPTIONS)
+    with pytest.raises(RunError, match="main memory is too small for a picture"):
+        evaluate(replace(model, pipeline=pipeline), setup)

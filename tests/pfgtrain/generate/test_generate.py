@@ -366,3 +366,12 @@ def test_the_demo_models_make_a_picture_with_an_adapter_of_ones_own(
     side = base_geometry(demo.folder).resolution
     assert pixels(report.pictures[0].path).shape == (side, side, 3)
     assert report.untrained == ()
+
+
+def test_pictures_too_large_for_the_machine_are_one_line(
+    model: PFGModel, guides: list[Path], tmp_path: Path
+) -> None:
+    side = 2**25  # of their latents alone 2^48 bytes, beyond what addresses reach
+    options = dataclasses.replace(QUICK, width=side, height=side, images_per_guide=1, batch_size=1)
+    with pytest.raises(RunError, match="main memory is too small for a picture; try a smaller size"):
+        generate(model, guides[:1], tmp_path / "out", options=options)

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from pfgdata.errors import RunError
 from pfgtrain.generate import room_for
 
+BEYOND = 2**50  # bytes: no machine lends so many, for an address has 47 bits
+
 
 @pytest.mark.parametrize(
     ("pictures", "said"),
     [
         (16, "too small for 16 pictures at once; try batch_size 16 -> 8"),
-        (1, "too small for 1 pictures at once; try --device cpu"),
+        (1, "too small for a picture; try --device cpu"),
         (0, "too small for the model; try --device cpu"),
     ],
 )
 def test_a_gpu_that_is_too_small_is_one_line(pictures: int, said: str) -> None:
     with pytest.raises(RunError, match=said), room_for(pictures):
         raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "said"),
+    [
+        (16, "^main memory is too small for 16 pictures at once; try batch_size 16 -> 8$"),
+        (1, "^main memory is too small for a picture; try a smaller size, or closing other programs$"),
+        (0, "^main memory is too small for the model; try closing other programs$"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_one_line(pictures: int, said: str) -> None:
+    with pytest.raises(RunError, match=said), room_for(pictures):
+        torch.empty(BEYOND, dtype=torch.uint8)
+    with pytest.raises(RunError, match=said), room_for(pictures):
+        np.empty(BEYOND, np.uint8)
+
+
+def test_what_is_no_want_of_memory_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="negative dimension"), room_for(1):
+        torch.empty(-1)
