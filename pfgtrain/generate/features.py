@@ -1,7 +1,7 @@
 """The feature of a guide as a run's adapters read it: each set by its own extractor, or out of the store.
 
-What an extractor on this machine can see is computed; where it is not here, the run's store may have the
-vector, for a guide is known by its content.
+What an extractor on this machine can see is computed; where it is not here, or sees no finite vector, the
+run's store may have one, for a guide is known by its content.
 
 Shapes: F width of all sets side by side.
 """
@@ -48,14 +48,15 @@ class FeatureReader:
     plan: FeaturePlan
     extractors: Mapping[str, Extractor]  # label -> what makes its vectors, of those that are here
     reasons: Mapping[str, str]  # label -> why its extractor is not
-    sets: dict[str, SetFeatures]  # label -> the set in the run's store, of those without an extractor
+    store: Path | None  # where the run's lies, if that is known
+    sets: dict[str, SetFeatures | None]  # label -> the set in it, of those asked for so far; None: not there
     allow_missing: bool = False
 
     @classmethod
     def of_tagger(cls, *, feature_dim: int) -> Self:
         """That of published weights: the tagger's feature alone."""
         plan = FeaturePlan.of_tagger(feature_dim=feature_dim, num_tokens=0)
-        return cls(plan=plan, extractors={}, reasons={}, sets={})
+        return cls(plan=plan, extractors={}, reasons={}, store=None, sets={})
 
     @classmethod
     def load(
@@ -81,12 +82,12 @@ class FeatureReader:
                             raise
                         reasons[source.label] = str(problem)
                     progress.advance()
-        found = _sets_of(store, [one for one in others if one.label in reasons])
         return cls(
             plan=plan,
             extractors=extractors,
             reasons=reasons,
-            sets=found,
+            store=store,
+            sets=_sets_of(store, [one for one in others if one.label in reasons]),
             allow_missing=job.allow_missing,
         )
 
@@ -114,22 +115,26 @@ class FeatureReader:
                 return _tensor(vector), "computed"
             reason = "what it saw is not finite"
         else:
-            stored = self._stored(source.label, content_id)
-            if stored is not None:
-                return _tensor(stored), "stored"
             reason = self.reasons[source.label]
+        stored = self._stored(source, content_id)
+        if stored is not None:
+            return _tensor(stored), "stored"
         if self.allow_missing:
             return torch.full((source.feature_dim,), torch.nan), "missing"
+        where = "is not here, or has no such set" if self.sets[source.label] is None else "has none"
         raise ModelError(
-            f"{name}: no vector of feature set {source.label} ({reason}), and the run's store has none; name"
+            f"{name}: no vector of feature set {source.label} ({reason}), and the run's store {where}; name"
             f" its model by --extractor {source.label}=MODEL, or leave it out by --allow-missing"
         )
 
-    def _stored(self, label: str, content_id: bytes | None) -> npt.NDArray[np.float16] | None:
+    def _stored(self, source: FeatureSource, content_id: bytes | None) -> npt.NDArray[np.float16] | None:
         """The vector of a content in a set of the store; None where there is none."""
-        if content_id is None or label not in self.sets:
+        if source.label not in self.sets:  # its extractor is here: till now nobody asked the store
+            self.sets.update(_sets_of(self.store, [source]))
+        known = self.sets[source.label]
+        if content_id is None or known is None:
             return None
-        there = self.sets[label] = self.sets[label].fresh()
+        there = self.sets[source.label] = known.fresh()
         return there.vector(content_id)
 
 
@@ -152,21 +157,20 @@ def _loaded(source: FeatureSource, name: str | None, *, device: str) -> Extracto
     return loaded
 
 
-def _sets_of(store: Path | None, sources: list[FeatureSource]) -> dict[str, SetFeatures]:
-    """The sets of those `sources` that the store at `store` has, by label; none where it is not here."""
+def _sets_of(store: Path | None, sources: list[FeatureSource]) -> dict[str, SetFeatures | None]:
+    """The sets of those `sources` in the store at `store`, by label; None where there is none."""
+    found: dict[str, SetFeatures | None] = {source.label: None for source in sources}
     if not sources or store is None:
-        return {}
+        return found
     try:
         there = Store.open(store).feature_sets()
     except PfgError:
-        return {}
-    known = {source.label: dict(source.identity or {}) for source in sources}
-    return {
-        label: SetFeatures(one)
-        for label, identity in known.items()
-        for one in there
-        if asdict(one.identity) == identity
-    }
+        return found
+    for source in sources:
+        for one in there:
+            if asdict(one.identity) == dict(source.identity or {}):
+                found[source.label] = SetFeatures(one)
+    return found
 
 
 def _tensor(vector: npt.ArrayLike) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -167,6 +168,34 @@ def test_where_the_extractor_is_gone_the_store_has_the_guide_s_vector(place: Pla
     text = str(refusal.value)
     assert str(stranger) in text and "feature set eyes" in text and "--allow-missing" in text
     assert "--extractor eyes=" in text and "\n" not in text and not (place.folder / "other").exists()
+
+
+def test_what_an_extractor_cannot_see_is_asked_of_the_store(place: Place) -> None:
+    class Blind:
+        def square(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+            return pixels
+
+        def features(self, squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+            return np.full((len(squares), 5), np.nan, np.float16)
+
+    image, stranger = read_image(place.guide), read_image(place.folder / "strangers" / "0000.png")
+    run = place.run("run")
+    computed = model_of(run).feature(image.pixels)
+
+    def blind(run: Path, **job: Any) -> Any:
+        model = model_of(run, **job)
+        return replace(model, reader=replace(model.reader, extractors={"eyes": Blind()}))
+
+    for job in ({}, {"allow_missing": True}):
+        seen = blind(run, **job).see(image.pixels, content_id=image.content_id, name="x")
+        assert seen.how == {"eyes": "stored"}
+        torch.testing.assert_close(seen.feature_F, computed, rtol=1e-2, atol=1e-2)
+    said = r"no vector of feature set eyes \(what it saw is not finite\), and the run's store "
+    with pytest.raises(ModelError, match=f"{said}has none; name"):
+        blind(run).see(stranger.pixels, content_id=stranger.content_id, name="x")
+    shutil.rmtree(place.store.path)
+    with pytest.raises(ModelError, match=f"{said}is not here, or has no such set; name"):
+        blind(run).see(image.pixels, content_id=image.content_id, name="x")
 
 
 def test_what_may_be_missing_is_the_pad_as_on_the_other_side(place: Place) -> None:
