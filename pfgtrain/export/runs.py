@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pfgdata.errors import RunError
@@ -33,7 +34,8 @@ __all__ = ["write_run"]
 def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
     """Write the run with the plan's weights as its only ones; the UNet's in `dtype`, all others as they are.
 
-    Base, tagger and store that were folders of this machine are in its record by their last name.
+    Base, tagger and store that were folders of this machine are in its record by their last name. Raises
+    OSError or SafetensorError where `folder` cannot be written: it does not stay, so there is none to resume.
     """
     (name,) = plan.names_of("run")
     known = plan.record
@@ -46,10 +48,9 @@ def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
         use_ema=False,
         processes=1,
     )
+    state, sampling = read_state(checkpoint_of(plan.weights)), Sampling.read(plan.run_dir)
     (folder / name).mkdir()
     record.write(folder / name)
-    if (sampling := Sampling.read(plan.run_dir)) is not None:
-        sampling.write(folder / name)
 
     def write(checkpoint: Path) -> None:
         for file in (ADAPTER_FILE, LORA_FILE):
@@ -58,7 +59,14 @@ def write_run(folder: Path, plan: ExportPlan, *, dtype: torch.dtype) -> None:
         if (plan.weights / UNET_FILE).is_file():
             _write_unet(plan.weights / UNET_FILE, checkpoint / UNET_FILE, dtype=dtype)
 
-    save_checkpoint(folder / name, read_state(checkpoint_of(plan.weights)), write=write)
+    try:
+        if sampling is not None:
+            sampling.write(folder / name)
+        save_checkpoint(folder / name, state, write=write)
+    except RunError as problem:  # whose advice is for a fit: to resume it, to leave out --keep
+        if isinstance(problem.__cause__, (OSError, SafetensorError)):
+            raise problem.__cause__ from None
+        raise
 
 
 def _write_unet(source: Path, target: Path, *, dtype: torch.dtype) -> None:

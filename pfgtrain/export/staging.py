@@ -45,7 +45,10 @@ def publish(
         finally:
             disk.discard(fresh)
     except (OSError, SafetensorError) as problem:  # a full disk: plain, or as safetensors says it
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        told = (
+            problem.strerror if isinstance(problem, OSError) else None
+        )  # without a path that is gone by now
+        reason = told or (str(problem).splitlines() or [type(problem).__name__])[0]
         raise RunError(
             f"{to}: not written ({reason[:160]}); free the disk or choose another --to"
         ) from problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -373,3 +374,24 @@ def test_what_a_user_got_wrong_is_one_line(run: Path, tmp_path: Path, where: str
         else:
             exported(run, tmp_path / "file", "adapter")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "limit", [1000, 4000]
+)  # bytes: run.json has more than the first, all weights than both
+def test_a_full_disk_leaves_nothing_of_a_run_to_give_away_and_names_where_it_was_to_be(
+    limit: int, run: Path, tmp_path: Path
+) -> None:
+    Sampling(guidance_scale=3.5, pfg_scale=1.0).write(run)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(RunError) as caught:
+            exported(run, tmp_path / "out", "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'out'}: not written (")
+    assert said.endswith("; free the disk or choose another --to")
+    assert not any(word in said for word in ("--resume", ".tmp-", "\n"))
+    assert list((tmp_path / "out").iterdir()) == []
