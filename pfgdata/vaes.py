@@ -219,7 +219,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise ModelNotFoundError(
             f"{path} is missing; put a whole diffusers base there, or try --base demo"
         ) from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         reason = refused_by_system(problem) or f"cannot be read: {_one_line(problem)}; fetch it again"
         raise ModelError(f"{path}: {reason}") from problem
     if not isinstance(config, dict) or not config.get("block_out_channels"):

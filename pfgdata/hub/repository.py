@@ -146,7 +146,7 @@ def _lacks_part(folder: Path, part: str) -> bool:
         return False
     try:
         return not any(json.loads((folder / "model_index.json").read_bytes()).get(part) or ())  # or two nulls
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError):
         return False
 
 
@@ -177,7 +177,7 @@ def _whole(path: Path) -> bool:
         return path.is_file()
     try:
         names = set(json.loads(path.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return False
     return all((path.parent / str(name)).is_file() for name in names)
 

@@ -283,7 +283,7 @@ def _write_made(folder: Path, digest: str, checkpoint: Checkpoint, configs: _Con
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ModelError(f"{path}: no JSON ({problem}); fetch it again") from problem
     if not isinstance(config, dict):
         raise ModelError(f"{path}: a config is a JSON object; fetch it again")

@@ -209,7 +209,7 @@ def _require_told_features(path: Path, inputs: Inputs) -> None:
         facts = json.loads(document_of(path).read_bytes())
         told, tagger = TaggerIdentity.of(facts["tagger"]), inputs.tagger
         plan = FeaturePlan.of(facts["features"]) if "features" in facts else None
-    except (OSError, ValueError, KeyError, TypeError):  # published weights say nothing
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):  # published weights say nothing
         return
     if plan is not None or not inputs.features.is_tagger_alone:
         plan = plan or FeaturePlan.of_tagger(feature_dim=facts["feature_dim"], num_tokens=0)

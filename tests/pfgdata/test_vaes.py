@@ -133,9 +133,10 @@ def test_a_base_with_a_broken_or_missing_config_is_named(tmp_path: Path) -> None
     with pytest.raises(ModelNotFoundError, match=r"unet/config\.json is missing"):
         base_geometry(tmp_path)
     (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"unet/config\.json: cannot be read"):
-        base_geometry(tmp_path)
+    for broken in ("{", "[" * 100_000):
+        (tmp_path / "unet" / "config.json").write_text(broken)
+        with pytest.raises(ModelError, match=r"unet/config\.json: cannot be read"):
+            base_geometry(tmp_path)
     (tmp_path / "unet" / "config.json").write_text('{"sample_size": 64}')
     with pytest.raises(ModelError, match="no block_out_channels"):
         base_geometry(tmp_path)

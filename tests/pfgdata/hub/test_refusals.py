@@ -143,6 +143,9 @@ def test_configs_that_lack_something_or_are_of_another_model_are_named(
     config = json.loads((tiny / "text_encoder/config.json").read_bytes())
     (tmp_path / "wide/text_encoder/config.json").write_text(json.dumps({**config, "hidden_size": 32}))
     assert "its context is 16 wide" in refusal(file, tmp_path / "wide")
+    (tmp_path / "wide/text_encoder/config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"text_encoder/config\.json: no JSON"):
+        resolve(file, what="base", config=tmp_path / "wide")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
