@@ -65,7 +65,7 @@ class HubDataset:
         below = self._in_repository(folder).rstrip("/")
         api = f"{_endpoint()}/api/datasets/{self._name.dataset}/tree/{self._commit}"
         page: str | None = f"{api}/{quote(below)}".rstrip("/") + "?recursive=true&expand=false"
-        cut = len(self._name.folder) + 1 if self._name.folder else 0
+        cut = len(self._in_repository(b"").encode())  # bytes, as what is cut
         while page:
             found, page = self._page(page)
             for one in found:

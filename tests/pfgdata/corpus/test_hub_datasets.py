@@ -100,6 +100,15 @@ def test_a_single_tar_of_a_dataset_can_be_named(tars: dict[str, bytes], tmp_path
     assert [one[:2] for one in found] == [["hf://datasets/ORG/NAME/data", f"2.tar!0{n}.jpg"] for n in (0, 1)]
 
 
+def test_a_folder_named_in_another_script_is_cut_from_its_files_whole(tmp_path: Path) -> None:
+    with serve(Hub({"画像/猫/a.png": b"small", "画像/b.png": b"other"})) as hub:
+        found = seen(hub, "hf://datasets/ORG/NAME/画像", tmp_path / "cache")
+    assert [(name, data) for _, name, _, data, _ in found] == [
+        ("b.png", b"other".hex()),
+        ("猫/a.png", b"small".hex()),
+    ]
+
+
 def test_limits_are_waited_for_as_told_and_cut_lines_go_on(tars: dict[str, bytes], tmp_path: Path) -> None:
     busy = [(429, {"Retry-After": "1"}), (429, {"ratelimit": '"api";r=0;t=0'}), (503, {"Retry-After": "0"})]
     begun = time.monotonic()
