@@ -85,12 +85,15 @@ class Repository:
     def _fetch(self, patterns: tuple[str, ...]) -> Path:
         from huggingface_hub import errors as hub
 
-        cached = self._cached(patterns)
-        if cached and all(held(cached, pattern) for pattern in patterns):
-            return cached
+        cached = None
         try:
+            cached = self._cached(patterns)
+            if cached and all(held(cached, pattern) for pattern in patterns):
+                return cached
             self._knock()
             return self._snapshot(patterns, offline=False)
+        except hub.HFValidationError:  # of an id, such as a--b/c, a/b.git, -a/b, over 96 characters
+            reason = "and the hub can have none of that name"
         except hub.RepositoryNotFoundError:
             reason = "the hub has no such model, or it is private or gated"
         except hub.RevisionNotFoundError:

@@ -197,6 +197,16 @@ def test_a_name_that_can_be_no_hub_id_is_not_looked_up(name: str, tmp_path: Path
         resolve(name, what="tagger", cache=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["models--org--tagger/snapshots", "a--b/c", "a..b/c", "a/b.git", "-a/b", f"a/{'b' * 97}"]
+)
+def test_a_name_that_the_hub_refuses_to_have_is_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match="no such folder here, and the hub can have none of that name;"
+    ):
+        resolve(name, what="tagger", cache=tmp_path)
+
+
 def test_the_hash_is_the_sha256_hubs_show(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights" * 100_000)
     assert weights_sha256(tmp_path / "w") == hashlib.sha256(b"weights" * 100_000).hexdigest()
