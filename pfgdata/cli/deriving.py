@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pfgdata.cluster import Cluster, WorkerRate
     from pfgdata.derive import Derivation, DerivePlan, DeriveReport, EncoderSource
     from pfgdata.records import Selection
-    from pfgdata.store import Snapshot, Store
+    from pfgdata.store import Snapshot
 
 __all__ = ["make", "plan_words", "show_plan", "show_report"]
 
@@ -25,10 +25,6 @@ R_co = TypeVar("R_co", bound="DeriveReport", covariant=True)
 
 class DerivePass(Protocol[R_co]):
     """A pass of one kind: of latents, of features."""
-
-    @property
-    def store(self) -> Store:
-        """Whose images."""
 
     def run(self, snapshot: Snapshot, selection: Selection, *, stop: Callable[[], bool] = ...) -> R_co:
         """Make what is missing, in this process."""
@@ -52,10 +48,8 @@ def make(
     if by is None:
         return work.run(snapshot, selection, stop=stop), {}
     from pfgdata.cluster import derive_on
-    from pfgdata.derive import require_work
 
     cluster, source = by
-    require_work(work.store, selection)
     report, rates = derive_on(cluster, source(), work.derivation(), snapshot, selection, stop=stop)
     return work.report(report), rates
 

@@ -55,6 +55,7 @@ def features(
     command goes on after Ctrl-C or new images. Extractors are models of CLIP, SigLIP or DINO as transformers
     has them, and any ONNX graph that takes images (docs/features.md).
     """
+    from pfgdata.derive import require_work
     from pfgdata.features import FeaturePass, extractor_for
     from pfgdata.query import Thresholds, select
     from pfgdata.store import Store
@@ -64,6 +65,7 @@ def features(
     snapshot = there.snapshot()
     chosen = Thresholds(general=job.threshold, character=job.character_threshold)
     selection = select(snapshot, job.where, chosen)
+    require_work(there, selection)  # before a model is loaded, and for a dry run too
     extractor, label = extractor_for(there, job)
     show_facts(_facts(extractor, label))
     with ScreenProgress() as progress:

@@ -53,6 +53,7 @@ def latents(
 
     Latents that are there already are kept, so the same command goes on after Ctrl-C or new images.
     """
+    from pfgdata.derive import require_work
     from pfgdata.images import BucketPolicy
     from pfgdata.latents import LatentPass
     from pfgdata.query import Thresholds, select
@@ -64,6 +65,7 @@ def latents(
     chosen = Thresholds(general=job.threshold, character=job.character_threshold)
     snapshot = there.snapshot()
     selection = select(snapshot, job.where, chosen)
+    require_work(there, selection)  # before a model is loaded, and for a dry run too
     configs = user_path(job.base_config) if job.base_config else None
     with ScreenProgress() as progress:
         vae = Vae.load(job.base, config=configs, progress=progress)  # fetches no more than this needs

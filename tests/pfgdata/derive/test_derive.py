@@ -14,10 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
 from pfgdata.derive import Derivation, DeriveOptions, DeriveReport, Encoder
-from pfgdata.errors import ContentError, StoreError, StoreLockedError
+from pfgdata.errors import ContentError, QueryError, StoreError, StoreLockedError
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.records import NoProgress
 from pfgdata.store import DerivedIdentity, DerivedInfo, DerivedSet, Snapshot, Store
@@ -198,3 +200,19 @@ def test_an_image_that_hangs_fails_alone_and_is_tried_again(tmp_path: Path) -> N
     ((file, kind, reason),) = report.failures
     assert (Path(file).name, kind, reason) == ("0001-hangs.png", "access", "decoding took over 0.5 s")
     assert derive(store, MeanColour(hangs=hangs)).encoded == 1
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)], ids=["run", "dry run"])
+@pytest.mark.parametrize("command", ["latents --base=/no/such", "features --extractor=/no/such"])
+def test_a_command_without_work_refuses_it_dry_or_not_and_before_a_model_is_looked_for(
+    command: str, dry_run: tuple[str, ...], mini_store: Store
+) -> None:
+    name, model = command.split()
+    asked = [name, str(mini_store.path), model, *dry_run]
+    nothing = CliRunner().invoke(app, [*asked, "--where", "width = 3"])
+    assert isinstance(nothing.exception, QueryError)
+    assert "no image is selected by 'width = 3'" in str(nothing.exception)
+    with mini_store.writer() as writer:
+        writer.set_roots(dict.fromkeys(mini_store.roots(), "/gone"))
+    gone = CliRunner().invoke(app, asked)
+    assert isinstance(gone.exception, StoreError) and "is not at /gone" in str(gone.exception)
