@@ -92,7 +92,8 @@ class Reading:
         self._bytes += int(pc.sum(table["size"]).as_py() or 0)
         self._animated += int(pc.sum(pc.greater(table["frames"], 1)).as_py() or 0)
         for name, counter in self._counts.items():
-            values, counts = table[name].combine_chunks().value_counts().flatten()
+            known = table[name].combine_chunks().drop_null()  # a tagger may give no rating
+            values, counts = known.value_counts().flatten()
             counter.update(dict(zip(values.to_pylist(), counts.to_pylist(), strict=True)))
         width, height = (table[name].to_numpy().astype(np.uint64) for name in ("width", "height"))
         self._sides.append(width << np.uint64(32) | height)

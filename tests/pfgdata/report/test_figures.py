@@ -201,6 +201,15 @@ def test_images_without_tags_or_character_are_counted(tmp_path: Path) -> None:
     assert (report.characters.different, report.images_per_character) == (0, [])
 
 
+def test_images_without_a_rating_are_of_no_rating(tmp_path: Path) -> None:
+    nothing: dict[str, Any] = {"rating": None, "rating_scores": None}
+    some = report_of(store_of(tmp_path / "some", [row("a.png"), row("b.png", **nothing)]))
+    assert [(one.name, one.count) for one in some.rows.ratings] == [("general", 1)]
+    assert {sum(found.counts) for found in some.rows.rating_scores.values()} == {1}
+    none = report_of(store_of(tmp_path / "none", [row("a.png", **nothing)]))
+    assert none.rows.ratings == [] and none.images == 1
+
+
 def test_own_columns_are_told_by_their_kind(tmp_path: Path) -> None:
     store = store_of(tmp_path / "feats", [row(f"{n}.png") for n in range(6)])
     paths = [f"{n}.png" for n in range(5)]
