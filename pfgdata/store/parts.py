@@ -293,7 +293,7 @@ def adopt_part(
     own = [Shadow(shard.name, table, int(row)) for table, rows in without.items() for row in rows]
     draft = ShardDraft(
         tables={"shadows": shadows_table((*shadows, *own))},
-        writer={**meta.writer, "part": part.path.name},
+        writer={**meta.writer, "part": part.path.name, "made": meta.created},
         id=shard.name,
     )
     try:
