@@ -12,6 +12,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from pfgdata.errors import ConfigError
 from pfgdata.urls import STORES, UrlPath, is_url
@@ -52,13 +53,15 @@ class Url:
 
     @classmethod
     def of(cls, text: str) -> Url:
-        """The place that a user means by `text`.
+        """The place that a user means by `text`; in that of a web server %20 is a space, as browsers copy it.
 
         Raises ConfigError for what pfg cannot read from, and for credentials, which the message leaves out.
         """
         found = _URL.fullmatch(text)
         assert found is not None
         scheme, host, path = found[1].lower(), found[2], found[3]
+        if scheme in ("http", "https"):  # whose client escapes what it asks for
+            path = unquote(path, errors="surrogateescape")
         names = [name for name in path.split("/") if name]
         plain = "/".join([f"{scheme}://{host.rpartition('@')[2]}", *names])
         if "@" in host or found[4]:
@@ -70,7 +73,7 @@ class Url:
             raise ConfigError(
                 f"{plain}: pfg reads from a folder, or from {', '.join(_SCHEMES)}; copy it there"
             )
-        if not host or not is_text(text) or "\0" in text or {".", ".."} & set(names):
+        if not host or not is_text(plain) or "\0" in plain or {".", ".."} & set(names):
             raise ConfigError(f"{plain!r}: is no place; write {scheme}://BUCKET/FOLDER")
         return cls(plain)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -92,6 +92,17 @@ def test_an_image_is_walked_and_read(web: Web) -> None:
     assert (result.data, result.size, result.mtime_ns) == (b"12345", one.size, one.mtime_ns)
 
 
+def test_a_url_as_a_browser_copies_it_names_the_same_image(web: Web) -> None:
+    names = ("x y/a b.jpg", "画/猫.jpg", "x/100%20.jpg", "x/a?b#c+d.jpg")
+    web.files |= {name: name.encode() for name in names}
+    for name in names:
+        (one,) = found_at(f"{web.address}/{quote(name)}")
+        folder, _, last = name.rpartition("/")
+        assert (one.key.root, one.key.path) == (f"{web.address}/{folder}", last.encode())
+        assert read(Url(one.key.root), one.key).data == name.encode()
+    assert found_at(f"{web.address}/x y/a b.jpg") == found_at(f"{web.address}/x%20y/a%20b.jpg")
+
+
 def test_of_an_indexed_tar_only_the_members_asked_for_are_fetched(web: Web, tmp_path: Path) -> None:
     tar = make_tar(tmp_path / "t.tar", MEMBERS)
     web.files |= {"t.tar": tar.read_bytes(), "t.json": write_index(tar).read_bytes()}
@@ -171,8 +182,21 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "s3:///x", "s3://b/../x", "s3://b/a\0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/x",
+        "s3:///x",
+        "s3://b/../x",
+        "s3://b/a\0",
+        "http://h/%2e%2E/x",
+        "http://h/%00",
+        "http://h/%ff",
+    ],
+)
 def test_what_is_no_place_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         Url.of(url)
     assert Url.of("S3://bucket//x/y/") == Url("s3://bucket/x/y")
+    assert Url.of("s3://bucket/a%20b") == Url("s3://bucket/a%20b")  # a key as it is
+    assert Url.of("HTTPS://host/a%20b/100% c") == Url("https://host/a b/100% c")
