@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pfgdata.errors import ConfigError
 from pfgdata.files.lock import runs
@@ -27,7 +28,7 @@ __all__ = ["FileCache", "cache_folder"]
 
 _MOST = 32 << 30  # bytes by default: the features of 20 million images, or SD1 latents of a million
 _KEPT = 0.8  # of the bound, where it was reached: so that the folder is not looked through all the time
-_FREE = 0.1  # of the disk stays free
+_FREE, _ENOUGH = 0.1, 10_000_000_000  # of the disk stays free, at most so many bytes: 0.1 of 4 TB is a corpus
 _OLD = 86_400.0  # seconds; what a process that died was writing is younger for as long as it may live
 _ELSEWHERE = 30 * 86_400.0  # the same of what one on another machine, whom nobody can ask, holds
 _FRESH = 60.0  # seconds within which a second use is not put on record
@@ -41,15 +42,32 @@ def cache_folder() -> Path:
     return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "pfg"
 
 
+class _File(NamedTuple):
+    """A file that is here, and whether a second name keeps its bytes. Sorted by when it was used."""
+
+    used: float
+    size: int
+    path: Path
+    is_held: bool
+
+
 class FileCache:
     """Files by digest, at most about `most` bytes of them; those used last stay. Safe for threads."""
 
     def __init__(
-        self, folder: Path | None = None, *, most: int | None = None, lingers: float = _FRESH
+        self,
+        folder: Path | None = None,
+        *,
+        most: int | None = None,
+        lingers: float = _FRESH,
+        usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage,
     ) -> None:
-        """By default objects/ of pfg's cache, of PFG_CACHE_GB gigabytes (32)."""
+        """By default objects/ of pfg's cache, of PFG_CACHE_GB gigabytes (32).
+
+        `usage` says of the folder's disk how many bytes it has, how many are used and how many free.
+        """
         self.folder = folder or cache_folder() / "objects"
-        self._lingers = lingers
+        self._lingers, self._usage = lingers, usage
         self._letting_go = threading.Lock()
         self._most = _most_bytes() if most is None else most
         self._held = self.folder / "held" / f"{socket.gethostname()}-{os.getpid()}"
@@ -158,26 +176,30 @@ class FileCache:
     def _make_room(self, size: int) -> None:
         """Before `size` bytes come in, remove what was used longest ago where the bound or the disk asks."""
         first, self._unseen = self._unseen is None, (self._unseen or 0) + size
-        free = shutil.disk_usage(self.folder)
-        short = free.free - size < _FREE * free.total
+        disk, _, free = self._usage(self.folder)  # the bytes lie there already
+        floor = min(_FREE * disk, _ENOUGH)
+        short = free < floor
         if not first and self._unseen < self._most // 20 and not short:
             return
         self._unseen = 0
         self._release_dead()
-        files, total = [], size
+        files = sorted(self._files())
+        total = size + sum(one.size for one in files)
+        own = sum(one.size for one in files if not one.is_held)
+        floor = min(floor, (free + own) / 2)  # where others fill the disk: half of what they leave
+        aim = total if total <= self._most else self._most * _KEPT
+        for one in files:
+            if total <= aim and (one.is_held or free >= floor):
+                continue  # to remove what is held would give the disk nothing
+            one.path.unlink(missing_ok=True)
+            total -= one.size
+            free += 0 if one.is_held else one.size
+
+    def _files(self) -> Iterator[_File]:
         for path in (self.folder / "files").glob("*/*"):
             with contextlib.suppress(OSError):
                 state = path.stat()
-                files.append((state.st_mtime, state.st_size, path))
-                total += state.st_size
-        if total <= self._most and not short:
-            return
-        for _, bytes_, path in sorted(files):
-            if total <= self._most * _KEPT and not short:
-                break
-            path.unlink(missing_ok=True)
-            total -= bytes_
-            short = short and shutil.disk_usage(self.folder).free - size < _FREE * free.total
+                yield _File(state.st_mtime, state.st_size, path, state.st_nlink > 1)
 
     def _release_dead(self) -> None:
         """Remove what processes that ended held or were making; of other machines' what is long untouched."""

@@ -69,6 +69,52 @@ def test_the_bound_holds_and_what_was_used_last_stays(tmp_path: Path) -> None:
     assert "001d" in _stored(tmp_path) and "0000" not in _stored(tmp_path)
 
 
+class Disk:
+    """A disk of `size` bytes where others leave `left`, and what the cache in `folder` takes of those."""
+
+    def __init__(self, folder: Path, *, size: int, left: int) -> None:
+        self.folder, self.size, self.left = folder, size, left
+
+    def __call__(self, _: Path) -> tuple[int, int, int]:
+        files = {path.stat().st_ino: path.stat().st_size for path in self.folder.rglob("*") if path.is_file()}
+        free = self.left - sum(files.values())
+        return self.size, self.size - free, free
+
+
+@pytest.mark.parametrize(
+    ("size", "left", "each", "brought"),
+    [
+        pytest.param(4 * 10**12, 350 * 10**9, 60 * 10**9, 5, id="much is left"),
+        pytest.param(10**6, 60_000, 1_000, 5, id="little is left, and the cache takes little of that"),
+        pytest.param(10**6, 8_000, 1_000, 15, id="half of what is left does not hold them"),
+    ],
+)
+def test_a_disk_that_others_have_filled_does_not_empty_the_cache(
+    tmp_path: Path, size: int, left: int, each: int, brought: int
+) -> None:
+    cache = FileCache(tmp_path, most=10**12, usage=Disk(tmp_path, size=size, left=left))
+    seen: list[Path] = []
+
+    def bring(path: Path) -> None:
+        path.touch()
+        os.truncate(path, each)  # sparse
+        seen.append(path)
+
+    for number in [0, 1, 2, 3, 4] * 3:
+        cache.get(f"{number:04x}", bring)
+        cache.release(f"{number:04x}")
+    assert len(seen) == brought and 2 <= len(_stored(tmp_path)) <= 5
+
+
+def test_what_is_held_is_not_removed_for_room_that_this_would_not_give(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path, usage=Disk(tmp_path, size=10**6, left=8_000))
+    for number in range(8):
+        cache.get(f"{number:04x}", _bring(bytes(1_000)))
+        if number:
+            cache.release(f"{number:04x}")
+    assert "0000" in _stored(tmp_path) and "0001" not in _stored(tmp_path)
+
+
 def test_who_has_a_file_keeps_it_while_others_fill_the_cache(tmp_path: Path) -> None:
     cache = FileCache(tmp_path, most=20_000)
     mine = cache.get("aaaa", _bring(b"m" * 9_000))
