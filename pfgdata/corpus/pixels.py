@@ -89,7 +89,7 @@ def read_images(
             return image, problem
 
     def left_behind(image: S) -> tuple[S, R | ImageError]:
-        problem = AccessError(too_long(watch.stage(image), seconds))
+        problem = AccessError(too_long(watch.left_behind(image), seconds))
         problem.file = str(image)
         return image, problem
 

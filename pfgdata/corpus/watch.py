@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Literal
 
 from pfgdata.errors import AccessError
@@ -75,7 +75,8 @@ class Watch:
 
     def __init__(self, *, seconds: float = IMAGE_SECONDS, decoders: int | None = None) -> None:
         self.seconds = seconds
-        self._decoders = threading.Semaphore(decoders) if decoders else nullcontext()
+        self._decoders = threading.Semaphore(decoders) if decoders else None
+        self._permitted: dict[int, threading.Semaphore] = {}  # whom it let in, by id of item
         self._bytes = PixelRoom(_FAR_BYTES, small=_FEW_BYTES)
         self._begun: dict[int, float] = {}  # when the work on an item from afar began
         self._before: dict[int, float] = {}  # seconds that it took before it was decoded
@@ -106,11 +107,21 @@ class Watch:
 
         Waits for room first. Raises AccessError where the memory does not suffice.
         """
-        with self._decoders:
+        if self._decoders:
+            self._decoders.acquire()
+            self._permitted[id(item)] = self._decoders
+        try:
             if begun := self._begun.get(id(item)):
                 self._before[id(item)] = time.monotonic() - begun
             with self._decoded(item, data, limits=limits):
                 yield
+        finally:
+            self._let_next(item)
+
+    def _let_next(self, item: object) -> None:
+        """Let another be decoded in place of `item`, once: whoever has ended `item` first pops it."""
+        if permitted := self._permitted.pop(id(item), None):
+            permitted.release()
 
     @contextmanager
     def _decoded(self, item: object, data: bytes, *, limits: Limits) -> Iterator[None]:
@@ -123,8 +134,9 @@ class Watch:
         finally:
             self._decoding.discard(id(item))
 
-    def stage(self, item: object) -> Stage:
-        """What `item`, which is under way, is at."""
+    def left_behind(self, item: object) -> Stage:
+        """What `item` was at, whose thread is waited for no longer: if it hangs, others decode meanwhile."""
+        self._let_next(item)
         return "decoding" if id(item) in self._decoding else "reading"
 
 

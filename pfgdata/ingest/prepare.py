@@ -149,7 +149,7 @@ class Preparer:
 
     def overdue(self, task: Task) -> Prepared:
         """What stands for a task whose work did not end in time."""
-        seconds, stage = self._options.image_seconds, self._watch.stage(task)
+        seconds, stage = self._options.image_seconds, self._watch.left_behind(task)
         kind, timed = (ContentError.kind, "decode") if stage == "decoding" else (AccessError.kind, "read")
         return Prepared(Failed(task, kind, too_long(stage, seconds)), {timed: seconds})
 

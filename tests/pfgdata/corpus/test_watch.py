@@ -94,12 +94,50 @@ def test_what_hangs_in_its_decoder_is_left_behind_though_it_came_from_afar() -> 
                 hung.wait(20)
                 return "decoded"
 
-    timeout: Timeout[bytes, str] = Timeout(seconds=lambda: 0.3, instead=watch.stage, more=watch.more)
+    timeout: Timeout[bytes, str] = Timeout(seconds=lambda: 0.3, instead=watch.left_behind, more=watch.more)
     begun = time.monotonic()
     with OrderedPool([b"1"], work, threads=1, ahead=1, timeout=timeout) as pool:
         assert list(pool) == ["decoding"]
         hung.set()
     assert time.monotonic() - begun < 10
+
+
+def test_decoders_that_hang_let_those_behind_them_be_decoded_and_no_more_at_once() -> None:
+    watch, free = Watch(seconds=0.3, decoders=2), threading.Event()
+    lock, under_way, most, ended = threading.Lock(), 0, 0, list[bool]()
+
+    def work(item: bytes) -> str:
+        nonlocal under_way, most
+        with watch.far(item, len(item)):
+            with watch.decoding(item, item, limits=Limits()):
+                if item.startswith(b"hangs"):
+                    hung = free.wait(20)
+                else:
+                    with lock:
+                        under_way += 1
+                        most = max(most, under_way)
+                    time.sleep(0.01)
+                    with lock:
+                        under_way -= 1
+            if item.startswith(b"hangs"):
+                ended.append(hung)
+            return "decoded"
+
+    def decoded(items: list[bytes]) -> list[str]:
+        timeout: Timeout[bytes, str] = Timeout(
+            seconds=lambda: 0.3, instead=watch.left_behind, more=watch.more
+        )
+        with OrderedPool(items, work, threads=8, ahead=16, timeout=timeout) as pool:
+            return list(pool)
+
+    items = [b"%d" % number for number in range(20)]
+    assert decoded([b"hangs 1", b"hangs 2", b"hangs 3", *items]) == ["decoding"] * 3 + ["decoded"] * 20
+    assert not ended  # nobody had to wait until they gave up
+    free.set()
+    while len(ended) < 3:
+        time.sleep(0.01)
+    assert decoded(items) == ["decoded"] * 20
+    assert most == 2
 
 
 def test_no_more_are_decoded_at_once_than_were_asked_for() -> None:
