@@ -191,6 +191,8 @@ class Driver:
     _ended: int = 0  # images
     _shown: int = 0
     _last_reason: str = ""
+    _listened: float | None = None  # until when
+    _deaf: float = 0.0  # seconds since the start in which it did not listen: nobody was silent in them
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Until every image is done or named, or `stop`. Raises ClusterError where nobody can do it."""
@@ -211,8 +213,8 @@ class Driver:
             self._turn(gives=False)
 
     def _turn(self, *, gives: bool) -> None:
-        taken = [kept for event in self.crew.events(_TURN) if (kept := self._heard(event))]
-        for name in self.queue.look(now=self.clock()):
+        taken = [kept for event in self._events() if (kept := self._heard(event))]
+        for name in self.queue.look(now=self._now()):
             self.progress.say(f"worker {self.crew.label(name)} is silent; its images are given again")
         if gives:  # before what was brought is kept: workers are not to wait for that
             for worker in self.queue.workers:
@@ -228,6 +230,19 @@ class Driver:
             self.progress.advance(shown - self._shown)
             self._shown = shown
 
+    def _events(self) -> Sequence[Event]:
+        """What happened; nobody was heard since it was last asked, as in a commit that took minutes."""
+        now = self.clock()
+        self._deaf += 0.0 if self._listened is None else now - self._listened
+        events = self.crew.events(_TURN)
+        self._listened = self.clock()
+        return events
+
+    def _now(self) -> float:
+        """The time by which the queue measures silence."""
+        assert self._listened is not None
+        return self._listened - self._deaf
+
     def _give(self, worker: str) -> None:
         if span := self.queue.give(worker):
             self._tasks[worker] = _Task(span, self.clock())
@@ -235,7 +250,7 @@ class Driver:
 
     def _heard(self, event: Event) -> tuple[Brought, list[Span]] | None:
         """Put an event on record; what it brings is to be taken."""
-        now, worker = self.clock(), event.worker
+        now, worker = self._now(), event.worker
         if isinstance(event, Joined):
             self.queue.join(worker, now=now)
         elif isinstance(event, Answered):
@@ -279,7 +294,7 @@ class Driver:
         task = self._tasks.get(event.worker)
         lacks = task is not None and not self.interrupted and self.queue.lacks(task.span)
         self._end_task(event.worker)
-        self.queue.finished(event.worker, now=self.clock())
+        self.queue.finished(event.worker, now=self._now())
         if event.error:
             self._trouble(event.worker, event.error)
         elif not lacks:

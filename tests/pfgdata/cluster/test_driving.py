@@ -6,24 +6,26 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pfgdata.cluster import ClusterIngest, derive_on
-from pfgdata.cluster.driving import Crew
-from pfgdata.cluster.host import Spec
+from pfgdata.cluster import ClusterIngest, Queue, derive_on
+from pfgdata.cluster.driving import Answered, Brought, Crew, Driver, Event, Finished, Joined
+from pfgdata.cluster.host import Data, Spec
 from pfgdata.corpus import plan_segments
 from pfgdata.derive import Derivation, DeriveOptions, DerivePlan, DeriveReport
 from pfgdata.errors import ClusterError, IdentityError
 from pfgdata.ingest import IngestJob, ingest, open_or_create, plan_from
-from pfgdata.records import NoProgress, Progress
-from pfgdata.store import DerivedIndex, Store, list_parts, verify
+from pfgdata.records import NoProgress, Progress, during
+from pfgdata.store import DerivedIndex, Span, Store, list_parts, verify
 from pfgdata.taggers import OnnxTagger
 from tests.conftest import make_images
 from tests.doubles import Watched
@@ -260,3 +262,66 @@ def test_an_image_of_a_set_that_kills_its_workers_is_named(store: Store) -> None
 def test_a_worker_with_another_encoder_is_refused_by_name(store: Store) -> None:
     with pytest.raises(ClusterError, match="no worker is left: another colour here"):
         derived_on(HandEngine(), store, ColourSource(is_other=True))
+
+
+@dataclass
+class Voices:
+    """A crew in a time of its own: `a` and `b` answer in turn, through with what they had; `mute` never."""
+
+    now: float = 0.0
+    given: list[tuple[str, Span]] = field(default_factory=list)
+    works: dict[str, Span] = field(default_factory=dict)
+    heard: int = 0
+    places: int = 3
+    hopes: bool = True
+
+    def events(self, seconds: float) -> list[Event]:
+        self.now += seconds
+        self.heard += 1
+        if self.heard == 1:
+            return [Joined(name, {}) for name in ("a", "b", "mute")]
+        name = "ab"[self.heard % 2]
+        if done := self.works.pop(name, None):
+            return [Brought(name, done, None), Finished(name, {}, None)]
+        return [Answered(name, 0, 0.0)]
+
+    def give(self, worker: str, span: Span, payload: bytes) -> None:
+        self.given.append((worker, span))
+        self.works[worker] = span
+
+    def dismiss(self, worker: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def label(self, worker: str) -> str:
+        return worker
+
+
+@dataclass
+class LongCommits:
+    """Work whose every result takes minutes to keep."""
+
+    crew: Voices
+
+    def payload(self, span: Span) -> bytes:
+        return b""
+
+    def check(self, span: Span, data: Data | None) -> Span:
+        return span
+
+    def take(self, span: Span, fresh: Sequence[Span], data: Data | None) -> None:
+        self.crew.now += 150
+
+    def fail(self, span: Span) -> None: ...
+
+    def told(self, worker: str, facts: Mapping[str, Any]) -> None: ...
+
+
+def test_nobody_is_silent_while_the_driver_does_not_listen() -> None:
+    crew, progress = Voices(), Watched()
+    spans = [Span("p" * 12, 0, at, at + 4) for at in range(0, 40, 4)]
+    driver = Driver(crew, LongCommits(crew), Queue(spans, now=0.0), progress, clock=lambda: crew.now)
+    with during(progress, "tag", total=40, brief=False):
+        driver.run(lambda: False)
+    assert progress.said == ["worker mute is silent; its images are given again"]
+    assert Counter(span for _, span in crew.given) == Counter([*spans, crew.works["mute"]])
