@@ -138,22 +138,25 @@ class Encoding:
         self._open = Encoded()
 
     def group(self, plan: DerivePlan, group: int, stop: Callable[[], bool]) -> bool:
-        """Encode what `plan` says is missing of `group`; whether `stop`, asked after each batch, ended it."""
-        interrupted = False
-        with closing(self._batches(plan, group)) as batches:
-            asked = time.monotonic()
-            for batch in batches:
-                self._open.waited += time.monotonic() - asked
-                self._encode(batch)
-                self._progress.advance(len(batch))
-                if self._due():
-                    self._hand_on(group)
-                if stop():
-                    interrupted = True
-                    break
+        """Encode what `plan` says is missing of `group`; whether `stop`, asked after each batch, ended it.
+
+        Whatever ends it, what is encoded by then is handed on.
+        """
+        try:
+            with closing(self._batches(plan, group)) as batches:
                 asked = time.monotonic()
-        self._hand_on(group)
-        return interrupted
+                for batch in batches:
+                    self._open.waited += time.monotonic() - asked
+                    self._encode(batch)
+                    self._progress.advance(len(batch))
+                    if self._due():
+                        self._hand_on(group)
+                    if stop():
+                        return True
+                    asked = time.monotonic()
+            return False
+        finally:
+            self._hand_on(group)
 
     def _batches(self, plan: DerivePlan, group: int) -> Generator[list[_Item]]:
         def prepare(image: ReadImage) -> _Prepared:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from pfgdata.cli import app
 from pfgdata.corpus import plan_segments
 from pfgdata.derive import Derivation, DeriveOptions, DeriveReport, Encoder
-from pfgdata.errors import ContentError, QueryError, StoreError, StoreLockedError
+from pfgdata.errors import ContentError, ModelError, QueryError, StoreError, StoreLockedError
 from pfgdata.ingest import IngestOptions, ingest
 from pfgdata.records import NoProgress
 from pfgdata.store import DerivedIdentity, DerivedInfo, DerivedSet, Snapshot, Store
@@ -166,6 +166,25 @@ def test_it_goes_on_where_it_was_stopped_and_tries_no_content_failure_again(stor
     assert (second.present, second.failed) == (first.encoded, 2)
     third = derive(store, MeanColour())
     assert (third.present, third.encoded, third.failed, third.failures) == (28, 0, 2, [])
+
+
+@dataclass
+class Failing(MeanColour):
+    """It fails on its fifth batch."""
+
+    def encode(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if len(self.batches) == 4:
+            raise ModelError("the device is gone")
+        return super().encode(batch)
+
+
+def test_what_is_encoded_is_kept_when_the_encoder_fails(store: Store) -> None:
+    with pytest.raises(ModelError, match="the device is gone"):
+        derive(store, Failing())
+    (shard,) = colours(store).index().shards
+    kept = len(colours(store).array_map(shard))
+    again = derive(store, MeanColour())
+    assert 14 <= kept <= 16 and (again.present, again.encoded) == (kept, 28 - kept)
 
 
 def test_shards_close_at_their_bytes(store: Store) -> None:
