@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from pfgdata.errors import ModelError, ModelNotFoundError, refused_by_system
 from pfgdata.hub import Resolved, resolve
+from pfgdata.inference import BatchLimit, is_out_of_memory, run_in_parts
 from pfgdata.records import LatentScale, NoProgress, Progress, during_one, factor
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Vae:
         self.latent_channels = int(model.config["latent_channels"])
         self.scale = latent_scale(model.config)
         self._model = model
+        self._limit = BatchLimit()
 
     @classmethod
     def load(
@@ -136,14 +138,20 @@ class Vae:
     def encode(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Mean and log variance of the posterior, float32 [B, C, h, w], unscaled, of uint8 RGB [B, H, W, 3].
 
-        H and W are multiples of `factor`.
+        H and W are multiples of `factor`. Where the device has no memory for B images at once, they and all
+        later ones go in smaller batches. Raises ModelError where it has none for one.
         """
-        import torch
-
         if pixels.dtype != np.uint8 or pixels.shape[1] % self.factor or pixels.shape[2] % self.factor:
             raise ValueError(
                 f"pixels are {pixels.dtype} {pixels.shape}; uint8, sides multiples of {self.factor}"
             )
+        parts = run_in_parts(self._run, pixels, limit=self._limit, out_of_memory=is_out_of_memory)
+        mean, logvar = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return mean, logvar
+
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        import torch
+
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._model.device)
         x = x.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         with torch.inference_mode():

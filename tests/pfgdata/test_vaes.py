@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pfgdata.errors import ModelError, ModelNotFoundError
 from pfgdata.hub import resolve
@@ -57,6 +59,36 @@ def test_encoding_is_the_same_alone_and_in_a_batch(vae: Vae) -> None:
     np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
 
 
+class SmallDevice:
+    """A VAE where a GPU has room for `room` images at once, and how many it saw each time."""
+
+    def __init__(self, *, room: int) -> None:
+        self.model, self.room, self.seen = load_autoencoder(DEMO / "vae"), room, list[int]()
+        self.config, self.device = self.model.config, self.model.device
+
+    def encode(self, x: torch.Tensor) -> Any:
+        self.seen.append(len(x))
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+        return self.model.encode(x)
+
+
+def test_a_batch_that_a_device_has_no_memory_for_goes_in_halves_from_then_on(vae: Vae) -> None:
+    device = SmallDevice(room=2)
+    small, batch = Vae(device, found=resolve("demo", what="vae")), pictures(5, 64, 64)
+    for seen in ([5, 2, 2, 2], [2, 2, 2]):  # the last one padded
+        device.seen.clear()
+        for found, whole in zip(small.encode(batch), vae.encode(batch), strict=True):
+            np.testing.assert_allclose(found, whole, atol=1e-4)
+        assert device.seen == seen
+
+
+def test_a_device_without_memory_for_one_image_is_one_line() -> None:
+    small = Vae(SmallDevice(room=0), found=resolve("demo", what="vae"))
+    with pytest.raises(ModelError, match=r"no memory for one image; .* use --device cpu"):
+        small.encode(pictures(2, 64, 64))
+
+
 def test_a_vae_says_where_it_computes(vae: Vae) -> None:
     assert (vae.device, vae.compute_dtype) == ("cpu", "float32")
 
@@ -80,8 +112,6 @@ def test_the_marker_file_beside_a_vae_says_that_it_is_untrained(vae: Vae, tmp_pa
 
 
 def test_the_digest_sees_values_shapes_and_names_not_order_or_dtype() -> None:
-    import torch
-
     ones, twos = torch.ones(2, 3), torch.full((2,), 2.0)
     digest = state_digest({"a": ones, "b": twos})
     assert state_digest({"b": twos.half(), "a": ones}) == digest
