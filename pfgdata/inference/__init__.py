@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pfgdata.inference.devices import (
         Device,
         devices_of,
+        is_no_memory,
         is_out_of_memory,
         one_line,
         open_session,
@@ -64,6 +65,7 @@ __all__ = [
     "give_scores",
     "image_input",
     "image_side",
+    "is_no_memory",
     "is_out_of_memory",
     "json_in",
     "look",

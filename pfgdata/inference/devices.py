@@ -19,6 +19,7 @@ from pfgdata.inference.machine import CPU, CUDA, NAMES, PROVIDERS, TENSORRT, Mac
 __all__ = [
     "Device",
     "devices_of",
+    "is_no_memory",
     "is_out_of_memory",
     "one_line",
     "open_session",
@@ -27,11 +28,11 @@ __all__ = [
 ]
 
 _DEVICE = re.compile(r"(auto|cpu|cuda|tensorrt)(?::(\d+(?:,\d+)*))?")
-# As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS, and from torch's allocators.
+# As they come from onnxruntime's arenas, CUDA, cuDNN and cuBLAS, from torch's allocators, and from oneDNN.
 _MEMORY = re.compile(
     r"failed to allocate memory|out of memory|CUDA failure 2\b|_ALLOC(ATION)?_FAILED"
     r"|is smaller than requested bytes|bad_?alloc|DefaultCPUAllocator"
-    r"|INT_MAX",  # more than a kernel can index
+    r"|can't allocate memory|not enough memory|could not create a primitive",
     re.IGNORECASE,
 )
 
@@ -157,6 +158,11 @@ def session_errors() -> tuple[type[Exception], ...]:
 
 def is_out_of_memory(problem: Exception) -> bool:
     """Whether an error of a model call means that fewer images at once could work."""
+    return is_no_memory(problem) or "INT_MAX" in str(problem)  # or it was more than a kernel can index
+
+
+def is_no_memory(problem: Exception) -> bool:
+    """Whether an error says that memory is out, whoever found that."""
     return isinstance(problem, MemoryError) or _MEMORY.search(str(problem)) is not None
 
 

@@ -9,15 +9,11 @@ from typing import Literal
 import torch
 
 from pfgdata.errors import RunError
+from pfgdata.inference import is_no_memory
 
 __all__ = ["room_for", "short_memory"]
 
-_NO_MEMORY = (  # in the words of CUDA, torch on Linux, on Windows, of oneDNN
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "could not create a primitive",
-)
+_GPU = ("cuda", "cublas", "cudnn")  # one of them is in what a GPU's libraries say
 
 
 @contextmanager
@@ -35,11 +31,11 @@ def room_for(pictures: int) -> Iterator[None]:
 
 def short_memory(problem: RuntimeError | MemoryError) -> Literal["the GPU's", "main"] | None:
     """Whose memory `problem` says is too small; None where it says something else."""
-    if isinstance(problem, MemoryError):
-        return "main"
-    if not any(words in str(problem).lower() for words in _NO_MEMORY):
+    if not is_no_memory(problem):
         return None
-    return "the GPU's" if isinstance(problem, torch.OutOfMemoryError) else "main"
+    said = str(problem).lower()
+    on_gpu = isinstance(problem, torch.OutOfMemoryError) or any(words in said for words in _GPU)
+    return "the GPU's" if on_gpu else "main"
 
 
 def _advice(whose: str, pictures: int) -> str:

@@ -26,6 +26,20 @@ def test_a_gpu_that_is_too_small_is_one_line(pictures: int, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("problem", "whose"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "the GPU's"),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "the GPU's"),
+        ("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory", "main"),
+        ("could not create a primitive", "main"),
+    ],
+)
+def test_each_library_says_whose_memory_is_too_small(problem: str, whose: str) -> None:
+    with pytest.raises(RunError, match=f"^{whose} memory is too small"), room_for(2):
+        raise RuntimeError(problem)
+
+
+@pytest.mark.parametrize(
     ("pictures", "said"),
     [
         (16, "^main memory is too small for 16 pictures at once; try batch_size 16 -> 8$"),
