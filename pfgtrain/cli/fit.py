@@ -126,7 +126,10 @@ def fit(
     named, run_dir = one_store(context, store, shards), _run_dir(out, resume=resume)
     if resume and config is None and (run_dir / CONFIG_FILE).is_file():
         config = run_dir / CONFIG_FILE
-    asked = load_config(config, {**_set(more or []), **given})
+    set_keys = _set(more or [])
+    if "num_train_epochs" in given:
+        set_keys.pop("max_train_steps", None)  # or the steps of --set would stand above the flag
+    asked = load_config(config, {**set_keys, **given})
 
     from pfgdata.records import NoProgress, during_one
     from pfgdata.store import Store

@@ -224,6 +224,14 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert not (tmp_path / "a").exists()
 
 
+def test_epochs_by_a_flag_stand_above_steps_by_set(call: Call, feats: Path, tmp_path: Path) -> None:
+    dry = ["fit", "--shards", feats, "--out", tmp_path / "a", "--dry-run", "--json"]
+    for flag, counted, count in (("--epochs", "epochs", 3), ("--steps", "steps", 7)):
+        code, out, err = call(*dry, "--set", "max_train_steps=2", "--set", "num_train_epochs=9", flag, count)
+        assert code == 0, err
+        assert json.loads(out)[counted] == count
+
+
 def test_timed_steps_without_a_dry_run_are_refused(call: Call, feats: Path, tmp_path: Path) -> None:
     code, _, err = call("fit", "--shards", feats, "--out", tmp_path / "a", "--timed-steps", 3)
     assert (code, "--timed-steps is of use with --dry-run" in err) == (2, True)
