@@ -89,7 +89,7 @@ def duplicates(
 
     there = Store.open(store)
     if verdict:
-        _say(there, there.snapshot(), verdict)
+        _say(there, there.snapshot(), verdict, json=json)
         return
     if where and between:
         raise typer.BadParameter("--where and --between exclude each other; put the condition into both EXPR")
@@ -125,7 +125,9 @@ def duplicates(
         show_facts({f"@{select_as}": f"{len(report.copies.distinct()):,} images, frozen"})
 
 
-def _say(store: Store, snapshot: Snapshot, verdict: tuple[str, str, str]) -> None:
+def _say(store: Store, snapshot: Snapshot, verdict: tuple[str, str, str], *, json: bool) -> None:
+    from uuid import UUID
+
     from pfgdata.errors import QueryError
     from pfgdata.similarity import find_stored
     from pfgdata.store import VERDICTS, pair_of
@@ -141,9 +143,10 @@ def _say(store: Store, snapshot: Snapshot, verdict: tuple[str, str, str]) -> Non
         ids.append(row.content_ids[0].tobytes())
     said = next((one for one in VERDICTS if one == kind), None)
     store.set_verdicts({pair_of(ids[0], ids[1]): said})
-    show_facts(
-        {"verdict": f"{kind}: {names[0]} and {names[1]}", "on record": f"{len(store.verdicts()):,} pairs"}
-    )
+    known = len(store.verdicts())
+    show_facts({"verdict": f"{kind}: {names[0]} and {names[1]}", "on record": f"{known:,} pairs"})
+    if json:
+        print_json({"verdict": kind, "pair": [str(UUID(bytes=one)) for one in ids], "on_record": known})
 
 
 def _show(store: Store, snapshot: Snapshot, report: DuplicateReport, *, json: bool) -> None:

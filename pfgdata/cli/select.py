@@ -105,8 +105,11 @@ def selections(
 
     there = Store.open(store)
     if remove is not None:
-        there.remove_selection(remove.removeprefix("@"))
-        show_facts({"removed": f"@{remove.removeprefix('@')}"})
+        removed = f"@{remove.removeprefix('@')}"
+        there.remove_selection(removed[1:])
+        show_facts({"removed": removed})
+        if json:
+            print_json({"removed": removed})
         return
     with Session(there.snapshot()) as session:
         rows = [_described(there, session, name) for name in there.selections()]

@@ -132,7 +132,7 @@ def evaluate(
     guides, cut = guides_of_job(job, record, store=store)
     gallery = gallery_of_job(job)
     if dry_run:
-        _show_plan(guides, gallery, options.images_per_guide)
+        _show_plan(guides, gallery, options.images_per_guide, as_json=as_json)
         return
     out_dir = out or folder_for("evaluation", run)
     with ScreenProgress() as progress:
@@ -191,17 +191,21 @@ def _training(
     return found
 
 
-def _show_plan(guides: list[Guide], gallery: list[Guide], images_per_guide: int) -> None:
+def _show_plan(guides: list[Guide], gallery: list[Guide], images_per_guide: int, *, as_json: bool) -> None:
     viewed = sum(len(guide.views) > 1 for guide in guides)
+    pictures = (len(guides) + 1) * images_per_guide
     more = {"gallery": f"{len(gallery)} characters, those of the guides among them"} if gallery else {}
     show_facts(
         {
             "guides": f"{len(guides)}, {viewed} with another view",
             **more,
-            "pictures": f"{(len(guides) + 1) * images_per_guide:,}",
+            "pictures": f"{pictures:,}",
             "dry run": "nothing was written",
         }
     )
+    if as_json:
+        counts = {"guides": len(guides), "with_another_view": viewed, "gallery": len(gallery)}
+        print_json({**counts, "pictures": pictures})
 
 
 def _show(report: EvaluateReport, folder: Path, *, as_json: bool) -> None:

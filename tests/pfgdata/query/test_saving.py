@@ -116,7 +116,10 @@ def test_the_list_shows_each_and_names_a_damaged_one(capsys: Captured, here: Pat
     shown = capsys.readouterr()
     assert shown.out.splitlines()[1].startswith("@good\t2\tlive\thas('smile')\t")
     assert "@bad  " in shown.err and "bad.json: damaged" in shown.err
-    assert run("selections", "--remove", "@bad") == run("selections", "--remove", "good") == 0
+    assert run("selections", "--remove", "@bad") == 0
+    capsys.readouterr()
+    assert run("selections", "--remove", "good", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"removed": "@good"}
     assert listed(capsys) == {}
 
 

@@ -193,7 +193,9 @@ def test_the_command_prints_stars_and_takes_verdicts(store: Store) -> None:
     lines = [line.split("\t")[:3] for line in run().stdout.splitlines()]
     copies = {(Path(file).name, Path(kept).name) for file, kept, kind in lines if kind == "copy"}
     assert ("1-conv.webp", "1.png") in copies and ("0-conv.webp", "0.png") not in copies
-    run("--verdict", "none", "0.png", star["members"][-1]["content_id"])
+    said = json.loads(run("--verdict", "none", "0.png", star["members"][-1]["content_id"], "--json").stdout)
+    pair = [star["keep"]["content_id"], star["members"][-1]["content_id"]]
+    assert said == {"verdict": "none", "pair": pair, "on_record": 1}
     for wrong in (["--radius", "40"], ["--verdict", "maybe", "0.png", "1.png"]):
         assert CliRunner().invoke(app, ["duplicates", str(store.path), *wrong]).exit_code == 2
     unknown = CliRunner().invoke(

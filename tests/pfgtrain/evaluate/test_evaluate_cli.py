@@ -204,8 +204,9 @@ def test_nothing_is_kept_in_the_run_that_travels_inside_the_package(
 
 def test_a_dry_run_says_what_would_be_made(call: Call, place: Path, tmp_path: Path) -> None:
     args = ["--guides", place / "guides", "-n", 5, "--out", tmp_path / "out", "--dry-run"]
-    code, _, err = call("evaluate", place / "run", *args)
+    code, out, err = call("evaluate", place / "run", *args, "--json")
     assert code == 0, err
+    assert json.loads(out) == {"guides": 3, "with_another_view": 3, "gallery": 0, "pictures": 20}
     assert "3, 3 with another view" in err
     assert "20" in err
     assert not (tmp_path / "out").exists()
