@@ -4,13 +4,15 @@
 
 Needs the store and latents of `make demo`. Each variant is a plain fit on the 240 demo images from the demo
 base, then an evaluation on the 50 committed guides, two pictures each, all from the same noise. Prints a line
-of JSON a variant; what is done is not done again. About four minutes a variant on one core.
+of JSON a variant; what is done is not done again, and a fit that was stopped goes on. About four minutes a
+variant on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +22,12 @@ from pfgdata.hub import DEMO
 from pfgdata.records import NoProgress
 from pfgdata.store import Store
 from pfgdata.taggers import OnnxTagger
+from pfgtrain.checkpoint import checkpoints, is_run, read_state
 from pfgtrain.config import FitConfig
 from pfgtrain.evaluate import EvaluateOptions, EvaluateReport, EvaluateSetup, evaluate, guides_of_folder
-from pfgtrain.fit import base_of, data_of, fit
+from pfgtrain.fit import base_of, data_of, fit, go_on
 from pfgtrain.generate import load_run
+from pipelines.ending import ended
 from pipelines.recipe import find_recipe, read_recipe
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -48,19 +52,23 @@ SAMPLING: dict[str, dict[str, float]] = {
 }
 
 
-def main() -> None:
-    """Run what is not done yet, and print a line each."""
+def main() -> int:
+    """Run what is not done yet, and print a line each; 0 done, 1 a user can fix it, 130 interrupted."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--demo", type=Path, default=Path("demo-out"), help="what `make demo` made")
     made.add_argument("--out", type=Path, default=Path("experiments-out"))
     options = made.parse_args()
+    return ended(lambda: _run(options.demo, options.out))
+
+
+def _run(demo: Path, out: Path) -> None:
     recipe = read_recipe(find_recipe("demo"))
     assert recipe.fit and recipe.evaluate and recipe.evaluate.guides
-    store = Store.open(options.demo / "feats")
+    store = Store.open(demo / "feats")
     guides = recipe.folder / recipe.evaluate.guides
     plain = recipe.evaluate.options(EvaluateOptions)
     for name, changes in VARIANTS.items():
-        run = options.out / name.replace(" ", "-").replace("/", "by").replace(",", "")
+        run = out / name.replace(" ", "-").replace("/", "by").replace(",", "")
         config = replace(recipe.fit, base=DEMO, checkpoint_at_start=False, **changes)
         for line in variant(store, config, run=run, guides=guides, options=plain, sampling=not changes):
             print(json.dumps({"variant": name, **line}), flush=True)
@@ -70,9 +78,7 @@ def variant(
     store: Store, config: FitConfig, *, run: Path, guides: Path, options: EvaluateOptions, sampling: bool
 ) -> Iterator[dict[str, Any]]:
     """Fit if it is not done, and a line of figures; with `sampling` one for each way to sample too."""
-    if not (run / "run.json").exists():
-        data = data_of(store, config)
-        fit(data, base_of(data, config, run_dir=run), config, run_dir=run, progress=NoProgress())
+    train(store, config, run=run)
     settings = {"": options}
     if sampling:
         settings |= {name: replace(options, **changes) for name, changes in SAMPLING.items()}  # type: ignore[arg-type]
@@ -84,6 +90,22 @@ def variant(
             report = evaluate(load_run(run), setup)
             kept.write_text(json.dumps(figures(report)))
         yield {"sampling": name, **json.loads(kept.read_text())}
+
+
+def train(store: Store, config: FitConfig, *, run: Path) -> None:
+    """Fit, or go on with a fit that has not come to its end; the figures of what it was are then dropped.
+
+    A run's record is there before its first step: that it came to its end, only a checkpoint says.
+    """
+    made = checkpoints(run)
+    if config.max_train_steps and made and read_state(made[-1]).step >= config.max_train_steps:
+        return
+    data = data_of(store, config)
+    begin = go_on if is_run(run) else fit
+    report = begin(data, base_of(data, config, run_dir=run), config, run_dir=run, progress=NoProgress())
+    if report.last_step > report.first_step:
+        for kept in run.glob("figures*.json"):
+            kept.unlink()
 
 
 def figures(report: EvaluateReport) -> dict[str, str]:
@@ -98,4 +120,4 @@ def figures(report: EvaluateReport) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

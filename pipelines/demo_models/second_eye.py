@@ -6,7 +6,7 @@ Needs the store and latents of `make demo`. Trains an extractor on the demo's 24
 their tags: two views of a picture are to be nearer to each other than to all others (SimCLR, arXiv
 2002.05709). Its control is the same net as its seed left it. Each is written as ONNX and computed for the
 store by pfgdata; then fits of the demo's size that differ in `features`, each measured on the 50 committed
-guides. Prints a line of JSON a variant; what is done is not done again.
+guides. Prints a line of JSON a variant; what is done is not done again, and a fit that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from pipelines.demo_models.augment import augment, generator
 from pipelines.demo_models.data import POOL
 from pipelines.demo_models.nets import TaggerNet, normalise
 from pipelines.demo_models.onnx_graph import classifier_onnx
+from pipelines.ending import ended
 from pipelines.experiments import variant
 from pipelines.recipe import find_recipe, read_recipe
 
@@ -52,14 +54,19 @@ VARIANTS = {
 }
 
 
-def main() -> None:
-    """Make the extractors and their sets, then run what is not done yet, and print a line each."""
+def main() -> int:
+    """Run what is not done yet, and print a line each; 0 done, 1 a user can fix it, 130 interrupted."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--demo", type=Path, default=Path("demo-out"), help="what `make demo` made")
     made.add_argument("--out", type=Path, default=Path("second-eye-out"))
     made.add_argument("--steps", type=int, help="optimizer steps of each fit; default: the demo's")
     made.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     options = made.parse_args()
+    return ended(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Make the extractors and their sets, then the fits and their figures."""
     recipe = read_recipe(find_recipe("demo"))
     assert recipe.fit and recipe.evaluate and recipe.evaluate.guides and recipe.ingest
     store = Store.open(options.demo / "feats")
@@ -133,4 +140,4 @@ def _small(image: StoredImage, roots: Mapping[str, str]) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
