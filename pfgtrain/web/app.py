@@ -43,7 +43,8 @@ def drawing_app(desk: Desk, store: StoredGuides | None = None) -> Starlette:
         Route("/guides/{id}.jpg", _guide(desk)),
         Route("/api/samples", _take_sample(desk), methods=["POST"]),
         Route("/api/drawings", _draw(desk), methods=["POST"]),
-        Route("/api/drawings/{id:int}", _drop_drawing(desk), methods=["DELETE"]),
+        Route("/api/drawings/{id:int}", _remove_drawing(desk), methods=["DELETE"]),
+        Route("/api/drawings/{id:int}/cancel", _cancel_drawing(desk), methods=["POST"]),
         Route("/pictures/{name}", _picture(desk)),
     ]
     if store is not None:
@@ -114,9 +115,16 @@ def _draw(desk: Desk) -> Answer:
     return answer
 
 
-def _drop_drawing(desk: Desk) -> Answer:
+def _remove_drawing(desk: Desk) -> Answer:
     async def answer(request: Request) -> Response:
-        return _gone_or_done(desk.drawings.drop(request.path_params["id"]))
+        return _gone_or_done(desk.drawings.remove(request.path_params["id"]))
+
+    return answer
+
+
+def _cancel_drawing(desk: Desk) -> Answer:
+    async def answer(request: Request) -> Response:
+        return _gone_or_done(desk.drawings.cancel(request.path_params["id"]))
 
     return answer
 

@@ -157,18 +157,28 @@ class Drawings:
             self._trim()
         self._changed()
 
-    def drop(self, number: int) -> bool:
-        """Cancel a drawing, or take one that has ended off the page, its files kept. False if none."""
+    def cancel(self, number: int) -> bool:
+        """End a drawing that has not ended; one that has, meanwhile, stays as it is. False if none."""
         with self._lock:
             found = self._all.get(number)
             if found is None:
                 return False
-            if found.ended:
-                del self._all[number]
-            elif found.state == "waiting":
+            if found.state == "waiting":
                 found.state = "cancelled"
-            else:
+            elif found.state == "drawing":
                 found.stop = True
+        self._changed()
+        return True
+
+    def remove(self, number: int) -> bool:
+        """Take a drawing that has ended off the page, its files kept. False if none; raises ConfigError."""
+        with self._lock:
+            found = self._all.get(number)
+            if found is None:
+                return False
+            if not found.ended:
+                raise ConfigError("that drawing has not ended; cancel it first")
+            del self._all[number]
         self._changed()
         return True
 

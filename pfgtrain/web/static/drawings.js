@@ -1,8 +1,9 @@
 // The drawings, the latest first: progress while one is made, then its pictures with what made them.
 
-import { remove } from "/static/api.js";
+import { post, remove } from "/static/api.js";
 import { copy, duration, h, Keyed, setText, toast } from "/static/dom.js";
 
+const SECOND_CLICK = 700; // ms in which a click may be the second of two, meant for what stood here before
 const WORDS = { waiting: "waiting", drawing: "drawing", done: "", cancelled: "cancelled", failed: "failed" };
 
 export class Drawings {
@@ -18,8 +19,8 @@ export class Drawings {
     this.list = h("div.drawing-list");
     this.views = new Keyed(this.list, (drawing) => this.view(drawing));
     this.words_of_queue = h("span.quiet.small");
-    this.queue = h("div.queue.row", { hidden: true }, this.words_of_queue,
-      h("button", { type: "button", id: "cancel-all", onclick: () => this.dropAll() }, "Cancel all"));
+    this.all = h("button", { type: "button", id: "cancel-all", onclick: () => this.cancelAll() }, "Cancel all");
+    this.queue = h("div.queue.row", { hidden: true }, this.words_of_queue, this.all);
     this.notes = h("ul.notes.small", { hidden: true });
     parent.append(this.notes, this.queue, this.empty, this.list);
   }
@@ -39,8 +40,11 @@ export class Drawings {
   }
 
   /** Cancel what waits, then what is under way: nothing begins in between. */
-  async dropAll() {
-    for (const id of [...this.active].sort((one, other) => other - one)) await this.drop(id);
+  async cancelAll() {
+    this.all.disabled = true;
+    for (const id of [...this.active].sort((one, other) => other - one)) await cancel(id).catch(told);
+    this.all.disabled = false;
+    this.asked();
   }
 
   view(first) {
@@ -54,7 +58,8 @@ export class Drawings {
     const again = h("button", { type: "button", onclick: () => this.reuse(latest), title: "Put these settings and this guide in the form" }, "Use settings");
     const command = h("button.copy", { type: "button", title: latest.command, onclick: () => copy(latest.command, "command") }, "Copy command");
     const sheet = h("a.button", { hidden: true, target: "_blank", title: "The guide and its pictures in one PNG" }, "Sheet");
-    const end = h("button.end", { type: "button", onclick: () => this.drop(latest.id) });
+    const end = h("button.end", { type: "button", onclick: () => this.end(end, latest) });
+    let ended = isEnded(first);
     const cells = Array.from({ length: settings.images_per_guide }, (_, index) => this.cell(settings, index, () => latest));
     grid.append(...cells.map((cell) => cell.element));
     const card = h("article.drawing", { "data-drawing": first.id },
@@ -77,7 +82,11 @@ export class Drawings {
         done.style.width = `${(100 * now.step) / now.steps}%`;
         problem.hidden = !now.error;
         setText(problem, now.error ?? "");
-        const ended = !["waiting", "drawing"].includes(now.state);
+        if (!ended && isEnded(now)) {
+          end.disabled = true;
+          setTimeout(() => (end.disabled = false), SECOND_CLICK);
+        }
+        ended = isEnded(now);
         setText(end, ended ? "×" : "Cancel");
         end.classList.toggle("quiet-button", ended);
         end.title = ended ? "Take it off the page; its files stay" : "Stop at this step";
@@ -101,7 +110,7 @@ export class Drawings {
       element: figure,
       update: (now) => {
         const picture = now.pictures[index];
-        figure.hidden = !picture && !["waiting", "drawing"].includes(now.state);
+        figure.hidden = !picture && isEnded(now);
         frame.classList.toggle("coming", now.state === "drawing" && !picture);
         if (picture && shown !== picture.name) {
           shown = picture.name;
@@ -121,10 +130,25 @@ export class Drawings {
     return parts.join(" · ");
   }
 
-  async drop(id) {
-    await remove(`/api/drawings/${id}`).catch((problem) => toast(problem.message, { bad: true }));
+  /** Cancel a drawing, or take one that has ended off the page; `button` takes no click until it shows that. */
+  async end(button, drawing) {
+    button.disabled = true;
+    try {
+      await (isEnded(drawing) ? remove(`/api/drawings/${drawing.id}`) : cancel(drawing.id));
+    } catch (problem) {
+      told(problem);
+      button.disabled = false;
+    }
     this.asked();
   }
+}
+
+const told = (problem) => toast(problem.message, { bad: true });
+const cancel = (id) => post(`/api/drawings/${id}/cancel`, {});
+
+/** Whether nothing more will come of a drawing. */
+function isEnded({ state }) {
+  return state !== "waiting" && state !== "drawing";
 }
 
 /** How far a drawing is, and how long it will take. */

@@ -27,12 +27,17 @@ export class Settings {
         this.bare()),
       h("div.go", {}, this.button, this.hint),
     );
-    form.addEventListener("submit", (event) => {
+    this.sending = false;
+    this.button.addEventListener("click", (event) => event.detail > 1 && event.preventDefault()); // of a double click
+    form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      if (form.reportValidity()) draw(this.values());
+      if (this.sending || !form.reportValidity()) return;
+      this.sending = true;
+      await draw(this.values());
+      this.sending = false;
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !this.button.disabled) form.requestSubmit();
+      if (event.key === "Enter" && !event.repeat && (event.ctrlKey || event.metaKey) && !this.button.disabled) form.requestSubmit();
     });
   }
 

@@ -96,12 +96,15 @@ def test_a_cancelled_drawing_ends_at_its_next_step_and_the_next_one_is_as_ever(r
     late = ready.upload(picture(5), "late.png")["id"]  # the tagger looks at it between two steps
     ready.until(lambda state: {one["id"]: one["seen"] for one in state["guides"]}[late])
     assert ready.get("/api/state")["drawings"][0]["state"] == "drawing"
-    ready.delete(f"/api/drawings/{number}")
+    assert "cancel it first" in ready.delete(f"/api/drawings/{number}")["error"]
+    ready.post(f"/api/drawings/{number}/cancel", {})
     ended = ready.drawn(number)
     assert (ended["state"], ended["pictures"], ended["error"]) == ("cancelled", [], None)
     after = ready.drawn(draw(QUICK))
     assert after["pictures"] == before["pictures"]
     assert [ready.raw("GET", f"/pictures/{one['name']}") for one in after["pictures"]] == files
+    ready.post(f"/api/drawings/{number}/cancel", {})  # as it had ended
+    assert number in [one["id"] for one in ready.get("/api/state")["drawings"]]
     ready.delete(f"/api/drawings/{number}")
     assert number not in [one["id"] for one in ready.get("/api/state")["drawings"]]
     ready.delete(f"/api/drawings/{number}")

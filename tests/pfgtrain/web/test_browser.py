@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -27,6 +28,17 @@ const data = new DataTransfer();
 data.items.add(new File([bytes], arguments[1], {type: "image/png"}));
 for (const kind of ["dragenter", "dragover", "drop"])
   document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}));
+"""
+
+REMOVE_ONE = "document.querySelector('.end')?.click(); return !document.querySelector('.drawing')"
+CLICK_AGAIN = """
+const [done] = arguments, end = document.querySelector(".end");
+new MutationObserver(() => {
+  if (end.getAttribute("aria-label") !== "remove") return;
+  end.click();  // the second click finds the button that took the place of Cancel
+  setTimeout(done, 500);
+}).observe(end, {attributes: true});
+end.click();
 """
 
 
@@ -142,8 +154,22 @@ def test_a_queue_is_drawn_in_order_a_long_drawing_is_cancelled_and_its_settings_
         for name in ("num_inference_steps", "guidance_scale", "prompt")
     ]
     assert values == ["1000", "3.5", "a cat"]
-    for _ in range(2):
-        browser.all(".end")[0].click()
-        time.sleep(0.1)
-    browser.until(lambda: not browser.all(".drawing"))
+    browser.until(lambda: browser.driver.execute_script(REMOVE_ONE))
     assert browser.one(".empty").is_displayed()
+
+
+def test_a_double_click_draws_once_and_cancels_without_taking_the_drawing_off_the_page(
+    browser: Page, desk: Desk, page: Client
+) -> None:
+    desk.start()
+    browser.drop(picture(), "a.png")
+    browser.until(lambda: browser.one("#model").get_attribute("data-state") == "ready")
+    browser.until(lambda: browser.one("#draw").is_enabled())
+    browser.set("num_inference_steps", 1000)
+    ActionChains(browser.driver).double_click(browser.one("#draw")).perform()
+    browser.until(lambda: "%" in browser.one("[data-state='drawing'] .state").text)
+    assert len(page.get("/api/state")["drawings"]) == 1
+    browser.driver.execute_async_script(CLICK_AGAIN)
+    assert [one["state"] for one in page.get("/api/state")["drawings"]] == ["cancelled"]
+    browser.until(lambda: browser.driver.execute_script(REMOVE_ONE))
+    assert page.get("/api/state")["drawings"] == []

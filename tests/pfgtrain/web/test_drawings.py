@@ -64,16 +64,34 @@ def test_a_full_queue_takes_all_of_what_is_asked_or_nothing(tmp_path: Path) -> N
     assert len(shown(drawings)) == 3
 
 
-def test_dropping_cancels_what_waits_asks_what_is_drawn_to_stop_and_takes_off_what_has_ended(
-    tmp_path: Path,
-) -> None:
+def test_cancelling_ends_what_waits_and_asks_what_is_drawn_to_stop(tmp_path: Path) -> None:
     drawings = queue(tmp_path)
     drawings.add([drawing(), drawing()])
     first = drawings.take()
-    assert first is not None and drawings.drop(1) and first.stop and first.state == "drawing"
-    assert drawings.drop(2) and shown(drawings) == [(1, "drawing"), (2, "cancelled")]
+    assert first is not None and drawings.cancel(1) and first.stop and first.state == "drawing"
+    assert drawings.cancel(2) and shown(drawings) == [(1, "drawing"), (2, "cancelled")]
     assert drawings.take() is None
-    assert drawings.drop(2) and not drawings.drop(2) and not drawings.drop(99)
+    assert not drawings.cancel(99)
+
+
+def test_a_cancel_that_comes_late_leaves_what_has_ended_on_the_page(tmp_path: Path) -> None:
+    drawings = queue(tmp_path)
+    drawings.add([drawing(), drawing()])
+    make(drawings, "a.png")
+    assert drawings.cancel(1) and drawings.cancel(2) and drawings.cancel(2)
+    assert shown(drawings) == [(1, "done"), (2, "cancelled")]
+
+
+def test_only_what_has_ended_is_taken_off_the_page(tmp_path: Path) -> None:
+    drawings = queue(tmp_path)
+    drawings.add([drawing(), drawing()])
+    drawings.take()
+    for number in (1, 2):
+        with pytest.raises(ConfigError, match="has not ended; cancel it first"):
+            drawings.remove(number)
+    drawings.cancel(2)
+    assert drawings.remove(2) and not drawings.remove(2)
+    assert shown(drawings) == [(1, "drawing")]
 
 
 def test_the_oldest_pictures_of_this_session_go_and_no_other_files(tmp_path: Path) -> None:
