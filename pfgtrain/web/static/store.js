@@ -7,6 +7,7 @@ export class StorePicker {
   constructor({ name, take }) {
     this.take = take;
     this.turn = 0;
+    this.asked = null; // the question whose images are shown
     this.language = h("select", { "aria-label": "language" }, h("option", { value: "tags" }, "tags"), h("option", { value: "where" }, "condition"));
     this.text = h("input", { type: "search", placeholder: "1girl smile -hat", "aria-label": "question", spellcheck: false });
     this.language.addEventListener("change", () => {
@@ -14,7 +15,7 @@ export class StorePicker {
     });
     this.count = h("p.quiet.small", { role: "status" });
     this.grid = h("div.store-grid");
-    this.more = h("button", { type: "button", hidden: true, onclick: () => this.search(this.start + 60) }, "More");
+    this.more = h("button", { type: "button", hidden: true, onclick: () => this.search(this.start + 60, this.asked) }, "More");
     const form = h("form.row", {}, this.language, this.text, h("button.main", { type: "submit" }, "Search"));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -34,20 +35,23 @@ export class StorePicker {
     if (!this.grid.firstChild) this.search(0);
   }
 
-  async search(start) {
+  /** Show images of a question from the place `start` on: of what stands in the field, or of what was `asked`. */
+  async search(start, asked = { [this.language.value]: this.text.value }) {
     const turn = (this.turn += 1);
-    const asked = new URLSearchParams({ [this.language.value]: this.text.value, start });
+    this.more.disabled = true;
     let found;
     try {
-      found = await get(`/api/store?${asked}`);
+      found = await get(`/api/store?${new URLSearchParams({ ...asked, start })}`);
     } catch (problem) {
       if (turn !== this.turn) return;
+      this.more.disabled = false;
       this.count.className = "problem small";
       setText(this.count, problem.message);
       return;
     }
     if (turn !== this.turn) return; // a later question has been asked
-    this.start = start;
+    this.more.disabled = false;
+    Object.assign(this, { start, asked });
     this.count.className = "quiet small";
     const cut = found.reach < found.count ? `, of which the first ${found.reach.toLocaleString("en")} are shown` : "";
     setText(this.count, [`${found.count.toLocaleString("en")} images${cut}`, ...found.notes].join(" · "));

@@ -12,15 +12,34 @@ import pytest
 import torch
 from PIL import Image
 
+from pfgdata.corpus import plan_segments
+from pfgdata.ingest import ingest
 from pfgdata.records import NoProgress, Progress
 from pfgdata.web import ServeOptions, serving
 from pfgtrain.adapter import PFGLinear, save_adapter
 from pfgtrain.generate import GenerateJob, PFGModel, adapter_model
-from pfgtrain.web import RULES, Bounds, Desk, drawing_app
+from pfgtrain.web import RULES, Bounds, Desk, StoredGuides, drawing_app
+from tests.conftest import make_images, new_store
+from tests.doubles import CheapTagger
 from tests.pfgtrain.tiny_base import WIDTH, build_tiny_base
 from tests.pfgtrain.web.client import Client
 
+COUNT = 70  # images of the store: more than one answer holds
 BOUNDS = Bounds(upload=200_000, guides=6, waiting=3, drawings=5, pictures=12, images=8, side=64)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of COUNT small images, and the images."""
+    place = tmp_path_factory.mktemp("stored")
+    make_images(place / "images", COUNT, size=(24, 24), seed=4)
+    ingest(plan_segments([place / "images"], {}), new_store(place / "feats"), CheapTagger())
+    return place
+
+
+@pytest.fixture
+def store(place: Path) -> StoredGuides:
+    return StoredGuides(place / "feats")
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from pfgtrain.web import Desk
+from pfgdata.web import ServeOptions, serving
+from pfgtrain.web import RULES, Desk, StoredGuides, drawing_app
 from tests.chromium import browser_for_tests
 from tests.pfgtrain.web.client import Client
-from tests.pfgtrain.web.conftest import Gate, picture
+from tests.pfgtrain.web.conftest import COUNT, Gate, picture
 
 pytestmark = pytest.mark.browser
 MARKUP = "<img src=x onerror=document.title='run'>.png"  # what a file may be called: it stays text
@@ -173,3 +174,25 @@ def test_a_double_click_draws_once_and_cancels_without_taking_the_drawing_off_th
     assert [one["state"] for one in page.get("/api/state")["drawings"]] == ["cancelled"]
     browser.until(lambda: browser.driver.execute_script(REMOVE_ONE))
     assert page.get("/api/state")["drawings"] == []
+
+
+def test_more_of_a_store_is_more_of_the_question_that_is_shown(
+    browser: Page, desk: Desk, store: StoredGuides
+) -> None:
+    with serving(drawing_app(desk, store), ServeOptions(port=0, rules=RULES)) as place:
+        browser.driver.get(f"{Client(place).origin}/")
+        browser.one("#from-store").click()
+        browser.until(lambda: len(browser.all(".store .tile")) == 60)
+        browser.one(".store [type='search']").send_keys("smile")  # and no Enter
+        browser.all(".store > button")[0].click()
+        browser.until(
+            lambda: (
+                len(browser.all(".store .tile")) > 60
+                or "70" not in browser.one(".store [role='status']").text
+            )
+        )
+        assert len(browser.all(".store .tile")) == COUNT
+        assert browser.one(".store [role='status']").text == f"{COUNT} images"
+        browser.one(".store [type='search']").send_keys(Keys.ENTER)
+        browser.until(lambda: 0 < len(browser.all(".store .tile")) < COUNT)
+        browser.driver.get("about:blank")  # which asks this server no more

@@ -17,22 +17,7 @@ from pfgtrain.web import RULES, Desk, StoredGuides, drawing_app
 from tests.conftest import make_images, new_store
 from tests.doubles import CheapTagger
 from tests.pfgtrain.web.client import Client
-
-COUNT = 70
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of 70 small images, and the images."""
-    place = tmp_path_factory.mktemp("stored")
-    make_images(place / "images", COUNT, size=(24, 24), seed=4)
-    ingest(plan_segments([place / "images"], {}), new_store(place / "feats"), CheapTagger())
-    return place
-
-
-@pytest.fixture
-def store(place: Path) -> StoredGuides:
-    return StoredGuides(place / "feats")
+from tests.pfgtrain.web.conftest import COUNT
 
 
 def test_a_search_gives_pages_in_the_order_of_the_store(store: StoredGuides, place: Path) -> None:
