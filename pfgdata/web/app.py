@@ -83,16 +83,21 @@ class _Browser:
 
     async def store(self, request: Request) -> Response:
         def work() -> dict[str, Any]:
-            if self._desk.renew():
-                self._works.begin(self._warm)
+            self._renew()
             self._parts(self._desk.shown).facets.forget_own()
             return about_store(self._desk)
 
         return await self._asked(request, work)
 
     async def select(self, request: Request) -> Response:
-        ask = self._ask(request)
-        return await self._asked(request, lambda: self._desk.select(ask))
+        ask, fresh = self._ask(request), bool(request.query_params.get("fresh"))
+
+        def work() -> dict[str, Any]:
+            if fresh:  # the page is loaded: it asks this before it asks for the store
+                self._renew()
+            return self._desk.select(ask)
+
+        return await self._asked(request, work)
 
     async def count(self, request: Request) -> Response:
         ask = self._ask(request)
@@ -189,8 +194,16 @@ class _Browser:
 
     async def _asked(self, request: Request, work: Callable[[], Any]) -> Response:
         """What a work that asks the session answers; it is interrupted where its client goes."""
-        session = self._desk.shown.session
-        return JSONAnswer(await self._questions.run(request, work, interrupt=session.interrupt))
+
+        def interrupt() -> None:
+            self._desk.shown.session.interrupt()  # the work itself may have renewed it
+
+        return JSONAnswer(await self._questions.run(request, work, interrupt=interrupt))
+
+    def _renew(self) -> None:
+        """Show the store as it is now."""
+        if self._desk.renew():
+            self._works.begin(self._warm)
 
     def _warm(self) -> None:
         """Load what the first page asks for, before it does."""

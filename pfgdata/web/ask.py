@@ -18,7 +18,7 @@ __all__ = ["Ask", "shell_word"]
 _NUMBERS = {"threshold": float, "character_threshold": float, "sample": int, "seed": int, "limit": int}
 _TEXTS = ("where", "tags", "order")
 RANDOM = "random()"  # an order, as pfgdata.query has it
-_HELP = ("start", "count", "facet", "k", "features")  # of the requests themselves
+_HELP = ("start", "count", "facet", "k", "features", "fresh")  # of the requests themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

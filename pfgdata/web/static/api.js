@@ -1,5 +1,5 @@
 // The one place that talks to the server: JSON in, JSON out, and errors that say where a question went wrong.
-import { queryString } from './address.js';
+import { queryString, tidy } from './address.js';
 
 /** What the server refused: `status`, one line, and for a question the characters `at` fault and what is `near`. */
 export class Refusal extends Error {
@@ -68,10 +68,12 @@ export class Answer {
     this.ask = ask;
     this.facts = facts;
     this.asking = null;
+    this.onRenewed = () => {}; // hears that the rows are of a later moment of the store
   }
 
-  static async ask(ask, signal) {
-    return new Answer(ask, await get(`/api/select${queryString(ask)}`, signal));
+  /** Ask; with `fresh` of the store as it is now, else of the moment that the server shows. */
+  static async ask(ask, { signal, fresh = false } = {}) {
+    return new Answer(ask, await get(withQuery('/api/select', { ...tidy(ask), fresh: fresh ? 1 : '' }), signal));
   }
 
   get count() { return this.facts.count; }
@@ -99,6 +101,8 @@ export class Answer {
   // Many requests may find at once that the rows were forgotten: they wait for one new answer.
   async #again() {
     this.asking ??= get(`/api/select${queryString(this.ask)}`).finally(() => { this.asking = null; });
-    this.facts = { ...this.facts, id: (await this.asking).id };
+    const { count } = this;
+    this.facts = await this.asking;
+    if (this.count !== count) this.onRenewed();
   }
 }

@@ -30,21 +30,26 @@ function useSide() {
   return [side, (next) => { localStorage.setItem(SIDE, next); setSide(next); }];
 }
 
-// The first question is asked before anything is drawn: the store's facts and the answer come together.
-let first = { text: queryString(readAsk(location.search)), answer: Answer.ask(readAsk(location.search)) };
+// The first question is asked before anything is drawn: the store's facts and the answer come together. It is fresh: what
+// came into the store since the last page is seen when a page is loaded.
+let first = { text: queryString(readAsk(location.search)), answer: Answer.ask(readAsk(location.search), { fresh: true }) };
 first.answer.catch(() => {}); // told by who waits for it
 
 function answerTo(ask, signal) {
   const early = first;
   first = null;
-  return early?.text === queryString(ask) ? early.answer : Answer.ask(ask, signal);
+  return early?.text === queryString(ask) ? early.answer : Answer.ask(ask, { signal });
 }
 
-/** The answer that is shown; the one before it stays until the next is there. */
-function useAnswer(ask) {
+/** The answer that is shown; the one before it stays until the next is there. `onRenewed` hears that its rows are others now. */
+function useAnswer(ask, onRenewed) {
   const shown = useRef(null);
+  const heard = useLatest(onRenewed);
   const { value, error, busy } = useLoaded((signal) => answerTo(ask, signal), [queryString(ask)]);
-  if (value) shown.current = value;
+  if (value) {
+    shown.current = value;
+    value.onRenewed = () => heard.current();
+  }
   return { answer: shown.current, mistake: error, busy };
 }
 
@@ -100,11 +105,11 @@ function Dialogs({ shown, answer, marks, grid, onClose, onAsk, onSaved }) {
   return null;
 }
 
-/** The page of one store. */
-function Page({ facts, onSaved }) {
+/** The page of one store; `onStale` hears that its facts are to be asked for again. */
+function Page({ facts, onStale }) {
   const address = useAddress();
   const { ask, view } = address;
-  const { answer, mistake, busy } = useAnswer(ask);
+  const { answer, mistake, busy } = useAnswer(ask, onStale);
   const grid = useRef(null);
   const marks = useMemo(() => new Marks(), []);
   const [side, setSide] = useSide();
@@ -170,7 +175,7 @@ function Page({ facts, onSaved }) {
       onJob=${(job) => look('duplicates', job, { instead: true })} onClose=${() => look('')} onTrouble=${trouble} />`}
     ${view.name === 'image' && state.closely && html`<${Closely} id=${view.value} onClose=${() => set({ closely: false })} />`}
     <${Dialogs} shown=${state.dialog} answer=${answer} marks=${marks} grid=${grid} onAsk=${go}
-      onClose=${() => set({ dialog: '' })} onSaved=${onSaved} />
+      onClose=${() => set({ dialog: '' })} onSaved=${onStale} />
   </div>`;
 }
 
@@ -178,7 +183,7 @@ function App() {
   const [turn, again] = useReducer((count) => count + 1, 0);
   const { value: facts, error } = useLoaded(() => api.store(), [turn], { keep: true });
   if (error) return html`<main><h1>No store</h1><p class="problem">${error.message}</p></main>`;
-  return facts && html`<${Page} facts=${facts} onSaved=${again} />`;
+  return facts && html`<${Page} facts=${facts} onStale=${again} />`;
 }
 
 render(html`<${App} />`, document.getElementById('app'));

@@ -23,7 +23,12 @@ export function GridPane({ answer, side, marks, on, grid }) {
     });
   }, []);
   useEffect(() => grid.current.resize(side), [side]);
-  useEffect(() => { if (answer) grid.current.show(answer); heard.current.shown(); }, [answer]);
+  const shown = useRef(null);
+  useEffect(() => {
+    if (answer) grid.current.show(answer, { stay: answer === shown.current });
+    shown.current = answer;
+    heard.current.shown();
+  }, [answer, answer?.count]);
   return html`<div class="grid" ref=${host} tabindex="0" role="listbox" aria-label="Images"
     aria-multiselectable="true" data-answer=${answer?.facts.id ?? ''}></div>
     ${passing >= 0 && answer?.count > 1000 && html`<p class="passing number">${grouped(passing + 1)}</p>`}`;

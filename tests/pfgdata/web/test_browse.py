@@ -424,7 +424,10 @@ def test_what_is_ingested_meanwhile_is_seen_when_the_page_is_loaded_again(
         file.write(b"\x00\xff\x00\xff")
     ingest(plan_segments([own_corpus.images], {}), store, CheapTagger(), options=IngestOptions(batch_size=16))
     assert own_client.select()["count"] == before["count"]
+    first = own_client.select(fresh=1)  # a page asks it as it is loaded, before it asks for the store
+    assert first["count"] == 55
     assert own_client.get("/api/store").json["images"] == 55
+    assert own_client.get(f"/api/rows/{first['id']}").status == 200
     assert own_client.get(f"/api/rows/{before['id']}").status == 410
     assert own_client.select()["count"] == 55
     found = own_client.get(f"/api/facets/{own_client.select()['id']}", facet="format").json

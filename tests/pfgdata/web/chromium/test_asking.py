@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from tests.conftest import make_images
 from tests.pfgdata.web.chromium.pages import Page
 
 pytestmark = pytest.mark.browser
@@ -48,6 +50,36 @@ def test_a_reload_and_the_back_button_show_the_same_as_before(page: Page) -> Non
     assert page.one("#query").get_attribute("value") == "has('hat')"
     page.driver.back()
     page.until(lambda: page.ask() == {} and page.count() == 244)
+
+
+def ingest_late(page: Page, folder: Path) -> int:
+    """Put a few more images into the page's store, as another process does; how many."""
+    make_images(folder, 3, seed=77)
+    words = ["ingest", str(folder), "--tagger", "demo", "--store", str(page.store.path)]
+    subprocess.run([sys.executable, "-m", "pfgdata", *words], check=True, capture_output=True)
+    return 3
+
+
+def test_a_reload_shows_what_was_ingested_meanwhile(page: Page, tmp_path: Path) -> None:
+    page.open()
+    before = page.count()
+    late = ingest_late(page, tmp_path / "late")
+    page.driver.refresh()
+    page.until_shown()
+    assert page.count() == before + late
+    assert f"of {before + late} images" in page.text(".count")
+
+
+def test_a_page_whose_store_was_renewed_by_another_page_shows_all_of_it(page: Page, tmp_path: Path) -> None:
+    page.open()
+    before = page.count()
+    late = ingest_late(page, tmp_path / "late")
+    assert page.json("/api/store")["images"] == before + late  # a second page is loaded
+    page.click("[data-facet=format] h3 button")  # asks for a part of rows that the server let go
+    page.until(lambda: page.count() == before + late)
+    page.until(lambda: f"of {before + late} images" in page.text(".count"))
+    page.grid_keys(Keys.END)
+    page.until(lambda: page.cursor() == before + late - 1)
 
 
 def test_tags_are_a_language_of_their_own_and_become_a_condition(page: Page) -> None:
