@@ -99,4 +99,5 @@ def _selection(store: Store, session: Session, name: str, *, count: bool) -> dic
     except PfgError as problem:
         return {"name": name, "images": None, "kind": "broken", "expression": str(problem)}
     kind = "frozen" if saved.frozen else "live"
-    return {"name": name, "images": images, "kind": kind, "expression": saved.text or "every image"}
+    told = f"{saved.text or 'every image'}{f' ({saved.how})' if saved.how else ''}"
+    return {"name": name, "images": images, "kind": kind, "expression": told}

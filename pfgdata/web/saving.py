@@ -22,7 +22,7 @@ _NAMED = ("name", "ask", "exclude", "only", "freeze", "replace")
 
 
 def save(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Save what the page shows as `@name`; with images picked or left out by hand it is frozen.
+    """Save what is asked as `@name`, but some images, or some images only; by hand it is frozen.
 
     Raises QueryError for what is no such request, StoreError for a name that cannot be one or is taken.
     """
@@ -41,8 +41,11 @@ def save(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
     if limited and not freeze:
         raise QueryError("a sample or a limit is kept as images only; freeze the selection")
     if without or only is not None or limited:
-        chosen, how = _by_hand(desk, shown, ask, without or set(), only)
-        how = "; ".join(part for part in (question.beside, how) if part)
+        if only is None:
+            chosen, how = _but(desk, shown, ask, without or set())
+            how = "; ".join(part for part in (question.beside, how) if part)
+        else:
+            chosen, how = _alone(shown, only - (without or set()))
         freeze_selection(desk.store, name, chosen, how=how, replace=over)
     else:
         words = SavedSelection(
@@ -85,19 +88,24 @@ def asked_in(desk: Desk, values: Mapping[str, Any]) -> Ask:
     return Ask.of(ask, desk.options.thresholds)
 
 
-def _by_hand(
-    desk: Desk, shown: Shown, ask: Ask, without: set[bytes], only: set[bytes] | None
-) -> tuple[Selection, str]:
-    """The rows of `ask` but those of some contents, or those of some contents alone; and in words."""
-    rows = desk.rows_of(shown, ask.question(shown.snapshot), ask.thresholds)
-    ids = shown.catalog.content_ids[rows]
-    keep = np.ones(len(rows), np.bool_) if only is None else _among(ids, only)
-    keep &= ~_among(ids, without)
-    parts = [] if only is None else [f"{len(only):,} images picked by hand"]
-    parts += [f"{len(without):,} images left out by hand"] if without else []
-    condition = ask.question(shown.snapshot).condition
+def _but(desk: Desk, shown: Shown, ask: Ask, without: set[bytes]) -> tuple[Selection, str]:
+    """The rows of `ask` but those of some contents; and in words."""
+    question = ask.question(shown.snapshot)
+    rows = desk.rows_of(shown, question, ask.thresholds)
+    keep = ~_among(shown.catalog.content_ids[rows], without)
     chosen = shown.catalog.selection(rows[keep])
-    return replace(chosen, expression=condition, thresholds=asdict(ask.thresholds)), ", ".join(parts)
+    how = f"{len(without):,} images left out by hand" if without else ""
+    return replace(chosen, expression=question.condition, thresholds=asdict(ask.thresholds)), how
+
+
+def _alone(shown: Shown, only: set[bytes]) -> tuple[Selection, str]:
+    """The rows of some contents, whatever was asked when each was picked; and in words."""
+    catalog = shown.catalog
+    rows = catalog.in_order(np.flatnonzero(_among(catalog.content_ids, only)))
+    missing = len(only) - catalog.contents(rows)
+    if missing:
+        raise QueryError(f"{missing:,} of {len(only):,} picked images are not in this store; pick anew")
+    return catalog.selection(rows), f"{len(only):,} images picked by hand"
 
 
 def _among(ids: np.ndarray[Any, np.dtype[np.uint8]], wanted: set[bytes]) -> Any:

@@ -111,7 +111,7 @@ function Page({ facts, onStale }) {
   const { ask, view } = address;
   const { answer, mistake, busy } = useAnswer(ask, onStale);
   const grid = useRef(null);
-  const marks = useMemo(() => new Marks(), []);
+  const marks = useMemo(() => new Marks(facts.path), [facts.path]);
   const [side, setSide] = useSide();
   const [state, setState] = useState({ dialog: '', copying: false, closely: false, trouble: null });
   const set = (change) => setState((old) => ({ ...old, ...change }));

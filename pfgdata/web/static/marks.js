@@ -1,13 +1,16 @@
-// Which images a person selected or excluded, by content id; kept for the tab, so a reload loses nothing.
+// Which images a person selected or excluded, by content id; kept for the tab, so a reload loses nothing. Each
+// store has its own: another one may be served at the same address later.
 
 const KEY = 'pfg-marks';
 
 /** Selected and excluded images: an image is one of both, or neither. */
 export class Marks extends EventTarget {
-  constructor(storage = sessionStorage) {
+  /** Those of the store at the path `store`. */
+  constructor(store, storage = sessionStorage) {
     super();
+    this.key = `${KEY} ${store}`;
     this.storage = storage;
-    const kept = JSON.parse(storage.getItem(KEY) ?? '{}');
+    const kept = JSON.parse(storage.getItem(this.key) ?? '{}');
     this.selected = new Set(kept.selected);
     this.excluded = new Set(kept.excluded);
   }
@@ -41,7 +44,7 @@ export class Marks extends EventTarget {
 
   #changed() {
     try {
-      this.storage.setItem(KEY, JSON.stringify({ selected: [...this.selected], excluded: [...this.excluded] }));
+      this.storage.setItem(this.key, JSON.stringify({ selected: [...this.selected], excluded: [...this.excluded] }));
     } catch { /* over the browser's few megabytes: marks then last until the reload */ }
     this.dispatchEvent(new Event('change'));
   }

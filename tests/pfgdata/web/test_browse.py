@@ -377,6 +377,22 @@ def test_a_selection_is_saved_as_words_as_images_or_by_hand(own_client: Client, 
     assert names == ["few", "kept", "less", "live", "two", "wides"]
 
 
+def test_images_picked_under_other_questions_are_saved_whole_or_refused(
+    own_client: Client, own_corpus: Corpus
+) -> None:
+    picked = own_client.rows(where="width > 600")[:5]
+    asked = {"name": "picked", "ask": {"where": "width < 1", "limit": "2"}, "only": picked, "freeze": True}
+    assert own_client.post("/api/selections", asked).json["images"] == 5
+    assert own_client.rows(where="@picked") == picked
+    (told,) = [one for one in own_client.get("/api/store").json["selections"] if one["name"] == "picked"]
+    assert told["expression"] == "every image (5 images picked by hand)"
+    unknown = {**asked, "only": [*picked[:2], str(UUID(int=1))], "replace": True}
+    refused = own_client.post("/api/selections", unknown)
+    assert refused.status == 400
+    assert refused.error == "1 of 3 picked images are not in this store; pick anew"
+    assert own_client.rows(where="@picked") == picked  # as it was
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [

@@ -107,6 +107,32 @@ def test_only_what_was_selected_can_be_saved(page: Page) -> None:
     assert page.images() == ids[:2]
 
 
+def test_what_was_selected_under_another_question_is_saved_whole(page: Page) -> None:
+    page.open()
+    ids = page.images()
+    page.grid_keys("s", Keys.ARROW_RIGHT, "s")
+    page.search("width < 1")
+    assert page.count() == 0
+    page.click(".marksbar .main")
+    page.type("dialog [name=name]", "two", Keys.ENTER)
+    page.until(lambda: "@two" in page.text("dialog p b"))
+    page.click("dialog .main")
+    page.until(lambda: page.count() == 2)
+    page.until_shown()
+    assert page.images() == ids[:2]
+
+
+def test_marks_are_those_of_one_store(page: Page) -> None:
+    page.open()
+    sizes = page.driver.execute_async_script(
+        "const [done] = arguments;"
+        "import('/static/marks.js').then(({ Marks }) => {"
+        "  new Marks('/one').toggle('an id', 'selected');"
+        "  done(['/one', '/two'].map((store) => new Marks(store).selected.size)); });"
+    )
+    assert sizes == [1, 0]
+
+
 def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) -> None:
     page.open()
     page.grid_keys("d")
