@@ -83,6 +83,7 @@ class Desk:
         options.thresholds.require(self.shown.snapshot.score_floor)
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self.writing = threading.Lock()  # one at a time: the store refuses a second writer
 
     def renew(self) -> bool:
         """Show the store as it is now, where its shards have changed; whether they have."""

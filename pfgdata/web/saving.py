@@ -46,7 +46,8 @@ def save(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
             how = "; ".join(part for part in (question.beside, how) if part)
         else:
             chosen, how = _alone(shown, only - (without or set()))
-        freeze_selection(desk.store, name, chosen, how=how, replace=over)
+        with desk.writing:
+            freeze_selection(desk.store, name, chosen, how=how, replace=over)
     else:
         words = SavedSelection(
             name=name,
@@ -55,7 +56,8 @@ def save(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
             thresholds=asdict(ask.thresholds),
         )
         options = SaveOptions(freeze=freeze, replace=over, limits=desk.options.limits)
-        _, chosen = save_selection(desk.store, words, options)
+        with desk.writing:
+            _, chosen = save_selection(desk.store, words, options)
     command = f"pfgdata query @{name} --store {shell_word(str(desk.store.path))}"
     return {"name": name, "images": len(chosen.distinct()), "command": command}
 
@@ -76,8 +78,9 @@ def say(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
     said = next((one for one in VERDICTS if one == verdict), None)
     if said is None and verdict is not None:
         raise QueryError(f"verdict: {verdict!r} is none; say {', '.join(VERDICTS)}, or null to take it back")
-    desk.store.set_verdicts({pair_of(ids[0], ids[1]): said})
-    return {"verdict": said, "pairs": len(desk.store.verdicts())}
+    with desk.writing:
+        desk.store.set_verdicts({pair_of(ids[0], ids[1]): said})
+        return {"verdict": said, "pairs": len(desk.store.verdicts())}
 
 
 def asked_in(desk: Desk, values: Mapping[str, Any]) -> Ask:

@@ -172,7 +172,7 @@ function Page({ facts, onStale }) {
       narrow: (change) => go(change(ask, answer?.facts.where)),
     }} />`}
     ${view.name === 'duplicates' && html`<${Duplicates} ask=${ask} count=${answer?.count} job=${view.value}
-      onJob=${(job) => look('duplicates', job, { instead: true })} onClose=${() => look('')} onTrouble=${trouble} />`}
+      onJob=${(job) => look('duplicates', job, { instead: true })} onClose=${() => look('')} />`}
     ${view.name === 'image' && state.closely && html`<${Closely} id=${view.value} onClose=${() => set({ closely: false })} />`}
     <${Dialogs} shown=${state.dialog} answer=${answer} marks=${marks} grid=${grid} onAsk=${go}
       onClose=${() => set({ dialog: '' })} onSaved=${onStale} />

@@ -73,17 +73,29 @@ function Empty({ job, search }) {
   return html`<p class=${`empty ${search?.state === 'failed' ? 'problem' : 'quiet'}`}>${says}</p>`;
 }
 
-/** The verdicts said here: `said` by pair, and `say(pair, verdict)`. */
+/** The verdicts said here: `said` by pair, and `say(pair, verdict)`; while one is `pending` no other is heard. */
 function useVerdicts(onTrouble) {
   const [said, setSaid] = useState({});
+  const [pending, setPending] = useState(false);
+  const underWay = useRef(false); // two keys may come before anything is drawn
   const say = async (pair, verdict) => {
+    if (underWay.current) return false;
+    underWay.current = true;
+    setPending(true);
     try {
       await api.setVerdict(pair.keep.content_id, pair.member.content_id, verdict);
       setSaid((old) => ({ ...old, [keyOf(pair)]: verdict }));
+      onTrouble(null);
       return true;
-    } catch (error) { onTrouble(error); return false; }
+    } catch (error) {
+      onTrouble(error);
+      return false;
+    } finally {
+      underWay.current = false;
+      setPending(false);
+    }
   };
-  return { said, say };
+  return { said, say, pending };
 }
 
 function useKeys(handle) {
@@ -92,7 +104,7 @@ function useKeys(handle) {
     const heard = (event) => {
       if (event.target.matches?.('input[type=number], textarea') || event.ctrlKey || event.metaKey || event.altKey) return;
       if (document.querySelector('dialog[open]')) return;
-      if (latest.current(event.key)) { event.preventDefault(); event.stopPropagation(); }
+      if (latest.current(event.key, event.repeat)) { event.preventDefault(); event.stopPropagation(); }
     };
     window.addEventListener('keydown', heard, true);
     return () => window.removeEventListener('keydown', heard, true);
@@ -100,33 +112,39 @@ function useKeys(handle) {
 }
 
 /** The pane over the grid; `job` is in the address, so a reload comes back to what was found. */
-export function Duplicates({ ask, count, job, onJob, onClose, onTrouble }) {
+export function Duplicates({ ask, count, job, onJob, onClose }) {
   const search = useSearch(job);
   const pairs = useMemo(() => pairsOf(search?.stars ?? []), [search]);
   const [{ at, flick, second, many }, setState] = useState({ at: 0, flick: false, second: false, many: MANY });
   const set = (change) => setState((old) => ({ ...old, ...change }));
-  const { said, say } = useVerdicts(onTrouble);
+  const [trouble, setTrouble] = useState(null); // told here: the pane lies over the page's own line
+  const { said, say, pending } = useVerdicts(setTrouble);
   const go = (to) => { if (pairs[to]) set({ at: to, second: false, many: Math.max(many, to + 1) }); };
-  useEffect(() => set({ at: 0, second: false, many: MANY }), [job]);
+  useEffect(() => { set({ at: 0, second: false, many: MANY }); setTrouble(null); }, [job]);
 
   const pair = pairs[at];
   const isJudged = pair && pair.keep.content_id !== pair.member.content_id; // equal bytes are one image
-  const judge = async (verdict) => { if (isJudged && (await say(pair, verdict)) && verdict) go(at + 1); };
-  useKeys((key) => {
+  const judge = async (verdict) => {
+    if (!isJudged || !(await say(pair, verdict)) || !verdict) return;
+    setState((old) => (old.at === at && pairs[at + 1] // a person may have gone elsewhere meanwhile
+      ? { ...old, at: at + 1, second: false, many: Math.max(old.many, at + 2) } : old));
+  };
+  useKeys((key, isHeld) => {
     if (key === 'Escape') onClose();
     else if (!pair) return false;
     else if (key === 'ArrowDown' || key === 'ArrowRight') go(at + 1);
     else if (key === 'ArrowUp' || key === 'ArrowLeft') go(at - 1);
     else if (key === 'f') set({ flick: !flick });
     else if (key === ' ') set({ flick: true, second: flick ? !second : true });
-    else if (key in VERDICTS) judge(VERDICTS[key]);
+    else if (key in VERDICTS) { if (!isHeld) judge(VERDICTS[key]); }
     else return false;
     return true;
   });
   return html`<div class="duplicates" role="region" aria-label="Duplicates" data-state=${search?.state ?? ''}>
     <header><h2>Duplicates</h2>
-      <${Start} ask=${ask} count=${count} search=${search} job=${job} onJob=${onJob} onTrouble=${onTrouble} />
+      <${Start} ask=${ask} count=${count} search=${search} job=${job} onJob=${onJob} onTrouble=${setTrouble} />
       <button type="button" class="close" title="Back to the grid (Escape)" aria-label="Close" onClick=${onClose}>×</button></header>
+    ${trouble && html`<p class="problem trouble" role="alert">${trouble.message}</p>`}
     ${!pair && html`<${Empty} job=${job} search=${search} />`}
     ${pair && html`<div class="review">
       <ol class="pairs" aria-label=${counted(pairs.length, 'pair')}>${pairs.slice(0, many).map((one, index) => html`
@@ -137,9 +155,9 @@ export function Duplicates({ ask, count, job, onJob, onClose, onTrouble }) {
         <div class="verdicts"><span class="quiet small">${at + 1} of ${counted(pairs.length, 'pair')}</span>
           <button type="button" aria-pressed=${flick} onClick=${() => set({ flick: !flick })}><kbd>f</kbd> flick</button>
           ${isJudged ? html`
-          <button type="button" onClick=${() => judge('different')}><kbd>1</kbd> different</button>
-          <button type="button" onClick=${() => judge('keep-both')}><kbd>2</kbd> keep both</button>
-          <button type="button" disabled=${!said[keyOf(pair)]} onClick=${() => judge(null)}><kbd>0</kbd> take back</button>
+          <button type="button" disabled=${pending} onClick=${() => judge('different')}><kbd>1</kbd> different</button>
+          <button type="button" disabled=${pending} onClick=${() => judge('keep-both')}><kbd>2</kbd> keep both</button>
+          <button type="button" disabled=${pending || !said[keyOf(pair)]} onClick=${() => judge(null)}><kbd>0</kbd> take back</button>
           <span class="verdict">${said[keyOf(pair)] ?? ''}</span>` : html`<span class="quiet small">equal bytes: one image to every selection</span>`}
         </div></section></div>`}
   </div>`;

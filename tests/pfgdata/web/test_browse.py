@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -352,6 +354,20 @@ def test_a_verdict_is_put_on_record_and_taken_back(own_client: Client, own_corpu
     pairs.append({"one": one, "two": two, "verdict": "maybe"})
     for wrong in pairs:
         assert own_client.post("/api/verdicts", {"verdict": "different", **wrong}).status == 400, wrong
+
+
+def test_verdicts_and_selections_that_come_at_once_are_all_on_record(
+    own_client: Client, own_corpus: Corpus
+) -> None:
+    ids = own_client.rows()
+    pairs = list(itertools.pairwise(dict.fromkeys(ids)))[:24]
+    said = [{"one": one, "two": two, "verdict": "different"} for one, two in pairs]
+    saved = [{"name": f"some{number}", "only": ids[:2]} for number in range(6)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(own_client.post, "/api/verdicts", one) for one in said]
+        answers += [pool.submit(own_client.post, "/api/selections", one) for one in saved]
+        assert [one.result().body for one in answers if one.result().status != 200] == []
+    assert len(Store.open(own_corpus.feats).verdicts()) == len(pairs)
 
 
 def test_a_selection_is_saved_as_words_as_images_or_by_hand(own_client: Client, own_corpus: Corpus) -> None:

@@ -167,6 +167,50 @@ def test_copies_are_found_compared_at_one_place_and_judged_by_key(page: Page) ->
     page.until(lambda: not page.all(".duplicates"))
 
 
+def review(page: Page) -> None:
+    """Find the duplicates of all images, and look at the first copy."""
+    page.open()
+    page.grid_keys("d")
+    page.click(".start .main")
+    page.until(lambda: page.one(".duplicates").get_attribute("data-state") == "done")
+    kinds = [one.text.split("\n")[0] for one in page.all(".pairs li .small")]
+    page.all(".pairs li button")[kinds.index("copy")].click()
+    page.until(lambda: page.all(".verdicts kbd"))
+
+
+def test_a_verdict_is_said_of_the_pair_that_was_seen(page: Page) -> None:
+    review(page)
+    shown = page.text(".verdicts .small")
+    page.js(
+        "for (const [key, repeat] of [['1', false], ['2', false], ['2', true]])"
+        "  document.body.dispatchEvent(new KeyboardEvent('keydown', { key, repeat, bubbles: true }));"
+    )
+    page.until(lambda: page.text(".verdicts .small") != shown)  # on to the next
+    assert [one.text.split("\n")[-1] for one in page.all(".pairs .decided .small")] == ["different"]
+    assert page.requests.count("/api/verdicts") == 1
+    assert list(page.store.verdicts().values()) == ["different"]
+    page.js(
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '2', repeat: true, bubbles: true }))"
+    )
+    page.keys(Keys.ARROW_UP)
+    page.until(lambda: page.text(".verdicts .small") == shown)
+    page.keys("0")
+    page.until(lambda: not page.store.verdicts() and not page.all(".pairs .decided"))
+    assert page.requests.count("/api/verdicts") == 2  # a key that is held says nothing
+
+
+def test_a_verdict_that_cannot_be_kept_is_told_in_the_review(page: Page) -> None:
+    review(page)
+    with page.store.writer():
+        page.keys("1")
+        told = page.until(lambda: page.all(".duplicates [role=alert]"))[0]
+        assert "being written" in told.text
+        assert not page.all(".pairs .decided")
+    page.keys("1")
+    page.until(lambda: not page.all(".duplicates [role=alert]"))
+    page.until(lambda: list(page.store.verdicts().values()) == ["different"])
+
+
 def test_a_file_that_is_gone_leaves_its_place_and_says_why(page: Page, pictures: Path) -> None:
     shutil.rmtree(
         page.store.path / "cache" / "thumbnails", ignore_errors=True
