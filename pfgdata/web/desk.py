@@ -116,6 +116,7 @@ class Desk:
             "notes": list(question.notes),
             "commands": ask.commands(question, self.store.path),
             "order": question.order,
+            "limit": question.limit,
         }
 
     def rows_of(self, shown: Shown, question: Question, thresholds: Thresholds) -> Rows:

@@ -78,6 +78,9 @@ export class Answer {
 
   get count() { return this.facts.count; }
 
+  /** What `ask` became as SQL, `{where, order, limit}`; null where this answers another question. */
+  compiledOf(ask) { return queryString(ask) === queryString(this.ask) ? this.facts : null; }
+
   /** `[content_id, width, height]` of the rows from `start` on. */
   async rows(start, size, signal) {
     return (await this.#kept((id) => get(`/api/rows/${id}?start=${start}&count=${size}`, signal))).rows;

@@ -110,6 +110,7 @@ function Page({ facts, onStale }) {
   const address = useAddress();
   const { ask, view } = address;
   const { answer, mistake, busy } = useAnswer(ask, onStale);
+  const compiled = answer?.compiledOf(ask) ?? null;
   const grid = useRef(null);
   const marks = useMemo(() => new Marks(facts.path), [facts.path]);
   const [side, setSide] = useSide();
@@ -142,8 +143,8 @@ function Page({ facts, onStale }) {
   return html`<div class=${`page ${view.name === 'image' ? 'with-detail' : ''}`} data-busy=${String(busy)}>
     <header class="top">
       <a class="name" href="/" title=${facts.path} onClick=${(event) => { event.preventDefault(); go({}); }}>${facts.name}</a>
-      <${SearchBox} ask=${ask} mistake=${mistake} compiled=${answer && queryString(answer.ask) === queryString(ask) ? answer.facts.where : ''}
-        onAsk=${(language, text) => go({ ...ask, where: undefined, tags: undefined, [language]: text })}
+      <${SearchBox} ask=${ask} mistake=${mistake} compiled=${compiled}
+        onAsk=${(language, text, beside) => go({ ...ask, where: undefined, tags: undefined, ...beside, [language]: text })}
         onLeave=${() => document.querySelector('.grid').focus()} />
       <nav>
         <${CopyMenu} answer=${answer} open=${state.copying} onToggle=${(copying) => set({ copying })} />
@@ -153,7 +154,7 @@ function Page({ facts, onStale }) {
     </header>
     <aside class="side" aria-label="Narrow">
       <${Thresholds} thresholds=${facts.thresholds} ask=${ask} answer=${answer} onAsk=${go} />
-      <${Facets} facts=${facts} answer=${answer} ask=${ask} onAsk=${go} />
+      <${Facets} facts=${facts} answer=${answer} ask=${ask} compiled=${compiled} onAsk=${go} />
     </aside>
     <main>
       <${OrderBar} ask=${ask} side=${side} onAsk=${go} onSide=${setSide}>
@@ -169,7 +170,7 @@ function Page({ facts, onStale }) {
     </main>
     ${view.name === 'image' && html`<${Detail} id=${view.value} ask=${ask} facts=${facts} marks=${marks} on=${{
       close: () => look(''), closely: () => set({ closely: true }), look: (id) => look('image', id),
-      narrow: (change) => go(change(ask, answer?.facts.where)),
+      narrow: (change) => go(change(ask, compiled)),
     }} />`}
     ${view.name === 'duplicates' && html`<${Duplicates} ask=${ask} count=${answer?.count} job=${view.value}
       onJob=${(job) => look('duplicates', job, { instead: true })} onClose=${() => look('')} />`}

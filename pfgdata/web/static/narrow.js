@@ -56,9 +56,18 @@ function withTag(tags, part) {
   return [`(${tags.replace(SETTING, '').trim()})`, part, ...(tags.match(SETTING) ?? [])].join(' ');
 }
 
+/** Whether a value that has that `tag`, or none, can narrow `ask`: else its SQL is needed, and of tags that is `compiled`. */
+export const canNarrow = (ask, { tag, compiled }) => languageOf(ask) !== 'tags' || Boolean(tag || compiled);
+
+/** `ask`, put as tags, as the SQL that it became, with its order and limit; `compiled` is as `Answer.compiledOf` has it. */
+export function inSql(ask, compiled) {
+  const { where, order, limit } = compiled;
+  return { ...ask, tags: undefined, where: where ?? '', order: order ?? undefined, limit: limit ?? undefined };
+}
+
 /**
  * `ask` with the condition `sql` more (or without it, where it stands there already). In tags `tag` is put in; what no tag
- * can say turns the question into SQL: `compiled` is what the tags became.
+ * can say turns the question into SQL: `compiled` is what the tags became. `ask` itself where that is not known.
  */
 export function narrowed(ask, { sql, tag, compiled, not = false }) {
   const isTags = languageOf(ask) === 'tags';
@@ -67,9 +76,10 @@ export function narrowed(ask, { sql, tag, compiled, not = false }) {
     const tags = holds(ask, part) ? without(ask.tags, part, ' ') : withTag(ask.tags, part);
     return { ...ask, tags };
   }
-  const text = uncommented((isTags ? compiled : ask.where) ?? '');
+  if (!canNarrow(ask, { tag, compiled })) return ask;
+  const next = isTags ? inSql(ask, compiled) : ask;
+  const text = uncommented(next.where ?? '');
   const part = not ? allBut(sql) : inBrackets(sql);
-  const next = { ...ask, tags: undefined };
   if (holds({ where: text }, part)) return { ...next, where: without(text, part, ' AND ') };
   return { ...next, where: text ? `${inBrackets(text)} AND ${part}` : part };
 }

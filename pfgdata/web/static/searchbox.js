@@ -3,6 +3,7 @@
 import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
 import { languageOf } from './address.js';
 import { useCompletion } from './complete.js';
+import { inSql } from './narrow.js';
 import { grouped, quoted, replaced, toUnits } from './text.js';
 
 const PLACEHOLDER = {
@@ -53,20 +54,27 @@ function keysOf({ completion, take, submit, leave }) {
   };
 }
 
-/** `ask` is what the page shows; `onAsk(language, text)` asks anew; `compiled` is the condition that tags became. */
+/**
+ * `ask` is what the page shows; `onAsk(language, text, beside)` asks anew, `beside` what tags said beside their condition;
+ * `compiled` is what they became, where that is known.
+ */
 export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
   const [language, setLanguage] = useState(languageOf(ask));
   const [text, setText] = useState('');
   const asked = ask[languageOf(ask)] ?? '';
   const area = useRef(null);
+  const beside = useRef({}); // the order and limit of tags whose SQL stands in the box
   const completion = useCompletion();
   const { state } = completion;
 
   useEffect(() => {
     setText(asked);
     if (asked) setLanguage(languageOf(ask));
+    beside.current = {};
     completion.close();
   }, [asked, ask.tags === undefined]);
+  useEffect(() => { delete beside.current.order; }, [ask.order]); // chosen anew meanwhile
+  useEffect(() => { delete beside.current.limit; }, [ask.limit]);
 
   const put = (next, caret) => {
     setText(next);
@@ -75,7 +83,7 @@ export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
     current.setSelectionRange(caret, caret);
     current.focus();
   };
-  const submit = () => { completion.close(); onAsk(language, area.current.value.trim()); };
+  const submit = () => { completion.close(); onAsk(language, area.current.value.trim(), beside.current); };
   const take = (item) => {
     const next = replaced(state.text, state.start, state.end, item.insert);
     completion.close();
@@ -85,7 +93,12 @@ export function SearchBox({ ask, mistake, compiled, onAsk, onLeave }) {
     if (to === language) return;
     setLanguage(to);
     completion.close();
-    if (to === 'where' && text === asked && compiled) setText(compiled);
+    beside.current = {};
+    if (to === 'where' && text === asked && languageOf(ask) === 'tags' && compiled) {
+      const { where, order, limit } = inSql(ask, compiled);
+      setText(where);
+      beside.current = { order, limit };
+    }
     area.current.focus();
   };
   const isTyped = Boolean(mistake) && text === asked;

@@ -94,6 +94,40 @@ def test_tags_are_a_language_of_their_own_and_become_a_condition(page: Page) -> 
     assert page.count() == tags
 
 
+def test_tags_become_sql_with_their_order_and_their_limit(page: Page) -> None:
+    page.open()
+    page.search("smile order:width limit:3", language="Tags")
+    page.until_shown()
+    shown = page.images()
+    next(one for one in page.all(".languages button") if one.text == "SQL").click()
+    page.until(lambda: page.one("#query").get_attribute("value") == "has('smile')")
+    page.one("#query").send_keys(Keys.ENTER)
+    page.until(lambda: page.ask() == {"where": "has('smile')", "order": "-(width)", "limit": "3"})
+    page.until_settled()
+    page.until_shown()
+    assert page.images() == shown and len(shown) == 3
+
+
+def test_a_facet_that_no_tag_says_keeps_the_order_and_the_limit_of_tags(page: Page) -> None:
+    page.open("?tags=smile%20order:width%20limit:3")
+    page.click("[data-facet=bucket] h3 button")
+    page.click("[data-facet=bucket][data-busy=false] .value .to")
+    page.until(lambda: "where" in page.ask())
+    assert page.ask()["where"].startswith("has('smile') AND ")
+    assert (page.ask()["order"], page.ask()["limit"]) == ("-(width)", "3")
+    assert page.count() <= 3
+
+
+def test_a_facet_that_no_tag_says_waits_for_the_answer_to_its_tags(page: Page) -> None:
+    page.open("?tags=smile")
+    page.click("[data-facet=bucket] h3 button")
+    page.one("[data-facet=bucket] .value .to:enabled")
+    page.search("smile no_such_tag", language="Tags")  # what is shown is of the question before it
+    page.one(".mistake")
+    page.until(lambda: not page.all("[data-facet=bucket] .value .to:enabled"))
+    assert page.all("[data-facet=rating] .value .to:enabled")
+
+
 @pytest.mark.parametrize(
     ("text", "marked"),
     [
@@ -169,12 +203,18 @@ STYLE = {"sql": "format = 'png'", "not": True}
         ({"where": "width > 1 -- all of '--'"}, X, {"where": "width > 1 AND has('smile')"}),
         ({"where": "path <> '--'"}, X, {"where": "path <> '--' AND has('smile')"}),
         ({"tags": "hat or glasses order:width"}, X, {"tags": "(hat or glasses) smile order:width"}),
+        (
+            {"tags": "smile order:width limit:3", "threshold": "0.5"},
+            {"sql": "width > 1", "compiled": {"where": "has('smile')", "order": "-(width)", "limit": 3}},
+            {"where": "has('smile') AND width > 1", "threshold": "0.5", "order": "-(width)", "limit": 3},
+        ),
+        ({"tags": "smile"}, {"sql": "width > 1", "compiled": None}, {"tags": "smile"}),
         ({"where": "has('hat')"}, STYLE, {"where": "has('hat') AND NOT coalesce(format = 'png', false)"}),
         ({"where": "has('hat') AND NOT coalesce(format = 'png', false)"}, STYLE, {"where": "has('hat')"}),
     ],
 )
 def test_a_question_is_narrowed_and_widened_as_a_whole(
-    page: Page, ask: dict[str, str], value: dict[str, object], expected: dict[str, str]
+    page: Page, ask: dict[str, str], value: dict[str, object], expected: dict[str, object]
 ) -> None:
     page.open()
     narrowed = page.driver.execute_async_script(
