@@ -73,7 +73,7 @@ def browse(
     Ctrl-C. docs/browse.md has its keys and its limits.
     """
     try:
-        from pfgdata.web import DeskOptions, ServeOptions, browse_app, serve
+        from pfgdata.web import BROWSE_RULES, DeskOptions, ServeOptions, browse_app, serve
     except ModuleNotFoundError as problem:
         if (problem.name or "").split(".")[0] not in ("starlette", "uvicorn"):
             raise
@@ -94,7 +94,7 @@ def browse(
         sys.stdout.flush()  # into a pipe too: the command goes on
         show_facts({"browse": f"{there.path}; Ctrl-C ends it"})
 
-    where = ServeOptions(host=host, port=port, open=open_page)
+    where = ServeOptions(host=host, port=port, open=open_page, rules=BROWSE_RULES)
     serve(browse_app(there, options), where, ready=ready)
 
 

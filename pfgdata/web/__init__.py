@@ -12,13 +12,14 @@ from pfgdata.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from pfgdata.web.answer import JSONAnswer
-    from pfgdata.web.app import browse_app
+    from pfgdata.web.app import BROWSE_RULES, browse_app
     from pfgdata.web.desk import DeskOptions
     from pfgdata.web.guard import Guard, Place, Rules
     from pfgdata.web.page_files import page_routes
     from pfgdata.web.server import ServeOptions, serve, serving
 
 __all__ = [
+    "BROWSE_RULES",
     "DeskOptions",
     "Guard",
     "JSONAnswer",

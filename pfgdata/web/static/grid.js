@@ -121,11 +121,17 @@ export class Grid {
   }
 
   async #selectRange(one, two) {
+    const { pages } = this; // of the answer that was clicked: another one may come while rows are fetched
+    const { count } = pages;
     const [first, last] = [Math.min(one, two), Math.max(one, two)];
     const ids = [];
     try {
       if (last - first >= RANGE) throw new Error(`At most ${RANGE} images at once: narrow the query instead.`);
-      for (let index = first; index <= last; index += 1) ids.push((await this.pages.need(index))[0]);
+      for (let index = first; index <= last; index += 1) {
+        const row = await pages.need(index);
+        if (!row || pages.count !== count) throw new Error('The images are others now: select them once more.');
+        ids.push(row[0]);
+      }
       this.marks.select(ids);
     } catch (error) {
       this.on.trouble(error);

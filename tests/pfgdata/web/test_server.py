@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 import pytest
 from starlette.applications import Starlette
@@ -76,6 +78,20 @@ def test_the_command_prints_its_address_and_ends_at_ctrl_c(corpus: Corpus) -> No
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == "interrupted"
+
+
+def test_as_many_images_as_a_person_may_pick_are_saved_at_once(corpus: Corpus) -> None:
+    asked = {"name": "many", "only": [str(UUID(int=number)) for number in range(400_000)]}
+    with running(str(corpus.feats), "--port", "0") as (_, address):
+        request = urllib.request.Request(
+            f"{address}api/selections",
+            json.dumps(asked).encode(),
+            {"Origin": address.rstrip("/"), "Content-Type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        told = json.load(refused.value)["error"]
+    assert told == "400,000 of 400,000 picked images are not in this store; pick anew"
 
 
 def test_ctrl_c_does_not_wait_for_a_question(corpus: Corpus) -> None:

@@ -209,6 +209,39 @@ def _children(task: Path) -> list[str]:
     return (task / "children").read_text().split()
 
 
+def test_a_range_is_of_the_answer_that_was_clicked_also_when_another_comes(wide: Page) -> None:
+    wide.open()
+    seen(wide, lambda rows: min(rows) == 0)
+    jump(wide, 15_000 / WIDE_ROWS)
+    last = wide.js(_SHIFT_CLICK_AND_ASK)
+    marked = wide.until(
+        lambda: wide.js(
+            "return [...document.querySelectorAll('.marksbar .selected b')].map((b) => b.innerText)"
+        )
+    )
+    assert marked == [f"{last + 1:,} images"]
+    answer = wide.json("/api/select")["id"]
+    rows = []
+    for start in range(0, last + 1, 512):
+        rows += wide.json(f"/api/rows/{answer}?start={start}&count=512")["rows"]
+    kept = wide.js(
+        "return JSON.parse(Object.entries(sessionStorage).find(([key]) => key.startsWith('pfg-marks'))[1])"
+    )
+    assert kept["selected"] == [row[0] for row in rows[: last + 1]]
+    wide.js("sessionStorage.clear()")
+
+
+# A Shift-click on the last cell that is drawn, its rows not yet fetched, and at once another question.
+_SHIFT_CLICK_AND_ASK = """
+const cells = [...document.querySelectorAll('.cell[data-image]')];
+const last = cells.sort((one, two) => one.dataset.row - two.dataset.row).at(-1);
+last.dispatchEvent(new MouseEvent('click', { shiftKey: true, bubbles: true }));
+history.pushState(null, '', '/?where=width+%3D+1');
+window.dispatchEvent(new PopStateEvent('popstate'));
+return Number(last.dataset.row);
+"""
+
+
 def test_rows_that_the_server_forgot_are_asked_for_again(wide: Page) -> None:
     wide.open()
     for width in range(10):  # it keeps the last few selections
