@@ -51,12 +51,26 @@ class LoopRecipe:
         return min(1.0, (step + 1) / self.warmup_steps, left)
 
 
+class Beside(Protocol):
+    """What learns by the task's own doing, as an adversary, and is in the checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it is."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Be as it was."""
+
+
 class Task(Protocol):
     """What is trained: a model, the loss of a step, and the numbers that say how good it is."""
 
     @property
     def model(self) -> nn.Module:
         """What learns; on its device."""
+
+    @property
+    def beside(self) -> Beside | None:
+        """What learns beside it."""
 
     def loss(self, step: int) -> Tensor:
         """The scalar loss of one global step; random only by (seed, step)."""
@@ -108,6 +122,8 @@ class Trainer:
         self.ema = kept["ema"]
         self.muon.load_state_dict(kept["muon"])
         self.adam.load_state_dict(kept["adam"])
+        if self.task.beside and kept.get("beside"):  # else it begins, or is wanted no more
+            self.task.beside.load_state_dict(kept["beside"])
         self.step = kept["step"]
         self.seconds = kept["seconds"]
         self.cpu_seconds = kept["cpu_seconds"]
@@ -120,6 +136,7 @@ class Trainer:
             "ema": self.ema,
             "muon": self.muon.state_dict(),
             "adam": self.adam.state_dict(),
+            "beside": self.task.beside.state_dict() if self.task.beside else None,
             "step": self.step,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,

@@ -57,6 +57,8 @@ class ClassifierRecipe:
 class ClassifierTask:
     """Multi-label training on rows whose role is 'train' or 'tagger'; measured on 'validation'."""
 
+    beside = None
+
     def __init__(
         self,
         rows: Sequence[data.Row],

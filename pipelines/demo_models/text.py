@@ -93,6 +93,8 @@ class Pairing(nn.Module):
 class TextTask:
     """Pairs of text and feature of training portraits; measured on one view of each unseen character."""
 
+    beside = None
+
     def __init__(
         self,
         rows: Sequence[Row],

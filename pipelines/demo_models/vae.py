@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from pfgdata.hub import resolve
 from pipelines.demo_models import augment, data
+from pipelines.demo_models.adversary import Adversary
 from pipelines.demo_models.loop import LoopRecipe, epoch_indices
 from pipelines.demo_models.nets import normalise
 from pipelines.demo_models.perceptual import SeenMaps, seen_distance
@@ -50,6 +51,7 @@ class VaeRecipe:
     colour_from: int = 0  # ... from this step on
     frozen_encoder: bool = False  # the latents stay what a UNet has learnt: only the decoder learns
     perceptual: float = 0.0  # weight of `seen_distance` in the loss
+    adversarial: float = 0.0  # share of an `Adversary`, for a decoder that has learnt
     loop: LoopRecipe
 
     def config(self) -> dict[str, Any]:
@@ -115,6 +117,7 @@ class VaeTask:
         self.held = np.array(held)[:: max(1, len(held) // HELD_OUT)]
         self.model: Codec = Codec(recipe).to(device)
         self.maps = SeenMaps().to(device) if recipe.perceptual else None
+        self.beside = _adversary(recipe, device)
 
     def loss(self, step: int) -> Tensor:
         """See `distance`; noise of a global step is random by (seed, step) alone."""
@@ -134,6 +137,10 @@ class VaeTask:
         if self.maps is not None:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
                 found = found + self.recipe.perceptual * seen_distance(self.maps, drawn, truth)
+        if self.beside is not None:
+            last = self.model.vae.decoder.conv_out.weight
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+                found = found + self.beside.term(drawn, truth, found=found, last=last)
         return found
 
     def noise_of(self, step: int, count: int, dice: torch.Generator) -> Tensor:
@@ -171,6 +178,15 @@ class VaeTask:
             "psnr_noisy": float(torch.cat(noisy).mean()),
             "colour_error": float(torch.cat(colours).mean()),
         }
+
+
+def _adversary(recipe: VaeRecipe, device: torch.device) -> Adversary | None:
+    if not recipe.adversarial:
+        return None
+    torch.manual_seed(recipe.loop.seed)
+    made = Adversary(share=recipe.adversarial)
+    made.net.to(device)
+    return made
 
 
 def noise_like(latents_BCHW: Tensor, dice: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from pfgdata.vaes import Vae
 from pfgdata.vocabulary import Vocabulary
 from pfgtrain.base import Base
 from pipelines.demo_models import augment, export, load_split, scores
+from pipelines.demo_models.adversary import ALONE, Adversary
 from pipelines.demo_models.base import write_start
 from pipelines.demo_models.data import Row
 from pipelines.demo_models.loop import LoopRecipe, Trainer, epoch_indices
@@ -370,6 +371,44 @@ def test_only_the_decoder_learns_where_the_latents_are_to_stay(tmp_path: Path) -
     made = load_file(tmp_path / "asset" / "diffusion_pytorch_model.safetensors")
     moved = {key for key, value in made.items() if not torch.equal(value, shipped[f"vae.{key}"].half())}
     assert moved and all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
+
+
+def test_an_adversary_learns_to_tell_drawings_and_weighs_its_share_of_the_other_terms() -> None:
+    torch.manual_seed(0)
+    adversary, blur = Adversary(share=0.5), torch.nn.AvgPool2d(5, 1, 2)
+    truth = torch.randint(0, 2, (8, 3, 32, 32)).float() * 2 - 1
+    first, *_, last = [adversary.learn(blur(truth), truth) for _ in range(60)]
+    assert first > 1.5 and last < 0.5
+    adversary.steps = ALONE
+    sharpness = torch.tensor(0.0, requires_grad=True)
+    drawn = blur(truth) + sharpness * (truth - blur(truth))
+    found = (drawn - truth).abs().mean()
+    term = adversary.term(drawn, truth, found=found, last=sharpness)
+    wanted, theirs = (torch.autograd.grad(one, sharpness, retain_graph=True)[0] for one in (term, found))
+    assert abs(float(wanted / theirs)) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_decoder_and_its_adversary_go_on_as_if_they_had_not_been_stopped(tmp_path: Path) -> None:
+    recipe = replace(VAE, adversarial=0.5, loop=replace(LOOP, learning_rate=0.01))
+
+    def trainer(folder: str) -> Trainer:
+        task = VaeTask(rows(), pictures(32), recipe=recipe, device=CPU)
+        assert task.beside
+        task.beside.steps = ALONE  # it speaks from the first step on
+        return Trainer(task, recipe=recipe.loop, folder=tmp_path / folder)
+
+    whole, stopped = trainer("whole"), trainer("stopped")
+    for _ in range(4):
+        whole.one_step()
+    for _ in range(2):
+        stopped.one_step()
+    stopped.save()
+    again = trainer("stopped")
+    for _ in range(2):
+        again.one_step()
+    assert all(torch.equal(value, again.ema[name]) for name, value in whole.ema.items())
+    nets = [one.task.beside.state_dict()["net"] for one in (again, whole) if one.task.beside]
+    assert len(nets) == 2 and all(torch.equal(value, nets[1][name]) for name, value in nets[0].items())
 
 
 def test_the_maps_are_those_of_the_demo_taggers_graph() -> None:
