@@ -127,7 +127,7 @@ def test_a_killed_worker_loses_nothing(cluster: RayHere, images: Path, usual: St
     assert cluster.nodes[-1].kill(named="ray::Host")
     code, report, said = run.end()
     assert (code, report["pending"]) == (0, 0), said
-    assert "it died" in said and "raylet" not in said
+    assert ("it died" in said or "it did not start" in said) and "raylet" not in said  # at work, or loading
     require_same(tmp_path / "feats", usual)
 
 
