@@ -102,23 +102,33 @@ def test_what_hangs_in_its_decoder_is_left_behind_though_it_came_from_afar() -> 
     assert time.monotonic() - begun < 10
 
 
+class UnderWay:
+    """How many threads were in `stay` at once, at most."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def stay(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(0.01)
+        with self._lock:
+            self._now -= 1
+
+
 def test_decoders_that_hang_let_those_behind_them_be_decoded_and_no_more_at_once() -> None:
     watch, free = Watch(seconds=0.3, decoders=2), threading.Event()
-    lock, under_way, most, ended = threading.Lock(), 0, 0, list[bool]()
+    under_way, ended = UnderWay(), list[bool]()
 
     def work(item: bytes) -> str:
-        nonlocal under_way, most
         with watch.far(item, len(item)):
             with watch.decoding(item, item, limits=Limits()):
                 if item.startswith(b"hangs"):
                     hung = free.wait(20)
                 else:
-                    with lock:
-                        under_way += 1
-                        most = max(most, under_way)
-                    time.sleep(0.01)
-                    with lock:
-                        under_way -= 1
+                    under_way.stay()
             if item.startswith(b"hangs"):
                 ended.append(hung)
             return "decoded"
@@ -137,22 +147,16 @@ def test_decoders_that_hang_let_those_behind_them_be_decoded_and_no_more_at_once
     while len(ended) < 3:
         time.sleep(0.01)
     assert decoded(items) == ["decoded"] * 20
-    assert most == 2
+    assert under_way.most == 2
 
 
 def test_no_more_are_decoded_at_once_than_were_asked_for() -> None:
-    watch, lock, under_way, most = Watch(decoders=2), threading.Lock(), 0, 0
+    watch, under_way = Watch(decoders=2), UnderWay()
 
     def work(item: bytes) -> None:
-        nonlocal under_way, most
         with watch.decoding(item, item, limits=Limits()):
-            with lock:
-                under_way += 1
-                most = max(most, under_way)
-            time.sleep(0.01)
-            with lock:
-                under_way -= 1
+            under_way.stay()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, [b"%d" % number for number in range(40)]))
-    assert most == 2
+    assert under_way.most == 2
