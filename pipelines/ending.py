@@ -12,12 +12,12 @@ from pfgdata.screen import FIXABLE, one_line_error
 __all__ = ["ended"]
 
 
-def ended(work: Callable[[], None]) -> int:
+def ended(work: Callable[[], object]) -> int:
     """Do `work`; the exit code: 0 done, 1 a user can fix it, 130 interrupted, the last two with a line."""
     try:
         with raise_on_interrupt():
             work()
-    except PfgError as error:
+    except (PfgError, OSError, MemoryError) as error:
         print(one_line_error(error), file=sys.stderr)
         return FIXABLE
     except KeyboardInterrupt:

@@ -51,7 +51,10 @@ def load_recipe(path: Path = RECIPE_FILE) -> Recipe:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as problem:  # TOMLDecodeError; no UTF-8
+        raise ConfigError(f"{path}: no TOML ({problem})") from None
 
 
 def _stage(kind: type[_Kind], table: dict[str, Any]) -> _Kind:

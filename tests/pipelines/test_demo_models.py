@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from pipelines.demo_models.vae import (
     unexplained_colour,
 )
 from pipelines.demo_models.vocabulary import Tags, choose_tags
+from pipelines.ending import ended
 
 CPU = torch.device("cpu")
 NEXT = RECIPE_FILE.with_name("next.toml")
@@ -139,6 +141,16 @@ def test_a_recipe_with_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None
     wrong.write_text(RECIPE_FILE.read_text().replace("noise =", "niose ="))
     with pytest.raises(ConfigError, match="niose"):
         load_recipe(wrong)
+
+
+def test_a_recipe_that_is_no_toml_or_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.toml").write_text("[vae")
+    for name in ("wrong.toml", "absent.toml"):
+        assert ended(partial(load_recipe, tmp_path / name)) == 1
+        said = capsys.readouterr().err
+        assert name in said and said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_the_vocabulary_holds_the_demo_characters_and_is_read_by_the_product(tmp_path: Path) -> None:
